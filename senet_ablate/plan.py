@@ -1,0 +1,92 @@
+"""A recipe and the experiments asked for under it, read from their files, as a list of runs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from senet_ablate.registry import BadInput, nearest
+from senet_ablate.spec import Experiment, Recipe, Run
+from senet_ablate.strict import read
+
+EXPERIMENTS_DIR = Path(__file__).resolve().parent.parent / "experiments"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant of one experiment under one recipe, with its runs."""
+
+    experiment: str
+    variant: str
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `run`, `plan` and `report` work on."""
+
+    recipe_name: str
+    recipe: Recipe
+    experiments: dict[str, Experiment]
+    seeds: int
+
+    def rows(self) -> Iterator[Row]:
+        """Every row that the recipe's backbone can host, in the order of the files."""
+        for experiment_name, experiment in self.experiments.items():
+            for variant_name, variant in experiment.variants.items():
+                if f"{experiment_name}/{variant_name}" not in self.recipe.cannot_host:
+                    train = self.recipe.train
+                    if variant.backbone:
+                        train = train.model_copy(update={"backbone": variant.backbone})
+                    runs = tuple(Run(train, variant.se, seed) for seed in range(self.seeds))
+                    yield Row(experiment_name, variant_name, runs)
+
+    def runs(self) -> list[Run]:
+        """Each distinct run once, breadth first: every row has one seed before any has two."""
+        by_seed = (row.runs[seed] for seed in range(self.seeds) for row in self.rows())
+        return list({run.id: run for run in by_seed}.values())
+
+
+def read_plan(
+    recipe: str, experiments: list[str] | None = None, seeds: int | None = None, folder: Path = EXPERIMENTS_DIR
+) -> Plan:
+    """The plan for `recipe` and `experiments` (none: the recipe's own list, or all). Raises BadInput."""
+    recipe_value = read_recipe(recipe, folder)
+    known = list_experiments(folder)
+    for name in recipe_value.experiments:
+        if name not in known:
+            raise BadInput(f"recipe {recipe!r}, key experiments: unknown experiment {name!r}; {nearest(name, known)}")
+    asked = experiments or list(recipe_value.experiments) or known
+    loaded = {name: read_experiment(name, folder) for name in asked}
+    for entry in recipe_value.cannot_host:
+        name, _, variant = entry.partition("/")
+        if name not in known or variant not in read_experiment(name, folder).variants:
+            raise BadInput(f"recipe {recipe!r}, key cannot_host: {entry!r} is no experiment/variant")
+    return Plan(recipe, recipe_value, loaded, seeds or recipe_value.seeds)
+
+
+def list_experiments(folder: Path = EXPERIMENTS_DIR) -> list[str]:
+    """Names of the experiment files, in the order of the paper's tables where they have one."""
+    names = [path.stem for path in folder.glob("*.yaml")]
+    order = ("reduction", "squeeze", "excitation", "stages", "integration", "conv3x3", "role_of_squeeze")
+    return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
+
+
+def list_recipes(folder: Path = EXPERIMENTS_DIR) -> list[str]:
+    """Names of the recipe files."""
+    return sorted(path.stem for path in (folder / "recipes").glob("*.yaml"))
+
+
+def read_experiment(name: str, folder: Path = EXPERIMENTS_DIR) -> Experiment:
+    """The experiment in `<folder>/<name>.yaml`. Raises BadInput naming file and key."""
+    known = list_experiments(folder)
+    if name not in known:
+        raise BadInput(f"unknown experiment {name!r}; {nearest(name, known)}")
+    return read(folder / f"{name}.yaml", Experiment)
+
+
+def read_recipe(name: str, folder: Path = EXPERIMENTS_DIR) -> Recipe:
+    """The recipe in `<folder>/recipes/<name>.yaml`. Raises BadInput naming file and key."""
+    known = list_recipes(folder)
+    if name not in known:
+        raise BadInput(f"unknown recipe {name!r}; {nearest(name, known)}")
+    return read(folder / "recipes" / f"{name}.yaml", Recipe)

@@ -1,0 +1,340 @@
+"""What is asked for, as frozen values: SE specification, recipe, experiment, run.
+
+Everything here is read from strict YAML (an unknown or repeated key is an error) and imports no torch. A run's id is a
+hash of the fields that can change its numbers. Defaults are left out of the hash, so a field that is added later, with
+a default, leaves the ids of old records as they were.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, Strict, TypeAdapter, field_validator, model_validator
+from pydantic.dataclasses import dataclass as validated_dataclass
+
+from senet_ablate.registry import BACKBONES, BLOCKS, DATASETS, EXCITATIONS, GATES, SQUEEZES, BadInput, nearest
+from senet_ablate.strict import Frozen, field_names, load_yaml, parse
+
+Placement = Literal["standard", "pre", "post", "identity", "conv3x3"]
+Integer = Annotated[int, Strict()]
+Count = Annotated[int, Strict(), Field(ge=1)]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Flag = Annotated[bool, Strict()]
+Text = Annotated[str, Strict()]
+
+
+@validated_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class SESpec:
+    """One kind of Squeeze-and-Excitation block and where a network carries it (paper, Sections 3 and 6).
+
+    reduction: the ratio r; the hidden width is exactly C // r. squeeze, excitation, gate, block: registered names, or a
+    user's own `module:name`. placement: the slot of the unit (paper, Fig. 5; `conv3x3` is Table 15). stages: "all",
+    "all_but_last", or the paper's numbers, stage N being convN_x. bias: of the two FC layers; the paper's ablations
+    have none. Raises pydantic.ValidationError (a ValueError) for a value that no network could carry.
+    """
+
+    reduction: Count = 16
+    squeeze: Text = "avg"
+    excitation: Text = "fc"
+    gate: Text = "sigmoid"
+    placement: Placement = "standard"
+    stages: Literal["all", "all_but_last"] | tuple[Count, ...] = "all"
+    bias: Flag = False
+    block: Text = "se"
+
+    @field_validator("squeeze", "excitation", "gate", "block")
+    @classmethod
+    def _known_name(cls, name: str, info: Any) -> str:
+        registry = {"squeeze": SQUEEZES, "excitation": EXCITATIONS, "gate": GATES, "block": BLOCKS}[info.field_name]
+        return registry.check(name)
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _stages_are_a_set(cls, stages: Any) -> Any:
+        if isinstance(stages, str) and stages not in ("all", "all_but_last"):
+            raise ValueError(f"{stages!r} is neither 'all', 'all_but_last' nor a list of stage numbers")
+        if isinstance(stages, list | tuple):
+            if not stages:
+                raise ValueError("no stage is named; a network without SE is `se: null`")
+            if any(type(stage) is not int or stage < 1 for stage in stages):
+                raise ValueError(f"stages are the paper's numbers (2, 3, ...), found {list(stages)}")
+            if len(set(stages)) != len(stages):
+                raise ValueError(f"a stage is named twice in {list(stages)}")
+            return tuple(sorted(stages))
+        return stages
+
+    def inert(self) -> tuple[str, ...]:
+        """The fields that cannot change this block's numbers, whatever they are set to."""
+        if self.block == "se" and self.gate == "constant":
+            return ("reduction", "squeeze", "excitation", "placement", "stages", "bias")
+        if self.block == "se" and self.excitation == "none":
+            return ("reduction", "bias")
+        return ()
+
+    def canonical(self) -> "SESpec":
+        """The same block with every inert field at its default, so that equal networks have equal specifications."""
+        return replace(self, **{name: getattr(SESpec(), name) for name in self.inert()})
+
+
+class Training(Frozen):
+    """All that is held equal between the variants of a table, and can change their numbers."""
+
+    dataset: Text
+    image_size: Annotated[
+        Count | None, Field(description="pixels; images are stored at this size; none: as they are")
+    ] = None
+    train_images: Annotated[Count | None, Field(description="use only so many, the same share of every class")] = None
+    test_images: Count | None = None
+    validation: Annotated[Number, Field(ge=0, lt=1, description="share of the training images that is held out")] = 0.0
+    backbone: Text
+    stem: Annotated[Text, Field(description="`64px` or `32px` for images smaller than the backbone was made for")] = (
+        "default"
+    )
+    epochs: Count
+    batch_size: Count
+    lr: Annotated[Number, Field(gt=0)]
+    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
+    nesterov: Flag = False
+    weight_decay: Annotated[Number, Field(ge=0)] = 1e-4
+    schedule: Literal["cosine", "onecycle", "multistep", "plateau"] = "cosine"
+    warmup_epochs: Annotated[Number, Field(ge=0)] = 0.0
+    milestones: Annotated[tuple[Count, ...], Field(description="epochs after which lr is divided by 10")] = ()
+    drops: Annotated[Integer, Field(ge=0, description="plateau: so many divisions of lr by 10")] = 0
+    patience: Annotated[Integer, Field(ge=0, description="plateau: epochs without a better validation loss")] = 0
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    pad_crop: Annotated[Integer, Field(ge=0, description="zero-pad by so many pixels a side, crop back at random")] = 0
+    flip: Flag = False
+    scale_crop: Annotated[
+        tuple[Number, Number] | None, Field(description="crop of an area share in this range and aspect 3/4 to 4/3")
+    ] = None
+    crop_size: Annotated[Count | None, Field(description="pixels the network sees; smaller than image_size")] = None
+    normalise: Literal["mean_std", "mean"] = "mean_std"
+    precision: Literal["float32", "bf16"] = "float32"
+    evaluate: Annotated[
+        Literal["test", "validation"],
+        Field(description="validation: the error is that of the held-out training images"),
+    ] = "test"
+    test_every: Annotated[
+        Count, Field(description="epochs between two points of the error curve; only the last one counts")
+    ] = 1
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, name: str) -> str:
+        return DATASETS.check(name)
+
+    @field_validator("backbone")
+    @classmethod
+    def _known_backbone(cls, name: str) -> str:
+        return BACKBONES.check(name)
+
+    @model_validator(mode="after")
+    def _keys_that_belong_together(self) -> Self:
+        plateau = self.schedule == "plateau"
+        rules = {
+            "milestones belong to `schedule: multistep`, and it needs them": (self.schedule == "multistep")
+            == bool(self.milestones),
+            "drops and patience belong to `schedule: plateau`, and it needs both": plateau == bool(self.drops)
+            and plateau == bool(self.patience),
+            "`validation` is for `schedule: plateau` or `evaluate: validation`, and both need it": (self.validation > 0)
+            == (plateau or self.evaluate == "validation"),
+            "milestones must rise and lie before the last epoch": list(self.milestones) == sorted(set(self.milestones))
+            and all(milestone < self.epochs for milestone in self.milestones),
+            "onecycle has its own warm-up: `warmup_epochs` does nothing": self.schedule != "onecycle"
+            or not self.warmup_epochs,
+            "warmup_epochs must be fewer than epochs": self.warmup_epochs < self.epochs,
+            "nesterov needs momentum": self.momentum > 0 or not self.nesterov,
+            "scale_crop and pad_crop exclude each other": not (self.scale_crop and self.pad_crop),
+            "scale_crop needs crop_size": not self.scale_crop or self.crop_size is not None,
+            "scale_crop is a range of area shares, 0 < low <= high <= 1": self.scale_crop is None
+            or 0 < self.scale_crop[0] <= self.scale_crop[1] <= 1,
+            "crop_size must not exceed image_size": None in (self.crop_size, self.image_size)
+            or self.crop_size <= self.image_size,  # type: ignore[operator]
+        }
+        for rule, holds in rules.items():
+            if not holds:
+                raise ValueError(rule)
+        return self
+
+
+class Recipe(Frozen):
+    """What every variant of every table has in common, and how its pages introduce it."""
+
+    title: Text
+    about: Text
+    warning: Annotated[Text, Field(description="printed at the top of every page of this recipe")] = ""
+    seeds: Annotated[Count, Field(description="how many seeds unless --seeds says otherwise")] = 5
+    experiments: Annotated[tuple[Text, ...], Field(description="which ones `run` means by all; none: all of them")] = ()
+    cannot_host: Annotated[
+        dict[Text, Text],
+        Field(description="`experiment/variant` -> why this backbone has no place for it", default_factory=dict),
+    ]
+    train: Training
+
+
+class Check(Frozen):
+    """A claim in a form that can be tested on the rows of a table.
+
+    kind (all on the error in points unless `quantity` says otherwise; every comparison is held against its noise):
+    better: each of `rows` is lower than each of `than`; worse: higher; similar: any two of `rows` differ by less than
+    `within`; ordered: `rows` rise from first to last; not_monotone: `rows` neither rise nor fall throughout; ratio:
+    `rows[0]` over `than[0]` lies in [`low`, `high`]; gates: a statement on the recorded gates, see `statement`; none:
+    the paper gives nothing that could be tested, `statement` says why.
+    """
+
+    kind: Literal["better", "worse", "similar", "ordered", "not_monotone", "ratio", "gates", "none"]
+    rows: tuple[Text, ...] = ()
+    than: tuple[Text, ...] = ()
+    quantity: Literal["top1", "top5", "params", "macs"] = "top1"
+    within: Annotated[Number, Field(gt=0)] | None = None
+    low: Number | None = None
+    high: Number | None = None
+    statement: Text = ""
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self) -> Self:
+        needs = {
+            "better": ("rows", "than"),
+            "worse": ("rows", "than"),
+            "similar": ("rows", "within"),
+            "ordered": ("rows",),
+            "not_monotone": ("rows",),
+            "ratio": ("rows", "than"),
+            "gates": ("statement",),
+            "none": ("statement",),
+        }[self.kind]
+        for name in ("rows", "than", "within", "statement"):
+            if (name in needs) != bool(getattr(self, name)):
+                raise ValueError(
+                    f"a check of kind {self.kind!r} {'needs' if name in needs else 'has no use for'} {name!r}"
+                )
+        if (self.kind == "ratio") != (self.low is not None or self.high is not None):
+            raise ValueError("low and high belong to a check of kind 'ratio', and it needs one of them")
+        return self
+
+
+class Claim(Frozen):
+    """One statement of the paper: its words in ours, the paper's evidence, and how we test it."""
+
+    id: Text
+    says: Text
+    paper: Text
+    checks: Annotated[tuple[Check, ...], Field(min_length=1)]
+
+
+class Variant(Frozen):
+    """One row of an experiment. `se: null` is the plain network; `backbone` overrides the recipe's."""
+
+    se: SESpec | None
+    backbone: Text | None = None
+    label: Annotated[
+        Text, Field(description="how tables and plots name the row, where the paper's name would mislead")
+    ] = ""
+    note: Text = ""
+
+    @field_validator("backbone")
+    @classmethod
+    def _known_backbone(cls, name: str | None) -> str | None:
+        return name if name is None else BACKBONES.check(name)
+
+
+class Experiment(Frozen):
+    """One table or figure of the paper: its question, its control, its variants by the paper's row names."""
+
+    title: Text
+    question: Text
+    paper_table: Annotated[Text | None, Field(description="id in paper.yaml; none: the paper has no such table")] = None
+    control: Text
+    reference: Annotated[Text | None, Field(description="row that the others are compared with beside the control")] = (
+        None
+    )
+    margin: Annotated[Number, Field(gt=0, description="points of error within which two rows count as alike")] = 0.5
+    axis: Annotated[Text, Field(description="what numeric row names measure; empty: rows are categories")] = ""
+    variants: dict[Text, Variant]
+    claims: tuple[Claim, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inert_keys_are_errors(cls, data: Any) -> Any:
+        variants = data.get("variants") if isinstance(data, dict) else None
+        for name, variant in variants.items() if isinstance(variants, dict) else ():
+            written = variant.get("se") if isinstance(variant, dict) else None
+            if isinstance(written, dict):
+                for key in parse(SESpec, written).inert():
+                    if key in written:
+                        raise ValueError(f"variants.{name}.se.{key} changes nothing in this block; leave it out")
+        return data
+
+    @model_validator(mode="after")
+    def _rows_exist_and_differ(self) -> Self:
+        if self.control not in self.variants:
+            raise ValueError(f"control {self.control!r} is no variant; {nearest(self.control, self.variants)}")
+        if self.reference is not None and self.reference not in self.variants:
+            raise ValueError(f"reference {self.reference!r} is no variant; {nearest(self.reference, self.variants)}")
+        seen: dict[Any, str] = {}
+        for name, variant in self.variants.items():
+            key = (variant.se and variant.se.canonical(), variant.backbone)
+            if key in seen:
+                raise ValueError(f"variants {seen[key]!r} and {name!r} are the same network")
+            seen[key] = name
+        for claim in self.claims:
+            for row in (row for check in claim.checks for row in (*check.rows, *check.than)):
+                if row not in self.variants:
+                    raise ValueError(f"claim {claim.id}: {row!r} is no variant; {nearest(row, self.variants)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Run:
+    """Recipe + variant + seed: the unit of training."""
+
+    train: Training
+    se: SESpec | None
+    seed: int
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """Every field that can change the numbers and is not at its default; the id hashes this."""
+        se = None if self.se is None else TypeAdapter(SESpec).dump_python(self.se.canonical(), mode="json")
+        default = TypeAdapter(SESpec).dump_python(SESpec(), mode="json")
+        return {
+            "train": self.train.model_dump(mode="json", exclude_defaults=True),
+            "se": se and {key: value for key, value in se.items() if value != default[key]},
+            "seed": self.seed,
+        }
+
+    @cached_property
+    def id(self) -> str:
+        """16 hexadecimal digits, equal for equal runs on every machine."""
+        return digest(self.fields)[:16]
+
+    @staticmethod
+    def from_fields(fields: Any) -> "Run":
+        """The run that `fields` were taken from. Raises BadInput if they no longer parse."""
+        if not isinstance(fields, dict) or set(fields) != {"train", "se", "seed"} or type(fields["seed"]) is not int:
+            raise BadInput("a run has the fields train, se and seed")
+        se = None if fields["se"] is None else parse(SESpec, fields["se"])
+        return Run(parse(Training, fields["train"]), se, fields["seed"])
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON, 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_se(pairs: list[str]) -> SESpec:
+    """The SE specification that `key=value` words on a command line describe. Raises BadInput."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise BadInput(f"--se wants KEY=VALUE, found {pair!r}; keys: {', '.join(field_names(SESpec))}")
+        if key in values:
+            raise BadInput(f"--se {key} is given twice")
+        values[key] = load_yaml(value, f"--se {key}")
+    try:
+        return parse(SESpec, values)
+    except BadInput as error:
+        raise BadInput(f"--se: {error}") from error
