@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from senet_ablate.backbones import build_model, list_backbones
-    from senet_ablate.cost import cost
+    from senet_ablate.complexity import cost
     from senet_ablate.se import SEBlock
     from senet_ablate.spec import SESpec
     from senet_ablate.store import load_records
@@ -18,7 +18,7 @@ _HOMES = {
     "SEBlock": "se",
     "build_model": "backbones",
     "list_backbones": "backbones",
-    "cost": "cost",
+    "cost": "complexity",
     "load_records": "store",
 }
 

@@ -104,7 +104,7 @@ def hard_sigmoid_gate(logits: Tensor) -> Tensor:
 
 
 def softmax_gate(logits: Tensor) -> Tensor:
-    """Channels compete for one unit of weight: the mutually exclusive gate that Section 3.2 argues against. An extra."""
+    """Channels compete for one unit of weight: the mutually exclusive gate of Section 3.2. An extra."""
     return logits.softmax(1)
 
 

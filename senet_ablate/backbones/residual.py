@@ -45,7 +45,7 @@ def basic_branch(inputs: int, width: int, stride: int) -> nn.Sequential:
 
 
 def bottleneck_branch(inputs: int, width: int, stride: int, slots: Slots, stage: int) -> nn.Sequential:
-    """1x1, 3x3, 1x1 to 4 * width (arXiv:1512.03385, Fig. 5 right), the stride in the first 1x1 as in the paper's models.
+    """1x1, 3x3, 1x1 to 4 * width (arXiv:1512.03385, Fig. 5 right), stride in the first 1x1 as in the paper's models.
 
     The `conv3x3` slot follows the 3x3 convolution and its norm, before the ReLU, as the standard one follows the last.
     """

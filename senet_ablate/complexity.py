@@ -43,7 +43,7 @@ _POOLING_AND_SCALING = {
 
 
 def cost(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
-    """Cost of one forward pass over one image of `input_shape` (channels, height, width); the model is left as it was."""
+    """Cost of one forward pass over one image of `input_shape` (channels, height, width); the model stays as it is."""
     twin = copy.deepcopy(model).to("meta").eval()
     with FlopCounterMode(display=False, custom_mapping=_POOLING_AND_SCALING) as counter, torch.no_grad():
         twin(torch.empty(1, *input_shape, device="meta"))
