@@ -109,12 +109,13 @@ GATES = Registry(
 )
 BACKBONES = Registry(
     "backbone",
-    {name: f"senet_ablate.backbones.resnet_imagenet:{name}" for name in ("resnet50", "resnet101", "resnet152")}
+    {"resnet_tiny_bottleneck": "senet_ablate.backbones.resnet_tiny:resnet_tiny_bottleneck"}
+    | {name: f"senet_ablate.backbones.resnet_imagenet:{name}" for name in ("resnet50", "resnet101", "resnet152")}
     | {
         name: f"senet_ablate.backbones.resnet_cifar:{name}"
         for name in (
             *("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
-            *("resnet11_bottleneck", "resnet29_bottleneck", "resnet56_bottleneck", "resnet164"),
+            *("resnet29_bottleneck", "resnet56_bottleneck", "resnet164"),
         )
     },
 )

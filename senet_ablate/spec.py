@@ -233,6 +233,7 @@ class Variant(Frozen):
         Text, Field(description="how tables and plots name the row, where the paper's name would mislead")
     ] = ""
     note: Text = ""
+    paper_row: Annotated[Text, Field(description="table/row of paper.yaml, where it is not this experiment's row")] = ""
 
     @field_validator("backbone")
     @classmethod

@@ -1,0 +1,36 @@
+"""A bottleneck ResNet for images of 8 or 16 pixels, small enough for a sweep on a laptop.
+
+One unit a stage, 16, 16 and 32 wide inside and 64, 64 and 128 outside: the least that can host every placement at r = 16
+and the standard one at r = 32.
+"""
+
+from collections import OrderedDict
+
+from torch import nn
+
+from senet_ablate.backbones.layers import GlobalPool, conv, norm
+from senet_ablate.backbones.residual import residual_stages
+from senet_ablate.registry import BadInput
+from senet_ablate.se import Slots
+from senet_ablate.spec import SESpec
+
+STEM_STRIDES = {"default": 1, "16px": 2}
+
+
+def resnet_tiny_bottleneck(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
+    """ResNet of three bottleneck units for 8 pixels (stem default) or 16 (stem 16px)."""
+    if stem not in STEM_STRIDES:
+        raise BadInput(f"resnet_tiny_bottleneck: unknown stem {stem!r}; known: {', '.join(STEM_STRIDES)}")
+    slots = Slots("resnet_tiny_bottleneck", se, stages=(2, 3, 4))
+    widths = {2: 16, 3: 16, 4: 32}
+    first = OrderedDict(conv=conv(3, 16, 3, STEM_STRIDES[stem]), norm=norm(16), relu=nn.ReLU())
+    model = nn.Sequential(
+        OrderedDict(
+            stem=nn.Sequential(first),
+            **residual_stages(16, widths, (1, 1, 1), bottleneck=True, slots=slots),
+            pool=GlobalPool(),
+            classifier=nn.Linear(128, num_classes),
+        )
+    )
+    slots.close()
+    return model

@@ -1,0 +1,156 @@
+"""Running many runs: one spawned worker a core on CPUs, one a GPU; a run that fails stops none of the others."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+
+import torch
+
+from senet_ablate.data import ImageSet, load_images
+from senet_ablate.registry import BadInput
+from senet_ablate.spec import Run, Training
+from senet_ablate.store import write_record
+from senet_ablate.train import train
+
+TRIES_AFTER_A_CRASH = 2  # a killed worker takes its neighbours' runs down with it; they get another try, alone
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs read and write: the results folder, the recipe's name, the data root, the kind of device."""
+
+    results: Path
+    recipe: str
+    data: Path
+    device: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended without a record, and why."""
+
+    run: Run
+    cause: str
+
+
+def devices(kind: str) -> list[str]:
+    """A device for each worker: every GPU, or `cpu` once a core. Raises BadInput for a device that is not there."""
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cpu":
+        return ["cpu"] * len(os.sched_getaffinity(0))
+    if kind == "cuda" and torch.cuda.is_available():
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if kind.startswith("cuda:") and kind[5:].isdigit() and int(kind[5:]) < torch.cuda.device_count():
+        return [kind]
+    found = ", ".join(f"cuda:{index}" for index in range(torch.cuda.device_count())) or "no GPU"
+    raise BadInput(f"--device {kind!r}: known are auto, cpu, cuda, cuda:N; this machine has {found}")
+
+
+def launch_local(runs: list[Run], place: Place, progress: Callable[[int, int], None]) -> list[Failure]:
+    """Train `runs` and write their records; returns those that failed.
+
+    `progress(runs finished, images trained on since the last call)` is called several times a second.
+    """
+    workers = devices(place.device)[: max(len(runs), 1)]
+    failures: list[Failure] = []
+    pending, crashes = list(runs), dict.fromkeys(runs, 0)
+    while pending:
+        alone = any(crashes[run] for run in pending)
+        images = multiprocessing.get_context("spawn").Value("q", 0)
+        survived: list[Run] = []
+        for run, cause in _pool(pending, place, workers[:1] if alone else workers, images, progress):
+            if cause is None:
+                continue
+            crashes[run] += isinstance(cause, BrokenProcessPool)
+            if isinstance(cause, BrokenProcessPool) and crashes[run] < TRIES_AFTER_A_CRASH:
+                survived.append(run)
+            else:
+                text = "its process was killed" if isinstance(cause, BrokenProcessPool) else str(cause)
+                failures.append(Failure(run, f"{type(cause).__name__}: {text}"))
+        pending = survived
+    return failures
+
+
+def _pool(
+    runs: list[Run],
+    place: Place,
+    workers: list[str],
+    images: "Synchronized[int]",
+    progress: Callable[[int, int], None],
+) -> Iterator[tuple[Run, BaseException | None]]:
+    """Each run with the exception that ended it, or None, as they finish."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    for worker in workers:
+        queue.put(worker)
+    with ProcessPoolExecutor(len(workers), context, _start_worker, (queue, images)) as pool:
+        waiting: dict[Future[None], Run] = {pool.submit(_train_one, run, place): run for run in runs}
+        seen = 0
+        try:
+            while waiting:
+                done, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                total = images.value
+                progress(len(done), total - seen)
+                seen = total
+                for future in done:
+                    yield waiting.pop(future), future.exception()
+        except BaseException:
+            for process in list((pool._processes or {}).values()):  # the public way waits for every run in progress
+                process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+_device: torch.device
+_images: "Synchronized[int]"
+
+
+def _start_worker(queue: "multiprocessing.SimpleQueue[str]", images: "Synchronized[int]") -> None:
+    global _device, _images
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+    _device, _images = torch.device(queue.get()), images
+    torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False  # float32 in a recipe means float32
+    if _device.type == "cuda":
+        torch.cuda.set_device(_device)
+
+
+@lru_cache(maxsize=1)
+def _cached_images(train: Training, data: Path) -> ImageSet:
+    return load_images(train, data)
+
+
+def _train_one(run: Run, place: Place) -> None:
+    def progress(count: int) -> None:
+        with _images.get_lock():
+            _images.value += count
+
+    images = _cached_images(run.train.model_copy(update={"backbone": "resnet20"}), place.data)
+    write_record(place.results, place.recipe, train(run, images, _device, place.command, progress))
+
+
+def time_per_image(run: Run, images: ImageSet, device: torch.device, steps: int = 3) -> float:
+    """Seconds of one worker for one training image of `run`, from the median of a few real steps."""
+    from senet_ablate.train import prepared, train_step
+
+    model, optimizer, batches = prepared(run, images, device)
+    times = []
+    for number, (x, y) in enumerate(batches.shuffled(run.seed, 1)):
+        started = time.perf_counter()
+        train_step(model, optimizer, x, y, run.train)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+        if number == steps:
+            break
+    return sorted(times)[len(times) // 2] / run.train.batch_size

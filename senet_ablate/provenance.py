@@ -1,0 +1,89 @@
+"""Where a record comes from: code, libraries, machine, data, command and time."""
+
+import datetime
+import functools
+import hashlib
+import importlib.metadata
+import inspect
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from senet_ablate.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES
+from senet_ablate.spec import Run
+from senet_ablate.store import Provenance
+
+LIBRARIES = ("senet-ablate", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
+
+
+def provenance(run: Run, data: str, device: torch.device, started: float, train_s: float) -> Provenance:
+    """The provenance of a run that began at `started` (seconds since 1970) and trained for `train_s` seconds."""
+    commit, dirty = _commit()
+    return Provenance(
+        command=" ".join(
+            ["python -m senet_ablate" if sys.argv[0].endswith("__main__.py") else sys.argv[0], *sys.argv[1:]]
+        ),
+        commit=commit,
+        dirty=dirty,
+        versions=_versions(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        threads=torch.get_num_threads(),
+        started=datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
+        wall_s=time.time() - started,
+        train_s=train_s,
+        data=data,
+        operators=_own_operators(run),
+    )
+
+
+@functools.cache
+def _commit() -> tuple[str, bool]:
+    """The commit of the package's checkout and whether anything but results differs from it; unknown outside git."""
+    here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changes = git("status", "--porcelain", "--", ":/", ":(top,exclude)results")
+        return git("rev-parse", "HEAD"), bool(changes)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown", False
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+@functools.cache
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"cpu: {name}"
+
+
+def _own_operators(run: Run) -> dict[str, str]:
+    """SHA-256 of the source file of each part that is a user's own."""
+    if run.se is None:
+        return {}
+    parts = {run.se.squeeze: SQUEEZES, run.se.excitation: EXCITATIONS, run.se.gate: GATES, run.se.block: BLOCKS}
+    hashes = {}
+    for name, registry in parts.items():
+        if ":" in name:
+            source = inspect.getsourcefile(registry[name])
+            hashes[name] = hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else "no source"
+    return hashes

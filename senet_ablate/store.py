@@ -1,0 +1,196 @@
+"""Records: what one run produced, with its provenance, in one JSON file that appears whole or not at all."""
+
+import base64
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import Field, TypeAdapter
+
+from senet_ablate.registry import BadInput
+from senet_ablate.spec import Run, SESpec, digest
+from senet_ablate.strict import Frozen, parse
+
+log = logging.getLogger(__name__)
+
+
+class Epoch(Frozen):
+    """One point of the training curves; losses are mean cross-entropy, errors percent, test ones null where not read."""
+
+    lr: float
+    train_loss: float
+    train_top1: float
+    test_loss: float | None = None
+    test_top1: float | None = None
+    validation_loss: float | None = None
+
+
+class Gates(Frozen):
+    """The gates of one SE block over the test images.
+
+    mean and std over images and channels (and pixels, where the gate has them); within: standard deviation over images,
+    averaged over channels; low and high: share of gates under 0.1 and over 0.9.
+    """
+
+    mean: float
+    std: float
+    within: float
+    low: float
+    high: float
+
+
+class Provenance(Frozen):
+    """Where a record comes from."""
+
+    command: str
+    commit: str
+    dirty: bool
+    versions: dict[str, str]
+    device: str
+    threads: int
+    started: str
+    wall_s: float
+    train_s: float
+    data: Annotated[str, Field(description="SHA-256 of the data set's pixels and labels")]
+    operators: Annotated[dict[str, str], Field(description="user's own parts -> SHA-256 of their source")] = {}
+
+
+class Record(Frozen):
+    """The facts of one run. Errors are counts of wrong test images, never rounded shares.
+
+    correct: which test images were right at top 1, in the data set's order, as packed bits in base 64.
+    diverged: the last epoch with a finite loss, 0 for none; null where the run trained to its end.
+    """
+
+    id: str
+    run: dict[str, Any]
+    classes: int
+    train_images: int
+    tested: int
+    wrong_top1: int
+    wrong_top5: Annotated[int | None, Field(description="null where the data set has no more than 5 classes")]
+    correct: str
+    params: int
+    macs: int
+    epochs: tuple[Epoch, ...]
+    gates: dict[str, Gates]
+    diverged: int | None = None
+    provenance: Provenance
+
+    @property
+    def top1(self) -> float:
+        """Top-1 test error at the last epoch, percent."""
+        return 100 * self.wrong_top1 / self.tested
+
+    @property
+    def top5(self) -> float:
+        """Top-5 test error at the last epoch, percent; NaN where there are no more than 5 classes."""
+        return float("nan") if self.wrong_top5 is None else 100 * self.wrong_top5 / self.tested
+
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Which test images were right, one flag an image."""
+        return np.unpackbits(np.frombuffer(base64.b64decode(self.correct), np.uint8), count=self.tested).astype(bool)
+
+
+def pack(right: npt.NDArray[np.bool_]) -> str:
+    """Flags as packed bits in base 64, the form of `Record.correct`."""
+    return base64.b64encode(np.packbits(right).tobytes()).decode()
+
+
+def runs_folder(results: Path, recipe: str) -> Path:
+    """Where the records of a recipe lie."""
+    return results / recipe / "runs"
+
+
+def write_record(results: Path, recipe: str, record: Record) -> Path:
+    """Write a record with the checksum of its content; returns its path."""
+    content = record.model_dump(mode="json")
+    path = runs_folder(results, recipe) / f"{record.id}.json"
+    write_whole(path, json.dumps({"checksum": digest(content), **content}, indent=1) + "\n")
+    return path
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file that appears whole or not at all: temporary file, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_record(path: Path) -> Record:
+    """The record in a file. Raises BadInput that says what does not hold: JSON, fields, checksum, id or file name."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: not a whole JSON file ({error})") from error
+    if not isinstance(content, dict) or "checksum" not in content:
+        raise BadInput(f"{path}: not a record of this suite")
+    checksum = content.pop("checksum")
+    if checksum != digest(content):
+        raise BadInput(f"{path}: its content does not match its checksum; it was changed after it was written")
+    try:
+        record = parse(Record, content)
+        run_id = Run.from_fields(record.run).id
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+    if not record.id == run_id == path.stem:
+        raise BadInput(f"{path}: its id is {record.id}, its specification's id {run_id}")
+    return record
+
+
+def read_records(results: Path, recipe: str) -> dict[str, Record]:
+    """Every sound record of a recipe by run id; an unsound file is named in a warning and left where it is."""
+    records = {}
+    for path in sorted(runs_folder(results, recipe).glob("*.json")):
+        try:
+            record = read_record(path)
+            records[record.id] = record
+        except BadInput as error:
+            log.warning("left out: %s", error)
+    return records
+
+
+def load_records(results_dir: str | Path, recipe: str) -> pd.DataFrame:
+    """A tidy table of a recipe's records, one row a run.
+
+    Columns: id, seed, backbone, dataset, plain (no SE), the fields of SESpec (missing for the plain network), top1 and
+    top5 (test error, %), params, macs, train_loss, diverged, wall_s, device, data, commit.
+    """
+    return tidy(read_records(Path(results_dir), recipe).values())
+
+
+def tidy(records: Iterable[Record]) -> pd.DataFrame:
+    """Records as a table, one row a run; see `load_records`."""
+    names = list(TypeAdapter(SESpec).dump_python(SESpec()))
+    rows = []
+    for record in records:
+        run = Run.from_fields(record.run)
+        se = dict.fromkeys(names) if run.se is None else TypeAdapter(SESpec).dump_python(run.se)
+        rows.append(
+            {"id": record.id, "seed": run.seed, "backbone": run.train.backbone, "dataset": run.train.dataset}
+            | {"plain": run.se is None}
+            | {name: str(value) if name == "stages" and value is not None else value for name, value in se.items()}
+            | {"top1": record.top1, "top5": record.top5, "params": record.params, "macs": record.macs}
+            | {"train_loss": record.epochs[-1].train_loss if record.epochs else float("nan")}
+            | {"diverged": record.diverged, "wall_s": record.provenance.wall_s, "device": record.provenance.device}
+            | {"data": record.provenance.data, "commit": record.provenance.commit}
+        )
+    columns = ["id", "seed", "backbone", "dataset", "plain", *names, "top1", "top5", "params", "macs", "train_loss"]
+    columns += ["diverged", "wall_s", "device", "data", "commit"]
+    return pd.DataFrame(rows, columns=columns)

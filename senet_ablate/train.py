@@ -1,0 +1,206 @@
+"""One run: build the network, train it, judge it once at the last epoch, and say what happened."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from senet_ablate.backbones import build_model
+from senet_ablate.complexity import cost
+from senet_ablate.data.batches import Batches
+from senet_ablate.data.images import ImageSet
+from senet_ablate.provenance import provenance
+from senet_ablate.schedule import lr_at
+from senet_ablate.se import se_blocks
+from senet_ablate.spec import Run, Training
+from senet_ablate.store import Epoch, Gates, Record, pack
+
+
+def train(
+    run: Run, images: ImageSet, device: torch.device, progress: Callable[[int], None] = lambda images: None
+) -> Record:
+    """The record of `run`; `progress` is told after each epoch how many images were trained on.
+
+    On the CPU, equal runs give equal records, bit for bit, but for times. A loss that is not finite ends the run early;
+    the record says after which epoch.
+    """
+    started, spec = time.time(), run.train
+    model = build_model(spec.backbone, len(images.classes), run.se, stem=spec.stem, seed=run.seed)
+    batches = Batches(images.train, images, spec, device)
+    tests = Batches(images.test, images, spec, device)
+    watch = None if images.validation is None else Batches(images.validation, images, spec, device)
+    counted = cost(model, (3, batches.size, batches.size))
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    torch.manual_seed(run.seed)  # what is random inside a network: dropout, the random squeeze
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=spec.lr,
+        momentum=spec.momentum,
+        nesterov=spec.nesterov,
+        weight_decay=spec.weight_decay,
+        fused=True,
+    )
+    epochs: list[Epoch] = []
+    diverged = None
+    for number in range(1, spec.epochs + 1):
+        watched = [epoch.validation_loss for epoch in epochs]
+        lr, loss, error = train_epoch(model, optimizer, batches, run, number, watched)
+        if not np.isfinite(loss):
+            diverged = number - 1
+            break
+        last = number == spec.epochs
+        test = evaluate(model, tests, spec) if number % spec.test_every == 0 and not last else None
+        validation = evaluate(model, watch, spec) if watch is not None and spec.schedule == "plateau" else None
+        epochs.append(
+            Epoch(
+                lr=lr,
+                train_loss=loss,
+                train_top1=error,
+                test_loss=test and test.loss,
+                test_top1=test and 100 * float(np.mean(~test.right)),
+                validation_loss=validation and validation.loss,
+            )
+        )
+        progress(len(batches) * spec.batch_size)
+    train_s = time.time() - started
+    gates = GateWatch(model)
+    final = evaluate(model, tests, spec)
+    gates.close()
+    if diverged is None:
+        error = 100 * float(np.mean(~final.right))
+        epochs[-1] = epochs[-1].model_copy(update={"test_loss": final.loss, "test_top1": error})
+    return Record(
+        id=run.id,
+        run=run.fields,
+        classes=len(images.classes),
+        train_images=len(images.train),
+        tested=len(final.right),
+        wrong_top1=int((~final.right).sum()),
+        wrong_top5=final.wrong_top5,
+        correct=pack(final.right),
+        params=counted.params,
+        macs=counted.macs,
+        epochs=tuple(epochs),
+        gates=gates.summary() if diverged is None else {},
+        diverged=diverged,
+        provenance=provenance(run, images.checksum, device, started, train_s),
+    )
+
+
+def train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Batches,
+    run: Run,
+    number: int,
+    watched: list[float | None],
+) -> tuple[float, float, float]:
+    """Train one epoch (counted from 1): its last learning rate, mean loss, and top-1 error in percent.
+
+    Nothing is read from the device before the epoch's end.
+    """
+    spec, model = run.train, model.train()
+    loss_sum = torch.zeros((), device=batches.device)
+    right = torch.zeros((), dtype=torch.int64, device=batches.device)
+    lr = spec.lr
+    for step, (x, y) in enumerate(batches.shuffled(run.seed, number), start=(number - 1) * len(batches)):
+        lr = lr_at(spec, step, len(batches), watched)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        with _precision(spec, batches.device):
+            logits = model(x)
+        loss = F.cross_entropy(logits.float(), y, label_smoothing=spec.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        loss_sum += loss.detach()
+        right += (logits.detach().argmax(1) == y).sum()
+    seen = len(batches) * spec.batch_size
+    return lr, float(loss_sum) / len(batches), 100 * (1 - int(right) / seen)
+
+
+class Judgement:
+    """Mean cross-entropy, which images were right at top 1, and how many were wrong at top 5 (null: too few classes)."""
+
+    def __init__(self, loss: float, right: npt.NDArray[np.bool_], wrong_top5: int | None) -> None:
+        self.loss, self.right, self.wrong_top5 = loss, right, wrong_top5
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Batches, spec: Training) -> Judgement:
+    """Judge the network on every image of `batches`; the random state of training is left as it was."""
+    model.eval()
+    losses, top1, top5 = [], [], []
+    devices = [batches.device] if batches.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(0)  # a random squeeze draws here too
+        for x, y in batches.in_order():
+            with _precision(spec, batches.device):
+                logits = model(x).float()
+            losses.append(F.cross_entropy(logits, y, reduction="sum"))
+            ranked = logits.topk(min(5, logits.shape[1])).indices == y[:, None]
+            top1.append(ranked[:, 0])
+            top5.append(ranked.any(1))
+    right = torch.cat(top1).cpu().numpy()
+    wrong5 = int((~torch.cat(top5)).sum()) if logits.shape[1] > 5 else None
+    return Judgement(float(torch.stack(losses).sum()) / len(right), right, wrong5)
+
+
+class GateWatch:
+    """Sums what the gates of a network's SE blocks return, from now until `close()`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.sums: dict[str, list[Tensor]] = {}
+        self.hooks = [
+            block.gate.register_forward_hook(self._hook(name))
+            for name, block in se_blocks(model).items()
+            if isinstance(getattr(block, "gate", None), nn.Module)
+        ]
+
+    def _hook(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def watch(module: nn.Module, inputs: Any, gate: Tensor) -> None:
+            gate = gate.detach().double()
+            image = gate.mean((2, 3))  # N x C
+            facts = [
+                torch.tensor(gate.numel(), dtype=torch.float64, device=gate.device),
+                gate.sum(),
+                gate.square().sum(),
+                (gate < 0.1).sum(),
+                (gate > 0.9).sum(),
+                torch.tensor(len(image), dtype=torch.float64, device=gate.device),
+                image.sum(0),
+                image.square().sum(0),
+            ]
+            old = self.sums.get(name)
+            self.sums[name] = facts if old is None else [a + b for a, b in zip(old, facts, strict=True)]
+
+        return watch
+
+    def close(self) -> None:
+        """Stop watching."""
+        for hook in self.hooks:
+            hook.remove()
+
+    def summary(self) -> dict[str, Gates]:
+        """What the gates were, by block."""
+        summary = {}
+        for name, (count, total, squares, low, high, images, by_channel, channel_squares) in self.sums.items():
+            mean = float(total / count)
+            centred = channel_squares / images - (by_channel / images).square()
+            summary[name] = Gates(
+                mean=mean,
+                std=max(float(squares / count) - mean**2, 0.0) ** 0.5,
+                within=float(centred.clamp(min=0).sqrt().mean()),
+                low=float(low / count),
+                high=float(high / count),
+            )
+        return summary
+
+
+def _precision(spec: Training, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bf16")
