@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -18,7 +19,7 @@ from senet_ablate.data import ImageSet, load_images
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import Run, Training
 from senet_ablate.store import write_record
-from senet_ablate.train import train
+from senet_ablate.train import prepared, train, train_step
 
 TRIES_AFTER_A_CRASH = 2  # a killed worker takes its neighbours' runs down with it; they get another try, alone
 
@@ -135,22 +136,18 @@ def _train_one(run: Run, place: Place) -> None:
         with _images.get_lock():
             _images.value += count
 
-    images = _cached_images(run.train.model_copy(update={"backbone": "resnet20"}), place.data)
+    images = _cached_images(run.train, place.data)
     write_record(place.results, place.recipe, train(run, images, _device, place.command, progress))
 
 
-def time_per_image(run: Run, images: ImageSet, device: torch.device, steps: int = 3) -> float:
-    """Seconds of one worker for one training image of `run`, from the median of a few real steps."""
-    from senet_ablate.train import prepared, train_step
-
+def seconds_per_image(run: Run, images: ImageSet, device: torch.device, steps: int = 5) -> float:
+    """Seconds of one worker for one training image of `run`: the median of a few real steps, the first one left out."""
     model, optimizer, batches = prepared(run, images, device)
     times = []
-    for number, (x, y) in enumerate(batches.shuffled(run.seed, 1)):
+    for _, (x, y) in zip(range(steps + 1), batches.shuffled(run.seed, 1), strict=False):
         started = time.perf_counter()
         train_step(model, optimizer, x, y, run.train)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)
-        if number == steps:
-            break
-    return sorted(times)[len(times) // 2] / run.train.batch_size
+    return statistics.median(times[1:] or times) / run.train.batch_size

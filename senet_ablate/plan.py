@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from senet_ablate.registry import BadInput, nearest
-from senet_ablate.spec import Experiment, Recipe, Run
+from senet_ablate.spec import Experiment, Recipe, Run, Variant
 from senet_ablate.strict import read
 
 EXPERIMENTS_DIR = Path(__file__).resolve().parent.parent / "experiments"
@@ -32,13 +32,16 @@ class Plan:
     def rows(self) -> Iterator[Row]:
         """Every row that the recipe's backbone can host, in the order of the files."""
         for experiment_name, experiment in self.experiments.items():
-            for variant_name, variant in experiment.variants.items():
-                if f"{experiment_name}/{variant_name}" not in self.recipe.cannot_host:
-                    train = self.recipe.train
-                    if variant.backbone:
-                        train = train.model_copy(update={"backbone": variant.backbone})
-                    runs = tuple(Run(train, variant.se, seed) for seed in range(self.seeds))
-                    yield Row(experiment_name, variant_name, runs)
+            for name, variant in experiment.variants.items():
+                if f"{experiment_name}/{name}" not in self.recipe.cannot_host:
+                    yield Row(experiment_name, name, tuple(self.run(variant, seed) for seed in range(self.seeds)))
+
+    def run(self, variant: Variant, seed: int) -> Run:
+        """The run of a variant under this plan's recipe."""
+        train = self.recipe.train
+        if variant.backbone:
+            train = train.model_copy(update={"backbone": variant.backbone})
+        return Run(train, variant.se, seed)
 
     def runs(self) -> list[Run]:
         """Each distinct run once, breadth first: every row has one seed before any has two."""

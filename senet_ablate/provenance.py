@@ -7,7 +7,6 @@ import importlib.metadata
 import inspect
 import platform
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,13 +19,11 @@ from senet_ablate.store import Provenance
 LIBRARIES = ("senet-ablate", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
 
 
-def provenance(run: Run, data: str, device: torch.device, started: float, train_s: float) -> Provenance:
+def provenance(run: Run, data: str, device: torch.device, command: str, started: float, train_s: float) -> Provenance:
     """The provenance of a run that began at `started` (seconds since 1970) and trained for `train_s` seconds."""
     commit, dirty = _commit()
     return Provenance(
-        command=" ".join(
-            ["python -m senet_ablate" if sys.argv[0].endswith("__main__.py") else sys.argv[0], *sys.argv[1:]]
-        ),
+        command=command,
         commit=commit,
         dirty=dirty,
         versions=_versions(),

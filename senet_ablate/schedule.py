@@ -13,7 +13,7 @@ ONECYCLE_RISE, ONECYCLE_START, ONECYCLE_END = (
 
 
 def lr_at(train: Training, step: int, steps_per_epoch: int, watched: Sequence[float | None] = ()) -> float:
-    """Learning rate of step `step`, counted from 0; `watched`: validation loss of each finished epoch (plateau only)."""
+    """Learning rate of a step, counted from 0; `watched`: validation loss of each finished epoch (plateau only)."""
     steps = train.epochs * steps_per_epoch
     warmup = round(train.warmup_epochs * steps_per_epoch)
     if step < warmup:

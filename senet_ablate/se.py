@@ -124,7 +124,7 @@ class Operator(nn.Module):
         return self.function(x)
 
     def extra_repr(self) -> str:
-        return getattr(self.function, "__name__", repr(self.function))
+        return f"{self.function.__module__}.{self.function.__qualname__}"
 
 
 def _operator(part: Any, channels: int) -> nn.Module:
@@ -158,7 +158,7 @@ class Slots:
         if self.se is None or placement != self.se.placement or stage not in self._wanted:
             return nn.Identity()
         try:
-            return BLOCKS[self.se.block](channels, self.se)  # type: ignore[no-any-return]
+            return BLOCKS[self.se.block](channels, self.se)
         except CannotHost as error:
             raise CannotHost(f"{self.backbone}, stage {stage}, placement {placement}: {error}") from error
 

@@ -18,6 +18,13 @@ from senet_ablate.registry import BACKBONES, BLOCKS, DATASETS, EXCITATIONS, GATE
 from senet_ablate.strict import Frozen, field_names, load_yaml, parse
 
 Placement = Literal["standard", "pre", "post", "identity", "conv3x3"]
+PLACEMENTS = {
+    "standard": "on the residual branch, before the addition (paper, Fig. 5b)",
+    "pre": "on the branch's input, before its first layer (Fig. 5c)",
+    "post": "after the ReLU that follows the sum (Fig. 5d)",
+    "identity": "on the shortcut (Fig. 5e)",
+    "conv3x3": "inside the branch, right after the 3x3 convolution (Table 15)",
+}
 Integer = Annotated[int, Strict()]
 Count = Annotated[int, Strict(), Field(ge=1)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Epoch(Frozen):
-    """One point of the training curves; losses are mean cross-entropy, errors percent, test ones null where not read."""
+    """A point of the training curves: mean cross-entropies, errors in percent, test ones null where not read."""
 
     lr: float
     train_loss: float
@@ -59,7 +59,9 @@ class Provenance(Frozen):
     wall_s: float
     train_s: float
     data: Annotated[str, Field(description="SHA-256 of the data set's pixels and labels")]
-    operators: Annotated[dict[str, str], Field(description="user's own parts -> SHA-256 of their source")] = {}
+    operators: Annotated[
+        dict[str, str], Field(description="user's own parts -> SHA-256 of their source", default_factory=dict)
+    ]
 
 
 class Record(Frozen):

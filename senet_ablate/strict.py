@@ -38,12 +38,12 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[str, Any]:
     loader.flatten_mapping(node)
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str | int):
             raise BadInput(f"line {key_node.start_mark.line + 1}: {key!r} cannot be a key")
         if str(key) in mapping:
             raise BadInput(f"line {key_node.start_mark.line + 1}: key {key!r} is written twice")
-        mapping[str(key)] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+        mapping[str(key)] = loader.construct_object(value_node, deep=True)
     return mapping
 
 
@@ -66,7 +66,7 @@ def field_names(model: Any) -> list[str]:
 def parse(model: type[T], data: Any) -> T:
     """Plain data as a `model`. Raises BadInput in one line."""
     try:
-        return TypeAdapter(model).validate_python(data)  # type: ignore[no-any-return]
+        return TypeAdapter(model).validate_python(data)
     except ValidationError as error:
         raise BadInput(_explain(model, error)) from error
     except BadInput:

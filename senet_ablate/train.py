@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,20 +22,10 @@ from senet_ablate.spec import Run, Training
 from senet_ablate.store import Epoch, Gates, Record, pack
 
 
-def train(
-    run: Run, images: ImageSet, device: torch.device, progress: Callable[[int], None] = lambda images: None
-) -> Record:
-    """The record of `run`; `progress` is told after each epoch how many images were trained on.
-
-    On the CPU, equal runs give equal records, bit for bit, but for times. A loss that is not finite ends the run early;
-    the record says after which epoch.
-    """
-    started, spec = time.time(), run.train
+def prepared(run: Run, images: ImageSet, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer, Batches]:
+    """The network with its initial weights, its optimizer, and the training batches, on `device`."""
+    spec = run.train
     model = build_model(spec.backbone, len(images.classes), run.se, stem=spec.stem, seed=run.seed)
-    batches = Batches(images.train, images, spec, device)
-    tests = Batches(images.test, images, spec, device)
-    watch = None if images.validation is None else Batches(images.validation, images, spec, device)
-    counted = cost(model, (3, batches.size, batches.size))
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     torch.manual_seed(run.seed)  # what is random inside a network: dropout, the random squeeze
     optimizer = torch.optim.SGD(
@@ -45,35 +36,53 @@ def train(
         weight_decay=spec.weight_decay,
         fused=True,
     )
+    return model, optimizer, Batches(images.train, images, spec, device)
+
+
+def train(
+    run: Run,
+    images: ImageSet,
+    device: torch.device,
+    command: str = "",
+    progress: Callable[[int], None] = lambda images: None,
+) -> Record:
+    """The record of `run`; `progress` is told after each epoch how many images were trained on.
+
+    On the CPU, equal runs give equal records, bit for bit, but for times. A loss that is not finite ends the run early;
+    the record says after which epoch.
+    """
+    started, spec = time.time(), run.train
+    model, optimizer, batches = prepared(run, images, device)
+    tests = Batches(images.test, images, spec, device)
+    watch = (
+        Batches(images.validation, images, spec, device) if images.validation and spec.schedule == "plateau" else None
+    )
     epochs: list[Epoch] = []
-    diverged = None
     for number in range(1, spec.epochs + 1):
-        watched = [epoch.validation_loss for epoch in epochs]
-        lr, loss, error = train_epoch(model, optimizer, batches, run, number, watched)
+        lr, loss, error = train_epoch(model, optimizer, batches, run, number, [e.validation_loss for e in epochs])
+        progress(len(batches) * spec.batch_size)
         if not np.isfinite(loss):
-            diverged = number - 1
             break
-        last = number == spec.epochs
-        test = evaluate(model, tests, spec) if number % spec.test_every == 0 and not last else None
-        validation = evaluate(model, watch, spec) if watch is not None and spec.schedule == "plateau" else None
+        read = number % spec.test_every == 0 and number != spec.epochs
+        test = evaluate(model, tests, spec) if read else None
+        validation = evaluate(model, watch, spec) if watch else None
         epochs.append(
             Epoch(
                 lr=lr,
                 train_loss=loss,
                 train_top1=error,
-                test_loss=test and test.loss,
-                test_top1=test and 100 * float(np.mean(~test.right)),
-                validation_loss=validation and validation.loss,
+                test_loss=test.loss if test else None,
+                test_top1=test.top1 if test else None,
+                validation_loss=validation.loss if validation else None,
             )
         )
-        progress(len(batches) * spec.batch_size)
     train_s = time.time() - started
-    gates = GateWatch(model)
-    final = evaluate(model, tests, spec)
-    gates.close()
-    if diverged is None:
-        error = 100 * float(np.mean(~final.right))
-        epochs[-1] = epochs[-1].model_copy(update={"test_loss": final.loss, "test_top1": error})
+    with GateWatch(model) as gates:
+        final = evaluate(model, tests, spec)
+    diverged = len(epochs) < spec.epochs
+    if not diverged:
+        epochs[-1] = epochs[-1].model_copy(update={"test_loss": final.loss, "test_top1": final.top1})
+    counted = cost(model, (3, batches.size, batches.size))
     return Record(
         id=run.id,
         run=run.fields,
@@ -86,9 +95,9 @@ def train(
         params=counted.params,
         macs=counted.macs,
         epochs=tuple(epochs),
-        gates=gates.summary() if diverged is None else {},
-        diverged=diverged,
-        provenance=provenance(run, images.checksum, device, started, train_s),
+        gates={} if diverged else gates.summary(),
+        diverged=len(epochs) if diverged else None,
+        provenance=provenance(run, images.checksum, device, command, started, train_s),
     )
 
 
@@ -104,31 +113,46 @@ def train_epoch(
 
     Nothing is read from the device before the epoch's end.
     """
-    spec, model = run.train, model.train()
+    model.train()
     loss_sum = torch.zeros((), device=batches.device)
     right = torch.zeros((), dtype=torch.int64, device=batches.device)
-    lr = spec.lr
+    lr = run.train.lr
     for step, (x, y) in enumerate(batches.shuffled(run.seed, number), start=(number - 1) * len(batches)):
-        lr = lr_at(spec, step, len(batches), watched)
+        lr = lr_at(run.train, step, len(batches), watched)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        with _precision(spec, batches.device):
-            logits = model(x)
-        loss = F.cross_entropy(logits.float(), y, label_smoothing=spec.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        loss_sum += loss.detach()
-        right += (logits.detach().argmax(1) == y).sum()
-    seen = len(batches) * spec.batch_size
+        loss, logits = train_step(model, optimizer, x, y, run.train)
+        loss_sum += loss
+        right += (logits.argmax(1) == y).sum()
+    seen = len(batches) * run.train.batch_size
     return lr, float(loss_sum) / len(batches), 100 * (1 - int(right) / seen)
 
 
-class Judgement:
-    """Mean cross-entropy, which images were right at top 1, and how many were wrong at top 5 (null: too few classes)."""
+def train_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, spec: Training
+) -> tuple[Tensor, Tensor]:
+    """Forward, backward and update on N x 3 x H x W images and N labels: mean loss and N x K logits, detached."""
+    with _precision(spec, x.device):
+        logits = model(x)
+    loss = F.cross_entropy(logits.float(), y, label_smoothing=spec.label_smoothing)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.detach(), logits.detach()
 
-    def __init__(self, loss: float, right: npt.NDArray[np.bool_], wrong_top5: int | None) -> None:
-        self.loss, self.right, self.wrong_top5 = loss, right, wrong_top5
+
+@dataclass(frozen=True)
+class Judgement:
+    """Mean cross-entropy; which images were right at top 1; how many were wrong at top 5 (none: too few classes)."""
+
+    loss: float
+    right: npt.NDArray[np.bool_]
+    wrong_top5: int | None
+
+    @property
+    def top1(self) -> float:
+        """Top-1 error, percent."""
+        return 100 * float(np.mean(~self.right))
 
 
 @torch.no_grad()
@@ -152,14 +176,13 @@ def evaluate(model: nn.Module, batches: Batches, spec: Training) -> Judgement:
 
 
 class GateWatch:
-    """Sums what the gates of a network's SE blocks return, from now until `close()`."""
+    """Sums what the gates of a network's SE blocks return while the context is open."""
 
     def __init__(self, model: nn.Module) -> None:
         self.sums: dict[str, list[Tensor]] = {}
+        gates = {name: getattr(block, "gate", None) for name, block in se_blocks(model).items()}
         self.hooks = [
-            block.gate.register_forward_hook(self._hook(name))
-            for name, block in se_blocks(model).items()
-            if isinstance(getattr(block, "gate", None), nn.Module)
+            gate.register_forward_hook(self._hook(name)) for name, gate in gates.items() if isinstance(gate, nn.Module)
         ]
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
@@ -181,8 +204,10 @@ class GateWatch:
 
         return watch
 
-    def close(self) -> None:
-        """Stop watching."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         for hook in self.hooks:
             hook.remove()
 

@@ -28,7 +28,7 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.se_standard(self.branch(self.se_pre(x)))
-        return self.se_post(F.relu(residual + self.se_identity(self.shortcut(x))))  # type: ignore[no-any-return]
+        return self.se_post(F.relu(residual + self.se_identity(self.shortcut(x))))
 
 
 def basic_branch(inputs: int, width: int, stride: int) -> nn.Sequential:

@@ -1,7 +1,7 @@
 """A bottleneck ResNet for images of 8 or 16 pixels, small enough for a sweep on a laptop.
 
-One unit a stage, 16, 16 and 32 wide inside and 64, 64 and 128 outside: the least that can host every placement at r = 16
-and the standard one at r = 32.
+One unit a stage, 16, 16 and 32 wide inside and 64, 64 and 128 outside: the least that can host every placement at
+r = 16 and the standard one at r = 32.
 """
 
 from collections import OrderedDict

@@ -1,0 +1,259 @@
+"""The command line: `python -m senet_ablate`, installed as `senet-ablate`.
+
+Exit codes: 0 done; 1 a run failed, or something does not hold; 2 bad input; 130 interrupted, run again to go on.
+"""
+
+import logging
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from senet_ablate import registry
+from senet_ablate.plan import (
+    EXPERIMENTS_DIR,
+    Plan,
+    list_experiments,
+    list_recipes,
+    read_experiment,
+    read_plan,
+    read_recipe,
+)
+from senet_ablate.registry import BadInput
+from senet_ablate.spec import PLACEMENTS, Run, read_se
+from senet_ablate.store import read_records
+
+if TYPE_CHECKING:
+    from senet_ablate.data import ImageSet
+
+RESULTS = EXPERIMENTS_DIR.parent / "results"
+
+app = typer.Typer(
+    help="Which part of a Squeeze-and-Excitation block matters, and can the answer be believed?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ExperimentNames = Annotated[list[str] | None, typer.Argument(help="experiments; none: all of the recipe")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="recipe: data set, backbone, schedule, seeds")]
+Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="seeds a variant; default: the recipe's")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
+Launcher = Annotated[str, typer.Option("--launcher", help="local")]
+Data = Annotated[Path | None, typer.Option("--data", help="data root; default: $SENET_ABLATE_DATA, else ./data")]
+Results = Annotated[Path, typer.Option("--results", help="where records and tables lie")]
+Download = Annotated[bool, typer.Option("--download", help="let torchvision download CIFAR into the data root")]
+
+
+@app.command()
+def run(
+    experiments: ExperimentNames = None,
+    recipe: RecipeName = "cue",
+    seeds: Seeds = None,
+    device: Device = "auto",
+    launcher: Launcher = "local",
+    data: Data = None,
+    results: Results = RESULTS,
+    download: Download = False,
+) -> None:
+    """Train what is missing, skip what is done, then report."""
+    from tqdm import tqdm
+
+    from senet_ablate.launch import Place, devices, launch_local
+
+    if launcher != "local":
+        raise BadInput(f"--launcher {launcher!r}: known: local")
+    plan, images = _checked(recipe, experiments, seeds, _data_root(data), download)
+    missing = _missing(plan, results)
+    print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {devices(device)}")
+    place = Place(results, recipe, _data_root(data), device, "python -m senet_ablate " + shlex.join(sys.argv[1:]))
+    finished = 0
+    with tqdm(
+        total=sum(_images_of(one, images) for one in missing), unit=" images", unit_scale=True, disable=not missing
+    ) as bar:
+
+        def progress(runs: int, trained: int) -> None:
+            nonlocal finished
+            finished += runs
+            bar.set_postfix_str(f"{finished}/{len(missing)} runs", refresh=False)
+            bar.update(trained)
+
+        failures = launch_local(missing, place, progress)
+    _report(recipe, results)
+    for failure in failures:
+        name = ", ".join(f"{row.experiment}/{row.variant}" for row in plan.rows() if failure.run in row.runs)
+        print(f"failed: {name}, seed {failure.run.seed} (run {failure.run.id}): {failure.cause}", file=sys.stderr)
+    if failures:
+        print(f"{len(failures)} of {len(missing)} runs failed; the same command tries them again", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    experiments: ExperimentNames = None,
+    recipe: RecipeName = "cue",
+    seeds: Seeds = None,
+    device: Device = "auto",
+    launcher: Launcher = "local",
+    data: Data = None,
+    results: Results = RESULTS,
+    download: Download = False,
+) -> None:
+    """Train nothing: show the runs, which are done, the cost of each variant, and the estimated time."""
+    import torch
+
+    from senet_ablate.complexity import cost
+    from senet_ablate.launch import devices, seconds_per_image
+    from senet_ablate.survey import survey
+
+    plan, images = _checked(recipe, experiments, seeds, _data_root(data), download)
+    records = read_records(results, recipe)
+    size = plan.recipe.train.crop_size or images.train.images.shape[1]
+    macs: dict[str, int] = {}
+    print(f"{'experiment':<18}{'variant':<20}{'done':>8}{'parameters':>14}{'multiply-adds':>16}")
+    for network in survey(plan, len(images.classes)):
+        row, counted = network.row, cost(network.model, (3, size, size))
+        macs |= {one.id: counted.macs for one in row.runs}
+        done = f"{sum(one.id in records for one in row.runs)}/{len(row.runs)}"
+        print(f"{row.experiment:<18}{row.variant:<20}{done:>8}{counted.params:>14,}{counted.macs:>16,}")
+    for entry, why in plan.recipe.cannot_host.items():
+        if entry.partition("/")[0] in plan.experiments:
+            print(f"{entry.replace('/', ' '):<38} not hosted: {why}")
+    missing = _missing(plan, results)
+    print(f"{len(plan.runs())} distinct runs, {len(plan.runs()) - len(missing)} done, {len(missing)} to do")
+    if missing:
+        workers = devices(device)
+        torch.set_num_threads(1)
+        probe = missing[0]
+        rate = seconds_per_image(probe, images, torch.device(workers[0])) / macs[probe.id]
+        seconds = sum(rate * macs[one.id] * _images_of(one, images) for one in missing) / len(workers)
+        print(f"estimated time: {seconds / 60:.1f} minutes on {len(workers)} x {workers[0]}, from a few timed steps")
+
+
+@app.command()
+def report(
+    recipe: Annotated[str | None, typer.Option("--recipe", help="default: every recipe that has records")] = None,
+    results: Results = RESULTS,
+) -> None:
+    """Rebuild every table, plot and page from the records, also of a half-finished sweep."""
+    names = [recipe] if recipe else [name for name in list_recipes() if read_records(results, name)]
+    for name in names:
+        _report(name, results)
+
+
+@app.command()
+def describe(
+    backbone: Annotated[str, typer.Argument(help="a network's name")],
+    pairs: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="more of --se")] = None,
+    se: Annotated[list[str] | None, typer.Option("--se", metavar="KEY=VALUE", help="a field of SESpec")] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", min=8, help="pixels; default: 224, or 32 for CIFAR networks")
+    ] = None,
+    classes: Annotated[int | None, typer.Option("--classes", min=1, help="default: 1000, or 100")] = None,
+    stem: Annotated[str, typer.Option("--stem", help="default, or one for smaller images")] = "default",
+) -> None:
+    """Parameters and multiply-adds of a network, by stage, and where its SE blocks sit."""
+    from senet_ablate.describe import describe as text
+
+    words = [*(se or []), *(pairs or [])]
+    print(text(backbone, read_se(words) if words else None, size, classes, stem))
+
+
+@app.command("list")
+def list_names() -> None:
+    """Experiments, recipes, backbones, squeezes, gates, placements, data sets."""
+    print("experiments")
+    for name in list_experiments():
+        value = read_experiment(name)
+        print(f"  {name:<24}{value.question}")
+    print("recipes")
+    for name in list_recipes():
+        print(f"  {name:<24}{read_recipe(name).title}")
+    for kind in (registry.BACKBONES, registry.SQUEEZES, registry.EXCITATIONS, registry.GATES, registry.DATASETS):
+        print(f"{kind.kind}s")
+        for name in kind:
+            print(f"  {name:<24}{(kind[name].__doc__ or '').strip().splitlines()[0]}")
+    print("placements")
+    for name, meaning in PLACEMENTS.items():
+        print(f"  {name:<24}{meaning}")
+
+
+@app.command()
+def verify(
+    recipe: Annotated[str | None, typer.Option("--recipe", help="default: every recipe that has records")] = None,
+    results: Results = RESULTS,
+) -> None:
+    """Check records and generated files again; exit 1 and name what does not hold."""
+    from senet_ablate.verify import verify as problems
+
+    names = [recipe] if recipe else [path.parent.name for path in sorted(results.glob("*/runs"))]
+    found = [problem for name in names for problem in problems(name, results)]
+    for problem in found:
+        print(problem, file=sys.stderr)
+    if found:
+        raise typer.Exit(1)
+    print(f"{', '.join(names) or 'nothing'}: every record is sound and every generated file follows from the records")
+
+
+def _data_root(data: Path | None) -> Path:
+    return data or Path(os.environ.get("SENET_ABLATE_DATA") or "data")
+
+
+def _checked(
+    recipe: str, experiments: list[str] | None, seeds: int | None, data: Path, download: bool
+) -> tuple[Plan, "ImageSet"]:
+    """The plan and its images, with every network known to be buildable. Raises BadInput."""
+    from senet_ablate.data import load_images
+    from senet_ablate.survey import survey
+
+    plan = read_plan(recipe, experiments, seeds)
+    images = load_images(plan.recipe.train, data, download)
+    survey(plan, len(images.classes))
+    return plan, images
+
+
+def _missing(plan: Plan, results: Path) -> list[Run]:
+    done = read_records(results, plan.recipe_name)
+    return [run for run in plan.runs() if run.id not in done]
+
+
+def _images_of(run: Run, images: "ImageSet") -> int:
+    """Training images that a run sees."""
+    return len(images.train) // run.train.batch_size * run.train.batch_size * run.train.epochs
+
+
+def _report(recipe: str, results: Path) -> None:
+    from senet_ablate.report import write_report
+
+    print(f"see {write_report(read_plan(recipe), results)}")
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code; no mistake of a user's ends in a traceback."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(_guarded(lambda: app(arguments, standalone_mode=True)))
+
+
+def _guarded(command: Callable[[], Any]) -> int:
+    try:
+        command()
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else 1
+    except BadInput as error:
+        print(f"senet-ablate: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0

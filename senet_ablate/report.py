@@ -1,0 +1,172 @@
+"""Every generated file of a recipe, as bytes from its records alone: nothing here trains, and nothing is typed."""
+
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from senet_ablate import figures
+from senet_ablate.plan import Plan
+from senet_ablate.store import Record, read_records, write_whole
+from senet_ablate.tables import Table, table
+
+
+def write_report(plan: Plan, results: Path) -> Path:
+    """Write every table, plot and page of a recipe; returns the path of its README."""
+    folder = results / plan.recipe_name
+    for name, content in report_files(plan, results).items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != content:
+            write_whole(path, content)
+    return folder / "README.md"
+
+
+def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
+    """Every generated file of a recipe by its path in the recipe's results folder."""
+    records = read_records(results, plan.recipe_name)
+    tables = [table(plan, name, records) for name in plan.experiments]
+    files: dict[str, bytes] = {}
+    with figures.style():
+        for one in tables:
+            folder = one.name
+            files[f"{folder}/table.md"] = markdown(one).encode()
+            files[f"{folder}/table.csv"] = one.rows.to_csv(lineterminator="\n").encode()
+            files[f"{folder}/table.tex"] = latex(one).encode()
+            figure = figures.plot(one)
+            if figure is not None:
+                files |= {f"{folder}/plot.{kind}": content for kind, content in figures.files(figure).items()}
+        figure = figures.curves(_plain_and_se(tables))
+        if figure is not None:
+            files |= {f"curves.{kind}": content for kind, content in figures.files(figure).items()}
+    files["README.md"] = page(plan, tables, records, set(files)).encode()
+    return files
+
+
+def _plain_and_se(tables: list[Table]) -> dict[str, list[Record]]:
+    """The runs of the plain network and of the standard SE network, from the first table that holds both."""
+    for one in tables:
+        if one.experiment.reference:
+            return {"plain": one.records[one.experiment.control], "SE": one.records[one.experiment.reference]}
+    return {}
+
+
+COLUMNS = {
+    "label": "",
+    "n": "n",
+    "top1": "top-1 error, %",
+    "top5": "top-5 error, %",
+    "params": "params, M",
+    "macs": "mult-adds, G",
+    "paper_top1": "paper: top-1",
+    "paper_top5": "paper: top-5",
+    "paper_params": "paper: params, M",
+    "paper_gflops": "paper: GFLOPs",
+    "remark": "remark",
+}
+
+
+def shown(table: Table) -> pd.DataFrame:
+    """A table as text cells: mean with its 95% interval, units in the heading, empty where there is nothing."""
+    rows = pd.DataFrame(index=table.rows.index)
+    for column, heading in COLUMNS.items():
+        values = table.rows[column]
+        if column in ("top1", "top5"):
+            cells = [_interval(row, column) for _, row in table.rows.iterrows()]
+        elif column in ("params", "macs"):
+            cells = [_scaled(value, 1e6 if column == "params" else 1e9) for value in values]
+        else:
+            cells = ["" if pd.isna(value) else str(value) for value in values]
+        if column in ("label", "n", "top1") or any(cells):
+            rows[heading] = cells
+    return rows
+
+
+def _interval(row: pd.Series, column: str) -> str:
+    if pd.isna(row[column]):
+        return ""
+    if pd.isna(row[f"{column}_low"]):
+        return f"{row[column]:.2f}"
+    return f"{row[column]:.2f} [{row[f'{column}_low']:.2f}, {row[f'{column}_high']:.2f}]"
+
+
+def _scaled(value: float | None, unit: float) -> str:
+    return "" if value is None or pd.isna(value) else f"{value / unit:.3g}" if value < unit else f"{value / unit:.2f}"
+
+
+def markdown(table: Table) -> str:
+    """The table with what is missing from it, as Markdown."""
+    parts = [shown(table).to_markdown(index=False, disable_numparse=True)]
+    if table.refused:
+        parts.insert(0, f"**Withheld**: {table.refused}.")
+    if table.missing:
+        names = ", ".join(f"{name} (seeds {', '.join(map(str, seeds))})" for name, seeds in table.missing.items())
+        parts.append(f"**Not run yet**: {names}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def latex(table: Table) -> str:
+    """The table for a paper, with booktabs rules."""
+    rows = shown(table)
+    columns = "l" + "r" * (rows.shape[1] - 1)
+    style = rows.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    return style.to_latex(hrules=True, column_format=columns)
+
+
+def page(plan: Plan, tables: list[Table], records: dict[str, Record], files: set[str]) -> str:
+    """The README of a recipe's results."""
+    recipe, name = plan.recipe, plan.recipe_name
+    parts = [f"# {recipe.title}"]
+    if recipe.warning:
+        parts.append(f"> **{recipe.warning}**")
+    parts += [recipe.about, _facts(plan, records)]
+    if "curves.png" in files:
+        parts += ["## Training", "Mean and range over the seeds.", "![Training curves](curves.png)"]
+    for one in tables:
+        parts += [f"## {one.experiment.title}", one.experiment.question, markdown(one).strip()]
+        if f"{one.name}/plot.png" in files:
+            parts.append(f"![{one.experiment.title}]({one.name}/plot.png)")
+        links = ", ".join(
+            f"[{kind}]({one.name}/{kind})"
+            for kind in ("table.csv", "table.tex", "plot.svg")
+            if f"{one.name}/{kind}" in files
+        )
+        parts.append(
+            f"{links}; again by `python -m senet_ablate run {one.name} --recipe {name} --seeds {_seeds(tables, plan)}`"
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _seeds(tables: list[Table], plan: Plan) -> int:
+    return max([plan.seeds, *(int(one.rows["n"].max()) for one in tables)])
+
+
+def _facts(plan: Plan, records: dict[str, Record]) -> str:
+    """What was run, on what, and how to run it again."""
+    train = plan.recipe.train.model_dump(mode="json", exclude_defaults=True)
+    lines = [
+        f"{len(records)} runs. Errors are those of the last epoch on the test images; none was chosen by looking at them.",
+        "Intervals are Student-t, 95%, over the seeds.",
+        "",
+        f"- recipe: {', '.join(f'{key} {value}' for key, value in train.items())}",
+    ]
+    for title, values in (
+        ("device", Counter(record.provenance.device for record in records.values())),
+        ("libraries", Counter(_libraries(record) for record in records.values())),
+        ("code", Counter(_code(record) for record in records.values())),
+        ("data (SHA-256)", Counter(record.provenance.data for record in records.values())),
+        ("command", Counter(record.provenance.command for record in records.values())),
+    ):
+        text = "; ".join(
+            f"{value} ({count} runs)" if len(values) > 1 else value for value, count in sorted(values.items())
+        )
+        lines.append(f"- {title}: {text}")
+    lines.append(f"- these files again, from the records: `python -m senet_ablate report --recipe {plan.recipe_name}`")
+    return "\n".join(lines)
+
+
+def _libraries(record: Record) -> str:
+    return ", ".join(f"{name} {version}" for name, version in record.provenance.versions.items())
+
+
+def _code(record: Record) -> str:
+    return f"commit {record.provenance.commit[:12]}{' with uncommitted changes' if record.provenance.dirty else ''}"
