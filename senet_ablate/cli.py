@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -157,12 +157,15 @@ def describe(
     ] = None,
     classes: Annotated[int | None, typer.Option("--classes", min=1, help="default: 1000, or 100")] = None,
     stem: Annotated[str, typer.Option("--stem", help="default, or one for smaller images")] = "default",
+    csv: Annotated[bool, typer.Option("--csv", help="as comma-separated values")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="as a LaTeX table")] = False,
 ) -> None:
     """Parameters and multiply-adds of a network, by stage, and where its SE blocks sit."""
     from senet_ablate.describe import describe as text
 
     words = [*(se or []), *(pairs or [])]
-    print(text(backbone, read_se(words) if words else None, size, classes, stem))
+    form: Literal["text", "csv", "latex"] = "latex" if latex else "csv" if csv else "text"
+    print(text(backbone, read_se(words) if words else None, size, classes, stem, form))
 
 
 @app.command("list")

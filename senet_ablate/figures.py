@@ -126,9 +126,7 @@ def _paper_axis(secondary: object, axes: Axes, shift: float, side: str) -> None:
         place = "top" if side == "x" else "right"
         second = secondary(place, functions=(lambda v: v - shift, lambda v: v + shift))  # type: ignore[operator]
         second.tick_params(colors=PAPER, labelsize=9)
-        getattr(second, f"set_{side}label")(
-            "the paper's error, % (same scale, its plain network on ours)", color=PAPER, fontsize=9
-        )
+        getattr(second, f"set_{side}label")("the paper's error, % (aligned at plain)", color=PAPER, fontsize=9)
 
 
 def _legend(figure: Figure, table: Table, paper: bool) -> None:
@@ -136,7 +134,7 @@ def _legend(figure: Figure, table: Table, paper: bool) -> None:
 
     seeds = int(table.rows["n"].max())
     handles = [
-        Line2D([], [], marker="o", ms=8, lw=2, color=OURS, label=f"ours, mean and 95% interval ({seeds} seeds)"),
+        Line2D([], [], marker="o", ms=8, lw=2, color=OURS, label=f"ours, mean and 95% interval (n = {seeds})"),
         Line2D([], [], marker="o", ms=8, lw=1, color=PLAIN, label="plain network"),
     ]
     if paper:

@@ -144,7 +144,7 @@ def _facts(plan: Plan, records: dict[str, Record]) -> str:
     """What was run, on what, and how to run it again."""
     train = plan.recipe.train.model_dump(mode="json", exclude_defaults=True)
     lines = [
-        f"{len(records)} runs. Errors are those of the last epoch on the test images; none was chosen by looking at them.",
+        f"{len(records)} runs. Errors are those of the last epoch on the test images; nothing was chosen by them.",
         "Intervals are Student-t, 95%, over the seeds.",
         "",
         f"- recipe: {', '.join(f'{key} {value}' for key, value in train.items())}",
