@@ -71,7 +71,8 @@ def run(
         raise BadInput(f"--launcher {launcher!r}: known: local")
     plan, images = _checked(recipe, experiments, seeds, _data_root(data), download)
     missing = _missing(plan, results)
-    print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {devices(device)}")
+    on = devices(device)
+    print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {len(on)} x {on[0]}")
     place = Place(results, recipe, _data_root(data), device, "python -m senet_ablate " + shlex.join(sys.argv[1:]))
     finished = 0
     with tqdm(
@@ -252,7 +253,10 @@ def _guarded(command: Callable[[], Any]) -> int:
     try:
         command()
     except SystemExit as exit_:
-        return exit_.code if isinstance(exit_.code, int) else 1
+        code = exit_.code if isinstance(exit_.code, int) else 1
+        if code == 130:  # Typer has caught the interrupt
+            print("interrupted; the same command goes on from here", file=sys.stderr)
+        return code
     except BadInput as error:
         print(f"senet-ablate: {error}", file=sys.stderr)
         return 2

@@ -73,10 +73,8 @@ def stages(backbone: str, se: SESpec | None, size: int, classes: int, stem: str 
         "params, +%": _added(ours.params, bare.params),
         "multiply-adds, +%": _added(ours.macs, bare.macs),
     }
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    return table.drop(
-        columns=[column for column in table if se is None and ("%" in column or column in ("SE", "hidden"))]
-    )
+    table = pd.DataFrame.from_dict(rows, orient="index").astype({"units": "Int64"})
+    return table.drop(columns=["SE", "hidden", "params, +%", "multiply-adds, +%"]) if se is None else table
 
 
 def _added(value: int, base: int) -> float | None:

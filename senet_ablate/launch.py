@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -20,8 +20,6 @@ from senet_ablate.registry import BadInput
 from senet_ablate.spec import Run, Training
 from senet_ablate.store import write_record
 from senet_ablate.train import prepared, train, train_step
-
-TRIES_AFTER_A_CRASH = 2  # a killed worker takes its neighbours' runs down with it; they get another try, alone
 
 
 @dataclass(frozen=True)
@@ -60,46 +58,51 @@ def devices(kind: str) -> list[str]:
 def launch_local(runs: list[Run], place: Place, progress: Callable[[int, int], None]) -> list[Failure]:
     """Train `runs` and write their records; returns those that failed.
 
-    `progress(runs finished, images trained on since the last call)` is called several times a second.
+    `progress(runs finished, images trained on since the last call)` is called several times a second. A worker that is
+    killed takes the pool down with it: what it and its neighbours were at is tried again, each alone, the rest goes on.
     """
-    workers = devices(place.device)[: max(len(runs), 1)]
+    workers = devices(place.device)
     failures: list[Failure] = []
-    pending, crashes = list(runs), dict.fromkeys(runs, 0)
-    while pending:
-        alone = any(crashes[run] for run in pending)
-        images = multiprocessing.get_context("spawn").Value("q", 0)
-        survived: list[Run] = []
-        for run, cause in _pool(pending, place, workers[:1] if alone else workers, images, progress):
-            if cause is None:
-                continue
-            crashes[run] += isinstance(cause, BrokenProcessPool)
-            if isinstance(cause, BrokenProcessPool) and crashes[run] < TRIES_AFTER_A_CRASH:
-                survived.append(run)
-            else:
+    pending, suspects = list(runs), []
+    while pending or suspects:
+        alone = [] if pending else [suspects.pop()]
+        broken = _Broken()
+        for run, cause in _pool(pending or alone, place, workers, broken, progress):
+            if isinstance(cause, BrokenProcessPool) and not alone:
+                broken.runs.append(run)
+            elif cause is not None:
                 text = "its process was killed" if isinstance(cause, BrokenProcessPool) else str(cause)
                 failures.append(Failure(run, f"{type(cause).__name__}: {text}"))
-        pending = survived
+        suspects += [run for run in broken.runs if run.id in broken.started]
+        pending = [run for run in broken.runs if run.id not in broken.started]
     return failures
 
 
+@dataclass
+class _Broken:
+    """What a pool that went down leaves behind: the runs without a result, and the ids of those that were begun."""
+
+    runs: list[Run] = field(default_factory=list)
+    started: set[str] = field(default_factory=set)
+
+
 def _pool(
-    runs: list[Run],
-    place: Place,
-    workers: list[str],
-    images: "Synchronized[int]",
-    progress: Callable[[int, int], None],
+    runs: list[Run], place: Place, devices: list[str], broken: _Broken, progress: Callable[[int, int], None]
 ) -> Iterator[tuple[Run, BaseException | None]]:
     """Each run with the exception that ended it, or None, as they finish."""
     context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
-    for worker in workers:
-        queue.put(worker)
-    with ProcessPoolExecutor(len(workers), context, _start_worker, (queue, images)) as pool:
+    queue, started, images = context.SimpleQueue(), context.SimpleQueue(), context.Value("q", 0)
+    devices = devices[: len(runs)]
+    for device in devices:
+        queue.put(device)
+    with ProcessPoolExecutor(len(devices), context, _start_worker, (queue, started, images)) as pool:
         waiting: dict[Future[None], Run] = {pool.submit(_train_one, run, place): run for run in runs}
         seen = 0
         try:
             while waiting:
                 done, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                while not started.empty():
+                    broken.started.add(started.get())
                 total = images.value
                 progress(len(done), total - seen)
                 seen = total
@@ -113,13 +116,18 @@ def _pool(
 
 
 _device: torch.device
+_started: "multiprocessing.SimpleQueue[str]"
 _images: "Synchronized[int]"
 
 
-def _start_worker(queue: "multiprocessing.SimpleQueue[str]", images: "Synchronized[int]") -> None:
-    global _device, _images
+def _start_worker(
+    queue: "multiprocessing.SimpleQueue[str]",
+    started: "multiprocessing.SimpleQueue[str]",
+    images: "Synchronized[int]",
+) -> None:
+    global _device, _started, _images
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
-    _device, _images = torch.device(queue.get()), images
+    _device, _started, _images = torch.device(queue.get()), started, images
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False  # float32 in a recipe means float32
     if _device.type == "cuda":
@@ -136,6 +144,7 @@ def _train_one(run: Run, place: Place) -> None:
         with _images.get_lock():
             _images.value += count
 
+    _started.put(run.id)
     images = _cached_images(run.train, place.data)
     write_record(place.results, place.recipe, train(run, images, _device, place.command, progress))
 

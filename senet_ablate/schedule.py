@@ -21,10 +21,10 @@ def lr_at(train: Training, step: int, steps_per_epoch: int, watched: Sequence[fl
     if train.schedule == "cosine":
         return train.lr * _falling((step - warmup) / (steps - warmup))
     if train.schedule == "onecycle":
-        rise = max(round(ONECYCLE_RISE * steps), 1)
-        if step < rise:
-            return train.lr * (1 - (1 - ONECYCLE_START) * _falling(step / rise))
-        return train.lr * (ONECYCLE_END + (1 - ONECYCLE_END) * _falling((step - rise) / max(steps - rise, 1)))
+        peak, last = max(ONECYCLE_RISE * steps - 1, 1.0), max(steps - 1, 2)  # may lie between two steps, as in torch
+        if step <= peak:
+            return train.lr * (1 - (1 - ONECYCLE_START) * _falling(step / peak))
+        return train.lr * (ONECYCLE_END + (1 - ONECYCLE_END) * _falling((step - peak) / (last - peak)))
     if train.schedule == "multistep":
         passed = sum(step >= milestone * steps_per_epoch for milestone in train.milestones)
     else:

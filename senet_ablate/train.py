@@ -55,7 +55,9 @@ def train(
     model, optimizer, batches = prepared(run, images, device)
     tests = Batches(images.test, images, spec, device)
     watch = (
-        Batches(images.validation, images, spec, device) if images.validation and spec.schedule == "plateau" else None
+        Batches(images.validation, images, spec, device)
+        if images.validation is not None and spec.schedule == "plateau"
+        else None
     )
     epochs: list[Epoch] = []
     for number in range(1, spec.epochs + 1):
@@ -65,7 +67,7 @@ def train(
             break
         read = number % spec.test_every == 0 and number != spec.epochs
         test = evaluate(model, tests, spec) if read else None
-        validation = evaluate(model, watch, spec) if watch else None
+        validation = None if watch is None else evaluate(model, watch, spec)
         epochs.append(
             Epoch(
                 lr=lr,

@@ -1,0 +1,30 @@
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two cores, two test workers: more threads only wait for each other
+
+import pytest
+import torch
+
+from senet_ablate.data import load_images
+from senet_ablate.data.images import ImageSet
+from senet_ablate.spec import Training
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny() -> Training:
+    return Training(
+        dataset="digits",
+        train_images=96,
+        test_images=50,
+        backbone="resnet_tiny_bottleneck",
+        epochs=2,
+        batch_size=32,
+        lr=0.05,
+    )
+
+
+@pytest.fixture
+def digits(tiny: Training, tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
+    return load_images(tiny, tmp_path_factory.getbasetemp())

@@ -1,0 +1,82 @@
+"""The layers of ../shared/design.md: imports point down, and the arm of tables never sees torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "senet_ablate"
+FACTS_TO_CLAIMS = {"registry", "strict", "spec", "plan", "paper", "stats", "store", "tables", "figures", "claims"}
+FACTS_TO_CLAIMS |= {"report", "verify"}
+SPECS_TO_FACTS = {"se", "backbones", "data", "kernels", "complexity", "schedule", "provenance", "train", "launch"}
+SPECS_TO_FACTS |= {"survey", "describe", "interchange"}
+SHARED = {"registry", "strict", "spec", "plan", "paper", "store"}  # specs, and the records in which the arms meet
+TOP = {"cli", "__main__", "__init__"}
+LEVEL = {
+    name: level
+    for level, names in enumerate(
+        [
+            {"registry"},
+            {"strict"},
+            {"spec"},
+            {"plan", "paper", "store", "stats", "schedule"},
+            {"se", "data", "kernels", "tables", "claims", "provenance"},
+            {"backbones", "figures"},
+            {"complexity", "interchange", "report"},
+            {"train", "describe", "survey", "verify"},
+            {"launch"},
+            {"cli", "__init__"},
+            {"__main__"},
+        ]
+    )
+    for name in names
+}
+
+
+def modules() -> dict[str, set[str]]:
+    """Top-level part of the package -> the parts it imports."""
+    found: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        part = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module == "senet_ablate":
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("senet_ablate."):
+                names = [(node.module or "").split(".")[1]]
+            found.setdefault(part, set()).update(name for name in names if name != part)
+    return found
+
+
+def test_every_module_has_its_place() -> None:
+    assert set(modules()) <= FACTS_TO_CLAIMS | SPECS_TO_FACTS | TOP
+    assert set(modules()) <= set(LEVEL)
+
+
+@pytest.mark.parametrize("part", sorted(modules()))
+def test_imports_point_down(part: str) -> None:
+    upward = [name for name in modules()[part] if LEVEL[name] >= LEVEL[part]]
+    assert not upward, f"{part} imports {upward}"
+
+
+@pytest.mark.parametrize("part", sorted(set(modules()) - TOP))
+def test_the_two_arms_meet_only_in_records_and_specs(part: str) -> None:
+    other = SPECS_TO_FACTS if part in FACTS_TO_CLAIMS else FACTS_TO_CLAIMS - SHARED
+    assert not modules()[part] & other
+
+
+def test_reporting_never_imports_torch() -> None:
+    code = "import senet_ablate.report, senet_ablate.verify, senet_ablate.cli, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0
+
+
+def test_the_public_names_are_what_they_say() -> None:
+    code = (
+        "from senet_ablate.complexity import cost as first\n"
+        "from senet_ablate import SESpec, SEBlock, build_model, list_backbones, cost, load_records\n"
+        "assert cost is first and callable(build_model) and callable(load_records)\n"
+        "assert 'resnet50' in list_backbones() and SESpec().reduction == 16 and isinstance(SEBlock, type)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, check=True)

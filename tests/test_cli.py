@@ -1,0 +1,232 @@
+"""The command line as its users meet it: real processes, real sweeps of the smoke recipe."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from senet_ablate import SESpec, load_records
+from senet_ablate.describe import describe
+from senet_ablate.plan import list_experiments, read_plan
+
+ROOT = Path(__file__).parent.parent
+
+
+def senet(*words: str, cwd: Path = ROOT, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "senet_ablate", *words]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of one whole smoke sweep."""
+    results = tmp_path_factory.mktemp("results")
+    done = senet("run", "--recipe", "smoke", "--results", str(results))
+    assert done.returncode == 0, done.stderr
+    assert str(results / "smoke" / "README.md") in done.stdout
+    return results
+
+
+def test_smoke_trains_every_variant_once(smoke: Path) -> None:
+    plan = read_plan("smoke")
+    assert set(load_records(smoke, "smoke")["id"]) == {run.id for run in plan.runs()}
+
+
+def test_every_experiment_has_its_table_in_three_forms_and_its_plot(smoke: Path) -> None:
+    for name in list_experiments():
+        folder = smoke / "smoke" / name
+        assert {path.name for path in folder.iterdir()} >= {
+            "table.md",
+            "table.csv",
+            "table.tex",
+            "plot.png",
+            "plot.svg",
+        }
+        rows = pd.read_csv(folder / "table.csv", index_col="variant")
+        hosted = [v for v in read_plan("smoke").experiments[name].variants if f"{name}/{v}" != "stages/SE_Stage_5"]
+        assert (rows.loc[hosted, "n"] == 1).all()
+        assert (folder / "plot.png").read_bytes().startswith(b"\x89PNG")
+        svg = (folder / "plot.svg").read_text()
+        assert "<text" in svg and "test error" in svg, "text is kept as text"
+
+
+def test_the_page_shows_every_table_and_plot_and_how_to_make_them_again(smoke: Path) -> None:
+    page = (smoke / "smoke" / "README.md").read_text()
+    for name in list_experiments():
+        assert f"({name}/plot.png)" in page and f"run {name} --recipe smoke" in page
+    assert "say nothing about SE" in page and "(curves.png)" in page and "22.28" in page
+    assert "not hosted: the tiny ResNet has stages 2 to 4" in page
+
+
+def test_a_second_run_trains_nothing(smoke: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in smoke.rglob("*.json")}
+    done = senet("run", "--recipe", "smoke", "--results", str(smoke))
+    assert done.returncode == 0 and "0 to do" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in smoke.rglob("*.json")} == before
+
+
+def test_verify_holds_and_report_changes_nothing(smoke: Path) -> None:
+    before = {path: path.read_bytes() for path in smoke.rglob("*") if path.is_file()}
+    assert senet("verify", "--results", str(smoke)).returncode == 0
+    assert senet("report", "--recipe", "smoke", "--results", str(smoke)).returncode == 0
+    assert {path: path.read_bytes() for path in smoke.rglob("*") if path.is_file()} == before
+
+
+def test_plan_shows_what_is_done_and_what_it_costs(smoke: Path, tmp_path: Path) -> None:
+    done = senet("plan", "--recipe", "smoke", "--results", str(smoke))
+    assert done.returncode == 0 and "24 done, 0 to do" in done.stdout and "not hosted" in done.stdout
+    todo = senet("plan", "reduction", "--recipe", "smoke", "--seeds", "2", "--results", str(tmp_path))
+    assert "12 distinct runs, 0 done, 12 to do" in todo.stdout and "estimated time" in todo.stdout
+    assert not list(tmp_path.iterdir()), "plan writes nothing"
+
+
+def test_a_half_finished_sweep_reports_what_it_has_and_names_what_is_missing(smoke: Path, tmp_path: Path) -> None:
+    plan = read_plan("smoke", ["squeeze"])
+    keep = {run.id for row in plan.rows() if row.variant in ("Max", "plain") for run in row.runs}
+    (tmp_path / "smoke" / "runs").mkdir(parents=True)
+    for name in keep:
+        (tmp_path / "smoke" / "runs" / f"{name}.json").write_bytes(
+            (smoke / "smoke" / "runs" / f"{name}.json").read_bytes()
+        )
+    assert senet("report", "--recipe", "smoke", "--results", str(tmp_path)).returncode == 0
+    table = (tmp_path / "smoke" / "squeeze" / "table.md").read_text()
+    assert "Not run yet" in table and "Avg (seeds 0)" in table
+    assert (tmp_path / "smoke" / "squeeze" / "plot.png").exists()
+    assert (
+        not (tmp_path / "smoke" / "conv3x3" / "plot.png").exists()
+        or "SE_3x3 (seeds 0)" in (tmp_path / "smoke" / "conv3x3" / "table.md").read_text()
+    )
+    assert senet("verify", "--results", str(tmp_path)).returncode == 0
+
+
+def test_verify_names_a_changed_record_and_a_changed_table(smoke: Path, tmp_path: Path) -> None:
+    for path in smoke.rglob("*"):
+        if path.is_file():
+            copy = tmp_path / path.relative_to(smoke)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    table = tmp_path / "smoke" / "stages" / "table.md"
+    table.write_text(table.read_text().replace("22.28", "21.28"))
+    done = senet("verify", "--results", str(tmp_path))
+    assert done.returncode == 1 and "stages/table.md: does not follow" in done.stderr and "report" in done.stderr
+    record = next((tmp_path / "smoke" / "runs").iterdir())
+    record.write_text(record.read_text().replace('"wrong_top1": ', '"wrong_top1": 1'))
+    done = senet("verify", "--results", str(tmp_path))
+    assert done.returncode == 1 and record.name in done.stderr and "checksum" in done.stderr
+
+
+BROKEN = """
+import os
+def fails(x): raise RuntimeError("this operator is broken")
+def kills(x): os._exit(9)
+"""
+EXPERIMENT = """
+title: t
+question: q
+control: plain
+variants:
+  plain: {se: null}
+  broken: {se: {squeeze: "broken:fails"}}
+  killer: {se: {squeeze: "broken:kills"}}
+  SE: {se: {}}
+"""
+
+
+def test_a_run_that_fails_or_dies_stops_no_other_and_is_tried_again(tmp_path: Path) -> None:
+    """An experiment of a user's own, in a folder of their own, with operators that break."""
+    (tmp_path / "experiments" / "recipes").mkdir(parents=True)
+    (tmp_path / "experiments" / "own.yaml").write_text(EXPERIMENT)
+    smoke = (ROOT / "experiments" / "recipes" / "smoke.yaml").read_text()
+    before, _, after = smoke.partition("cannot_host:")
+    (tmp_path / "experiments" / "recipes" / "smoke.yaml").write_text(before + after[after.index("train:") :])
+    (tmp_path / "broken.py").write_text(BROKEN)
+    (tmp_path / "go.py").write_text(
+        "import pathlib\n"
+        "from functools import partial\n"
+        "from senet_ablate import cli, plan\n"
+        f"cli.read_plan = partial(plan.read_plan, folder=pathlib.Path({str(tmp_path / 'experiments')!r}))\n"
+        "if __name__ == '__main__':\n"
+        "    cli.main(['run', '--recipe', 'smoke', '--results', 'out'])\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "go.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 1, done.stderr
+        assert "own/broken, seed 0" in done.stderr and "this operator is broken" in done.stderr
+        assert "own/killer, seed 0" in done.stderr and "process was killed" in done.stderr
+        assert "2 of" in done.stderr and "tries them again" in done.stderr
+        assert len(load_records(tmp_path / "out", "smoke")) == 2
+
+
+def test_an_interrupted_sweep_repeats_no_finished_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "senet_ablate", "run", "--recipe", "smoke", "--results", str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    runs = tmp_path / "smoke" / "runs"
+    deadline = time.time() + 120
+    while len(list(runs.glob("*.json"))) < 3 and time.time() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "goes on from here" in errors and "Traceback" not in errors
+    before = {path: path.stat().st_mtime_ns for path in runs.glob("*.json")}
+    assert 3 <= len(before) < 24 and not list(runs.glob(".*"))
+    assert senet(*command[3:]).returncode == 0
+    after = {path: path.stat().st_mtime_ns for path in runs.glob("*.json")}
+    assert len(after) == 24 and before.items() <= after.items()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "reductoin"], "did you mean 'reduction'"),
+        (["run", "--recipe", "cifar"], "known: cifar10"),
+        (["run", "--recipe", "smoke", "--device", "gpu"], "auto, cpu, cuda"),
+        (["run", "--recipe", "smoke", "--launcher", "slurm"], "known: local"),
+        (["run", "--recipe", "smoke", "--seeds", "0"], "--seeds"),
+        (["run", "--recipe", "cifar100", "--data", "/nowhere"], "--download"),
+        (["run", "--recipie", "cue"], "--recipe"),
+        (["describe", "resnet51"], "did you mean 'resnet5"),
+        (["describe", "resnet50", "--se", "gate"], "KEY=VALUE"),
+        (["describe", "resnet50", "--se", "gaet=relu"], "did you mean 'gate'"),
+        (["describe", "resnet20", "--se", "placement=conv3x3"], "no place 'conv3x3'"),
+        (["describe", "resnet20", "--se", "stages=[2,"], "--se stages"),
+        (["repotr"], "report"),
+        (["report", "--recipe", "x"], "unknown recipe"),
+    ],
+)
+def test_a_mistake_gets_one_clear_message_and_exit_code_2(words: list[str], message: str) -> None:
+    done = senet(*words)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_list_names_everything_with_a_line_of_explanation() -> None:
+    done = senet("list")
+    assert done.returncode == 0
+    for name in (
+        "reduction",
+        "cifar100-paper",
+        "resnet56_bottleneck",
+        "random",
+        "hard_sigmoid",
+        "conv3x3",
+        "tiny-imagenet",
+    ):
+        assert any(line.split()[:1] == [name] and len(line.split()) > 2 for line in done.stdout.splitlines()), name
+
+
+def test_describe_speaks_of_stages_widths_and_what_se_adds() -> None:
+    done = senet("describe", "resnet50", "--se", "reduction=16", "stages=all_but_last")
+    assert done.returncode == 0 and "SE_4_1 ... SE_4_6" in done.stdout and "SE_5" not in done.stdout
+    assert done.stdout.splitlines()[-1].split("|")[-3].strip() == "3.69", "the paper speaks of about 4% (Section 4)"
+    csv = describe("resnet50", SESpec(), form="csv").splitlines()
+    assert "28071976" in csv[-1] and csv[-1].split(",")[-2] == "9.84"
+    assert r"\toprule" in describe("resnet20", form="latex") and "hidden" not in describe("resnet20")

@@ -1,0 +1,224 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from senet_ablate.paper import published, tables
+from senet_ablate.plan import EXPERIMENTS_DIR, list_experiments, list_recipes, read_experiment, read_plan, read_recipe
+from senet_ablate.registry import BadInput, Registry
+from senet_ablate.spec import Experiment, Run, SESpec, Training, read_se
+from senet_ablate.strict import load_yaml, parse
+
+TRAIN = {"dataset": "digits", "backbone": "resnet20", "epochs": 3, "batch_size": 8, "lr": 0.1}
+SHARED_PAPER = Path(__file__).parents[2] / "shared" / "paper.yaml"
+
+
+def run(se: SESpec | None = None, seed: int = 0, **train: object) -> Run:
+    return Run(parse(Training, TRAIN | train), se, seed)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"gate": "sigmod"}, "did you mean 'sigmoid'"),
+        ({"squeeze": "mean"}, "known: avg, max, none"),
+        ({"reduction": 0}, "reduction"),
+        ({"reduction": "16"}, "reduction"),
+        ({"reduction": True}, "reduction"),
+        ({"placement": "front"}, "conv3x3"),
+        ({"stages": []}, "no stage"),
+        ({"stages": [2, 2]}, "twice"),
+        ({"stages": "last"}, "all_but_last"),
+        ({"bias": 1}, "bias"),
+    ],
+)
+def test_a_wrong_se_field_is_refused_with_what_is_allowed(fields: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        SESpec(**fields)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match=words):
+        parse(SESpec, fields)
+
+
+def test_an_unknown_se_field_is_refused_with_the_nearest_known() -> None:
+    with pytest.raises(ValueError, match="reductoin"):
+        SESpec(reductoin=4)  # type: ignore[call-arg]
+    with pytest.raises(BadInput, match="did you mean 'reduction'"):
+        parse(SESpec, {"reductoin": 4})
+
+
+def test_a_specification_is_frozen_and_hashable() -> None:
+    assert {SESpec(stages=(3, 2)): 1}[SESpec(stages=(2, 3))] == 1
+    with pytest.raises(AttributeError):
+        SESpec().reduction = 4  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"lr": "1e-1"}, "lr"),
+        ({"lr": float("nan")}, "lr"),
+        ({"lr": 0}, "lr"),
+        ({"epochs": 0}, "epochs"),
+        ({"backbone": "resnet20_"}, "did you mean 'resnet20'"),
+        ({"dataset": "cifar"}, "cifar10"),
+        ({"milestones": [1]}, "multistep"),
+        ({"schedule": "multistep"}, "milestones"),
+        ({"schedule": "multistep", "milestones": [3]}, "before the last epoch"),
+        ({"schedule": "plateau", "drops": 3, "patience": 2}, "validation"),
+        ({"schedule": "onecycle", "warmup_epochs": 1}, "onecycle"),
+        ({"validation": 0.1}, "evaluate"),
+        ({"scale_crop": [0.1, 1.0]}, "crop_size"),
+        ({"nesterov": True, "momentum": 0}, "momentum"),
+    ],
+)
+def test_a_wrong_training_key_is_refused_in_one_line(train: dict[str, object], words: str) -> None:
+    with pytest.raises(BadInput, match=words) as error:
+        run(**train)
+    assert "\n" not in str(error.value)
+
+
+def test_the_id_hashes_what_can_change_the_numbers_and_nothing_else() -> None:
+    assert run().id == run().id
+    assert run(lr=0.1, momentum=0.9).id == run().id  # a default that is written out
+    changed = [
+        run(lr=0.2),
+        run(seed=1),
+        run(SESpec()),
+        run(SESpec(reduction=8)),
+        run(epochs=4),
+        run(backbone="resnet32"),
+    ]
+    assert len({one.id for one in [run(), *changed]}) == 7
+    assert run(SESpec(excitation="none", reduction=4)).id == run(SESpec(excitation="none")).id
+    assert run(SESpec(gate="constant", squeeze="max")).id == run(SESpec(gate="constant")).id
+
+
+def test_a_run_comes_back_from_its_fields_through_json() -> None:
+    for one in (run(), run(SESpec(stages=(2, 4), gate="relu"), seed=3, pad_crop=4), run(SESpec())):
+        again = Run.from_fields(json.loads(json.dumps(one.fields)))
+        assert again == one and again.id == one.id
+
+
+@pytest.mark.parametrize(
+    "fields", [None, [], {}, {"train": TRAIN, "se": None}, {"train": TRAIN, "se": None, "seed": "0"}]
+)
+def test_fields_of_no_run_are_refused(fields: object) -> None:
+    with pytest.raises(BadInput):
+        Run.from_fields(fields)
+
+
+def test_yaml_with_a_repeated_key_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"line 2.*twice"):
+        load_yaml("a: 1\na: 2\n", "file")
+
+
+@pytest.mark.parametrize(
+    "text", ["!!python/object/apply:os.system ['true']", "[1, 2", "{a: b: c}", "? [1]\n: 2", "\t- x"]
+)
+def test_yaml_that_is_unsafe_or_broken_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="file"):
+        load_yaml(text, "file")
+
+
+@given(st.text(max_size=40))
+def test_no_text_after_se_ends_in_anything_but_a_value_or_bad_input(text: str) -> None:
+    try:
+        assert isinstance(read_se([text]), SESpec)
+    except BadInput as error:
+        assert str(error)
+
+
+def test_a_registry_refuses_duplicates_and_explains_a_miss() -> None:
+    things = Registry("thing", {"one": 1})
+    with pytest.raises(BadInput, match="twice"):
+        things.register("one")(2)
+    with pytest.raises(BadInput, match="did you mean 'one'"):
+        things["ona"]
+    with pytest.raises(BadInput, match="cannot be imported"):
+        things["no_such_module:part"]
+    assert things["json:dumps"] is json.dumps
+
+
+EXPERIMENT = {
+    "title": "t",
+    "question": "q",
+    "control": "plain",
+    "variants": {"plain": {"se": None}, "SE": {"se": {}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"control": "plane"}, "did you mean 'plain'"),
+        ({"reference": "Se"}, "known: SE, plain"),
+        ({"variants": {"plain": {"se": None}, "again": {"se": None}}}, "same network"),
+        ({"variants": {"plain": {"se": None}, "a": {"se": {"gate": "constant", "reduction": 4}}}}, "changes nothing"),
+        ({"variants": {"plain": {"se": None}, "a": {"se": {"excitation": "none", "bias": True}}}}, "changes nothing"),
+        ({"variants": {"plain": {"se": None}, "a": {"se": {"gaet": "relu"}}}}, "did you mean 'gate'"),
+        ({"variants": {"plain": {"se": None}, "a": {}}}, "missing"),
+    ],
+)
+def test_an_experiment_that_asks_for_nothing_sensible_is_refused(change: dict[str, object], words: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(words)):
+        parse(Experiment, EXPERIMENT | change)
+
+
+@pytest.mark.parametrize("name", list_experiments())
+def test_every_experiment_reads_and_names_rows_the_paper_has(name: str) -> None:
+    experiment = read_experiment(name)
+    text = (EXPERIMENTS_DIR / f"{name}.yaml").read_text()
+    assert text.startswith(f"# python -m senet_ablate run {name} ")
+    rows = [published(experiment, variant) for variant in experiment.variants]
+    if experiment.paper_table in tables() and "top1_err" in str(tables()[experiment.paper_table]["columns"]):
+        own = set(tables()[experiment.paper_table]["rows"])
+        assert own <= set(experiment.variants), "a row of the paper's table is missing"
+        assert sum(bool(row) for row in rows) >= len(own)
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_plans_with_every_experiment(name: str) -> None:
+    plan = read_plan(name)
+    runs = plan.runs()
+    assert len({one.id for one in runs}) == len(runs) > 0
+    seeds = [one.seed for one in runs]
+    assert seeds == sorted(seeds), "breadth first: every row has one seed before any has two"
+
+
+def test_the_plain_and_the_standard_network_are_shared_by_all_experiments() -> None:
+    rows = list(read_plan("cifar100").rows())
+    assert len({run.id for row in rows for run in row.runs}) < sum(len(row.runs) for row in rows)
+    for se in (None, SESpec()):
+        ids = {
+            row.runs[0].id
+            for row in rows
+            if row.runs[0].se == se and row.runs[0].train.backbone == "resnet29_bottleneck"
+        }
+        assert len(ids) == 1
+
+
+def test_wrong_names_of_files_are_explained() -> None:
+    with pytest.raises(BadInput, match="did you mean 'reduction'"):
+        read_experiment("reductions")
+    with pytest.raises(BadInput, match="did you mean 'cifar100'"):
+        read_recipe("cifar-100")
+    with pytest.raises(BadInput, match="unknown recipe"):
+        read_recipe("../recipes/cue")
+
+
+def test_a_mistake_in_a_file_names_the_file_and_the_key(tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "broken.yaml").write_text("title: t\nquestion: q\ncontrol: a\nvariants: {a: {se: {gate: sigmod}}}\n")
+    with pytest.raises(BadInput, match=r"broken\.yaml: .*sigmod.*did you mean 'sigmoid'"):
+        read_experiment("broken", tmp_path)
+
+
+@pytest.mark.skipif(not SHARED_PAPER.is_file(), reason="the shared facts are not beside this checkout")
+def test_the_published_numbers_are_those_of_the_checked_facts() -> None:
+    facts = {table["id"]: table["rows"] for table in yaml.safe_load(SHARED_PAPER.read_text())["tables"]}
+    assert {name: table["rows"] for name, table in tables().items()} == facts

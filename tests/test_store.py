@@ -1,0 +1,99 @@
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from senet_ablate import SESpec, load_records
+from senet_ablate.data.images import ImageSet
+from senet_ablate.registry import BadInput
+from senet_ablate.spec import Run, Training, digest
+from senet_ablate.store import Record, read_record, read_records, write_record, write_whole
+from senet_ablate.train import train
+
+
+@pytest.fixture
+def record(tiny: Training, digits: ImageSet) -> Record:
+    spec = tiny.model_copy(update={"epochs": 1})
+    return train(Run(spec, SESpec(stages=(2, 3)), 7), digits, torch.device("cpu"), command="test")
+
+
+def test_a_record_comes_back_whole(record: Record, tmp_path: Path) -> None:
+    path = write_record(tmp_path, "r", record)
+    assert read_record(path) == record
+    assert path.name == f"{record.id}.json"
+
+
+def test_the_table_of_records_is_tidy(record: Record, tmp_path: Path) -> None:
+    write_record(tmp_path, "r", record)
+    frame = load_records(tmp_path, "r")
+    row = frame.iloc[0]
+    assert len(frame) == 1 and row["seed"] == 7 and row["stages"] == "(2, 3)" and not row["plain"]
+    assert row["top1"] == 100 * record.wrong_top1 / record.tested
+    assert load_records(tmp_path, "nothing").empty
+
+
+def test_every_changed_byte_is_found(record: Record, tmp_path: Path) -> None:
+    path = write_record(tmp_path, "r", record)
+    content = path.read_bytes()
+    for place in range(0, len(content), 37):
+        if content[place : place + 1].isspace():
+            continue
+        changed = bytearray(content)
+        changed[place] = ord("7") if changed[place] != ord("7") else ord("8")
+        path.write_bytes(bytes(changed))
+        with pytest.raises(BadInput, match=path.name):
+            read_record(path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"checksum": "x"}', '"text"', "\x00"])
+def test_a_foreign_file_is_named_and_left_alone(
+    content: str, record: Record, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = write_record(tmp_path, "r", record)
+    bad = good.with_name("0123456789abcdef.json")
+    bad.write_text(content)
+    with caplog.at_level(logging.WARNING):
+        assert set(read_records(tmp_path, "r")) == {record.id}
+    assert bad.name in caplog.text and bad.read_text() == content
+
+
+def test_a_record_under_another_name_or_of_another_run_is_refused(record: Record, tmp_path: Path) -> None:
+    path = write_record(tmp_path, "r", record)
+    other = path.rename(path.with_name("0123456789abcdef.json"))
+    with pytest.raises(BadInput, match="id"):
+        read_record(other)
+    content = record.model_dump(mode="json")
+    content["run"]["seed"] = 8  # consistent with its checksum, not with its id
+    path.write_text(json.dumps({"checksum": digest(content), **content}))
+    with pytest.raises(BadInput, match="specification's id"):
+        read_record(path)
+
+
+def test_a_record_from_before_a_field_with_a_default_was_added_stays_readable(record: Record, tmp_path: Path) -> None:
+    content = record.model_dump(mode="json")
+    del content["diverged"], content["provenance"]["operators"], content["epochs"][0]["validation_loss"]
+    path = tmp_path / f"{record.id}.json"
+    path.write_text(json.dumps({"checksum": digest(content), **content}))
+    assert read_record(path) == record
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "deep" / "file.json"
+    write_whole(path, "old")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("senet_ablate.store.os.fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, "new")
+    assert path.read_text() == "old" and [p.name for p in path.parent.iterdir()] == ["file.json"]
+
+
+def test_provenance_says_what_made_the_record(record: Record) -> None:
+    where = record.provenance
+    assert where.command == "test" and where.threads >= 1 and where.wall_s >= where.train_s > 0
+    assert where.versions["torch"] == torch.__version__.split("+")[0] and len(where.data) == 64
+    assert where.device.startswith("cpu")

@@ -1,0 +1,210 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from senet_ablate import SESpec, build_model
+from senet_ablate.data.batches import Batches
+from senet_ablate.data.images import ImageSet, image_set
+from senet_ablate.schedule import lr_at, plateaus
+from senet_ablate.spec import Run, Training
+from senet_ablate.store import Record
+from senet_ablate.train import GateWatch, evaluate, prepared, train
+
+CPU = torch.device("cpu")
+
+
+def facts(record: Record) -> dict[str, object]:
+    """A record without its times."""
+    content = record.model_dump(exclude={"provenance"})
+    return content | {"data": record.provenance.data}
+
+
+@pytest.mark.parametrize("se", [None, SESpec(), SESpec(squeeze="random")], ids=["plain", "SE", "random"])
+def test_equal_runs_give_equal_records_bit_for_bit(se: SESpec | None, tiny: Training, digits: ImageSet) -> None:
+    first = train(Run(tiny, se, 4), digits, CPU)
+    torch.manual_seed(99)  # whatever happened before
+    assert facts(train(Run(tiny, se, 4), digits, CPU)) == facts(first)
+    assert facts(train(Run(tiny, se, 5), digits, CPU)) != facts(first)
+
+
+def test_the_constant_gate_trains_exactly_like_the_plain_network(tiny: Training, digits: ImageSet) -> None:
+    plain = facts(train(Run(tiny, None, 0), digits, CPU))
+    constant = facts(train(Run(tiny, SESpec(gate="constant"), 0), digits, CPU))
+    same = ("epochs", "correct", "wrong_top1", "wrong_top5", "params", "tested", "classes")
+    assert {key: plain[key] for key in same} == {key: constant[key] for key in same}
+
+
+def test_how_often_the_test_set_is_read_changes_no_number(tiny: Training, digits: ImageSet) -> None:
+    se = SESpec(squeeze="random")
+    often, once = (train(Run(tiny.model_copy(update={"test_every": n}), se, 0), digits, CPU) for n in (1, 9))
+    assert often.correct == once.correct
+    assert once.epochs[0].test_top1 is None and often.epochs[0].test_top1 is not None
+    assert once.epochs[-1] == often.epochs[-1]
+
+
+def test_one_epoch_is_sgd_as_written_in_the_textbook(tiny: Training, digits: ImageSet) -> None:
+    """An independent loop: manual momentum, weight decay and rate, on the same batches, in float64."""
+    spec = tiny.model_copy(update={"epochs": 1, "schedule": "cosine", "label_smoothing": 0.1, "weight_decay": 0.01})
+    run = Run(spec, SESpec(), 0)
+    model, optimizer, batches = prepared(run, digits, CPU)
+    model.double()
+    twin = build_model(spec.backbone, 10, run.se, seed=0).double()
+    velocity = [torch.zeros_like(p) for p in twin.parameters()]
+    for step, (x, y) in enumerate(batches.shuffled(0, 1)):
+        rate = spec.lr * 0.5 * (1 + math.cos(math.pi * step / 3))
+        logits = twin(x.double()).log_softmax(1)
+        target = F.one_hot(y, 10).double() * 0.9 + 0.01
+        grads = torch.autograd.grad(-(target * logits).sum(1).mean(), list(twin.parameters()))
+        with torch.no_grad():
+            for p, v, g in zip(twin.parameters(), velocity, grads, strict=True):
+                v.mul_(0.9).add_(g + 0.01 * p)
+                p.sub_(rate * v)
+        for group in optimizer.param_groups:
+            group["lr"] = lr_at(spec, step, 3)
+        loss = F.cross_entropy(model(x.double()), y, label_smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_training_learns_the_digits(digits: ImageSet, tiny: Training, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    from senet_ablate.data import load_images
+
+    spec = tiny.model_copy(update={"train_images": 640, "epochs": 4, "schedule": "onecycle", "test_images": None})
+    record = train(Run(spec, SESpec(), 0), load_images(spec, tmp_path), CPU)
+    assert record.top1 < 15 and record.epochs[-1].train_loss < record.epochs[0].train_loss / 2
+    assert record.tested == 500 and record.right().sum() == 500 - record.wrong_top1
+    assert record.wrong_top5 is not None and record.wrong_top5 <= record.wrong_top1
+
+
+def test_evaluation_counts_what_a_plain_loop_counts(tiny: Training, digits: ImageSet) -> None:
+    model, _, _ = prepared(Run(tiny, None, 0), digits, CPU)
+    batches = Batches(digits.test, digits, tiny, CPU)
+    got = evaluate(model, batches, tiny)
+    model.eval()
+    wrong1 = wrong5 = 0
+    for x, y in batches.in_order():
+        for row, label in zip(model(x), y, strict=True):
+            ranking = row.argsort(descending=True).tolist()
+            wrong1 += ranking[0] != label
+            wrong5 += int(label) not in ranking[:5]
+    assert (int((~got.right).sum()), got.wrong_top5) == (wrong1, wrong5)
+
+
+def test_five_classes_have_no_top5(tiny: Training, digits: ImageSet) -> None:
+    few = ImageSet(
+        digits.train.take(np.flatnonzero(digits.train.labels < 4)),
+        digits.test.take(np.flatnonzero(digits.test.labels < 4)),
+        *(digits.classes[:4], digits.mean, digits.std, digits.checksum),
+    )
+    record = train(Run(tiny.model_copy(update={"batch_size": 16, "epochs": 1}), None, 0), few, CPU)
+    assert record.wrong_top5 is None and math.isnan(record.top5)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_is_on_record(tiny: Training, digits: ImageSet) -> None:
+    record = train(Run(tiny.model_copy(update={"lr": 1e30, "epochs": 5}), SESpec(), 0), digits, CPU)
+    assert record.diverged is not None and len(record.epochs) == record.diverged < 5
+    assert record.gates == {}
+
+
+def test_the_gates_on_record_are_those_of_the_test_images(tiny: Training, digits: ImageSet) -> None:
+    model, _, _ = prepared(Run(tiny, SESpec(reduction=4), 0), digits, CPU)
+    batches = Batches(digits.test, digits, tiny, CPU)
+    with GateWatch(model) as watch:
+        evaluate(model, batches, tiny)
+    inputs: list[torch.Tensor] = []
+    block = model.stage2[0].se_standard  # type: ignore[index,union-attr]
+    block.register_forward_hook(lambda module, args, output: inputs.append(args[0]))
+    evaluate(model, batches, tiny)
+    x = torch.cat(inputs)
+    gate = block.gate(block.excitation(block.squeeze(x)))[:, :, 0, 0].detach().double()
+    got = watch.summary()["SE_2_1"]
+    assert got.mean == pytest.approx(gate.mean().item())
+    assert got.std == pytest.approx(gate.std(correction=0).item(), rel=1e-4)
+    assert got.within == pytest.approx(gate.std(0, correction=0).mean().item(), rel=1e-4)
+    assert (got.low, got.high) == ((gate < 0.1).double().mean(), (gate > 0.9).double().mean())
+    assert list(watch.summary()) == ["SE_2_1", "SE_3_1", "SE_4_1"]
+
+
+def spec(**fields: object) -> Training:
+    known = {"dataset": "digits", "backbone": "resnet20", "epochs": 10, "batch_size": 8, "lr": 0.4}
+    return Training.model_validate({**known, **fields})
+
+
+def test_cosine_with_warmup_rises_in_equal_steps_and_falls_to_nothing() -> None:
+    rates = [lr_at(spec(warmup_epochs=2), step, 5) for step in range(50)]
+    assert rates[:10] == pytest.approx([0.04 * (i + 1) for i in range(10)])
+    assert rates[10] == pytest.approx(0.4) and rates[30] == pytest.approx(0.2)
+    assert 0 < rates[-1] < 0.001 and sorted(rates[10:], reverse=True) == rates[10:]
+
+
+def test_onecycle_is_torchs() -> None:
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.4, total_steps=50, cycle_momentum=False)
+    theirs = []
+    for _ in range(50):
+        theirs.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    ours = [lr_at(spec(schedule="onecycle"), step, 5) for step in range(50)]
+    assert ours == pytest.approx(theirs)
+
+
+def test_multistep_divides_by_ten_after_its_milestones() -> None:
+    rates = [lr_at(spec(schedule="multistep", milestones=[3, 6]), epoch * 5, 5) for epoch in range(10)]
+    assert rates == pytest.approx([0.4] * 3 + [0.04] * 3 + [0.004] * 4)
+
+
+@pytest.mark.parametrize(
+    ("losses", "passed"),
+    [
+        ([], 0),
+        ([3, 2, 1], 0),
+        ([1, 2], 0),
+        ([1, 2, 2], 1),
+        ([1, 2, 2, 2, 2], 2),
+        ([1, 2, 2, 0.5, 2, 2], 2),
+        ([1] * 9, 3),
+    ],
+)
+def test_a_plateau_is_patience_epochs_without_a_new_best(losses: list[float], passed: int) -> None:
+    assert plateaus(losses, patience=2, most=3) == passed
+
+
+def test_the_plateau_schedule_watches_held_out_training_images(tiny: Training, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    from senet_ablate.data import load_images
+
+    plateau = {"schedule": "plateau", "validation": 0.25, "drops": 2, "patience": 1, "epochs": 6, "lr": 3.0}
+    slow = Training.model_validate({**tiny.model_dump(), **plateau})
+    images = load_images(slow, tmp_path)
+    assert images.validation is not None and len(images.validation) == 24 and len(images.train) == 72
+    record = train(Run(slow, None, 0), images, CPU)
+    losses = [epoch.validation_loss for epoch in record.epochs]
+    assert all(loss is not None for loss in losses)
+    expected = [3.0 * 0.1 ** plateaus(losses[:epoch], 1, 2) for epoch in range(6)]
+    assert [epoch.lr for epoch in record.epochs] == pytest.approx(expected)
+
+
+def test_bf16_is_only_used_where_the_recipe_says_so(tiny: Training, digits: ImageSet) -> None:
+    seen = []
+    for precision in ("float32", "bf16"):
+        chosen = tiny.model_copy(update={"precision": precision})
+        model, _, batches = prepared(Run(chosen, None, 0), digits, CPU)
+        model.stem.conv.register_forward_hook(lambda module, args, output: seen.append(output.dtype))  # type: ignore[union-attr]
+        evaluate(model, batches, chosen)
+    assert set(seen[: len(seen) // 2]) == {torch.float32} and set(seen[len(seen) // 2 :]) == {torch.bfloat16}
+
+
+def test_a_user_can_train_on_any_image_set() -> None:
+    generator = np.random.default_rng(0)
+    from senet_ablate.data.images import Split
+
+    split = Split(generator.integers(0, 256, (32, 12, 12, 3), dtype=np.uint8), np.arange(32) % 3)
+    record = train(Run(spec(epochs=1), SESpec(), 0), image_set(split, split, ["a", "b", "c"]), CPU)
+    assert record.tested == 32 and record.macs > 0
