@@ -63,7 +63,7 @@ def launch_local(runs: list[Run], place: Place, progress: Callable[[int, int], N
     """
     workers = devices(place.device)
     failures: list[Failure] = []
-    pending, suspects = list(runs), []
+    pending, suspects = list(runs), list[Run]()
     while pending or suspects:
         alone = [] if pending else [suspects.pop()]
         broken = _Broken()
