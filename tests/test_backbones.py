@@ -1,6 +1,5 @@
 """What every registered network must do, plain and with SE; a new name is tested without editing this file."""
 
-from contextlib import ExitStack
 from functools import cache
 from typing import NamedTuple, get_args
 from unittest import mock
@@ -8,15 +7,14 @@ from unittest import mock
 import pytest
 import torch
 import torch.nn.functional as F
+from skeletons import skeleton
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
 from senet_ablate.backbones import build_model, list_backbones
 from senet_ablate.backbones.shake import Shaken
 from senet_ablate.backbones.shufflenet import ChannelShuffle
 from senet_ablate.backbones.vgg import GridPool
-from senet_ablate.registry import BACKBONES, BadInput
+from senet_ablate.registry import BadInput
 from senet_ablate.se import CannotHost, SEBlock, Slots, se_blocks
 from senet_ablate.spec import Placement, SESpec
 
@@ -26,16 +24,9 @@ PIXELS = 24  # the fewest that leave a pixel to the last stage of every network
 SIZES = {"default": 224, "64px": 64, "32px": 32}
 
 
-def new_skeleton(name: str, se: SESpec | None = None, stem: str = STEM) -> nn.Module:
-    """The network without memory for its weights, and without the time to draw them."""
-    with ExitStack() as stack:
-        for layer in (_ConvNd, _BatchNorm, nn.Linear):
-            stack.enter_context(mock.patch.object(layer, "reset_parameters", lambda self: None))
-        stack.enter_context(torch.device("meta"))
-        return BACKBONES[name](CLASSES, se, stem)
-
-
-skeleton = cache(new_skeleton)  # for tests that only look at it
+@cache  # for tests that only look at it
+def look_at(name: str, se: SESpec | None = None, stem: str = STEM) -> nn.Module:
+    return skeleton(name, CLASSES, se, stem)
 
 
 @cache
@@ -44,7 +35,7 @@ def places(name: str) -> list[str]:
 
     def offered(placement: str) -> bool:
         try:
-            skeleton(name, SESpec(placement=placement))
+            look_at(name, SESpec(placement=placement))
         except CannotHost:
             return False
         return True
@@ -58,7 +49,7 @@ def stems(name: str) -> list[str]:
 
     def known(stem: str) -> bool:
         try:
-            skeleton(name, stem=stem)
+            look_at(name, stem=stem)
         except BadInput:
             return False
         return True
@@ -90,7 +81,7 @@ def se_everywhere(network: Network) -> nn.Module:
         )  # 8 hidden units or more
 
     with mock.patch.object(Slots, "__call__", fill):
-        model = new_skeleton(network.name)
+        model = skeleton(network.name, CLASSES, stem=STEM)
     model.load_state_dict(network.plain.state_dict(), assign=True, strict=False)
     for block in (module for module in model.modules() if isinstance(module, SEBlock)):
         block.to_empty(device="cpu")
@@ -140,7 +131,7 @@ def test_every_stem_leaves_an_image_of_its_size_more_than_nothing_under_every_ki
     assert {"default", STEM} <= set(known)
     specs = {"default": SESpec(squeeze="max"), "64px": SESpec(squeeze="none", bias=True), "32px": SESpec(gate="tanh")}
     for stem in known:
-        model = new_skeleton(name, specs[stem], stem).eval()
+        model = skeleton(name, CLASSES, specs[stem], stem).eval()
         side = SIZES[stem] if known == [*SIZES] else 32
         sides = []
         last = model.get_submodule(stage_names(model)[-1])
@@ -158,9 +149,9 @@ def test_a_stem_that_does_not_exist_names_those_that_do(name: str) -> None:
 
 @pytest.mark.parametrize("name", list_backbones())
 def test_se_adds_parameters_and_renames_none(name: str) -> None:
-    plain = {key: value.shape for key, value in skeleton(name).state_dict().items()}
+    plain = {key: value.shape for key, value in look_at(name).state_dict().items()}
     for placement in places(name):
-        se = {key: value.shape for key, value in skeleton(name, SESpec(placement=placement)).state_dict().items()}
+        se = {key: value.shape for key, value in look_at(name, SESpec(placement=placement)).state_dict().items()}
         added = se.keys() - plain.keys()
         assert {key: se[key] for key in plain} == plain
         assert added and all(f".se_{placement}." in key for key in added)
@@ -168,26 +159,26 @@ def test_se_adds_parameters_and_renames_none(name: str) -> None:
 
 @pytest.mark.parametrize("name", list_backbones())
 def test_blocks_are_numbered_by_stage_and_unit_and_sit_where_asked(name: str) -> None:
-    stages = {int(stage.removeprefix("stage")): stage for stage in stage_names(skeleton(name))}
+    stages = {int(stage.removeprefix("stage")): stage for stage in stage_names(look_at(name))}
     for placement in places(name):
-        model = skeleton(name, SESpec(placement=placement))
+        model = look_at(name, SESpec(placement=placement))
         counts = {number: len(model.get_submodule(stage)) for number, stage in stages.items()}
         expected = [f"SE_{number}_{unit + 1}" for number, count in counts.items() for unit in range(count)]
         assert [*se_blocks(model)] == expected
     for number in stages:
-        one = se_blocks(skeleton(name, SESpec(stages=(number,))))
+        one = se_blocks(look_at(name, SESpec(stages=(number,))))
         assert one and all(panel.startswith(f"SE_{number}_") for panel in one)
-    most = se_blocks(skeleton(name, SESpec(stages="all_but_last")))
+    most = se_blocks(look_at(name, SESpec(stages="all_but_last")))
     assert {int(panel.split("_")[1]) for panel in most} == {*stages} - {max(stages)}
 
 
 @pytest.mark.parametrize("name", list_backbones())
 def test_a_stage_or_a_width_that_a_network_lacks_is_an_error_that_says_what_it_has(name: str) -> None:
-    stages = [int(stage.removeprefix("stage")) for stage in stage_names(skeleton(name))]
+    stages = [int(stage.removeprefix("stage")) for stage in stage_names(look_at(name))]
     with pytest.raises(CannotHost, match=f"{name} has no stage 9; it has stages {', '.join(map(str, stages))}"):
-        skeleton(name, SESpec(stages=(stages[0], 9)))
+        look_at(name, SESpec(stages=(stages[0], 9)))
     with pytest.raises(CannotHost, match=rf"{name}, stage \d, placement standard: \d+ channels // reduction 5000"):
-        skeleton(name, SESpec(reduction=5000))
+        look_at(name, SESpec(reduction=5000))
 
 
 @pytest.mark.parametrize("name", list_backbones())
@@ -196,11 +187,11 @@ def test_the_standard_place_exists_and_a_missing_one_is_explained(name: str) -> 
     assert "standard" in offered
     for placement in set(get_args(Placement)) - set(offered):
         with pytest.raises(CannotHost, match=f"{name} has no .* so no place '{placement}'; it has: .*standard"):
-            skeleton(name, SESpec(placement=placement))
+            look_at(name, SESpec(placement=placement))
 
 
 def test_the_hidden_width_is_exact_and_follows_the_place() -> None:
-    blocks = se_blocks(skeleton("shufflenet_v1_g3", SESpec()))
+    blocks = se_blocks(look_at("shufflenet_v1_g3", SESpec()))
     hidden = {name: block.excitation.reduce.out_features for name, block in blocks.items()}
     # a unit that concatenates sees the 240 - 24, 480 - 240 and 960 - 480 new channels alone
     assert hidden["SE_3_1"] == 216 // 16 and hidden["SE_3_2"] == 240 // 16
@@ -208,7 +199,7 @@ def test_the_hidden_width_is_exact_and_follows_the_place() -> None:
 
 
 def test_se_in_a_bn_inception_follows_every_concatenation_also_the_narrowing_ones() -> None:
-    widths = [block.excitation.expand.out_features for block in se_blocks(skeleton("bn_inception", SESpec())).values()]
+    widths = [block.excitation.expand.out_features for block in se_blocks(look_at("bn_inception", SESpec())).values()]
     # arXiv:1502.03167, Fig. 5, and the num_output of the `_1x1_up` layers of the authors' SE-BN-Inception
     assert widths == [256, 320, 576, 576, 576, 608, 608, 1056, 1024, 1024]
 
