@@ -166,8 +166,18 @@ class Slots:
         """Raises CannotHost if the placement asked for was never offered."""
         if self.se is not None and self.se.placement not in self._offered:
             raise CannotHost(
-                f"{self.backbone} has no place {self.se.placement!r}; it has: {', '.join(sorted(self._offered))}"
+                f"{self.backbone} has no {_PLACES[self.se.placement]}, so no place {self.se.placement!r}; "
+                f"it has: {', '.join(sorted(self._offered))}"
             )
+
+
+_PLACES = {
+    "standard": "residual branch or module to follow",
+    "pre": "residual branch to precede",
+    "post": "addition of residual branch and shortcut to follow",
+    "identity": "shortcut",
+    "conv3x3": "unit with one 3x3 convolution among others",
+}
 
 
 def se_blocks(model: nn.Module) -> dict[str, nn.Module]:

@@ -140,7 +140,7 @@ def test_the_blocks_sit_where_the_specification_says() -> None:
 @pytest.mark.parametrize(
     ("backbone", "fields", "words"),
     [
-        ("resnet20", {"placement": "conv3x3"}, "resnet20 has no place 'conv3x3'"),
+        ("resnet20", {"placement": "conv3x3"}, "no place 'conv3x3'"),
         ("resnet20", {"stages": (5,)}, "no stage 5; it has stages 2, 3, 4"),
         ("resnet20", {"reduction": 32}, "16 channels // reduction 32"),
     ],

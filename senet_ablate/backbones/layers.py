@@ -1,9 +1,31 @@
-"""Layers and initialisation, stated once for all networks, plain and with SE."""
+"""Layers, stems and initialisation, stated once for all networks, plain and with SE."""
 
 import hashlib
+from collections import OrderedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from senet_ablate.registry import BadInput
+
+_STEMS = {"default": (2, 2), "64px": (1, 2), "32px": (1, 1)}
+
+
+def stem_strides(backbone: str, stem: str) -> tuple[int, int]:
+    """Strides of the first two of the five halvings of an ImageNet network, by the name of its stem.
+
+    "default" is the network as published; "64px" keeps the size at the first halving, "32px" at the first two, so that
+    images of 224, 64 and 32 pixels end on maps of 7, 4 and 4 pixels. Raises BadInput for another name.
+    """
+    if stem not in _STEMS:
+        raise BadInput(f"{backbone}: unknown stem {stem!r}; known: {', '.join(_STEMS)}")
+    return _STEMS[stem]
+
+
+def check_small_stem(backbone: str, stem: str) -> None:
+    """A CIFAR network has one stem, which leaves 32 pixels as they are. Raises BadInput for another."""
+    if stem not in ("default", "32px"):
+        raise BadInput(f"{backbone} is made for 32 pixels: unknown stem {stem!r}; known: default, 32px")
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -16,11 +38,50 @@ def norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.1)
 
 
+def conv_norm_relu(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """`conv`, `norm` and ReLU in a row."""
+    return nn.Sequential(
+        OrderedDict(conv=conv(inputs, outputs, kernel, stride, groups), norm=norm(outputs), relu=nn.ReLU())
+    )
+
+
+def max_pool() -> nn.MaxPool2d:
+    """3x3, stride 2, from H x W to ceil(H / 2) x ceil(W / 2), as a padded 3x3 convolution of stride 2 gives."""
+    return nn.MaxPool2d(3, 2, 1)
+
+
+def stem_7x7(backbone: str, stem: str, outputs: int = 64) -> OrderedDict[str, nn.Module]:
+    """7x7 convolution and max pooling, 4 times smaller (arXiv:1512.03385, Table 1); 3x3 for a smaller input."""
+    first, second = stem_strides(backbone, stem)
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        conv=conv(3, outputs, 7 if first == 2 else 3, first), norm=norm(outputs), relu=nn.ReLU()
+    )
+    if second == 2:
+        layers["pool"] = max_pool()
+    return layers
+
+
+class Parallel(nn.Sequential):
+    """Branches that all see the input; their outputs, side by side in channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([branch(x) for branch in self], 1)
+
+
 class GlobalPool(nn.Module):
     """Mean over space, N x C x H x W to N x C."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return x.mean((2, 3))
+
+
+def classified(body: OrderedDict[str, nn.Module], width: int, num_classes: int, dropout: float = 0.0) -> nn.Sequential:
+    """`body`, then `pool`, `dropout` if any, and `classifier`: N x 3 x H x W in, N x num_classes logits out."""
+    layers = OrderedDict(body, pool=GlobalPool())
+    if dropout:
+        layers["dropout"] = nn.Dropout(dropout)
+    layers["classifier"] = nn.Linear(width, num_classes)
+    return nn.Sequential(layers)
 
 
 @torch.no_grad()

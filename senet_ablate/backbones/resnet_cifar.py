@@ -8,9 +8,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from senet_ablate.backbones.layers import GlobalPool, conv, norm
-from senet_ablate.backbones.residual import residual_stages
-from senet_ablate.registry import BadInput
+from senet_ablate.backbones.layers import check_small_stem, classified, conv_norm_relu
+from senet_ablate.backbones.residual import basic_unit, bottleneck_unit, stacked
 from senet_ablate.se import Slots
 from senet_ablate.spec import SESpec
 
@@ -20,25 +19,24 @@ Builder = Callable[[int, SESpec | None, str], nn.Module]
 def _resnet(name: str, depth: int, bottleneck: bool) -> Builder:
     units, rest = divmod(depth - 2, 9 if bottleneck else 6)
     assert rest == 0, f"{name}: no CIFAR ResNet is {depth} deep"
+    outputs = {2: 64, 3: 128, 4: 256} if bottleneck else {2: 16, 3: 32, 4: 64}
 
     def build(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
-        if stem not in ("default", "32px"):
-            raise BadInput(f"{name} is made for 32 pixels: unknown stem {stem!r}; known: default, 32px")
+        check_small_stem(name, stem)
         slots = Slots(name, se, stages=(2, 3, 4))
-        widths = {2: 16, 3: 32, 4: 64}
-        model = nn.Sequential(
-            OrderedDict(
-                stem=nn.Sequential(OrderedDict(conv=conv(3, 16, 3), norm=norm(16), relu=nn.ReLU())),
-                **residual_stages(16, widths, (units,) * 3, bottleneck, slots),
-                pool=GlobalPool(),
-                classifier=nn.Linear(256 if bottleneck else 64, num_classes),
-            )
-        )
+
+        def unit(inputs: int, outputs: int, stride: int, stage: int) -> nn.Module:
+            if bottleneck:
+                return bottleneck_unit(inputs, outputs, stride, stage, slots, widths=(outputs // 4, outputs // 4))
+            return basic_unit(inputs, outputs, stride, stage, slots)
+
+        stages = stacked(16, outputs, (units,) * 3, unit)
         slots.close()
-        return model
+        return classified(OrderedDict(stem=conv_norm_relu(3, 16, 3), **stages), outputs[4], num_classes)
 
     kind = "bottleneck units, 64 to 256" if bottleneck else "basic units, 16 to 64"
     build.__doc__ = f"CIFAR ResNet, {depth} layers, {kind} channels."
+    build.pixels = 32  # type: ignore[attr-defined]
     return build
 
 

@@ -1,41 +1,35 @@
-"""ResNet-50, -101 and -152 for ImageNet (arXiv:1512.03385; SE versions: paper, Table 1), stages 2 to 5."""
+"""ResNets and ResNeXts for ImageNet (arXiv:1512.03385, arXiv:1611.05431; SE versions: paper, Table 1), stages 2 to 5.
+
+The ResNets have their stride in the first 1x1, the ResNeXts in the 3x3, as the models that the authors released.
+"""
 
 from collections import OrderedDict
 
 from torch import nn
 
-from senet_ablate.backbones.layers import GlobalPool, conv, norm
-from senet_ablate.backbones.residual import residual_stages
-from senet_ablate.registry import BadInput
+from senet_ablate.backbones.layers import classified, stem_7x7
+from senet_ablate.backbones.residual import bottleneck_unit, stacked
 from senet_ablate.se import Slots
 from senet_ablate.spec import SESpec
 
-STEMS = ("default", "64px", "32px")
+OUTPUTS = {2: 256, 3: 512, 4: 1024, 5: 2048}
 
 
-def _stem(kind: str) -> OrderedDict[str, nn.Module]:
-    if kind == "default":  # 224 pixels to 56
-        return OrderedDict(conv=conv(3, 64, 7, 2), norm=norm(64), relu=nn.ReLU(), pool=nn.MaxPool2d(3, 2, 1))
-    if kind == "64px":  # 64 pixels to 32
-        return OrderedDict(conv=conv(3, 64, 3), norm=norm(64), relu=nn.ReLU(), pool=nn.MaxPool2d(3, 2, 1))
-    if kind == "32px":  # 32 pixels stay 32
-        return OrderedDict(conv=conv(3, 64, 3), norm=norm(64), relu=nn.ReLU())
-    raise BadInput(f"unknown stem {kind!r}; known: {', '.join(STEMS)}")
+def _resnet(
+    name: str, counts: tuple[int, ...], num_classes: int, se: SESpec | None, stem: str, *, resnext: bool = False
+) -> nn.Module:
+    slots = Slots(name, se, stages=tuple(OUTPUTS))
 
-
-def _resnet(name: str, units: tuple[int, ...], num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
-    slots = Slots(name, se, stages=(2, 3, 4, 5))
-    widths = {2: 64, 3: 128, 4: 256, 5: 512}
-    model = nn.Sequential(
-        OrderedDict(
-            stem=nn.Sequential(_stem(stem)),
-            **residual_stages(64, widths, units, bottleneck=True, slots=slots),
-            pool=GlobalPool(),
-            classifier=nn.Linear(2048, num_classes),
+    def unit(inputs: int, outputs: int, stride: int, stage: int) -> nn.Module:
+        width = outputs // 2 if resnext else outputs // 4
+        groups = 32 if resnext else 1
+        return bottleneck_unit(
+            inputs, outputs, stride, stage, slots, widths=(width, width), groups=groups, stride_in_3x3=resnext
         )
-    )
+
+    stages = stacked(64, OUTPUTS, counts, unit)
     slots.close()
-    return model
+    return classified(OrderedDict(stem=nn.Sequential(stem_7x7(name, stem)), **stages), OUTPUTS[5], num_classes)
 
 
 def resnet50(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
@@ -51,3 +45,13 @@ def resnet101(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
 def resnet152(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
     """ResNet-152: 60.2 M parameters, 11.3 G multiply-adds at 224 pixels."""
     return _resnet("resnet152", (3, 8, 36, 3), num_classes, se, stem)
+
+
+def resnext50_32x4d(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
+    """ResNeXt-50, 32 groups of 4 channels: 25.0 M parameters, 4.24 G multiply-adds at 224 pixels."""
+    return _resnet("resnext50_32x4d", (3, 4, 6, 3), num_classes, se, stem, resnext=True)
+
+
+def resnext101_32x4d(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
+    """ResNeXt-101, 32 groups of 4 channels: 44.2 M parameters, 7.99 G multiply-adds at 224 pixels."""
+    return _resnet("resnext101_32x4d", (3, 4, 23, 3), num_classes, se, stem, resnext=True)

@@ -8,8 +8,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from senet_ablate.backbones.layers import GlobalPool, conv, norm
-from senet_ablate.backbones.residual import residual_stages
+from senet_ablate.backbones.layers import classified, conv_norm_relu
+from senet_ablate.backbones.residual import bottleneck_unit, stacked
 from senet_ablate.registry import BadInput
 from senet_ablate.se import Slots
 from senet_ablate.spec import SESpec
@@ -22,15 +22,13 @@ def resnet_tiny_bottleneck(num_classes: int, se: SESpec | None, stem: str) -> nn
     if stem not in STEM_STRIDES:
         raise BadInput(f"resnet_tiny_bottleneck: unknown stem {stem!r}; known: {', '.join(STEM_STRIDES)}")
     slots = Slots("resnet_tiny_bottleneck", se, stages=(2, 3, 4))
-    widths = {2: 16, 3: 16, 4: 32}
-    first = OrderedDict(conv=conv(3, 16, 3, STEM_STRIDES[stem]), norm=norm(16), relu=nn.ReLU())
-    model = nn.Sequential(
-        OrderedDict(
-            stem=nn.Sequential(first),
-            **residual_stages(16, widths, (1, 1, 1), bottleneck=True, slots=slots),
-            pool=GlobalPool(),
-            classifier=nn.Linear(128, num_classes),
-        )
-    )
+
+    def unit(inputs: int, outputs: int, stride: int, stage: int) -> nn.Module:
+        return bottleneck_unit(inputs, outputs, stride, stage, slots, widths=(outputs // 4, outputs // 4))
+
+    stages = stacked(16, {2: 64, 3: 64, 4: 128}, (1, 1, 1), unit)
     slots.close()
-    return model
+    return classified(OrderedDict(stem=conv_norm_relu(3, 16, 3, STEM_STRIDES[stem]), **stages), 128, num_classes)
+
+
+resnet_tiny_bottleneck.pixels = 8  # type: ignore[attr-defined]

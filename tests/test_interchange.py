@@ -1,0 +1,100 @@
+"""Public checkpoint files, made here by torchvision's own networks, read into ours."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from checkpoints import difference, randomised
+from torch import nn
+
+from senet_ablate.backbones import build_model
+from senet_ablate.interchange import import_weights
+from senet_ablate.registry import BadInput
+from senet_ablate.spec import SESpec
+
+CLASSES = 7
+
+
+@pytest.fixture(scope="module")
+def resnet50(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    """torchvision's network and its file."""
+    torch.manual_seed(0)
+    theirs = randomised(torchvision.models.resnet50(num_classes=CLASSES))
+    path = tmp_path_factory.mktemp("weights") / "resnet50.pth"
+    torch.save(theirs.state_dict(), path)
+    return theirs, path
+
+
+@pytest.mark.parametrize("name", ["resnet101", "resnext50_32x4d", "vgg16_bn"])
+def test_torchvisions_file_gives_torchvisions_logits(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = randomised(torchvision.models.get_model(name, num_classes=CLASSES))
+    torch.save(theirs.state_dict(), tmp_path / "file.pth")
+    assert difference(import_weights(tmp_path / "file.pth", name), theirs, 64) < 1e-4
+
+
+def test_torchvisions_resnet_has_its_stride_in_the_3x3_and_so_has_what_is_returned(
+    resnet50: tuple[nn.Module, Path],
+) -> None:
+    theirs, path = resnet50
+    ours = import_weights(path, "resnet50")
+    assert difference(ours, theirs, 64) < 1e-4
+    stride_in_1x1 = build_model("resnet50", CLASSES).eval()
+    stride_in_1x1.load_state_dict(ours.state_dict())  # the same weights in the paper's network: another function
+    assert difference(stride_in_1x1, theirs, 64) > 0.1
+
+
+def test_wrapped_half_precision_and_old_files_are_read_too(resnet50: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    _, path = resnet50
+    state = torch.load(path, weights_only=True)
+    old = {key: value.half() for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    torch.save({"state_dict": old}, tmp_path / "old.pth")
+    read = import_weights(tmp_path / "old.pth", "resnet50").state_dict()
+    full = import_weights(path, "resnet50").state_dict()
+    assert all(value.dtype == full[key].dtype for key, value in read.items())
+    torch.testing.assert_close(read, full, rtol=1e-3, atol=1e-3)
+
+
+def test_every_value_of_the_file_must_find_its_place(resnet50: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    _, path = resnet50
+    state = torch.load(path, weights_only=True)
+
+    def refused(change: dict[str, torch.Tensor | None], message: str, se: SESpec | None = None) -> None:
+        changed = {key: value for key, value in (state | change).items() if value is not None}
+        torch.save(changed, tmp_path / "changed.pth")
+        with pytest.raises(BadInput, match=re.escape(str(tmp_path / "changed.pth")) + ".*" + message):
+            import_weights(tmp_path / "changed.pth", "resnet50", se)
+
+    refused({"layer1.0.bn1.bias": None}, "missing 'layer1.0.bn1.bias'; unexpected nothing")
+    refused({"layer1.9.bn1.bias": torch.zeros(64)}, "missing nothing; unexpected 'layer1.9.bn1.bias'")
+    refused({"layer1.0.bn1.bias": torch.zeros(65)}, "'layer1.0.bn1.bias' has shape 65, not 64")
+    refused({"fc.bias": None}, "'fc.bias' is missing")
+    refused({"conv1.weight": None}, "not a resnet50 that can be read.*torchvision or timm, by 'conv1.weight'")
+    refused({}, r"missing 'layer1.0.se.fc1.weight'.* and 29 more.*with SE or without\?", SESpec())
+
+
+def test_a_file_that_is_none_says_so(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such file"):
+        import_weights(tmp_path / "absent.pth", "resnet50")
+    for name in ("text.pth", "text.safetensors"):
+        (tmp_path / name).write_text("not weights")
+        with pytest.raises(BadInput, match=f"{name}: not a state dict that can be read safely"):
+            import_weights(tmp_path / name, "resnet50")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(BadInput, match=r"list\.pth: not a state dict"):
+        import_weights(tmp_path / "list.pth", "resnet50")
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "module.pth")  # unpickling a module runs its class
+    with pytest.raises(BadInput, match="read safely"):
+        import_weights(tmp_path / "module.pth", "resnet50")
+
+
+def test_a_network_without_public_files_names_those_that_have_some(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no public files of 'resnet20' are known.*resnet50"):
+        import_weights(tmp_path / "file.pth", "resnet20")
+    with pytest.raises(BadInput, match="unknown backbone 'resnet5O'"):
+        import_weights(tmp_path / "file.pth", "resnet5O")
