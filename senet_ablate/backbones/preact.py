@@ -81,5 +81,5 @@ def wrn_16_8(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
     return _network("wrn_16_8", 16, 8, False, num_classes, se, stem)
 
 
-for _network in (preact_resnet110, preact_resnet164, wrn_16_8):
-    _network.pixels = 32  # type: ignore[attr-defined]
+for _builder in (preact_resnet110, preact_resnet164, wrn_16_8):
+    _builder.pixels = 32  # type: ignore[attr-defined]

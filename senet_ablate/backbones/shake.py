@@ -113,5 +113,5 @@ def shake_even_29_2x4x64d(num_classes: int, se: SESpec | None, stem: str) -> nn.
     return _network("shake_even_29_2x4x64d", {2: 256, 3: 512, 4: 1024}, 3, num_classes, se)
 
 
-for _network in (shake_shake_26_2x96d, shake_even_29_2x4x64d):
-    _network.pixels = 32  # type: ignore[attr-defined]
+for _builder in (shake_shake_26_2x96d, shake_even_29_2x4x64d):
+    _builder.pixels = 32  # type: ignore[attr-defined]
