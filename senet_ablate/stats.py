@@ -174,13 +174,16 @@ def seeds_needed(difference: float, std: float, alpha: float = ALPHA, wanted: fl
 
     None where no spread was seen, where the difference is 0, or where it would take more than MOST_SEEDS.
     """
-    if not std > 0 or not power(difference, std, MOST_SEEDS, alpha) >= wanted:
+    if not std > 0 or difference == 0:
         return None
-    low, high = 1, MOST_SEEDS
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if power(difference, std, middle, alpha) >= wanted else (middle, high)
-    return high
+    quantiles = float(special.ndtri(1 - alpha / 2) + special.ndtri(wanted))
+    normal = 2 * (quantiles * std / difference) ** 2  # the normal approximation: always a few seeds too hopeful
+    if normal > MOST_SEEDS:
+        return None
+    n = max(2, math.floor(normal))
+    while power(difference, std, n, alpha) < wanted:
+        n += 1
+    return n
 
 
 def mcnemar(right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_]) -> Discordance:
