@@ -68,7 +68,7 @@ def _findings(
     findings = [examine(check, rows, experiment.margin, cannot_host, networks) for check in checks]
     p_values = np.array([(finding.p_for, finding.p_against) for finding in findings]).reshape(-1)
     tests = int((~np.isnan(p_values)).sum())
-    corrected = np.minimum(2 * holm(p_values), 1).reshape(-1, 2)  # doubled, being one-sided, to be held against ALPHA
+    corrected = holm(p_values).reshape(-1, 2)  # one-sided, but both sides are in the family: no factor 2 is missing
     return [
         finding if finding.outcome else _settled(finding, float(p_for), float(p_against), tests)
         for finding, (p_for, p_against) in zip(findings, corrected, strict=True)
@@ -85,7 +85,7 @@ def _settled(finding: Finding, p_for: float, p_against: float, tests: int) -> Fi
         finding,
         outcome="unresolved",
         ours=_with_decider(finding, finding.weakest, p_for),
-        seeds=finding.seeds_needed(ALPHA / 2 / max(tests, 1)),
+        seeds=finding.seeds_needed(ALPHA / max(tests, 1)),
         reason="no spread between seeds was seen on either side" if np.isnan(p_for) else "",
     )
 

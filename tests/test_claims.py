@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats as scipy_stats
 
 from senet_ablate import paper, plan
 from senet_ablate.claims import Verdict, judge
@@ -13,7 +14,7 @@ from senet_ablate.class_gates import ClassGates, describe, find, paper_network
 from senet_ablate.health import fairness, health, stuck_gates
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import Experiment, Run, Training
-from senet_ablate.stats import seeds_needed
+from senet_ablate.stats import power, seeds_needed
 from senet_ablate.store import Gates, Provenance, Record
 from senet_ablate.strict import parse
 from senet_ablate.vocabulary import Check
@@ -356,28 +357,40 @@ def any_verdict(found: Sequence[Verdict]) -> bool:
     return any(verdict.outcome != "unresolved" for verdict in found)
 
 
-@pytest.mark.parametrize(("seeds", "trials"), [(3, 1000), (5, 400)])
+@pytest.mark.parametrize(("seeds", "trials"), [(3, 1000), (5, 200)])
 def test_a_thousand_tables_without_a_difference_give_a_verdict_in_5_of_100_at_most(seeds: int, trials: int) -> None:
     assert at_most(rate(MIXED_TABLE, {}, seeds, trials, any_verdict), 0.05, trials)
 
 
 def test_rows_at_the_margin_are_called_alike_in_5_of_100_tables_at_most() -> None:
     edge = {"v1": 22.5, "v2": 22.0, "v3": 22.25, "v4": 22.5, "v5": 22.5}
-    assert at_most(rate(SIMILAR_TABLE, edge, 5, 500, any_verdict), 0.05, 500)
+    assert at_most(rate(SIMILAR_TABLE, edge, 5, 300, any_verdict), 0.05, 300)
+
+
+ONE_CLAIM = table([{"kind": "better", "rows": ["v1"], "than": ["plain"]}])
+
+
+def test_one_lone_claim_is_the_ordinary_two_sided_welch_test() -> None:
+    draw, seen = np.random.default_rng(0), set()
+    for mean in np.repeat([21.6, 21.8, 22.2, 22.4], 40):
+        rows = simulated(ONE_CLAIM, {"v1": mean}, 5, draw)
+        (verdict,) = judge(ONE_CLAIM, rows)
+        v1, plain = ([r.top1 for r in rows[name]] for name in ("v1", "plain"))
+        theirs = scipy_stats.ttest_ind(v1, plain, equal_var=False)
+        sure = "supported" if theirs.statistic < 0 else "contradicted"
+        assert verdict.outcome == (sure if theirs.pvalue < 0.05 else "unresolved")
+        seen.add(verdict.outcome)
+    assert len(seen) == 3
 
 
 def test_a_planted_difference_is_found_as_often_as_its_power_says() -> None:
-    one = table([{"kind": "better", "rows": ["v1"], "than": ["plain"]}])
     seeds = seeds_needed(0.3, 0.2)
     assert seeds == 9
-    trials, supported, contradicted = 500, 0, 0
-    draw = np.random.default_rng(0)
-    for _ in range(trials):
-        (verdict,) = judge(one, simulated(one, {"v1": 21.7}, seeds, draw))
-        supported += verdict.outcome == "supported"
-        contradicted += verdict.outcome == "contradicted"
-    assert supported / trials + 4 * math.sqrt(0.16 / trials) >= 0.8
-    assert contradicted == 0
+    trials, draw = 600, np.random.default_rng(0)
+    outcomes = [judge(ONE_CLAIM, simulated(ONE_CLAIM, {"v1": 21.7}, seeds, draw))[0].outcome for _ in range(trials)]
+    stated = power(0.3, 0.2, seeds)
+    assert abs(outcomes.count("supported") / trials - stated) <= 4 * math.sqrt(stated * (1 - stated) / trials)
+    assert outcomes.count("contradicted") == 0
 
 
 def test_a_large_planted_difference_is_supported_and_its_opposite_contradicted_in_every_table() -> None:
@@ -397,9 +410,8 @@ def test_alike_is_supported_with_enough_seeds_and_unresolved_with_two() -> None:
 
 def test_too_few_seeds_leave_a_real_difference_unresolved_and_say_how_many_it_takes() -> None:
     draw, needed, unresolved = np.random.default_rng(0), [], 0
-    one = table([{"kind": "better", "rows": ["v1"], "than": ["plain"]}])
     for _ in range(200):
-        (verdict,) = judge(one, simulated(one, {"v1": 21.7}, 2, draw))
+        (verdict,) = judge(ONE_CLAIM, simulated(ONE_CLAIM, {"v1": 21.7}, 2, draw))
         unresolved += verdict.outcome == "unresolved"
         needed += [verdict.seeds_needed] if verdict.seeds_needed else []
     assert unresolved > 170
