@@ -10,10 +10,19 @@ from senet_ablate.strict import load_yaml
 
 
 @cache
+def _facts() -> dict[str, Any]:
+    path = Path(__file__).with_name("paper.yaml")
+    return load_yaml(path.read_text(encoding="utf-8"), str(path))
+
+
 def tables() -> dict[str, Any]:
     """The published tables by id: paper_table, caption, columns with units, recipe, rows."""
-    path = Path(__file__).with_name("paper.yaml")
-    return load_yaml(path.read_text(encoding="utf-8"), str(path))["tables"]
+    return _facts()["tables"]
+
+
+def digitised(figure: str) -> dict[str, Any]:
+    """What was read off a figure, by the paper's panel name: `digitised_fig6` or `digitised_fig7`."""
+    return _facts()[figure]
 
 
 def published(experiment: Experiment, variant: str) -> dict[str, float]:

@@ -1,12 +1,15 @@
 """Every generated file of a recipe, as bytes from its records alone: nothing here trains, and nothing is typed."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 
 from senet_ablate import figures
+from senet_ablate.claims import Verdict
 from senet_ablate.plan import Plan
+from senet_ablate.stats import ALPHA
 from senet_ablate.store import Record, read_records, write_whole
 from senet_ablate.tables import Table, table
 
@@ -50,10 +53,12 @@ def _plain_and_se(tables: list[Table]) -> dict[str, list[Record]]:
     return {}
 
 
+OUTCOMES = ("supported", "contradicted", "unresolved", "not tested")
 COLUMNS = {
     "label": "",
     "n": "n",
     "top1": "top-1 error, %",
+    "effect": "against the control, points",
     "top5": "top-5 error, %",
     "params": "params, M",
     "macs": "mult-adds, G",
@@ -70,7 +75,7 @@ def shown(table: Table) -> pd.DataFrame:
     rows = pd.DataFrame(index=table.rows.index)
     for column, heading in COLUMNS.items():
         values = table.rows[column]
-        if column in ("top1", "top5"):
+        if column in ("top1", "top5", "effect"):
             cells = [_interval(row, column) for _, row in table.rows.iterrows()]
         elif column in ("params", "macs"):
             cells = [_scaled(value, 1e6 if column == "params" else 1e9) for value in values]
@@ -84,9 +89,11 @@ def shown(table: Table) -> pd.DataFrame:
 def _interval(row: pd.Series, column: str) -> str:
     if pd.isna(row[column]):
         return ""
+    sign = "+" if column == "effect" else ""
+    star = "*" if column == "effect" and row["p"] < ALPHA else ""
     if pd.isna(row[f"{column}_low"]):
-        return f"{row[column]:.2f}"
-    return f"{row[column]:.2f} [{row[f'{column}_low']:.2f}, {row[f'{column}_high']:.2f}]"
+        return f"{row[column]:{sign}.2f}"
+    return f"{row[column]:{sign}.2f}{star} [{row[f'{column}_low']:{sign}.2f}, {row[f'{column}_high']:{sign}.2f}]"
 
 
 def _scaled(value: float | None, unit: float) -> str:
@@ -98,6 +105,13 @@ def markdown(table: Table) -> str:
     parts = [shown(table).to_markdown(index=False, disable_numparse=True)]
     if table.refused:
         parts.insert(0, f"**Withheld**: {table.refused}.")
+    if table.resolution == table.resolution:
+        n = int(min(count for count in table.rows["n"] if count))
+        parts.append(
+            f"`*`: differs from the control (Welch's test, Holm's correction over the table, 5%). With {n} seeds and the "
+            f"spread seen here, a difference under {table.resolution:.2f} points is not seen in 4 of 5 tries."
+        )
+    parts += [f"**Mind**: {sentence}." for sentence in table.unfair]
     if table.missing:
         names = ", ".join(f"{name} (seeds {', '.join(map(str, seeds))})" for name, seeds in table.missing.items())
         parts.append(f"**Not run yet**: {names}.")
@@ -118,11 +132,13 @@ def page(plan: Plan, tables: list[Table], records: dict[str, Record], files: set
     parts = [f"# {recipe.title}"]
     if recipe.warning:
         parts.append(f"> **{recipe.warning}**")
-    parts += [recipe.about, _facts(plan, records)]
+    parts += [recipe.about, _facts(plan, records), "## Claims", ledger(tables)]
     if "curves.png" in files:
         parts += ["## Training", "Mean and range over the seeds.", "![Training curves](curves.png)"]
     for one in tables:
         parts += [f"## {one.experiment.title}", one.experiment.question, markdown(one).strip()]
+        if one.verdicts:
+            parts.append(_claims(one.verdicts))
         if f"{one.name}/plot.png" in files:
             parts.append(f"![{one.experiment.title}]({one.name}/plot.png)")
         links = ", ".join(
@@ -134,6 +150,37 @@ def page(plan: Plan, tables: list[Table], records: dict[str, Record], files: set
             f"{links}; again by `python -m senet_ablate run {one.name} --recipe {name} --seeds {_seeds(tables, plan)}`"
         )
     return "\n\n".join(parts) + "\n"
+
+
+def ledger(tables: list[Table]) -> str:
+    """All claims of all experiments with their verdicts, as Markdown."""
+    counts = Counter[str](verdict.outcome for one in tables for verdict in one.verdicts)
+    rows = [
+        (f"[{one.experiment.title}](#{_anchor(one.experiment.title)})", verdict.claim, verdict.says, _outcome(verdict))
+        for one in tables
+        for verdict in one.verdicts
+    ]
+    summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES)
+    head = pd.DataFrame(rows, columns=["table", "claim", "the paper says", "here"])
+    return f"{summary}.\n\n{head.to_markdown(index=False, disable_numparse=True)}"
+
+
+def _claims(verdicts: tuple[Verdict, ...]) -> str:
+    rows = [(v.claim, v.says, v.paper, v.ours, _outcome(v), v.reason) for v in verdicts]
+    heads = ["claim", "the paper says", "its evidence", "ours", "verdict", "because"]
+    table = pd.DataFrame(rows, columns=heads)
+    return table.loc[:, (table != "").any()].to_markdown(index=False, disable_numparse=True)
+
+
+def _outcome(verdict: Verdict) -> str:
+    seeds = f", {verdict.seeds_needed} seeds might do" if verdict.seeds_needed else ""
+    bold = "**" if verdict.outcome in ("supported", "contradicted") else ""
+    return f"{bold}{verdict.outcome}{bold}{seeds}"
+
+
+def _anchor(title: str) -> str:
+    """The link target that code hosts give a heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def _seeds(tables: list[Table], plan: Plan) -> int:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, Strict, TypeAdapter, field_validator, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, field_validator, model_validator
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from senet_ablate.registry import BACKBONES, BLOCKS, DATASETS, EXCITATIONS, GATES, SQUEEZES, BadInput, nearest
-from senet_ablate.strict import Frozen, field_names, load_yaml, parse
+from senet_ablate.strict import Count, Flag, Frozen, Integer, Number, Text, field_names, load_yaml, parse
+from senet_ablate.vocabulary import Claim
 
 Placement = Literal["standard", "pre", "post", "identity", "conv3x3"]
 PLACEMENTS = {
@@ -25,11 +26,6 @@ PLACEMENTS = {
     "identity": "on the shortcut (Fig. 5e)",
     "conv3x3": "inside the branch, right after the 3x3 convolution (Table 15)",
 }
-Integer = Annotated[int, Strict()]
-Count = Annotated[int, Strict(), Field(ge=1)]
-Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
-Flag = Annotated[bool, Strict()]
-Text = Annotated[str, Strict()]
 
 
 @validated_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -181,56 +177,6 @@ class Recipe(Frozen):
     train: Training
 
 
-class Check(Frozen):
-    """A claim in a form that can be tested on the rows of a table.
-
-    kind (all on the error in points unless `quantity` says otherwise; every comparison is held against its noise):
-    better: each of `rows` is lower than each of `than`; worse: higher; similar: any two of `rows` differ by less than
-    `within`; ordered: `rows` rise from first to last; not_monotone: `rows` neither rise nor fall throughout; ratio:
-    `rows[0]` over `than[0]` lies in [`low`, `high`]; gates: a statement on the recorded gates, see `statement`; none:
-    the paper gives nothing that could be tested, `statement` says why.
-    """
-
-    kind: Literal["better", "worse", "similar", "ordered", "not_monotone", "ratio", "gates", "none"]
-    rows: tuple[Text, ...] = ()
-    than: tuple[Text, ...] = ()
-    quantity: Literal["top1", "top5", "params", "macs"] = "top1"
-    within: Annotated[Number, Field(gt=0)] | None = None
-    low: Number | None = None
-    high: Number | None = None
-    statement: Text = ""
-
-    @model_validator(mode="after")
-    def _has_what_its_kind_needs(self) -> Self:
-        needs = {
-            "better": ("rows", "than"),
-            "worse": ("rows", "than"),
-            "similar": ("rows", "within"),
-            "ordered": ("rows",),
-            "not_monotone": ("rows",),
-            "ratio": ("rows", "than"),
-            "gates": ("statement",),
-            "none": ("statement",),
-        }[self.kind]
-        for name in ("rows", "than", "within", "statement"):
-            if (name in needs) != bool(getattr(self, name)):
-                raise ValueError(
-                    f"a check of kind {self.kind!r} {'needs' if name in needs else 'has no use for'} {name!r}"
-                )
-        if (self.kind == "ratio") != (self.low is not None or self.high is not None):
-            raise ValueError("low and high belong to a check of kind 'ratio', and it needs one of them")
-        return self
-
-
-class Claim(Frozen):
-    """One statement of the paper: its words in ours, the paper's evidence, and how we test it."""
-
-    id: Text
-    says: Text
-    paper: Text
-    checks: Annotated[tuple[Check, ...], Field(min_length=1)]
-
-
 class Variant(Frozen):
     """One row of an experiment. `se: null` is the plain network; `backbone` overrides the recipe's."""
 
@@ -288,7 +234,7 @@ class Experiment(Frozen):
                 raise ValueError(f"variants {seen[key]!r} and {name!r} are the same network")
             seen[key] = name
         for claim in self.claims:
-            for row in (row for check in claim.checks for row in (*check.rows, *check.than)):
+            for row in (row for check in claim.checks if not check.on_gates for row in (*check.rows, *check.than)):
                 if row not in self.variants:
                     raise ValueError(f"claim {claim.id}: {row!r} is no variant; {nearest(row, self.variants)}")
         return self

@@ -1,14 +1,17 @@
 """Tables as data: one row a variant, our numbers over the seeds beside the paper's."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
+from senet_ablate.claims import Verdict, judge
+from senet_ablate.class_gates import ClassGates
+from senet_ablate.health import fairness, health, mixed, stuck_gates
 from senet_ablate.paper import published
 from senet_ablate.plan import Plan
 from senet_ablate.spec import Experiment, Variant, digest
-from senet_ablate.stats import estimate
+from senet_ablate.stats import estimate, holm, minimal_detectable, pooled_std, welch
 from senet_ablate.store import Record
 
 
@@ -17,10 +20,12 @@ class Table:
     """One experiment under one recipe.
 
     rows: index variant; columns label, n, top1, top1_low, top1_high, top5, top5_low, top5_high (test error, %, mean
-    and 95% Student-t interval over seeds), params, macs, paper_top1, paper_top5 (%), paper_params (M), paper_gflops,
-    remark.
+    and 95% Student-t interval over the n sound seeds), effect, effect_low, effect_high, p (points of top-1 error
+    against the control, Welch's interval, p by Holm over the table), params, macs, paper_top1, paper_top5 (%),
+    paper_params (M), paper_gflops, remark.
     records: by variant, in the order of the seeds. missing: variant -> seeds that the recipe asks for and nobody ran.
-    refused: why the numbers are withheld, empty if they are not.
+    refused: why the numbers are withheld, empty if they are not. unfair: what makes the rows hard to compare.
+    resolution: the smallest difference in points that this many seeds see with 80% power; NaN where nothing is known.
     """
 
     name: str
@@ -28,11 +33,14 @@ class Table:
     rows: pd.DataFrame
     records: dict[str, list[Record]]
     missing: dict[str, list[int]]
-    refused: str = ""
+    refused: str
+    unfair: tuple[str, ...]
+    resolution: float
+    verdicts: tuple[Verdict, ...]
 
 
-def table(plan: Plan, name: str, records: dict[str, Record]) -> Table:
-    """The table of an experiment, from whatever records there are."""
+def table(plan: Plan, name: str, records: dict[str, Record], networks: Sequence[Sequence[ClassGates]] = ()) -> Table:
+    """The table of an experiment, from whatever records there are; `networks`: gates by class, for claims on them."""
     experiment = plan.experiments[name]
     by_run = _by_seedless_run(records)
     found = {
@@ -44,16 +52,24 @@ def table(plan: Plan, name: str, records: dict[str, Record]) -> Table:
         for variant, have in found.items()
         if not _unhosted(plan, name, variant)
     }
-    copies = sorted({record.provenance.data for have in found.values() for record in have})
-    refused = f"records come from different copies of the data: {', '.join(copies)}" if len(copies) > 1 else ""
-    rows = [_row(plan, name, variant, [] if refused else have) for variant, have in found.items()]
+    refused = "; ".join(mixed(experiment, found))
+    sound = {variant: [] if refused else [one for one in have if not health(one)] for variant, have in found.items()}
+    rows = pd.DataFrame([_row(plan, name, variant, sound[variant]) for variant in found]).set_index("variant")
+    rows = rows.join(_effects(experiment, sound))
+    rows["remark"] = [_remark(plan, name, variant, have) for variant, have in found.items()]
+    counts = [len(have) for have in sound.values() if have]
+    spread = pooled_std([[one.top1 for one in have] for have in sound.values()])
+    unhosted = {variant: _unhosted(plan, name, variant) for variant in found if _unhosted(plan, name, variant)}
     return Table(
-        name,
-        experiment,
-        pd.DataFrame(rows).set_index("variant"),
-        found,
-        {variant: seeds for variant, seeds in missing.items() if seeds},
-        refused,
+        name=name,
+        experiment=experiment,
+        rows=rows,
+        records=found,
+        missing={variant: seeds for variant, seeds in missing.items() if seeds},
+        refused=refused,
+        unfair=tuple(one for one in fairness(experiment, found) if one not in mixed(experiment, found)),
+        resolution=minimal_detectable(spread, min(counts)) if counts else float("nan"),
+        verdicts=judge(experiment, found, unhosted, networks),
     )
 
 
@@ -62,20 +78,40 @@ def _row(plan: Plan, name: str, variant: str, records: list[Record]) -> dict[str
     paper = published(plan.experiments[name], variant)
     row: dict[str, object] = {"variant": variant, "label": value.label or variant, "n": len(records)}
     for quantity in ("top1", "top5"):
-        got = estimate(np.array([getattr(record, quantity) for record in records]))
+        got = estimate([getattr(record, quantity) for record in records])
         row |= {quantity: got.mean, f"{quantity}_low": got.low, f"{quantity}_high": got.high}
     row |= {key: getattr(records[0], key) if records else None for key in ("params", "macs")}
     row |= {
         f"paper_{ours}": paper.get(theirs)
         for ours, theirs in (("top1", "top1_err"), ("top5", "top5_err"), ("params", "params"), ("gflops", "gflops"))
     }
-    return row | {"remark": _remark(plan, name, variant, value, records)}
+    return row
 
 
-def _remark(plan: Plan, name: str, variant: str, value: Variant, records: list[Record]) -> str:
+def _effects(experiment: Experiment, sound: dict[str, list[Record]]) -> pd.DataFrame:
+    """Difference to the control by variant, in points of top-1 error; below 0 is better than the control."""
+    control = [record.top1 for record in sound[experiment.control]]
+    others = {name: have for name, have in sound.items() if name != experiment.control and have and control}
+    found = {name: welch([record.top1 for record in have], control) for name, have in others.items()}
+    corrected = holm([difference.p for difference in found.values()])
+    rows = {
+        name: {"effect": one.value, "effect_low": one.low, "effect_high": one.high, "p": p}
+        for (name, one), p in zip(found.items(), corrected, strict=True)
+    }
+    return pd.DataFrame.from_dict(
+        rows, orient="index", columns=["effect", "effect_low", "effect_high", "p"], dtype=float
+    )
+
+
+def _remark(plan: Plan, name: str, variant: str, records: list[Record]) -> str:
+    """What a reader must know of a row: what left a seed out, what is odd about its gates, whether it is ours."""
     unhosted = _unhosted(plan, name, variant)
-    remarks = [value.note, f"not hosted: {unhosted}" if unhosted else ""]
-    remarks += [f"seed {record.run['seed']} diverged" for record in records if record.diverged is not None]
+    remarks = [plan.experiments[name].variants[variant].note, f"not hosted: {unhosted}" if unhosted else ""]
+    left_out: dict[str, list[int]] = {}
+    for record in records:
+        for reason in health(record) or [f"gates stuck: {one}" for one in stuck_gates(record)]:
+            left_out.setdefault(f"{'LEFT OUT, ' if health(record) else ''}{reason}", []).append(record.run["seed"])
+    remarks += [f"seed {', '.join(map(str, seeds))}: {reason}" for reason, seeds in left_out.items()]
     return "; ".join(filter(None, remarks))
 
 

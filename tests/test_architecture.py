@@ -8,11 +8,24 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "senet_ablate"
-FACTS_TO_CLAIMS = {"registry", "strict", "spec", "plan", "paper", "stats", "store", "tables", "figures", "claims"}
+FACTS_TO_CLAIMS = {"registry", "strict", "spec", "plan", "paper", "stats", "store", "tables", "figures", "claims"} | {
+    "vocabulary",
+    "health",
+    "findings",
+    "class_gates",
+}
 FACTS_TO_CLAIMS |= {"report", "verify"}
 SPECS_TO_FACTS = {"se", "backbones", "data", "kernels", "complexity", "schedule", "provenance", "train", "launch"}
 SPECS_TO_FACTS |= {"survey", "describe", "interchange"}
-SHARED = {"registry", "strict", "spec", "plan", "paper", "store"}  # specs, and the records in which the arms meet
+SHARED = {
+    "registry",
+    "strict",
+    "vocabulary",
+    "spec",
+    "plan",
+    "paper",
+    "store",
+}  # specs, and the records in which the arms meet
 TOP = {"cli", "__main__", "__init__"}
 LEVEL = {
     name: level
@@ -20,10 +33,14 @@ LEVEL = {
         [
             {"registry"},
             {"strict"},
+            {"vocabulary"},
             {"spec"},
             {"plan", "paper", "store", "stats", "schedule"},
-            {"se", "data", "kernels", "tables", "claims", "provenance"},
-            {"backbones", "figures"},
+            {"se", "data", "kernels", "health", "class_gates", "provenance"},
+            {"backbones", "findings"},
+            {"claims"},
+            {"tables"},
+            {"figures"},
             {"complexity", "interchange", "report"},
             {"train", "describe", "survey", "verify"},
             {"launch"},

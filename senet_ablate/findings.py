@@ -1,0 +1,232 @@
+"""What one check of a claim sees in the data, before a table's checks are corrected for being many."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, pairwise, product
+from typing import Any, Literal
+
+from senet_ablate.class_gates import ClassGates, find
+from senet_ablate.health import Rows, health
+from senet_ablate.spec import Run
+from senet_ablate.stats import NAN, POWER, Difference, estimate, seeds_needed, welch
+from senet_ablate.store import Record
+from senet_ablate.vocabulary import Check
+
+Outcome = Literal["supported", "contradicted", "unresolved", "not tested"]
+EQUIVALENCE_POWER = 0.9  # two one-sided tests must both succeed: 90% each leaves at least 80% for both
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One pair of rows: p-values for and against the check, and how far (points) the difference lies on its side."""
+
+    name: str
+    difference: Difference
+    p_for: float
+    p_against: float
+    lead: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check saw. `outcome` is None while it hangs on the corrected p-values of its comparisons.
+
+    applies: False where the check makes no sense for this network or data, so that the claim is judged on its others.
+    p_for: small where every comparison speaks for the check; `weakest` is the one that does so least. p_against: small
+    where one of them, `opposed`, speaks against it. (For not_monotone it is the other way round: one for, all against.)
+    """
+
+    ours: str
+    outcome: Outcome | None = None
+    reason: str = ""
+    applies: bool = True
+    comparisons: tuple[Comparison, ...] = ()
+    p_for: float = NAN
+    p_against: float = NAN
+    weakest: Comparison | None = None
+    opposed: Comparison | None = None
+    wanted_power: float = POWER
+    seeds: int | None = None
+
+    def seeds_needed(self, alpha: float) -> int | None:
+        """Seeds a row that settle the check (one-sided `alpha`, 80% power) if the differences seen are the truth."""
+        behind = [c for c in self.comparisons if c.lead <= 0]
+        asked = behind or self.comparisons
+        needed = [seeds_needed(c.lead, c.difference.std, 2 * alpha, self.wanted_power) for c in asked]
+        known = [n for n in needed if n is not None]
+        if behind:  # one comparison the other way is enough to contradict
+            return min(known, default=None)
+        return max(known) if known and len(known) == len(needed) else None
+
+
+def not_tested(reason: str, applies: bool = True) -> Finding:
+    """The finding of a check that could not be made."""
+    return Finding("", "not tested", reason, applies)
+
+
+def examine(
+    check: Check,
+    rows: Rows,
+    margin: float,
+    cannot_host: Mapping[str, str],
+    networks: Sequence[Sequence[ClassGates]],
+) -> Finding:
+    """What `check` sees. margin: the experiment's, in points. networks: gates by class of trained networks, if any."""
+    if check.kind == "none":
+        return not_tested(check.statement)
+    if check.on_gates:
+        return _gates(check, networks)
+    for name in (*check.rows, *check.than):
+        if name in cannot_host:
+            return not_tested(f"{name}: {cannot_host[name]}", applies=False)
+        if not rows.get(name):
+            return not_tested(f"{name} has no records yet")
+        if check.network == "paper" and not all(map(_is_papers_network, rows[name])):
+            return not_tested("stated for ResNet-50 at 224 pixels and 1,000 classes", applies=False)
+    return _ratio(check, rows) if check.kind == "ratio" else _errors(check, rows, check.within or margin)
+
+
+def _is_papers_network(record: Record) -> bool:
+    train = Run.from_fields(record.run).train
+    pixels = train.crop_size or train.image_size
+    return (train.backbone, train.stem, pixels, record.classes) == ("resnet50", "default", 224, 1000)
+
+
+def _ratio(check: Check, rows: Rows) -> Finding:
+    """Arithmetic: the cost of a network does not depend on its seed."""
+    one, other = (getattr(rows[name][0], check.quantity) for name in (*check.rows, *check.than))
+    what = "parameters" if check.quantity == "params" else "multiply-adds"
+    ours = f"{what} of {check.rows[0]} / {check.than[0]}: {one:,} / {other:,} = {one / other:.4g}"
+    return Finding(f"{ours} (wanted: {_bounds(check)})", "supported" if _within(check, one / other) else "contradicted")
+
+
+def _within(check: Check, value: float) -> bool:
+    low = -math.inf if check.low is None else check.low
+    return low <= value <= (math.inf if check.high is None else check.high)
+
+
+def _bounds(check: Check) -> str:
+    if check.low is None:
+        return f"at most {check.high:g}"
+    return f"at least {check.low:g}" if check.high is None else f"{check.low:g} to {check.high:g}"
+
+
+def _gates(check: Check, networks: Sequence[Sequence[ClassGates]]) -> Finding:
+    """The same of every network, since the spread of one network over seeds is not known."""
+    if not networks:
+        return not_tested("no gates by class were recorded yet (senet-ablate excitation)")
+    outcomes: set[Outcome] = set()
+    sentences = []
+    for network in networks:
+        blocks = [find(network, name) for name in check.rows]
+        names = [block.name for block in blocks if block is not None]
+        if len(set(names)) < len(check.rows):
+            return not_tested(f"this network has not the blocks {', '.join(check.rows)}, all different", applies=False)
+        values = [getattr(block, check.quantity) for block in blocks]
+        outcomes.add(_gate_outcome(check, values))
+        shown = ", ".join(f"{'?' if v is None else f'{v:.3f}'} ({n})" for v, n in zip(values, names, strict=True))
+        sentences.append(f"{check.quantity.replace('_', ' ')} {shown}")
+    ours = f"{'; '.join(sentences)} [{len(networks)} network{'s' * (len(networks) > 1)}]"
+    if check.kind == "gates_within":
+        ours += f" (wanted: {_bounds(check)})"
+    return Finding(ours, outcomes.pop() if len(outcomes) == 1 else "unresolved")
+
+
+def _gate_outcome(check: Check, values: list[float | None]) -> Outcome:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "unresolved"
+    if check.kind == "gates_within":
+        return "supported" if all(_within(check, value) for value in known) else "contradicted"
+    if check.kind == "gates_fall":
+        known = known[::-1]
+    if all(early < late for early, late in pairwise(known)):
+        return "supported"
+    return "contradicted" if known[-1] <= known[0] else "unresolved"
+
+
+def _errors(check: Check, rows: Rows, margin: float) -> Finding:
+    """Every comparison that the check asks for, by Welch's test."""
+    names = (*check.rows, *check.than)
+    values = {name: [getattr(record, check.quantity) for record in rows[name]] for name in names}
+    if any(map(math.isnan, (error for errors in values.values() for error in errors))):
+        return not_tested("a data set of 5 classes or fewer has no top-5 error", applies=False)
+    for name in names:
+        unsound = [f"seed {r.run['seed']} {'; '.join(why)}" for r in rows[name] if (why := health(r))]
+        if unsound:  # averaging the runs that are left would flatter the row
+            return not_tested(f"{name} is not ranked: {', '.join(unsound)}")
+        if len(values[name]) < 2:
+            return not_tested(f"{name} has fewer than 2 seeds")
+    pairs = product(check.rows, check.than) if check.than else combinations(check.rows, 2)
+    compare = _COMPARISONS[check.kind]
+    comparisons = tuple(
+        Comparison(f"{one} − {other}", difference, *compare(difference, margin))
+        for one, other in pairs
+        for difference in [welch(values[one], values[other])]
+    )
+    finding = Finding(
+        _means(check, values),
+        comparisons=comparisons,
+        p_for=_all_of([c.p_for for c in comparisons]),
+        p_against=_any_of([c.p_against for c in comparisons]),
+        weakest=max(comparisons, key=lambda c: math.inf if math.isnan(c.p_for) else c.p_for),
+        opposed=min(comparisons, key=lambda c: math.inf if math.isnan(c.p_against) else c.p_against),
+        wanted_power=EQUIVALENCE_POWER if check.kind == "similar" else POWER,
+    )
+    return _denied(finding) if check.kind == "not_monotone" else finding
+
+
+def _denied(f: Finding) -> Finding:
+    """The finding of the opposite statement."""
+    return replace(f, p_for=f.p_against, p_against=f.p_for, weakest=f.opposed, opposed=f.weakest)
+
+
+def _lower(d: Difference, margin: float) -> tuple[float, float, float]:
+    return d.below(0), d.above(0), -d.value
+
+
+def _higher(d: Difference, margin: float) -> tuple[float, float, float]:
+    return d.above(0), d.below(0), d.value
+
+
+def _not_higher(d: Difference, margin: float) -> tuple[float, float, float]:
+    return d.below(margin), d.above(margin), margin - d.value
+
+
+def _alike(d: Difference, margin: float) -> tuple[float, float, float]:
+    """Two one-sided tests for; against, a difference beyond the margin on either side."""
+    beyond = min(1.0, 2 * min(d.above(margin), d.below(-margin))) if d.df > 0 else NAN
+    return max(d.below(margin), d.above(-margin)), beyond, margin - abs(d.value)
+
+
+_COMPARISONS: dict[str, Callable[[Difference, float], tuple[float, float, float]]] = {
+    "better": _lower,
+    "worse": _higher,
+    "no_worse": _not_higher,
+    "similar": _alike,
+    "ordered": _lower,
+    "not_monotone": _lower,
+}
+
+
+def _all_of(p_values: list[float]) -> float:
+    """p-value of "not all of them hold": the largest (intersection-union test, Berger 1982). NaN if one is missing."""
+    return NAN if any(map(math.isnan, p_values)) else max(p_values)
+
+
+def _any_of(p_values: list[float]) -> float:
+    """p-value of "none of them holds": the smallest, times their number (Bonferroni)."""
+    known = [p for p in p_values if not math.isnan(p)]
+    return min(1.0, len(known) * min(known)) if known else NAN
+
+
+def _means(check: Check, values: dict[str, list[Any]]) -> str:
+    """The mean error of each row with half its 95% interval."""
+    parts = []
+    for name, errors in values.items():
+        e = estimate(errors)
+        parts.append(f"{name} {e.mean:.2f}" + ("" if math.isnan(e.low) else f" ± {e.mean - e.low:.2f}"))
+    counts = sorted({len(errors) for errors in values.values()})
+    seeds = f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    return f"{check.quantity.replace('top', 'top-')} error in %, {seeds}: {', '.join(parts)}"
