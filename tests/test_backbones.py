@@ -131,13 +131,15 @@ def test_every_stem_leaves_an_image_of_its_size_more_than_nothing_under_every_ki
     assert {"default", STEM} <= set(known)
     specs = {"default": SESpec(squeeze="max"), "64px": SESpec(squeeze="none", bias=True), "32px": SESpec(gate="tanh")}
     for stem in known:
-        model = skeleton(name, CLASSES, specs[stem], stem).eval()
+        model = skeleton(name, CLASSES, specs[stem], stem).to_empty(device="cpu").eval()
+        for value in (*model.parameters(), *model.buffers()):
+            value.data.zero_()  # faster than a pass on the meta device
         side = SIZES[stem] if known == [*SIZES] else 32
         sides = []
         last = model.get_submodule(stage_names(model)[-1])
         last.register_forward_hook(lambda module, args, output, sides=sides: sides.append(output.shape[2:]))
         with torch.inference_mode():
-            assert model(torch.empty(2, 3, side, side, device="meta")).shape == (2, CLASSES)
+            assert model(torch.zeros(1, 3, side, side)).shape == (1, CLASSES)
         assert min(sides[0]) >= 2, f"{stem}: {side} pixels end on {tuple(sides[0])}"
 
 
