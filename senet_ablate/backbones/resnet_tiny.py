@@ -14,7 +14,7 @@ from senet_ablate.registry import BadInput
 from senet_ablate.se import Slots
 from senet_ablate.spec import SESpec
 
-STEM_STRIDES = {"default": 1, "16px": 2}
+STEM_STRIDES = {"default": 1, "32px": 1, "16px": 2}  # 32px: kept whole, dear but possible
 
 
 def resnet_tiny_bottleneck(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
