@@ -1,0 +1,45 @@
+"""Image sets by name: decoded once, held whole as uint8, augmented in batches by one explicit generator."""
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from senet_ablate.data.images import ImageSet, Split
+from senet_ablate.registry import DATASETS, BadInput
+from senet_ablate.spec import Training
+
+__all__ = ["ImageSet", "Split", "load_images"]
+
+
+def load_images(train: Training, root: Path, download: bool = False) -> ImageSet:
+    """The images a recipe trains and is judged on; with `evaluate: validation` the held-out ones stand in for the test.
+
+    Raises BadInput if the data set is missing, damaged or too small, with the command that gets it.
+    """
+    images: ImageSet = DATASETS[train.dataset](root, train.image_size, download)
+    rest, test = images.train, images.test
+    if train.train_images:
+        rest, _ = _divide(rest, train.train_images, "train_images")
+    if train.test_images:
+        test, _ = _divide(test, train.test_images, "test_images")
+    held_out = None
+    if train.validation:
+        held_out, rest = _divide(rest, round(train.validation * len(rest)), "validation")
+    if train.evaluate == "validation":
+        assert held_out is not None
+        test = held_out
+    if len(rest) < train.batch_size:
+        raise BadInput(f"{train.dataset}: {len(rest)} training images are fewer than one batch of {train.batch_size}")
+    return ImageSet(rest, test, images.classes, images.mean, images.std, images.checksum, held_out)
+
+
+def _divide(split: Split, count: int, key: str) -> tuple[Split, Split]:
+    """`count` images, the same share of every class, and the others; the same ones every time."""
+    if count == len(split):
+        return split, split.take(np.arange(0))
+    try:
+        some, others = train_test_split(np.arange(len(split)), train_size=count, stratify=split.labels, random_state=0)
+    except ValueError as error:
+        raise BadInput(f"{key}: cannot take {count} of {len(split)} images: {error}") from error
+    return split.take(np.sort(some)), split.take(np.sort(others))

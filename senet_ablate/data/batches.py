@@ -1,0 +1,116 @@
+"""Batches of augmented, normalised images: whole-batch tensor operations, no worker processes, no Pillow.
+
+All that is random in an epoch is drawn at its start by one generator on the CPU, seeded by the run's seed and the
+epoch's number. So every variant of a seed sees the same batches on any device, and an epoch can be repeated by itself.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from senet_ablate.data.images import ImageSet, Split
+from senet_ablate.spec import Training
+
+DEVICE_SHARE = 0.5  # of the free memory of a GPU may hold images; a larger split stays memory-mapped on the host
+EVALUATION_BATCH = 1000
+
+
+class Batches:
+    """One split on its way to the network.
+
+    Yields images as N x 3 x H x W float32 in channels-last memory, and labels as N int64, on `device`.
+    """
+
+    def __init__(self, split: Split, images: ImageSet, train: Training, device: torch.device) -> None:
+        self.train, self.device, self.size = train, device, train.crop_size or split.images.shape[1]
+        self.images, self.labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(device)
+        if device.type == "cuda" and self.images.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+            self.images = self.images.to(device)
+        self.mean = torch.tensor(images.mean, device=device)
+        self.std = torch.tensor(images.std if train.normalise == "mean_std" else (255.0,) * 3, device=device)
+
+    def __len__(self) -> int:
+        """Steps of an epoch; a last, smaller batch is left out, since its batch statistics would be others."""
+        return len(self.labels) // self.train.batch_size
+
+    def shuffled(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch in random order with the recipe's augmentation."""
+        key = hashlib.sha256(f"data/{seed}/{epoch}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(key[:7]))
+        count = len(self) * self.train.batch_size
+        order = torch.randperm(len(self.labels), generator=generator)[:count].to(self.device)
+        draws = self._draw(count, generator)
+        for batch in range(len(self)):
+            part = slice(batch * self.train.batch_size, (batch + 1) * self.train.batch_size)
+            chosen = order[part]
+            pixels = self._augmented(self._take(chosen), {name: draw[part] for name, draw in draws.items()})
+            yield self._normalised(pixels), self.labels[chosen]
+
+    def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image once, unaugmented, centre-cropped where the recipe crops."""
+        for start in range(0, len(self.labels), EVALUATION_BATCH):
+            chosen = torch.arange(start, min(start + EVALUATION_BATCH, len(self.labels)), device=self.device)
+            pixels = self._take(chosen)
+            top, left = (pixels.shape[1] - self.size) // 2, (pixels.shape[2] - self.size) // 2
+            yield (
+                self._normalised(pixels[:, top : top + self.size, left : left + self.size]),
+                self.labels[chosen],
+            )
+
+    def _take(self, chosen: Tensor) -> Tensor:
+        return self.images[chosen.to(self.images.device)].to(self.device)
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        return ((pixels.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+
+    def _draw(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """What is random about each image, as tensors with `count` rows on the device."""
+        train, draws = self.train, {}
+        if train.flip:
+            draws["flip"] = torch.rand(count, generator=generator) < 0.5
+        if train.pad_crop or (self.size < self.images.shape[1] and not train.scale_crop):
+            span = self.images.shape[1] + 2 * train.pad_crop - self.size + 1
+            draws["corner"] = torch.randint(span, (count, 2), generator=generator)
+        if train.scale_crop:
+            low, high = train.scale_crop
+            area = low + (high - low) * torch.rand(count, generator=generator)
+            aspect = torch.exp((torch.rand(count, generator=generator) * 2 - 1) * torch.tensor(4 / 3).log())
+            edges = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], 1).clamp(max=1.0)  # height, width
+            draws["edges"] = edges
+            draws["centre"] = (torch.rand(count, 2, generator=generator) * 2 - 1) * (1 - edges)
+        return {name: draw.to(self.device) for name, draw in draws.items()}
+
+    def _augmented(self, pixels: Tensor, draws: dict[str, Tensor]) -> Tensor:
+        """N x H x W x 3 uint8 to N x size x size x 3; crop and flip are one gather."""
+        if "edges" in draws:
+            return _scale_cropped(pixels, self.size, **draws)
+        if not draws:
+            return pixels
+        count, pad = len(pixels), self.train.pad_crop
+        steps = torch.arange(self.size, device=pixels.device)
+        rows = columns = steps.expand(count, self.size)
+        if "flip" in draws:
+            columns = torch.where(draws["flip"][:, None], self.size - 1 - steps, steps)
+        if "corner" in draws:
+            rows, columns = rows + draws["corner"][:, :1], columns + draws["corner"][:, 1:]
+        if pad:
+            pixels = F.pad(pixels, (0, 0, pad, pad, pad, pad))
+        images = torch.arange(count, device=pixels.device)[:, None, None]
+        return pixels[images, rows[:, :, None], columns[:, None, :]]
+
+
+def _scale_cropped(pixels: Tensor, size: int, edges: Tensor, centre: Tensor, flip: Any = None) -> Tensor:
+    """Crops of relative `edges` (height, width) around `centre` (-1 to 1), resized to `size`, bilinear; float32."""
+    transform = torch.zeros(len(pixels), 2, 3, device=pixels.device)
+    mirror = 1.0 if flip is None else 1.0 - 2.0 * flip.float()
+    transform[:, 0, 0], transform[:, 0, 2] = edges[:, 1] * mirror, centre[:, 1]
+    transform[:, 1, 1], transform[:, 1, 2] = edges[:, 0], centre[:, 0]
+    grid = F.affine_grid(transform, [len(pixels), 3, size, size], align_corners=False)
+    crops = F.grid_sample(
+        pixels.permute(0, 3, 1, 2).float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+    return crops.permute(0, 2, 3, 1)

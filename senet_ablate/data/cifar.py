@@ -1,0 +1,84 @@
+"""CIFAR-10 and CIFAR-100, from torchvision's files or from class folders; both give the same set, image for image."""
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+from torchvision.datasets import CIFAR10, CIFAR100
+
+from senet_ablate.data.images import Files, ImageSet, Split, cached, class_folders, decode, image_set, subfolders
+from senet_ablate.registry import BadInput
+
+
+SIZES = [50_000, 10_000]  # images of the two splits
+
+
+def load_cifar10(root: Path, image_size: int | None, download: bool) -> ImageSet:
+    """50,000 training and 10,000 test images, 32x32, 10 classes."""
+    return _load("cifar10", CIFAR10, 10, root, image_size, download)
+
+
+SIZES = [50_000, 10_000]  # images of the two splits
+
+
+def load_cifar100(root: Path, image_size: int | None, download: bool) -> ImageSet:
+    """50,000 training and 10,000 test images, 32x32, 100 classes."""
+    return _load("cifar100", CIFAR100, 100, root, image_size, download)
+
+
+def _load(name: str, source: type[CIFAR10], classes: int, root: Path, image_size: int | None, download: bool) -> ImageSet:
+    if image_size not in (None, 32):
+        raise BadInput(f"{name} images are 32x32 pixels, not {image_size}")
+    folders, archive = root / name, root / source.base_folder
+    how_to_get = (
+        f"{name} is not in {root}: neither {folders}/train/<class>/*.png nor {archive}; get it with "
+        f"`python -m senet_ablate run --recipe {name} --data {root} --download`"
+    )
+    if (folders / "train").is_dir():
+        names = subfolders(folders / "train")
+        files = [class_folders(folders / split, names) for split in ("train", "test")]
+        if len(names) != classes or [len(split.paths) for split in files] != SIZES:
+            raise BadInput(f"{folders}: {len(names)} classes, {[len(s.paths) for s in files]} images: not whole {name}")
+        sources = [path for split in files for path in split.paths]
+        return cached(name, root, sources, lambda: _from_folders(files, names), how_to_get)
+    if download:
+        _open(source, root, download=True)
+    sources = sorted(path for path in archive.glob("*") if path.is_file())
+    return cached(name, root, sources, lambda: _from_archive(source, root), how_to_get)
+
+
+def _open(source: type[CIFAR10], root: Path, download: bool = False) -> list[CIFAR10]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchvision's pickles warn about NumPy's old dtype form
+            return [source(root, train=flag, download=download) for flag in (True, False)]
+    except (RuntimeError, OSError, EOFError) as error:
+        raise BadInput(f"{root / source.base_folder}: {error}; delete it and run with --download") from error
+
+
+def _from_archive(source: type[CIFAR10], root: Path) -> ImageSet:
+    train, test = _open(source, root)
+    return _canonical(_split(train), _split(test), train.classes)
+
+
+def _from_folders(files: list[Files], classes: list[str]) -> ImageSet:
+    train, test = (decode(split, None) for split in files)
+    return _canonical(train, test, classes)
+
+
+def _split(source: CIFAR10) -> Split:
+    return Split(source.data, np.asarray(source.targets, dtype=np.int64))
+
+
+def _canonical(train: Split, test: Split, classes: list[str]) -> ImageSet:
+    """The set with classes by name and images by a hash of their pixels, so that every source of it is the same set."""
+    order = np.argsort(np.asarray(classes))
+    rank = np.argsort(order)
+    splits = []
+    for split in (train, test):
+        keys = [hashlib.sha256(image.tobytes()).hexdigest() for image in split.images]
+        labels = rank[split.labels]
+        splits.append(Split(split.images, labels).take(np.lexsort((np.asarray(keys), labels))))
+    return image_set(splits[0], splits[1], [classes[index] for index in order])
+

@@ -1,0 +1,38 @@
+"""What the README shows and names must exist, and must be what the records say."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from senet_ablate.plan import list_recipes
+from senet_ablate.registry import DATASETS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_its_table_is_the_generated_one() -> None:
+    shown = re.findall(r"<!-- (results/\S+) -->\n(.*?)<!-- end -->", README, re.DOTALL)
+    assert shown
+    for path, text in shown:
+        assert text == (ROOT / path).read_text(), f"paste {path} again"
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\((?!http)([^)#]+)\)", README))
+def test_every_link_leads_somewhere(target: str) -> None:
+    assert (ROOT / target).exists()
+
+
+def test_every_recipe_it_speaks_of_exists() -> None:
+    for name in re.findall(r"--recipe ([\w-]+)", README):
+        assert name in list_recipes()
+    for name in re.findall(r"run_all\.sh (\w[\w-]+)", README):
+        assert name in list_recipes()
+
+
+def test_the_paths_in_its_text_exist() -> None:
+    for path in re.findall(r"`((?:experiments|senet_ablate|results|tests|notebooks)/[\w./]*)`", README):
+        if not path.endswith("/runs"):
+            assert (ROOT / path).exists(), path
+    assert "tiny-imagenet" in DATASETS
