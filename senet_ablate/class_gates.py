@@ -44,19 +44,24 @@ class ClassGates(Frozen):
 
 
 def describe(
-    name: str, gates: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], classes: dict[int, str]
+    name: str,
+    gates: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.integer],
+    classes: dict[int, str],
+    everything: npt.NDArray[np.floating] | None = None,
 ) -> ClassGates:
     """The gates (images, channels) of one block with the label of each image (images,), for the classes that are named.
 
-    Standard deviations are of the classes and images at hand, not estimates for others (no n - 1), as in the digitised
-    figures. Shares are over all images. Raises ValueError if a class has no image, or fewer than two are named.
+    everything: mean gate over all images (channels,), where `gates` are not of all of them. Standard deviations are of
+    the classes and images at hand, not estimates for others (no n - 1), as in the digitised figures. Shares are over
+    all images. Raises ValueError if a class has no image, or fewer than two are named.
     """
     if len(classes) < 2 or not all((labels == label).any() for label in classes):
         raise ValueError("two classes or more are wanted, each with an image")
     of_class = [gates[labels == label].astype(np.float64) for label in classes]
     curves = np.stack([images.mean(axis=0) for images in of_class])  # classes x channels
     levels = curves.mean(axis=1)
-    everything = gates.mean(axis=0, dtype=np.float64)
+    everything = gates.mean(axis=0, dtype=np.float64) if everything is None else everything
     return ClassGates(
         name=name,
         class_means={classes[label]: float(level) for label, level in zip(classes, levels, strict=True)},

@@ -4,8 +4,6 @@ Exit codes: 0 done; 1 a run failed, or something does not hold; 2 bad input; 130
 """
 
 import logging
-import os
-import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -14,24 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from senet_ablate import registry
-from senet_ablate.plan import (
-    EXPERIMENTS_DIR,
-    Plan,
-    list_experiments,
-    list_recipes,
-    read_experiment,
-    read_plan,
-    read_recipe,
-)
+from senet_ablate import evidence, registry
+from senet_ablate.options import RESULTS, Data, Device, ExperimentNames, RecipeName, Results, command_line, data_root
+from senet_ablate.plan import Plan, list_experiments, list_recipes, read_experiment, read_plan, read_recipe
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import PLACEMENTS, Run, read_se
 from senet_ablate.store import read_records
 
 if TYPE_CHECKING:
     from senet_ablate.data import ImageSet
-
-RESULTS = EXPERIMENTS_DIR.parent / "results"
 
 app = typer.Typer(
     help="Which part of a Squeeze-and-Excitation block matters, and can the answer be believed?",
@@ -41,13 +30,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-ExperimentNames = Annotated[list[str] | None, typer.Argument(help="experiments; none: all of the recipe")]
-RecipeName = Annotated[str, typer.Option("--recipe", help="recipe: data set, backbone, schedule, seeds")]
 Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="seeds a variant; default: the recipe's")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
 Launcher = Annotated[str, typer.Option("--launcher", help="local")]
-Data = Annotated[Path | None, typer.Option("--data", help="data root; default: $SENET_ABLATE_DATA, else ./data")]
-Results = Annotated[Path, typer.Option("--results", help="where records and tables lie")]
 Download = Annotated[bool, typer.Option("--download", help="let torchvision download CIFAR into the data root")]
 
 
@@ -69,11 +53,12 @@ def run(
 
     if launcher != "local":
         raise BadInput(f"--launcher {launcher!r}: known: local")
-    plan, images = _checked(recipe, experiments, seeds, _data_root(data), download)
+    plan, images = _checked(recipe, experiments, seeds, data_root(data), download)
     missing = _missing(plan, results)
     on = devices(device)
     print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {len(on)} x {on[0]}")
-    place = Place(results, recipe, _data_root(data), device, "python -m senet_ablate " + shlex.join(sys.argv[1:]))
+    keep = frozenset(one.id for one in plan.kept)
+    place = Place(results, recipe, data_root(data), device, command_line(), keep)
     finished = 0
     with tqdm(
         total=sum(_images_of(one, images) for one in missing), unit=" images", unit_scale=True, disable=not missing
@@ -86,6 +71,8 @@ def run(
             bar.update(trained)
 
         failures = launch_local(missing, place, progress)
+    if evidence.gates_are_due(plan, results):
+        print(f"wrote {evidence.write_gates(plan, results, images, device, [])}")
     _report(recipe, results)
     for failure in failures:
         name = ", ".join(f"{row.experiment}/{row.variant}" for row in plan.rows() if failure.run in row.runs)
@@ -113,7 +100,7 @@ def plan(
     from senet_ablate.launch import devices, seconds_per_image
     from senet_ablate.survey import survey
 
-    plan, images = _checked(recipe, experiments, seeds, _data_root(data), download)
+    plan, images = _checked(recipe, experiments, seeds, data_root(data), download)
     records = read_records(results, recipe)
     size = plan.recipe.train.crop_size or images.train.images.shape[1]
     macs: dict[str, int] = {}
@@ -169,6 +156,9 @@ def describe(
     print(text(backbone, read_se(words) if words else None, size, classes, stem, form))
 
 
+app.command()(evidence.excitation)
+
+
 @app.command("list")
 def list_names() -> None:
     """Experiments, recipes, backbones, squeezes, gates, placements, data sets."""
@@ -203,10 +193,6 @@ def verify(
     if found:
         raise typer.Exit(1)
     print(f"{', '.join(names) or 'nothing'}: every record is sound and every generated file follows from the records")
-
-
-def _data_root(data: Path | None) -> Path:
-    return data or Path(os.environ.get("SENET_ABLATE_DATA") or "data")
 
 
 def _checked(

@@ -14,12 +14,14 @@ from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from senet_ablate.data import ImageSet, load_images
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import Run, Training
-from senet_ablate.store import write_record
+from senet_ablate.store import weights_path, write_record
 from senet_ablate.train import prepared, train, train_step
+from senet_ablate.weights import save_weights
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Place:
     data: Path
     device: str
     command: str
+    keep: frozenset[str] = frozenset()
+    """Ids of the runs whose final weights are kept."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,13 @@ def _train_one(run: Run, place: Place) -> None:
             _images.value += count
 
     _started.put(run.id)
+
+    def keep(model: nn.Module) -> None:  # before the record, so that no record lacks its weights
+        if run.id in place.keep:
+            save_weights(weights_path(place.results, place.recipe, run.id), model, run)
+
     images = _cached_images(run.train, place.data)
-    write_record(place.results, place.recipe, train(run, images, _device, place.command, progress))
+    write_record(place.results, place.recipe, train(run, images, _device, place.command, progress, keep))
 
 
 def seconds_per_image(run: Run, images: ImageSet, device: torch.device, steps: int = 5) -> float:

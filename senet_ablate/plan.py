@@ -28,6 +28,8 @@ class Plan:
     recipe: Recipe
     experiments: dict[str, Experiment]
     seeds: int
+    kept: tuple[Run, ...] = ()
+    """The runs whose final weights are kept: seed 0 of each of the recipe's `keep_weights`, in that order."""
 
     def rows(self) -> Iterator[Row]:
         """Every row that the recipe's backbone can host, in the order of the files."""
@@ -38,10 +40,7 @@ class Plan:
 
     def run(self, variant: Variant, seed: int) -> Run:
         """The run of a variant under this plan's recipe."""
-        train = self.recipe.train
-        if variant.backbone:
-            train = train.model_copy(update={"backbone": variant.backbone})
-        return Run(train, variant.se, seed)
+        return _run(self.recipe, variant, seed)
 
     def runs(self) -> list[Run]:
         """Each distinct run once, breadth first: every row has one seed before any has two."""
@@ -61,10 +60,29 @@ def read_plan(
     asked = experiments or list(recipe_value.experiments) or known
     loaded = {name: read_experiment(name, folder) for name in asked}
     for entry in recipe_value.cannot_host:
-        name, _, variant = entry.partition("/")
-        if name not in known or variant not in read_experiment(name, folder).variants:
-            raise BadInput(f"recipe {recipe!r}, key cannot_host: {entry!r} is no experiment/variant")
-    return Plan(recipe, recipe_value, loaded, seeds or recipe_value.seeds)
+        _variant(recipe, "cannot_host", entry, known, folder)
+    for entry in recipe_value.keep_weights:
+        if entry in recipe_value.cannot_host:
+            raise BadInput(f"recipe {recipe!r}, key keep_weights: {entry!r} stands under cannot_host")
+    kept = [_variant(recipe, "keep_weights", entry, known, folder) for entry in recipe_value.keep_weights]
+    kept_runs = tuple(_run(recipe_value, variant, seed=0) for variant in kept)
+    return Plan(recipe, recipe_value, loaded, seeds or recipe_value.seeds, kept_runs)
+
+
+def _variant(recipe: str, key: str, entry: str, known: list[str], folder: Path) -> Variant:
+    """The variant that `experiment/variant` names in a recipe. Raises BadInput."""
+    name, _, variant = entry.partition("/")
+    variants = read_experiment(name, folder).variants if name in known else {}
+    if variant not in variants:
+        raise BadInput(f"recipe {recipe!r}, key {key}: {entry!r} is no experiment/variant")
+    return variants[variant]
+
+
+def _run(recipe: Recipe, variant: Variant, seed: int) -> Run:
+    train = recipe.train
+    if variant.backbone:
+        train = train.model_copy(update={"backbone": variant.backbone})
+    return Run(train, variant.se, seed)
 
 
 def list_experiments(folder: Path = EXPERIMENTS_DIR) -> list[str]:

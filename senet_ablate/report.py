@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from senet_ablate import figures
+from senet_ablate import figures, gates_report
 from senet_ablate.claims import Verdict
+from senet_ablate.gate_facts import current_excitation
 from senet_ablate.plan import Plan
 from senet_ablate.stats import ALPHA
 from senet_ablate.store import Record, read_records, write_whole
@@ -27,8 +28,10 @@ def write_report(plan: Plan, results: Path) -> Path:
 def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
     """Every generated file of a recipe by its path in the recipe's results folder."""
     records = read_records(results, plan.recipe_name)
-    tables = [table(plan, name, records) for name in plan.experiments]
+    gates = current_excitation(plan, results, records)
+    tables = [table(plan, name, records, [gates.blocks] if gates else ()) for name in plan.experiments]
     files: dict[str, bytes] = {}
+    annexes: dict[str, str] = {}
     with figures.style():
         for one in tables:
             folder = one.name
@@ -41,7 +44,10 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
         figure = figures.curves(_plain_and_se(tables))
         if figure is not None:
             files |= {f"curves.{kind}": content for kind, content in figures.files(figure).items()}
-    files["README.md"] = page(plan, tables, records, set(files)).encode()
+        if gates and gates_report.EXPERIMENT in plan.experiments:
+            files |= gates_report.gates_files(gates)
+            annexes[gates_report.EXPERIMENT] = gates_report.section(gates, plan.recipe_name)
+    files["README.md"] = page(plan, tables, records, set(files), annexes).encode()
     return files
 
 
@@ -126,8 +132,8 @@ def latex(table: Table) -> str:
     return style.to_latex(hrules=True, column_format=columns)
 
 
-def page(plan: Plan, tables: list[Table], records: dict[str, Record], files: set[str]) -> str:
-    """The README of a recipe's results."""
+def page(plan: Plan, tables: list[Table], records: dict[str, Record], files: set[str], annexes: dict[str, str]) -> str:
+    """The README of a recipe's results; `annexes`: experiment -> what follows its table."""
     recipe, name = plan.recipe, plan.recipe_name
     parts = [f"# {recipe.title}"]
     if recipe.warning:
@@ -141,6 +147,8 @@ def page(plan: Plan, tables: list[Table], records: dict[str, Record], files: set
             parts.append(_claims(one.verdicts))
         if f"{one.name}/plot.png" in files:
             parts.append(f"![{one.experiment.title}]({one.name}/plot.png)")
+        if one.name in annexes:
+            parts.append(annexes[one.name])
         links = ", ".join(
             f"[{kind}]({one.name}/{kind})"
             for kind in ("table.csv", "table.tex", "plot.svg")

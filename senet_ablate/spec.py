@@ -174,6 +174,10 @@ class Recipe(Frozen):
         dict[Text, Text],
         Field(description="`experiment/variant` -> why this backbone has no place for it", default_factory=dict),
     ]
+    keep_weights: Annotated[
+        tuple[Text, ...],
+        Field(description="`experiment/variant` whose final weights are kept, seed 0; figures 6 and 7 show the first"),
+    ] = ()
     train: Training
 
 

@@ -113,10 +113,19 @@ def runs_folder(results: Path, recipe: str) -> Path:
 
 def write_record(results: Path, recipe: str, record: Record) -> Path:
     """Write a record with the checksum of its content; returns its path."""
-    content = record.model_dump(mode="json")
     path = runs_folder(results, recipe) / f"{record.id}.json"
-    write_whole(path, json.dumps({"checksum": digest(content), **content}, indent=1) + "\n")
+    write_sealed(path, record.model_dump(mode="json"))
     return path
+
+
+def weights_path(results: Path, recipe: str, run_id: str) -> Path:
+    """Where the final weights of a run lie, if its recipe keeps them."""
+    return results / recipe / "weights" / f"{run_id}.safetensors"
+
+
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """Write facts as JSON with the checksum of their content."""
+    write_whole(path, json.dumps({"checksum": digest(content), **content}, indent=1) + "\n")
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -135,17 +144,23 @@ def write_whole(path: Path, content: str | bytes) -> None:
         raise
 
 
-def read_record(path: Path) -> Record:
-    """The record in a file. Raises BadInput that says what does not hold: JSON, fields, checksum, id or file name."""
+def read_sealed(path: Path) -> dict[str, Any]:
+    """The facts that `write_sealed` wrote. Raises BadInput if they are not whole or were changed since."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not a whole JSON file ({error})") from error
     if not isinstance(content, dict) or "checksum" not in content:
-        raise BadInput(f"{path}: not a record of this suite")
+        raise BadInput(f"{path}: not a file of facts of this suite")
     checksum = content.pop("checksum")
     if checksum != digest(content):
         raise BadInput(f"{path}: its content does not match its checksum; it was changed after it was written")
+    return content
+
+
+def read_record(path: Path) -> Record:
+    """The record in a file. Raises BadInput that says what does not hold: JSON, fields, checksum, id or file name."""
+    content = read_sealed(path)
     try:
         record = parse(Record, content)
         run_id = Run.from_fields(record.run).id

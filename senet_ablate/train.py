@@ -45,8 +45,9 @@ def train(
     device: torch.device,
     command: str = "",
     progress: Callable[[int], None] = lambda images: None,
+    keep: Callable[[nn.Module], None] = lambda model: None,
 ) -> Record:
-    """The record of `run`; `progress` is told after each epoch how many images were trained on.
+    """The record of `run`; `progress` is told after each epoch how many images it saw, `keep` gets the final network.
 
     On the CPU, equal runs give equal records, bit for bit, but for times. A loss that is not finite ends the run early;
     the record says after which epoch.
@@ -85,6 +86,7 @@ def train(
     if not diverged:
         epochs[-1] = epochs[-1].model_copy(update={"test_loss": final.loss, "test_top1": final.top1})
     counted = cost(model, (3, batches.size, batches.size))
+    keep(model)
     return Record(
         id=run.id,
         run=run.fields,
@@ -134,7 +136,7 @@ def train_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, spec: Training
 ) -> tuple[Tensor, Tensor]:
     """Forward, backward and update on N x 3 x H x W images and N labels: mean loss and N x K logits, detached."""
-    with _precision(spec, x.device):
+    with precision(spec, x.device):
         logits = model(x)
     loss = F.cross_entropy(logits.float(), y, label_smoothing=spec.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
@@ -166,7 +168,7 @@ def evaluate(model: nn.Module, batches: Batches, spec: Training) -> Judgement:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(0)  # a random squeeze draws here too
         for x, y in batches.in_order():
-            with _precision(spec, batches.device):
+            with precision(spec, batches.device):
                 logits = model(x).float()
             losses.append(F.cross_entropy(logits, y, reduction="sum"))
             ranked = logits.topk(min(5, logits.shape[1])).indices == y[:, None]
@@ -229,5 +231,6 @@ class GateWatch:
         return summary
 
 
-def _precision(spec: Training, device: torch.device) -> torch.autocast:
+def precision(spec: Training, device: torch.device) -> torch.autocast:
+    """The number format that a recipe computes the network in."""
     return torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bf16")

@@ -14,9 +14,10 @@ FACTS_TO_CLAIMS = {"registry", "strict", "spec", "plan", "paper", "stats", "stor
     "findings",
     "class_gates",
 }
+FACTS_TO_CLAIMS |= {"gate_facts", "gates_report"}
 FACTS_TO_CLAIMS |= {"report", "verify"}
 SPECS_TO_FACTS = {"se", "backbones", "data", "kernels", "complexity", "schedule", "provenance", "train", "launch"}
-SPECS_TO_FACTS |= {"survey", "describe", "interchange"}
+SPECS_TO_FACTS |= {"survey", "describe", "interchange", "weights", "excitation"}
 SHARED = {
     "registry",
     "strict",
@@ -25,8 +26,10 @@ SHARED = {
     "plan",
     "paper",
     "store",
+    "class_gates",
+    "gate_facts",
 }  # specs, and the records in which the arms meet
-TOP = {"cli", "__main__", "__init__"}
+TOP = {"cli", "evidence", "options", "__main__", "__init__"}
 LEVEL = {
     name: level
     for level, names in enumerate(
@@ -37,13 +40,14 @@ LEVEL = {
             {"spec"},
             {"plan", "paper", "store", "stats", "schedule"},
             {"se", "data", "kernels", "health", "class_gates", "provenance"},
-            {"backbones", "findings"},
+            {"backbones", "findings", "gate_facts"},
             {"claims"},
             {"tables"},
             {"figures"},
-            {"complexity", "interchange", "report"},
-            {"train", "describe", "survey", "verify"},
-            {"launch"},
+            {"complexity", "interchange", "weights", "gates_report", "options"},
+            {"train", "describe", "survey", "report"},
+            {"launch", "excitation", "verify"},
+            {"evidence"},
             {"cli", "__init__"},
             {"__main__"},
         ]

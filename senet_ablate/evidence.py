@@ -1,0 +1,64 @@
+"""Verbs beside training and reporting that add evidence: gates by class, seeds needed, speed."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from senet_ablate.options import RESULTS, Data, Device, RecipeName, Results, command_line, data_root
+from senet_ablate.plan import Plan, read_plan
+from senet_ablate.registry import BadInput
+
+if TYPE_CHECKING:
+    from senet_ablate.data import ImageSet
+
+
+def excitation(
+    recipe: RecipeName = "cue",
+    classes: Annotated[str, typer.Option("--classes", metavar="A,B,...", help="default: four of the data set")] = "",
+    data: Data = None,
+    results: Results = RESULTS,
+    device: Device = "auto",
+) -> None:
+    """Look at the gates of a trained SE network by class (figures 6 and 7), then report."""
+    from senet_ablate.data import load_images
+    from senet_ablate.report import write_report
+
+    plan = read_plan(recipe)
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    print(f"wrote {write_gates(plan, results, load_images(plan.recipe.train, data_root(data)), device, names)}")
+    print(f"see {write_report(plan, results)}")
+
+
+def write_gates(plan: Plan, results: Path, images: "ImageSet", device: str, names: list[str]) -> Path:
+    """Measure the gates of the network whose weights the recipe keeps and write them down. Raises BadInput."""
+    import torch
+
+    from senet_ablate.excitation import measure
+    from senet_ablate.gate_facts import write_excitation
+    from senet_ablate.launch import devices
+
+    torch.set_num_threads(1)  # as in training, so that the numbers do not hang on the number of cores
+    torch.backends.cudnn.allow_tf32 = False
+    facts = measure(plan, results, images, torch.device(devices(device)[0]), command_line(), names)
+    return write_excitation(results, plan.recipe_name, facts)
+
+
+def gates_are_due(plan: Plan, results: Path) -> bool:
+    """Whether the weights that the recipe keeps are there, and no facts on their gates, or those of other weights."""
+    from senet_ablate.gate_facts import read_excitation
+    from senet_ablate.store import read_record, runs_folder, weights_path
+
+    if not plan.kept:
+        return False
+    run = plan.kept[0]
+    weights = weights_path(results, plan.recipe_name, run.id)
+    try:
+        record = read_record(runs_folder(results, plan.recipe_name) / f"{run.id}.json")
+        facts = read_excitation(results, plan.recipe_name)
+    except BadInput:
+        return False  # verify names what is unsound; nothing unsound is written over
+    if not weights.is_file() or record.diverged is not None:
+        return False
+    return facts is None or (facts.run, facts.weights) != (run.id, hashlib.sha256(weights.read_bytes()).hexdigest())
