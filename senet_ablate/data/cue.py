@@ -13,9 +13,16 @@ import numpy as np
 from senet_ablate.data.images import ImageSet, Split, image_set
 from senet_ablate.registry import BadInput
 
-CELL, GRID, CUES, STRIPES, NOISE = 4, 4, 4, 3, 0.05  # pixels; cells a side; cells of cue; cells of each colour's stripes
+CELL, GRID, CUES, STRIPES, NOISE = (
+    4,
+    4,
+    4,
+    3,
+    0.05,
+)  # pixels; cells a side; cells of cue; cells of each colour's stripes
 COLOURS = np.array([[0.9, 0.2, 0.2], [0.2, 0.8, 0.2], [0.3, 0.3, 1.0], [0.9, 0.8, 0.1]])
 CLASSES = ("horizontal", "vertical", "falling", "rising")
+
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
     """2,000 training and 1,000 test images, 16x16, 4 classes; drawn anew, the same every time."""

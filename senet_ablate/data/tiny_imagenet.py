@@ -44,4 +44,3 @@ def _names(words: Path, wnids: list[str]) -> list[str]:
     lines = (line.partition("\t") for line in words.read_text().splitlines())
     names = {wnid: text.split(",")[0] for wnid, _, text in lines}
     return [names.get(wnid, wnid) for wnid in wnids]
-
