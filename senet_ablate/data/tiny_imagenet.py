@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 
 from senet_ablate.data.images import Files, ImageSet, cached, class_folders, decode, image_set, subfolders
-from senet_ablate.registry import BadInput
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
@@ -44,4 +43,3 @@ def _names(words: Path, wnids: list[str]) -> list[str]:
     lines = (line.partition("\t") for line in words.read_text().splitlines())
     names = {wnid: text.split(",")[0] for wnid, _, text in lines}
     return [names.get(wnid, wnid) for wnid in wnids]
-
