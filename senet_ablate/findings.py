@@ -169,9 +169,10 @@ def _errors(check: Check, rows: Rows, margin: float) -> Finding:
             return not_tested(f"{name} is not ranked: {', '.join(unsound)}")
         if len(values[name]) < 2:
             return not_tested(f"{name} has fewer than 2 seeds")
-    pairs = product(check.rows, check.than) if check.than else combinations(check.rows, 2)
     if check.paired:
-        pairs = zip(check.rows, check.than, strict=True)
+        pairs = [*zip(check.rows, check.than, strict=True)]
+    else:
+        pairs = [*product(check.rows, check.than)] if check.than else [*combinations(check.rows, 2)]
     compare = _COMPARISONS[check.kind]
     comparisons = tuple(
         Comparison(f"{one} − {other}", difference, *compare(difference, margin))

@@ -46,7 +46,8 @@ def devices(kind: str) -> list[str]:
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind == "cpu":
-        return ["cpu"] * len(os.sched_getaffinity(0))
+        allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        return ["cpu"] * len(allowed)
     if kind == "cuda" and torch.cuda.is_available():
         return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if kind.startswith("cuda:") and kind[5:].isdigit() and int(kind[5:]) < torch.cuda.device_count():

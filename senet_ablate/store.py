@@ -98,7 +98,7 @@ class Record(Frozen):
 
     @property
     def throughout(self) -> float:
-        """Top-1 test error averaged over the epochs in which it was read, percent; NaN if that is the last one alone."""
+        """Top-1 test error averaged over the epochs in which it was read, percent; NaN if only in the last."""
         read = [epoch.test_top1 for epoch in self.epochs if epoch.test_top1 is not None]
         return sum(read) / len(read) if len(read) > 1 else float("nan")
 

@@ -1,9 +1,10 @@
 """A positive control: small images whose answer can be read only with knowledge of another part of the image.
 
 A 16x16 image is a shuffled grid of 4x4 cells. Stripes come in four colours, and in each image every colour has an
-orientation of its own. A few solid squares, the cues, name the colour that counts; the label is the orientation of that
-colour's stripes. All four orientations are always there, so the stripes alone say nothing: a network must carry the cue's
-colour across the image, which is what the squeeze supplies. It shows the mechanism and says nothing about natural images.
+orientation of its own. A few solid squares, the cues, name the colour that counts; the label is the orientation of
+that colour's stripes. All four orientations are always there, so the stripes alone say nothing: a network must carry
+the cue's colour across the image, which is what the squeeze supplies. It shows the mechanism and says nothing about
+natural images.
 """
 
 from pathlib import Path

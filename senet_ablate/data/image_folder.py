@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from senet_ablate.data.images import ImageSet, cached, class_folders, decode, image_set, subfolders
-from senet_ablate.registry import BadInput
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:

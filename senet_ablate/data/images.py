@@ -175,7 +175,7 @@ def _read(folder: Path) -> ImageSet:
 
 
 def decode(files: Files, size: int | None) -> Split:
-    """Decode every file to RGB; `size`: shorter edge resized to it, centre square kept. Raises BadInput with the path."""
+    """Decode every file to RGB; `size`: shorter edge resized to it, centre square kept. Raises BadInput with path."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter's lock
         first = _decode_one(files.paths[0], size)
         images = np.empty((len(files.paths), *first.shape), dtype=np.uint8)

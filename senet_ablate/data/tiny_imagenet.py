@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 
 from senet_ablate.data.images import Files, ImageSet, cached, class_folders, decode, image_set, subfolders
-from senet_ablate.registry import BadInput
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
