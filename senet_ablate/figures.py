@@ -67,7 +67,7 @@ def plot(table: Table) -> Figure | None:
 def _paper_shift(table: Table) -> float:
     """What to add to the paper's errors so that its control lies on ours: differences can then be compared by eye."""
     control = _control(table)
-    return math.nan if control["paper_top1"] is None else float(control["top1"]) - float(control["paper_top1"])
+    return float(control["top1"]) - float(control["paper_top1"])
 
 
 def _control(table: Table) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _dots(table: Table) -> Figure:
         axes.plot(seeds, [place - 0.2] * len(seeds), "o", ms=4, color=colour, alpha=0.5, mew=0)
         axes.plot([row["top1_low"], row["top1_high"]], [place] * 2, color=colour, lw=2, solid_capstyle="butt")
         axes.plot(row["top1"], place, "o", ms=8, color=colour)
-        if row["paper_top1"] is not None:
+        if math.isfinite(row["paper_top1"]):
             axes.plot(float(row["paper_top1"]) + shift, place + 0.25, "D", ms=5.5, mfc="none", mec=PAPER, mew=1.6)
     axes.set_yticks(range(len(rows)), [_wrapped(row) for _, row in rows.iterrows()])
     axes.set_ylim(len(rows) - 0.4, -0.6)

@@ -82,7 +82,7 @@ def _row(plan: Plan, name: str, variant: str, records: list[Record]) -> dict[str
         row |= {quantity: got.mean, f"{quantity}_low": got.low, f"{quantity}_high": got.high}
     row |= {key: getattr(records[0], key) if records else None for key in ("params", "macs")}
     row |= {
-        f"paper_{ours}": paper.get(theirs)
+        f"paper_{ours}": paper.get(theirs, float("nan"))
         for ours, theirs in (("top1", "top1_err"), ("top5", "top5_err"), ("params", "params"), ("gflops", "gflops"))
     }
     return row

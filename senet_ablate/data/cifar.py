@@ -42,11 +42,11 @@ def _load(
         if len(names) != classes or [len(split.paths) for split in files] != SIZES:
             raise BadInput(f"{folders}: {len(names)} classes, {[len(s.paths) for s in files]} images: not whole {name}")
         sources = [path for split in files for path in split.paths]
-        return cached(name, root, sources, lambda: _from_folders(files, names), how_to_get)
+        return cached(name, root, sources, lambda _: _from_folders(files, names), how_to_get)
     if download:
         _open(source, root, download=True)
     sources = sorted(path for path in archive.glob("*") if path.is_file())
-    return cached(name, root, sources, lambda: _from_archive(source, root), how_to_get)
+    return cached(name, root, sources, lambda _: _from_archive(source, root), how_to_get)
 
 
 def _open(source: type[CIFAR10], root: Path, download: bool = False) -> list[CIFAR10]:

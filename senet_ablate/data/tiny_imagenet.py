@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from senet_ablate.data.images import Files, ImageSet, cached, class_folders, decode, image_set, subfolders
+from senet_ablate.data.images import Files, ImageSet, cached, class_folders, decoded, subfolders
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
@@ -23,7 +23,7 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
         f"tiny-imagenet-{image_size or 64}",
         root,
         [*train.paths, *test.paths],
-        lambda: image_set(decode(train, image_size), decode(test, image_size), _names(folder / "words.txt", wnids)),
+        lambda partial: decoded(train, test, image_size, _names(folder / "words.txt", wnids), partial),
         how_to_get,
     )
 
