@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from senet_ablate import registry
+from senet_ablate.costs import facts_path
 from senet_ablate.plan import (
     EXPERIMENTS_DIR,
     Plan,
@@ -146,6 +147,8 @@ def report(
     names = [recipe] if recipe else [name for name in list_recipes() if read_records(results, name)]
     for name in names:
         _report(name, results)
+    if recipe is None and facts_path(results).is_file():
+        _report_costs(results)
 
 
 @app.command()
@@ -167,6 +170,23 @@ def describe(
     words = [*(se or []), *(pairs or [])]
     form: Literal["text", "csv", "latex"] = "latex" if latex else "csv" if csv else "text"
     print(text(backbone, read_se(words) if words else None, size, classes, stem, form))
+
+
+@app.command()
+def cost(results: Results = RESULTS) -> None:
+    """Count every network, plain and with SE, and compare it with the paper: the page in RESULTS/cost."""
+    from tqdm import tqdm
+
+    from senet_ablate.costs import write_costs
+    from senet_ablate.counting import count_all, to_count
+
+    with tqdm(total=len(to_count()), unit=" networks") as bar:
+
+        def progress(networks: int) -> None:
+            bar.update(networks)
+
+        write_costs(results, count_all(progress))
+    _report_costs(results)
 
 
 @app.command("list")
@@ -195,9 +215,13 @@ def verify(
 ) -> None:
     """Check records and generated files again; exit 1 and name what does not hold."""
     from senet_ablate.verify import verify as problems
+    from senet_ablate.verify import verify_costs
 
     names = [recipe] if recipe else [path.parent.name for path in sorted(results.glob("*/runs"))]
     found = [problem for name in names for problem in problems(name, results)]
+    if recipe is None and facts_path(results).is_file():
+        names.append("cost")
+        found += verify_costs(results)
     for problem in found:
         print(problem, file=sys.stderr)
     if found:
@@ -236,6 +260,12 @@ def _report(recipe: str, results: Path) -> None:
     from senet_ablate.report import read_reported, write_report
 
     print(f"see {write_report(read_reported(recipe, results), results)}")
+
+
+def _report_costs(results: Path) -> None:
+    from senet_ablate.cost_page import write_cost_page
+
+    print(f"see {write_cost_page(results)}")
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:
