@@ -189,6 +189,42 @@ def cost(results: Results = RESULTS) -> None:
     _report_costs(results)
 
 
+@app.command("import-weights")
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="a public checkpoint of torchvision's or timm's")],
+    backbone: Annotated[str, typer.Argument(help="the network that it is of")],
+    pairs: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="more of --se")] = None,
+    se: Annotated[
+        list[str] | None,
+        typer.Option("--se", metavar="KEY=VALUE", help="a field of SESpec; public SE networks have bias=true"),
+    ] = None,
+    data: Data = None,
+    size: Annotated[int | None, typer.Option("--size", min=8, help="pixels; default: the network's own")] = None,
+    device: Device = "auto",
+) -> None:
+    """Load a public checkpoint and judge it on DATA/val/<class>/, the sorted folders being the network's classes."""
+    import torch
+    from tqdm import tqdm
+
+    from senet_ablate.checkpoint import errors_on_folder
+    from senet_ablate.interchange import import_weights as network
+    from senet_ablate.launch import devices
+
+    words = [*(se or []), *(pairs or [])]
+    spec = read_se(words) if words else None
+    model = network(file, backbone, spec)
+    with tqdm(unit=" images") as bar:
+
+        def progress(images: int) -> None:
+            bar.update(images)
+
+        found = errors_on_folder(model, backbone, _data_root(data), size, torch.device(devices(device)[0]), progress)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{backbone}, {'plain' if spec is None else spec}, {parameters:,} parameters, from {file}")
+    top5 = "" if found.top5 is None else f", top-5 error {found.top5:.2f}%"
+    print(f"{found.images:,} images: top-1 error {found.top1:.2f}%{top5}")
+
+
 @app.command("list")
 def list_names() -> None:
     """Experiments, recipes, backbones, squeezes, gates, placements, data sets."""

@@ -16,7 +16,7 @@ FACTS_TO_CLAIMS = {"registry", "strict", "spec", "plan", "paper", "stats", "stor
 }
 FACTS_TO_CLAIMS |= {"report", "verify", "costs", "cost_page"}
 SPECS_TO_FACTS = {"se", "backbones", "data", "kernels", "complexity", "schedule", "provenance", "train", "launch"}
-SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting"}
+SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint"}
 SHARED = {
     "registry",
     "strict",
@@ -45,7 +45,7 @@ LEVEL = {
             {"complexity", "interchange", "report"},
             {"cost_page", "counting"},
             {"train", "describe", "survey", "verify"},
-            {"launch"},
+            {"launch", "checkpoint"},
             {"cli", "__init__"},
             {"__main__"},
         ]
