@@ -4,7 +4,6 @@ Exit codes: 0 done; 1 a run failed, or something does not hold; 2 bad input; 130
 """
 
 import logging
-import os
 import shlex
 import signal
 import sys
@@ -14,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from senet_ablate import registry
+from senet_ablate import network_cli, registry
 from senet_ablate.costs import facts_path
+from senet_ablate.options import RESULTS, Data, Device, Results, data_root
 from senet_ablate.plan import (
-    EXPERIMENTS_DIR,
     Plan,
     list_experiments,
     list_recipes,
@@ -32,8 +31,6 @@ from senet_ablate.store import read_records
 if TYPE_CHECKING:
     from senet_ablate.data import ImageSet
 
-RESULTS = EXPERIMENTS_DIR.parent / "results"
-
 app = typer.Typer(
     help="Which part of a Squeeze-and-Excitation block matters, and can the answer be believed?",
     no_args_is_help=True,
@@ -41,14 +38,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(network_cli.cost)
+app.command("import-weights")(network_cli.import_weights)
 
 ExperimentNames = Annotated[list[str] | None, typer.Argument(help="experiments; none: all of the recipe")]
 RecipeName = Annotated[str, typer.Option("--recipe", help="recipe: data set, backbone, schedule, seeds")]
 Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="seeds a variant; default: the recipe's")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
 Launcher = Annotated[str, typer.Option("--launcher", help="local")]
-Data = Annotated[Path | None, typer.Option("--data", help="data root; default: $SENET_ABLATE_DATA, else ./data")]
-Results = Annotated[Path, typer.Option("--results", help="where records and tables lie")]
 Download = Annotated[bool, typer.Option("--download", help="let torchvision download CIFAR into the data root")]
 
 
@@ -70,11 +66,11 @@ def run(
 
     if launcher != "local":
         raise BadInput(f"--launcher {launcher!r}: known: local")
-    plan, images = _checked(recipe, experiments, seeds, _data_root(data), download)
+    plan, images = _checked(recipe, experiments, seeds, data_root(data), download)
     missing = _missing(plan, results)
     on = devices(device)
     print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {len(on)} x {on[0]}")
-    place = Place(results, recipe, _data_root(data), device, "python -m senet_ablate " + shlex.join(sys.argv[1:]))
+    place = Place(results, recipe, data_root(data), device, "python -m senet_ablate " + shlex.join(sys.argv[1:]))
     finished = 0
     with tqdm(
         total=sum(_images_of(one, images) for one in missing), unit=" images", unit_scale=True, disable=not missing
@@ -114,7 +110,7 @@ def plan(
     from senet_ablate.launch import devices, seconds_per_image
     from senet_ablate.survey import survey
 
-    plan, images = _checked(recipe, experiments, seeds, _data_root(data), download)
+    plan, images = _checked(recipe, experiments, seeds, data_root(data), download)
     records = read_records(results, recipe)
     size = plan.recipe.train.crop_size or images.train.images.shape[1]
     macs: dict[str, int] = {}
@@ -148,7 +144,7 @@ def report(
     for name in names:
         _report(name, results)
     if recipe is None and facts_path(results).is_file():
-        _report_costs(results)
+        network_cli.report_costs(results)
 
 
 @app.command()
@@ -170,59 +166,6 @@ def describe(
     words = [*(se or []), *(pairs or [])]
     form: Literal["text", "csv", "latex"] = "latex" if latex else "csv" if csv else "text"
     print(text(backbone, read_se(words) if words else None, size, classes, stem, form))
-
-
-@app.command()
-def cost(results: Results = RESULTS) -> None:
-    """Count every network, plain and with SE, and compare it with the paper: the page in RESULTS/cost."""
-    from tqdm import tqdm
-
-    from senet_ablate.costs import write_costs
-    from senet_ablate.counting import count_all, to_count
-
-    with tqdm(total=len(to_count()), unit=" networks") as bar:
-
-        def progress(networks: int) -> None:
-            bar.update(networks)
-
-        write_costs(results, count_all(progress))
-    _report_costs(results)
-
-
-@app.command("import-weights")
-def import_weights(
-    file: Annotated[Path, typer.Argument(help="a public checkpoint of torchvision's or timm's")],
-    backbone: Annotated[str, typer.Argument(help="the network that it is of")],
-    pairs: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="more of --se")] = None,
-    se: Annotated[
-        list[str] | None,
-        typer.Option("--se", metavar="KEY=VALUE", help="a field of SESpec; public SE networks have bias=true"),
-    ] = None,
-    data: Data = None,
-    size: Annotated[int | None, typer.Option("--size", min=8, help="pixels; default: the network's own")] = None,
-    device: Device = "auto",
-) -> None:
-    """Load a public checkpoint and judge it on DATA/val/<class>/, the sorted folders being the network's classes."""
-    import torch
-    from tqdm import tqdm
-
-    from senet_ablate.checkpoint import errors_on_folder
-    from senet_ablate.interchange import import_weights as network
-    from senet_ablate.launch import devices
-
-    words = [*(se or []), *(pairs or [])]
-    spec = read_se(words) if words else None
-    model = network(file, backbone, spec)
-    with tqdm(unit=" images") as bar:
-
-        def progress(images: int) -> None:
-            bar.update(images)
-
-        found = errors_on_folder(model, backbone, _data_root(data), size, torch.device(devices(device)[0]), progress)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{backbone}, {'plain' if spec is None else spec}, {parameters:,} parameters, from {file}")
-    top5 = "" if found.top5 is None else f", top-5 error {found.top5:.2f}%"
-    print(f"{found.images:,} images: top-1 error {found.top1:.2f}%{top5}")
 
 
 @app.command("list")
@@ -265,10 +208,6 @@ def verify(
     print(f"{', '.join(names) or 'nothing'}: every record is sound and every generated file follows from the records")
 
 
-def _data_root(data: Path | None) -> Path:
-    return data or Path(os.environ.get("SENET_ABLATE_DATA") or "data")
-
-
 def _checked(
     recipe: str, experiments: list[str] | None, seeds: int | None, data: Path, download: bool
 ) -> tuple[Plan, "ImageSet"]:
@@ -296,12 +235,6 @@ def _report(recipe: str, results: Path) -> None:
     from senet_ablate.report import read_reported, write_report
 
     print(f"see {write_report(read_reported(recipe, results), results)}")
-
-
-def _report_costs(results: Path) -> None:
-    from senet_ablate.cost_page import write_cost_page
-
-    print(f"see {write_cost_page(results)}")
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:

@@ -27,7 +27,7 @@ SHARED = {
     "store",
     "costs",
 }  # specs, and the records in which the arms meet
-TOP = {"cli", "__main__", "__init__"}
+TOP = {"cli", "network_cli", "options", "__main__", "__init__"}
 LEVEL = {
     name: level
     for level, names in enumerate(
@@ -45,7 +45,8 @@ LEVEL = {
             {"complexity", "interchange", "report"},
             {"cost_page", "counting"},
             {"train", "describe", "survey", "verify"},
-            {"launch", "checkpoint"},
+            {"launch", "checkpoint", "options"},
+            {"network_cli"},
             {"cli", "__init__"},
             {"__main__"},
         ]
