@@ -7,6 +7,7 @@ a default, leaves the ids of old records as they were.
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -227,6 +228,9 @@ class Experiment(Frozen):
             raise ValueError(f"control {self.control!r} is no variant; {nearest(self.control, self.variants)}")
         if self.reference is not None and self.reference not in self.variants:
             raise ValueError(f"reference {self.reference!r} is no variant; {nearest(self.reference, self.variants)}")
+        for name in self.variants if self.axis else ():
+            if name != self.control and not re.fullmatch(r"\d+(\.\d+)?", name):
+                raise ValueError(f"`axis` is {self.axis!r}, but variant {name!r} is no number")
         seen: dict[Any, str] = {}
         for name, variant in self.variants.items():
             key = (variant.se and variant.se.canonical(), variant.backbone)

@@ -296,6 +296,28 @@ def test_subsets_take_the_same_share_of_every_class(tmp_path: Path) -> None:
     assert {image.tobytes() for image in images.test.images} <= whole, "validation images are training images"
 
 
+def test_a_large_part_of_a_set_is_an_index_and_gives_the_same_batches(
+    counted: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = np.array([7, 1, 4, 2, 9])
+    copied = counted.train.take(places)
+    monkeypatch.setattr("senet_ablate.data.images.COPIED_WHOLE", 0)
+    indexed = counted.train.take(np.array([3, 7, 1, 4, 2, 9])).take(np.arange(1, 6))
+    assert indexed.images is counted.train.images and len(indexed) == 5 and copied.index is None
+    for split in (copied, indexed):
+        batches = Batches(split, counted, training(pad_crop=1, flip=True), CPU)
+        got = [(raw(batches, x), y) for x, y in batches.shuffled(0, 1)]
+        got += [(raw(batches, x), y) for x, y in batches.in_order()]
+        if split is copied:
+            first = got
+    assert all(np.array_equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(first, got, strict=True))
+
+
+def test_a_crop_larger_than_the_images_is_bad_input(counted: ImageSet) -> None:
+    with pytest.raises(BadInput, match="crop_size 9"):
+        Batches(counted.test, counted, training(crop_size=9), CPU)
+
+
 @pytest.mark.parametrize("wrong", [{"train_images": 5000}, {"batch_size": 2000}])
 def test_asking_for_more_images_than_there_are_is_bad_input(wrong: dict[str, int], tmp_path: Path) -> None:
     with pytest.raises(BadInput):

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from senet_ablate.data.images import ImageSet, Split
+from senet_ablate.registry import BadInput
 from senet_ablate.spec import Training
 
 DEVICE_SHARE = 0.5  # of the free memory of a GPU may hold images; a larger split stays memory-mapped on the host
-EVALUATION_BATCH = 1000
+EVALUATION_BATCH, EVALUATION_PIXELS = 1000, 4_096_000  # images at most, pixels at most
 
 
 class Batches:
@@ -28,6 +29,9 @@ class Batches:
     def __init__(self, split: Split, images: ImageSet, train: Training, device: torch.device) -> None:
         self.train, self.device, self.size = train, device, train.crop_size or split.images.shape[1]
         self.images, self.labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(device)
+        self.index = None if split.index is None else torch.from_numpy(split.index)
+        if self.size > split.images.shape[1]:
+            raise BadInput(f"crop_size {self.size} exceeds the stored images, {split.images.shape[1]} pixels")
         if device.type == "cuda" and self.images.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
             self.images = self.images.to(device)
         self.mean = torch.tensor(images.mean, device=device)
@@ -52,8 +56,9 @@ class Batches:
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, unaugmented, centre-cropped where the recipe crops."""
-        for start in range(0, len(self.labels), EVALUATION_BATCH):
-            chosen = torch.arange(start, min(start + EVALUATION_BATCH, len(self.labels)), device=self.device)
+        step = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // self.size**2))
+        for start in range(0, len(self.labels), step):
+            chosen = torch.arange(start, min(start + step, len(self.labels)), device=self.device)
             pixels = self._take(chosen)
             top, left = (pixels.shape[1] - self.size) // 2, (pixels.shape[2] - self.size) // 2
             yield (
@@ -62,6 +67,8 @@ class Batches:
             )
 
     def _take(self, chosen: Tensor) -> Tensor:
+        if self.index is not None:
+            chosen = self.index[chosen.to(self.index.device)]
         return self.images[chosen.to(self.images.device)].to(self.device)
 
     def _normalised(self, pixels: Tensor) -> Tensor:
