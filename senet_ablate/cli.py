@@ -251,9 +251,9 @@ def _images_of(run: Run, images: "ImageSet") -> int:
 
 
 def _report(recipe: str, results: Path) -> None:
-    from senet_ablate.report import write_report
+    from senet_ablate.report import read_reported, write_report
 
-    print(f"see {write_report(read_plan(recipe), results)}")
+    print(f"see {write_report(read_reported(recipe, results), results)}")
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:

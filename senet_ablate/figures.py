@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -51,10 +52,16 @@ def files(figure: Figure) -> dict[str, bytes]:
 
 
 def plot(table: Table) -> Figure | None:
-    """The plot of a table: against its numeric axis if it has one, as dots and intervals otherwise; none if empty."""
+    """The plot of a table; none if empty.
+
+    Against its numeric axis if it has one; in pairs if its rows have not all the same control; else dots and intervals.
+    """
     if table.rows["n"].sum() == 0:
         return None
-    return _against_axis(table) if table.experiment.axis else _dots(table)
+    if table.experiment.axis:
+        return _against_axis(table)
+    several = len({table.experiment.control_of(variant) for variant in table.experiment.variants}) > 1
+    return _pairs(table) if several else _dots(table)
 
 
 def _paper_shift(table: Table) -> float:
@@ -120,6 +127,36 @@ def _against_axis(table: Table) -> Figure:
         axes.minorticks_off()
         axes.set_xlabel(table.experiment.axis)
     _legend(figure, table, math.isfinite(shift))
+    return figure
+
+
+def _pairs(table: Table) -> Figure:
+    """Each network beside its own control, and what lies between them beside what the paper has there."""
+    control_of = table.experiment.control_of
+    pairs = [(name, control_of(name)) for name in table.experiment.variants if name != control_of(name)]
+    figure = Figure(figsize=(9, 1.9 + 0.48 * len(pairs)), layout="constrained")
+    errors, effects = figure.subplots(1, 2, sharey=True)
+    effects.axvline(0, color=PLAIN, lw=1)
+    for place, (name, control) in enumerate(pairs):
+        row, plain = table.rows.loc[name], table.rows.loc[control]
+        errors.plot([row["top1"], plain["top1"]], [place] * 2, color="#BFBFBF", lw=1)
+        for variant, one, colour in ((control, plain, PLAIN), (name, row, OURS)):
+            seeds = [record.top1 for record in table.records[variant] if record.diverged is None]
+            errors.plot(seeds, [place - 0.2] * len(seeds), "o", ms=4, color=colour, alpha=0.5, mew=0)
+            errors.plot([one["top1_low"], one["top1_high"]], [place] * 2, color=colour, lw=2, solid_capstyle="butt")
+            errors.plot(one["top1"], place, "o", ms=8, color=colour)
+        effects.plot([row["effect_low"], row["effect_high"]], [place] * 2, color=OURS, lw=2, solid_capstyle="butt")
+        effects.plot(row["effect"], place, "o", ms=8, color=OURS)
+        papers = pd.to_numeric(pd.Series([row["paper_top1"], plain["paper_top1"]]))
+        effects.plot(papers[0] - papers[1], place + 0.25, "D", ms=5.5, mfc="none", mec=PAPER, mew=1.6)
+    errors.set_yticks(range(len(pairs)), [_wrapped(table.rows.loc[name]) for name, _ in pairs])
+    errors.set_ylim(len(pairs) - 0.4, -0.6)
+    errors.set_xlabel("top-1 test error, % (lower is better)")
+    effects.set_xlabel("against its plain network, points")
+    errors.set_xlim(*_shares(errors.get_xlim()))
+    for axes in (errors, effects):
+        axes.grid(axis="y", visible=False)
+    _legend(figure, table, bool(table.rows["paper_top1"].notna().any()))
     return figure
 
 

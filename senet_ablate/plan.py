@@ -52,13 +52,17 @@ class Plan:
 def read_plan(
     recipe: str, experiments: list[str] | None = None, seeds: int | None = None, folder: Path = EXPERIMENTS_DIR
 ) -> Plan:
-    """The plan for `recipe` and `experiments` (none: the recipe's own list, or all). Raises BadInput."""
+    """The plan for `recipe` and `experiments`. Raises BadInput.
+
+    No experiments: the recipe's own list, or, where it has none, all that are not `on_request`.
+    """
     recipe_value = read_recipe(recipe, folder)
     known = list_experiments(folder)
     for name in recipe_value.experiments:
         if name not in known:
             raise BadInput(f"recipe {recipe!r}, key experiments: unknown experiment {name!r}; {nearest(name, known)}")
-    asked = experiments or list(recipe_value.experiments) or known
+    asked = experiments or list(recipe_value.experiments)
+    asked = asked or [name for name in known if not read_experiment(name, folder).on_request]
     loaded = {name: read_experiment(name, folder) for name in asked}
     for entry in recipe_value.cannot_host:
         name, _, variant = entry.partition("/")

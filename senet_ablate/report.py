@@ -10,10 +10,19 @@ from PIL import Image
 
 from senet_ablate import figures
 from senet_ablate.claims import Verdict
-from senet_ablate.plan import Plan
+from senet_ablate.plan import EXPERIMENTS_DIR, Plan, list_experiments, read_experiment, read_plan
 from senet_ablate.stats import ALPHA
 from senet_ablate.store import Record, read_records, write_whole
 from senet_ablate.tables import Table, table
+
+
+def read_reported(recipe: str, results: Path, folder: Path = EXPERIMENTS_DIR) -> Plan:
+    """The plan of all that a recipe's page shows: its own experiments, and those on request of which there are runs."""
+    plan = read_plan(recipe, folder=folder)
+    others = set(read_records(results, recipe)) - {run.id for run in plan.runs()}
+    names = [name for name in list_experiments(folder) if read_experiment(name, folder).on_request]
+    names = [name for name in names if others & {run.id for run in read_plan(recipe, [name], folder=folder).runs()}]
+    return read_plan(recipe, list(dict.fromkeys([*plan.experiments, *names])), folder=folder)
 
 
 def write_report(plan: Plan, results: Path) -> Path:

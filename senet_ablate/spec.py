@@ -113,6 +113,7 @@ class Training(Frozen):
     scale_crop: Annotated[
         tuple[Number, Number] | None, Field(description="crop of an area share in this range and aspect 3/4 to 4/3")
     ] = None
+    cutout: Annotated[Integer, Field(ge=0, description="edge of a square of zeros at a random place, in pixels")] = 0
     crop_size: Annotated[Count | None, Field(description="pixels the network sees; smaller than image_size")] = None
     normalise: Literal["mean_std", "mean"] = "mean_std"
     precision: Literal["float32", "bf16"] = "float32"
@@ -196,7 +197,10 @@ class Variant(Frozen):
 
 
 class Experiment(Frozen):
-    """One table or figure of the paper: its question, its control, its variants by the paper's row names."""
+    """One table or figure of the paper: its question, its control, its variants by the paper's row names.
+
+    A variant with a backbone of its own is compared with the plain variant of that backbone; see `control_of`.
+    """
 
     title: Text
     question: Text
@@ -207,6 +211,7 @@ class Experiment(Frozen):
     )
     margin: Annotated[Number, Field(gt=0, description="points of error within which two rows count as alike")] = 0.5
     axis: Annotated[Text, Field(description="what numeric row names measure; empty: rows are categories")] = ""
+    on_request: Annotated[Flag, Field(description="run only where it is named or the recipe lists it")] = False
     variants: dict[Text, Variant]
     claims: tuple[Claim, ...] = ()
 
@@ -237,11 +242,20 @@ class Experiment(Frozen):
             if key in seen:
                 raise ValueError(f"variants {seen[key]!r} and {name!r} are the same network")
             seen[key] = name
+            if self.control_of(name) not in self.variants:
+                raise ValueError(f"variants.{name}: no plain variant of backbone {variant.backbone!r} to compare with")
         for claim in self.claims:
             for row in (row for check in claim.checks if not check.on_gates for row in (*check.rows, *check.than)):
                 if row not in self.variants:
                     raise ValueError(f"claim {claim.id}: {row!r} is no variant; {nearest(row, self.variants)}")
         return self
+
+    def control_of(self, name: str) -> str:
+        """The variant that `name` is compared with: same backbone, no SE; empty if there is none."""
+        backbone = self.variants[name].backbone
+        if backbone == self.variants[self.control].backbone:
+            return self.control
+        return next((n for n, v in self.variants.items() if v.se is None and v.backbone == backbone), "")
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from senet_ablate.plan import read_plan
 from senet_ablate.registry import BadInput
-from senet_ablate.report import report_files, same
+from senet_ablate.report import read_reported, report_files, same
 from senet_ablate.store import read_record, runs_folder
 
 
@@ -20,7 +19,7 @@ def verify(recipe: str, results: Path) -> list[str]:
         except BadInput as error:
             problems.append(f"{error}; restore the file or delete it and run again")
     try:
-        plan = read_plan(recipe)
+        plan = read_reported(recipe, results)
     except BadInput as error:
         return [*problems, str(error)]
     for name, content in report_files(plan, results).items():

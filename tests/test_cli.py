@@ -20,9 +20,10 @@ from senet_ablate.cli import _missing, main
 from senet_ablate.data import load_images
 from senet_ablate.describe import describe
 from senet_ablate.launch import Place, launch_local
-from senet_ablate.plan import list_experiments, read_plan
+from senet_ablate.plan import read_plan
 from senet_ablate.registry import BadInput
-from senet_ablate.store import write_record
+from senet_ablate.report import read_reported
+from senet_ablate.store import read_record, write_record
 from senet_ablate.train import train
 
 ROOT = Path(__file__).parent.parent
@@ -59,7 +60,7 @@ def test_smoke_trains_every_variant_once(smoke: Path) -> None:
 
 
 def test_every_experiment_has_its_table_in_three_forms_and_its_plot(smoke: Path) -> None:
-    for name in list_experiments():
+    for name in read_plan("smoke").experiments:
         folder = smoke / "smoke" / name
         assert {path.name for path in folder.iterdir()} >= {
             "table.md",
@@ -78,7 +79,7 @@ def test_every_experiment_has_its_table_in_three_forms_and_its_plot(smoke: Path)
 
 def test_the_page_shows_every_table_and_plot_and_how_to_make_them_again(smoke: Path) -> None:
     page = (smoke / "smoke" / "README.md").read_text()
-    for name in list_experiments():
+    for name in read_plan("smoke").experiments:
         assert f"({name}/plot.png)" in page and f"run {name} --recipe smoke" in page
     assert "say nothing about SE" in page and "(curves.png)" in page and "22.28" in page
     assert "not hosted: the tiny ResNet has stages 2 to 4" in page
@@ -96,6 +97,23 @@ def test_verify_holds_and_report_changes_nothing(smoke: Path) -> None:
     assert inside("verify", "--results", str(smoke))[0] == 0
     assert inside("report", "--recipe", "smoke", "--results", str(smoke))[0] == 0
     assert {path: path.read_bytes() for path in smoke.rglob("*") if path.is_file()} == before
+
+
+def test_an_experiment_on_request_is_on_the_page_once_it_has_runs(smoke: Path, tmp_path: Path) -> None:
+    (tmp_path / "smoke" / "runs").mkdir(parents=True)
+    some = load_records(smoke, "smoke")["id"][0]
+    (run,) = (
+        run for run in read_plan("smoke", ["mobile"], seeds=1).runs() if run.se and "mobile" in run.train.backbone
+    )
+    record = read_record(smoke / "smoke" / "runs" / f"{some}.json")
+    write_record(tmp_path, "smoke", record)
+    assert "mobile" not in read_reported("smoke", tmp_path).experiments
+    write_record(tmp_path, "smoke", record.model_copy(update={"id": run.id, "run": run.fields}))
+    assert [*read_reported("smoke", tmp_path).experiments][-1] == "mobile"
+    assert inside("report", "--recipe", "smoke", "--results", str(tmp_path))[0] == 0
+    assert "Not run yet" in (tmp_path / "smoke" / "mobile" / "table.md").read_text()
+    assert (tmp_path / "smoke" / "mobile" / "plot.png").is_file(), "also of one row without its control"
+    assert inside("verify", "--results", str(tmp_path))[0] == 0
 
 
 def test_plan_shows_what_is_done_and_what_it_costs(smoke: Path, tmp_path: Path) -> None:
@@ -169,8 +187,10 @@ def test_a_run_that_fails_or_dies_stops_no_other_and_is_tried_again(tmp_path: Pa
     (tmp_path / "go.py").write_text(
         "import pathlib\n"
         "from functools import partial\n"
-        "from senet_ablate import cli, plan\n"
-        f"cli.read_plan = partial(plan.read_plan, folder=pathlib.Path({str(tmp_path / 'experiments')!r}))\n"
+        "from senet_ablate import cli, plan, report\n"
+        f"folder = pathlib.Path({str(tmp_path / 'experiments')!r})\n"
+        "cli.read_plan = partial(plan.read_plan, folder=folder)\n"
+        "report.read_reported = partial(report.read_reported, folder=folder)\n"
         "if __name__ == '__main__':\n"
         "    cli.main(['run', '--recipe', 'smoke', '--results', 'out'])\n"
     )

@@ -261,6 +261,22 @@ def test_scale_crops_stay_inside_and_keep_the_values_of_the_image(counted: Image
         assert (np.diff(pixels[..., 1], axis=1) >= 0).all(), "rows keep their order"
 
 
+def test_cutout_is_one_square_of_zeros_an_image_cut_off_at_the_border(counted: ImageSet) -> None:
+    whole = Batches(counted.train, counted, training(), CPU)
+    cut = Batches(counted.train, counted, training(cutout=4), CPU)
+    places = set()
+    for epoch in range(20):
+        for (x, _), (z, _) in zip(whole.shuffled(0, epoch), cut.shuffled(0, epoch), strict=True):
+            for before, after in zip(x, z, strict=True):
+                rows, columns = (np.flatnonzero(((after == 0).all(0)).any(axis).numpy()) for axis in (1, 0))
+                hole = np.zeros((8, 8), dtype=bool)
+                hole[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+                assert 2 <= len(rows) <= 4 and 2 <= len(columns) <= 4
+                assert torch.equal(after[:, ~hole], before[:, ~hole]) and (after[:, hole] == 0).all()
+                places.add((rows.min(), columns.min()))
+    assert len(places) > 20
+
+
 def test_a_whole_scale_crop_is_the_image(counted: ImageSet) -> None:
     from senet_ablate.data.batches import _scale_cropped
 

@@ -51,8 +51,12 @@ class Batches:
         for batch in range(len(self)):
             part = slice(batch * self.train.batch_size, (batch + 1) * self.train.batch_size)
             chosen = order[part]
-            pixels = self._augmented(self._take(chosen), {name: draw[part] for name, draw in draws.items()})
-            yield self._normalised(pixels), self.labels[chosen]
+            now = {name: draw[part] for name, draw in draws.items() if name != "hole"}
+            pixels = self._augmented(self._take(chosen), now)
+            x = self._normalised(pixels)
+            if self.train.cutout:
+                x = _cut_out(x, self.train.cutout, draws["hole"][part])
+            yield x, self.labels[chosen]
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, unaugmented, centre-cropped where the recipe crops."""
@@ -89,6 +93,8 @@ class Batches:
             edges = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], 1).clamp(max=1.0)  # height, width
             draws["edges"] = edges
             draws["centre"] = (torch.rand(count, 2, generator=generator) * 2 - 1) * (1 - edges)
+        if train.cutout:
+            draws["hole"] = torch.randint(self.size, (count, 2), generator=generator)
         return {name: draw.to(self.device) for name, draw in draws.items()}
 
     def _augmented(self, pixels: Tensor, draws: dict[str, Tensor]) -> Tensor:
@@ -121,3 +127,11 @@ def _scale_cropped(pixels: Tensor, size: int, edges: Tensor, centre: Tensor, fli
         pixels.permute(0, 3, 1, 2).float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False
     )
     return crops.permute(0, 2, 3, 1)
+
+
+def _cut_out(x: Tensor, edge: int, centres: Tensor) -> Tensor:
+    """Zeros (the mean colour) in a square around each image's centre, cut off at the border (arXiv:1708.04552)."""
+    steps = torch.arange(x.shape[2], device=x.device)
+    start = centres - edge // 2
+    inside = (steps >= start[..., None]) & (steps < start[..., None] + edge)  # N x 2 x size
+    return x.masked_fill((inside[:, 0, :, None] & inside[:, 1, None, :])[:, None], 0.0)
