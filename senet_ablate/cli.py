@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from senet_ablate import registry
+from senet_ablate.costs import facts_path
 from senet_ablate.plan import (
     EXPERIMENTS_DIR,
     Plan,
@@ -146,6 +147,8 @@ def report(
     names = [recipe] if recipe else [name for name in list_recipes() if read_records(results, name)]
     for name in names:
         _report(name, results)
+    if recipe is None and facts_path(results).is_file():
+        _report_costs(results)
 
 
 @app.command()
@@ -167,6 +170,59 @@ def describe(
     words = [*(se or []), *(pairs or [])]
     form: Literal["text", "csv", "latex"] = "latex" if latex else "csv" if csv else "text"
     print(text(backbone, read_se(words) if words else None, size, classes, stem, form))
+
+
+@app.command()
+def cost(results: Results = RESULTS) -> None:
+    """Count every network, plain and with SE, and compare it with the paper: the page in RESULTS/cost."""
+    from tqdm import tqdm
+
+    from senet_ablate.costs import write_costs
+    from senet_ablate.counting import count_all, to_count
+
+    with tqdm(total=len(to_count()), unit=" networks") as bar:
+
+        def progress(networks: int) -> None:
+            bar.update(networks)
+
+        write_costs(results, count_all(progress))
+    _report_costs(results)
+
+
+@app.command("import-weights")
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="a public checkpoint of torchvision's or timm's")],
+    backbone: Annotated[str, typer.Argument(help="the network that it is of")],
+    pairs: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="more of --se")] = None,
+    se: Annotated[
+        list[str] | None,
+        typer.Option("--se", metavar="KEY=VALUE", help="a field of SESpec; public SE networks have bias=true"),
+    ] = None,
+    data: Data = None,
+    size: Annotated[int | None, typer.Option("--size", min=8, help="pixels; default: the network's own")] = None,
+    device: Device = "auto",
+) -> None:
+    """Load a public checkpoint and judge it on DATA/val/<class>/, the sorted folders being the network's classes."""
+    import torch
+    from tqdm import tqdm
+
+    from senet_ablate.checkpoint import errors_on_folder
+    from senet_ablate.interchange import import_weights as network
+    from senet_ablate.launch import devices
+
+    words = [*(se or []), *(pairs or [])]
+    spec = read_se(words) if words else None
+    model = network(file, backbone, spec)
+    with tqdm(unit=" images") as bar:
+
+        def progress(images: int) -> None:
+            bar.update(images)
+
+        found = errors_on_folder(model, backbone, _data_root(data), size, torch.device(devices(device)[0]), progress)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{backbone}, {'plain' if spec is None else spec}, {parameters:,} parameters, from {file}")
+    top5 = "" if found.top5 is None else f", top-5 error {found.top5:.2f}%"
+    print(f"{found.images:,} images: top-1 error {found.top1:.2f}%{top5}")
 
 
 @app.command("list")
@@ -195,11 +251,15 @@ def verify(
 ) -> None:
     """Check records and generated files again; exit 1 and name what does not hold."""
     from senet_ablate.verify import verify as problems
+    from senet_ablate.verify import verify_costs
 
     if recipe:
         read_recipe(recipe)
     names = [recipe] if recipe else [path.parent.name for path in sorted(results.glob("*/runs"))]
     found = [problem for name in names for problem in problems(name, results)]
+    if recipe is None and facts_path(results).is_file():
+        names.append("cost")
+        found += verify_costs(results)
     for problem in found:
         print(problem, file=sys.stderr)
     if found:
@@ -254,6 +314,12 @@ def _report(recipe: str, results: Path) -> None:
     from senet_ablate.report import read_reported, write_report
 
     print(f"see {write_report(read_reported(recipe, results), results)}")
+
+
+def _report_costs(results: Path) -> None:
+    from senet_ablate.cost_page import write_cost_page
+
+    print(f"see {write_cost_page(results)}")
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:

@@ -28,11 +28,16 @@ def read_reported(recipe: str, results: Path, folder: Path = EXPERIMENTS_DIR) ->
 def write_report(plan: Plan, results: Path) -> Path:
     """Write every table, plot and page of a recipe; returns the path of its README."""
     folder = results / plan.recipe_name
-    for name, content in report_files(plan, results).items():
+    write_files(folder, report_files(plan, results))
+    return folder / "README.md"
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
+    """Write generated files by their path in `folder`, those that do not show the same already."""
+    for name, content in files.items():
         path = folder / name
         if not path.is_file() or not same(path, content):
             write_whole(path, content)
-    return folder / "README.md"
 
 
 def same(path: Path, content: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from senet_ablate.cost_page import cost_files
 from senet_ablate.registry import BadInput
 from senet_ablate.report import read_reported, report_files, same
 from senet_ablate.store import read_record, runs_folder
@@ -22,11 +23,26 @@ def verify(recipe: str, results: Path) -> list[str]:
         plan = read_reported(recipe, results)
     except BadInput as error:
         return [*problems, str(error)]
-    for name, content in report_files(plan, results).items():
-        path = results / recipe / name
+    rebuild = f"`python -m senet_ablate report --recipe {recipe}`"
+    return problems + _stale(results / recipe, report_files(plan, results), "the records", rebuild)
+
+
+def verify_costs(results: Path) -> list[str]:
+    """What does not hold on the page of costs, as `verify` says it."""
+    try:
+        files = cost_files(results)
+    except BadInput as error:
+        return [str(error)]
+    return _stale(results / "cost", files, "facts.json", "`python -m senet_ablate report`")
+
+
+def _stale(folder: Path, files: dict[str, bytes], source: str, rebuild: str) -> list[str]:
+    """A sentence for each generated file that is missing or another."""
+    problems = []
+    for name, content in files.items():
+        path = folder / name
         if not path.is_file():
-            problems.append(f"{path}: is missing; `python -m senet_ablate report --recipe {recipe}` writes it")
+            problems.append(f"{path}: is missing; {rebuild} writes it")
         elif not same(path, content):
-            rebuild = f"`python -m senet_ablate report --recipe {recipe}` rebuilds it"
-            problems.append(f"{path}: does not follow from the records; {rebuild}")
+            problems.append(f"{path}: does not follow from {source}; {rebuild} rebuilds it")
     return problems

@@ -14,9 +14,9 @@ FACTS_TO_CLAIMS = {"registry", "strict", "spec", "plan", "paper", "stats", "stor
     "findings",
     "class_gates",
 }
-FACTS_TO_CLAIMS |= {"report", "verify"}
+FACTS_TO_CLAIMS |= {"report", "verify", "costs", "cost_page"}
 SPECS_TO_FACTS = {"se", "backbones", "data", "kernels", "complexity", "schedule", "provenance", "train", "launch"}
-SPECS_TO_FACTS |= {"survey", "describe", "interchange"}
+SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint"}
 SHARED = {
     "registry",
     "strict",
@@ -25,6 +25,7 @@ SHARED = {
     "plan",
     "paper",
     "store",
+    "costs",
 }  # specs, and the records in which the arms meet
 TOP = {"cli", "__main__", "__init__"}
 LEVEL = {
@@ -36,14 +37,15 @@ LEVEL = {
             {"vocabulary"},
             {"spec"},
             {"plan", "paper", "store", "stats", "schedule"},
-            {"se", "data", "kernels", "health", "class_gates", "provenance"},
+            {"se", "data", "kernels", "health", "class_gates", "provenance", "costs"},
             {"backbones", "findings"},
             {"claims"},
             {"tables"},
             {"figures"},
             {"complexity", "interchange", "report"},
+            {"cost_page", "counting"},
             {"train", "describe", "survey", "verify"},
-            {"launch"},
+            {"launch", "checkpoint"},
             {"cli", "__init__"},
             {"__main__"},
         ]
