@@ -67,7 +67,7 @@ def run(
     if launcher != "local":
         raise BadInput(f"--launcher {launcher!r}: known: local")
     plan, images = _checked(recipe, experiments, seeds, data_root(data), download)
-    missing = _missing(plan, results)
+    missing = _missing(plan, results, images)
     on = devices(device)
     print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {len(on)} x {on[0]}")
     place = Place(results, recipe, data_root(data), device, "python -m senet_ablate " + shlex.join(sys.argv[1:]))
@@ -123,7 +123,7 @@ def plan(
     for entry, why in plan.recipe.cannot_host.items():
         if entry.partition("/")[0] in plan.experiments:
             print(f"{entry.replace('/', ' '):<38} not hosted: {why}")
-    missing = _missing(plan, results)
+    missing = _missing(plan, results, images)
     print(f"{len(plan.runs())} distinct runs, {len(plan.runs()) - len(missing)} done, {len(missing)} to do")
     if missing:
         workers = devices(device)
@@ -181,7 +181,7 @@ def list_names() -> None:
     for kind in (registry.BACKBONES, registry.SQUEEZES, registry.EXCITATIONS, registry.GATES, registry.DATASETS):
         print(f"{kind.kind}s")
         for name in kind:
-            print(f"  {name:<24}{(kind[name].__doc__ or '').strip().splitlines()[0]}")
+            print(f"  {name:<24}{(kind[name].__doc__ or 'no description').strip().splitlines()[0]}")
     print("placements")
     for name, meaning in PLACEMENTS.items():
         print(f"  {name:<24}{meaning}")
@@ -196,6 +196,8 @@ def verify(
     from senet_ablate.verify import verify as problems
     from senet_ablate.verify import verify_costs
 
+    if recipe:
+        read_recipe(recipe)
     names = [recipe] if recipe else [path.parent.name for path in sorted(results.glob("*/runs"))]
     found = [problem for name in names for problem in problems(name, results)]
     if recipe is None and facts_path(results).is_file():
@@ -221,8 +223,24 @@ def _checked(
     return plan, images
 
 
-def _missing(plan: Plan, results: Path) -> list[Run]:
+def _missing(plan: Plan, results: Path, images: "ImageSet") -> list[Run]:
+    """The runs without a record. Raises BadInput if a record is of other images, or of an own operator since edited."""
+    from senet_ablate.provenance import own_operators
+
     done = read_records(results, plan.recipe_name)
+    for run in plan.runs():
+        if run.id in done:
+            where = done[run.id].provenance
+            if where.data != images.checksum:
+                raise BadInput(
+                    f"{results / plan.recipe_name}: its records are of other images (SHA-256 {where.data[:12]}) than "
+                    f"these ({images.checksum[:12]}); name another folder with --results, or copy the recipe"
+                )
+            if where.operators != own_operators(run):
+                raise BadInput(
+                    f"{results / plan.recipe_name}: {', '.join(where.operators)} was edited since run {run.id}; delete "
+                    f"that record, or name another folder with --results"
+                )
     return [run for run in plan.runs() if run.id not in done]
 
 
@@ -256,7 +274,7 @@ def _guarded(command: Callable[[], Any]) -> int:
         if code == 130:  # Typer has caught the interrupt
             print("interrupted; the same command goes on from here", file=sys.stderr)
         return code
-    except BadInput as error:
+    except (BadInput, OSError) as error:  # an OSError names the file that cannot be read or written
         print(f"senet-ablate: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

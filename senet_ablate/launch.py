@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from senet_ablate.data import ImageSet, load_images
+from senet_ablate.provenance import code_state
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import Run, Training
 from senet_ablate.store import write_record
@@ -74,6 +75,9 @@ def launch_local(runs: list[Run], place: Place, progress: Callable[[int, int], N
             elif cause is not None:
                 text = "its process was killed" if isinstance(cause, BrokenProcessPool) else str(cause)
                 failures.append(Failure(run, f"{type(cause).__name__}: {text}"))
+        if broken.runs and not broken.started:
+            why = "its process was killed as it started"
+            return [*failures, *(Failure(run, why) for run in (*broken.runs, *suspects))]
         suspects += [run for run in broken.runs if run.id in broken.started]
         pending = [run for run in broken.runs if run.id not in broken.started]
     return failures
@@ -129,6 +133,7 @@ def _start_worker(
     global _device, _started, _images
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
     _device, _started, _images = torch.device(queue.get()), started, images
+    code_state()  # now, not when the first run ends and somebody may have gone on working
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False  # float32 in a recipe means float32
     if _device.type == "cuda":

@@ -94,6 +94,8 @@ def read_experiment(name: str, folder: Path = EXPERIMENTS_DIR) -> Experiment:
 def read_recipe(name: str, folder: Path = EXPERIMENTS_DIR) -> Recipe:
     """The recipe in `<folder>/recipes/<name>.yaml`. Raises BadInput naming file and key."""
     known = list_recipes(folder)
+    if not known:
+        raise BadInput(f"{folder / 'recipes'} has no recipes: run from a checkout, installed with `pip install -e .`")
     if name not in known:
         raise BadInput(f"unknown recipe {name!r}; {nearest(name, known)}")
     return read(folder / "recipes" / f"{name}.yaml", Recipe)

@@ -159,9 +159,16 @@ def page(plan: Plan, tables: list[Table], records: dict[str, Record], files: set
     parts = [f"# {recipe.title}"]
     if recipe.warning:
         parts.append(f"> **{recipe.warning}**")
-    parts += [recipe.about, _facts(plan, records), "## Claims", ledger(tables)]
+    parts += [recipe.about, _facts(plan, records), "## Claims"]
+    if recipe.warning:
+        parts.append("Each verdict is about these images and this training alone; see the warning above.")
+    parts.append(ledger(tables))
     if "curves.png" in files:
-        parts += ["## Training", "Mean and range over the seeds.", "![Training curves](curves.png)"]
+        parts += [
+            "## Training",
+            "Mean and range over the seeds. The training loss is the one that was minimised, label smoothing included.",
+            "![Training curves](curves.png)",
+        ]
     for one in tables:
         parts += [f"## {one.experiment.title}", one.experiment.question, markdown(one).strip()]
         if one.verdicts:

@@ -7,6 +7,7 @@ a default, leaves the ids of old records as they were.
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -112,6 +113,7 @@ class Training(Frozen):
     scale_crop: Annotated[
         tuple[Number, Number] | None, Field(description="crop of an area share in this range and aspect 3/4 to 4/3")
     ] = None
+    cutout: Annotated[Integer, Field(ge=0, description="edge of a square of zeros at a random place, in pixels")] = 0
     crop_size: Annotated[Count | None, Field(description="pixels the network sees; smaller than image_size")] = None
     normalise: Literal["mean_std", "mean"] = "mean_std"
     precision: Literal["float32", "bf16"] = "float32"
@@ -231,6 +233,9 @@ class Experiment(Frozen):
             raise ValueError(f"control {self.control!r} is no variant; {nearest(self.control, self.variants)}")
         if self.reference is not None and self.reference not in self.variants:
             raise ValueError(f"reference {self.reference!r} is no variant; {nearest(self.reference, self.variants)}")
+        for name in self.variants if self.axis else ():
+            if name != self.control and not re.fullmatch(r"\d+(\.\d+)?", name):
+                raise ValueError(f"`axis` is {self.axis!r}, but variant {name!r} is no number")
         seen: dict[Any, str] = {}
         for name, variant in self.variants.items():
             key = (variant.se and variant.se.canonical(), variant.backbone)

@@ -9,15 +9,22 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
 from senet_ablate import SESpec, load_records
-from senet_ablate.cli import main
+from senet_ablate.cli import _missing, main
+from senet_ablate.data import load_images
 from senet_ablate.describe import describe
+from senet_ablate.launch import Place, launch_local
 from senet_ablate.plan import read_plan
+from senet_ablate.registry import BadInput
 from senet_ablate.report import read_reported
 from senet_ablate.store import read_record, write_record
+from senet_ablate.train import train
 
 ROOT = Path(__file__).parent.parent
 
@@ -193,6 +200,40 @@ def test_a_run_that_fails_or_dies_stops_no_other_and_is_tried_again(tmp_path: Pa
         assert "own/killer, seed 0" in done.stderr and "process was killed" in done.stderr
         assert "2 of" in done.stderr and "tries them again" in done.stderr
         assert len(load_records(tmp_path / "out", "smoke")) == 2
+
+
+def test_records_of_other_images_are_never_taken_for_these(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for root in ("a", "b"):
+        for split in ("train", "val"):
+            for name in ("cat", "dog"):
+                (tmp_path / root / split / name).mkdir(parents=True)
+                for index in range(4):
+                    pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                    Image.fromarray(pixels).save(tmp_path / root / split / name / f"{index}.png")
+    (tmp_path / "experiments" / "recipes").mkdir(parents=True)
+    (tmp_path / "experiments" / "own.yaml").write_text(EXPERIMENT.partition("  broken")[0])
+    (tmp_path / "experiments" / "recipes" / "own.yaml").write_text(
+        "{title: t, about: a, seeds: 1, train: {dataset: image-folder, backbone: resnet_tiny_bottleneck, "
+        "epochs: 1, batch_size: 4, lr: 0.1}}"
+    )
+    plan = read_plan("own", folder=tmp_path / "experiments")
+    images = [load_images(plan.recipe.train, tmp_path / root) for root in ("a", "b")]
+    record = train(plan.runs()[0], images[0], torch.device("cpu"))
+    write_record(tmp_path / "results", "own", record)
+    assert not _missing(plan, tmp_path / "results", images[0])
+    with pytest.raises(BadInput, match=r"other images.*--results"):
+        _missing(plan, tmp_path / "results", images[1])
+
+
+def test_workers_that_die_as_they_start_fail_their_runs_and_do_not_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("senet_ablate.launch._start_worker", os._exit)  # called with a tuple: the worker dies of it
+    runs = read_plan("smoke", ["conv3x3"]).runs()
+    failures = launch_local(runs, Place(tmp_path, "smoke", tmp_path, "cpu", "test"), lambda runs, images: None)
+    assert {failure.run.id for failure in failures} == {run.id for run in runs}
+    assert all("killed" in failure.cause for failure in failures)
 
 
 def test_an_interrupted_sweep_repeats_no_finished_run(tmp_path: Path) -> None:

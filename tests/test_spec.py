@@ -162,6 +162,7 @@ EXPERIMENT = {
         ({"variants": {"plain": {"se": None}, "a": {"se": {"excitation": "none", "bias": True}}}}, "changes nothing"),
         ({"variants": {"plain": {"se": None}, "a": {"se": {"gaet": "relu"}}}}, "did you mean 'gate'"),
         ({"variants": {"plain": {"se": None}, "a": {}}}, "missing"),
+        ({"axis": "r"}, "'SE' is no number"),
     ],
 )
 def test_an_experiment_that_asks_for_nothing_sensible_is_refused(change: dict[str, object], words: str) -> None:

@@ -21,22 +21,30 @@ Labels = npt.NDArray[np.int64]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm")
 CACHE_VERSION = 1
 DECODED_AT_ONCE = 4096  # images
+COPIED_WHOLE = 2**30  # bytes of pixels
 HASHED_WHOLE = 2**30  # bytes; larger sets are trusted by size after they were once written with their checksum
 
 
 @dataclass(frozen=True)
 class Split:
-    """images: N x H x W x 3 uint8, possibly memory-mapped; labels: N."""
+    """images: N x H x W x 3 uint8, possibly memory-mapped; labels: N.
+
+    index: which of the images are meant, for a part of a set that is too large to copy; labels are those of the part.
+    """
 
     images: Pixels
     labels: Labels
+    index: Labels | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: npt.NDArray[np.int64]) -> "Split":
-        """The images at `indices`, in that order, as a copy."""
-        return Split(self.images[indices], self.labels[indices])
+        """The images at `indices`, in that order: a copy, or an index where the copy would be large."""
+        places = indices if self.index is None else self.index[indices]
+        if len(indices) * self.images[:1].nbytes <= COPIED_WHOLE:
+            return Split(self.images[places], self.labels[indices])
+        return Split(self.images, self.labels[indices], places)
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,7 @@ def cached(
     """
     folder = root / "cache"
     if sources:
-        target = folder / f"{name}-{_key(sources)}"
+        target = folder / f"{name}-{_key(root, sources)}"
     else:
         found = sorted(folder.glob(f"{name}-*"))
         if len(found) != 1:
@@ -132,11 +140,11 @@ def cached(
     return _read(target)
 
 
-def _key(sources: Sequence[Path]) -> str:
+def _key(root: Path, sources: Sequence[Path]) -> str:
     total = hashlib.sha256(f"{CACHE_VERSION}".encode())
     for source in sources:
         status = source.stat()
-        total.update(f"{source}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        total.update(f"{os.path.relpath(source, root)}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     return total.hexdigest()[:16]
 
 

@@ -10,7 +10,7 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
     """500 training and 50 validation images of each class found in train/; the validation images serve as the test."""
     folder = root / "tiny-imagenet-200"
     annotations = folder / "val" / "val_annotations.txt"
-    wnids = subfolders(folder / "train") if annotations.is_file() else []
+    wnids = subfolders(folder / "train") if annotations.is_file() and (folder / "train").is_dir() else []
     how_to_get = (
         f"Tiny ImageNet is not in {folder} (train/, val/val_annotations.txt); get it with `curl -O "
         f"http://cs231n.stanford.edu/tiny-imagenet-200.zip && unzip tiny-imagenet-200.zip -d {root}`"
@@ -22,7 +22,7 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
     return cached(
         f"tiny-imagenet-{image_size or 64}",
         root,
-        [*train.paths, *test.paths],
+        [*train.paths, *test.paths, *([annotations] if wnids else [])],
         lambda partial: decoded(train, test, image_size, _names(folder / "words.txt", wnids), partial),
         how_to_get,
     )
@@ -31,7 +31,7 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
 def _validation_files(folder: Path, wnids: list[str]) -> Files:
     label = {wnid: index for index, wnid in enumerate(wnids)}
     text = (folder / "val" / "val_annotations.txt").read_text() if wnids else ""
-    lines = (line.split("\t") for line in text.splitlines())
+    lines = (line.split("\t") for line in text.splitlines() if line.strip())
     known = sorted((file, label[wnid]) for file, wnid, *_ in lines if wnid in label)
     return Files(tuple(folder / "val" / "images" / file for file, _ in known), tuple(number for _, number in known))
 
