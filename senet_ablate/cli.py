@@ -15,7 +15,7 @@ import typer
 
 from senet_ablate import network_cli, registry
 from senet_ablate.costs import facts_path
-from senet_ablate.options import RESULTS, Data, Device, Results, data_root
+from senet_ablate.options import RESULTS, Data, Device, Results, data_root, read_se
 from senet_ablate.plan import (
     Plan,
     list_experiments,
@@ -25,7 +25,7 @@ from senet_ablate.plan import (
     read_recipe,
 )
 from senet_ablate.registry import BadInput
-from senet_ablate.spec import PLACEMENTS, Run, read_se
+from senet_ablate.spec import PLACEMENTS, Run
 from senet_ablate.store import read_records
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from senet_ablate.options import RESULTS, Data, Device, Results, data_root
-from senet_ablate.spec import read_se
+from senet_ablate.options import RESULTS, Data, Device, Results, data_root, read_se
 
 
 def cost(results: Results = RESULTS) -> None:

@@ -38,10 +38,7 @@ class Plan:
 
     def run(self, variant: Variant, seed: int) -> Run:
         """The run of a variant under this plan's recipe."""
-        train = self.recipe.train
-        if variant.backbone:
-            train = train.model_copy(update={"backbone": variant.backbone})
-        return Run(train, variant.se, seed)
+        return Run(self.recipe.train.model_copy(update=variant.own), variant.se, seed)
 
     def runs(self) -> list[Run]:
         """Each distinct run once, breadth first: every row has one seed before any has two."""

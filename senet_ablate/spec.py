@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, field_validator, model_vali
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from senet_ablate.registry import BACKBONES, BLOCKS, DATASETS, EXCITATIONS, GATES, SQUEEZES, BadInput, nearest
-from senet_ablate.strict import Count, Flag, Frozen, Integer, Number, Text, field_names, load_yaml, parse
+from senet_ablate.strict import Count, Flag, Frozen, Integer, Number, Text, parse
 from senet_ablate.vocabulary import Claim
 
 Placement = Literal["standard", "pre", "post", "identity", "conv3x3"]
@@ -180,10 +180,11 @@ class Recipe(Frozen):
 
 
 class Variant(Frozen):
-    """One row of an experiment. `se: null` is the plain network; `backbone` overrides the recipe's."""
+    """One row of an experiment. `se: null` is the plain network; `backbone` and `cutout` override the recipe's."""
 
     se: SESpec | None
     backbone: Text | None = None
+    cutout: Annotated[Integer | None, Field(ge=0)] = None
     label: Annotated[
         Text, Field(description="how tables and plots name the row, where the paper's name would mislead")
     ] = ""
@@ -195,12 +196,16 @@ class Variant(Frozen):
     def _known_backbone(cls, name: str | None) -> str | None:
         return name if name is None else BACKBONES.check(name)
 
+    @property
+    def own(self) -> dict[str, Any]:
+        """What the row sets in place of its recipe."""
+        return {key: value for key in ("backbone", "cutout") if (value := getattr(self, key)) is not None}
+
 
 class Experiment(Frozen):
-    """One table or figure of the paper: its question, its control, its variants by the paper's row names.
+    """One table or figure of the paper: its question, its variants by the paper's row names, its control.
 
-    A variant with a backbone of its own is compared with the plain variant of that backbone; see `control_of`.
-    """
+    A variant that overrides the recipe is compared with the plain one that does so too; see `control_of`."""
 
     title: Text
     question: Text
@@ -238,12 +243,12 @@ class Experiment(Frozen):
                 raise ValueError(f"`axis` is {self.axis!r}, but variant {name!r} is no number")
         seen: dict[Any, str] = {}
         for name, variant in self.variants.items():
-            key = (variant.se and variant.se.canonical(), variant.backbone)
+            key = (variant.se and variant.se.canonical(), *variant.own.items())
             if key in seen:
                 raise ValueError(f"variants {seen[key]!r} and {name!r} are the same network")
             seen[key] = name
             if self.control_of(name) not in self.variants:
-                raise ValueError(f"variants.{name}: no plain variant of backbone {variant.backbone!r} to compare with")
+                raise ValueError(f"variants.{name}: no plain variant with {variant.own} to compare it with")
         for claim in self.claims:
             for row in (row for check in claim.checks if not check.on_gates for row in (*check.rows, *check.than)):
                 if row not in self.variants:
@@ -251,11 +256,11 @@ class Experiment(Frozen):
         return self
 
     def control_of(self, name: str) -> str:
-        """The variant that `name` is compared with: same backbone, no SE; empty if there is none."""
-        backbone = self.variants[name].backbone
-        if backbone == self.variants[self.control].backbone:
+        """The variant that `name` is compared with: without SE and otherwise alike; empty if there is none."""
+        own = self.variants[name].own
+        if own == self.variants[self.control].own:
             return self.control
-        return next((n for n, v in self.variants.items() if v.se is None and v.backbone == backbone), "")
+        return next((name for name, value in self.variants.items() if value.se is None and value.own == own), "")
 
 
 @dataclass(frozen=True)
@@ -294,19 +299,3 @@ class Run:
 def digest(value: Any) -> str:
     """SHA-256 of a value's canonical JSON, 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def read_se(pairs: list[str]) -> SESpec:
-    """The SE specification that `key=value` words on a command line describe. Raises BadInput."""
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise BadInput(f"--se wants KEY=VALUE, found {pair!r}; keys: {', '.join(field_names(SESpec))}")
-        if key in values:
-            raise BadInput(f"--se {key} is given twice")
-        values[key] = load_yaml(value, f"--se {key}")
-    try:
-        return parse(SESpec, values)
-    except BadInput as error:
-        raise BadInput(f"--se: {error}") from error

@@ -7,10 +7,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from senet_ablate.options import read_se
 from senet_ablate.paper import published, tables
 from senet_ablate.plan import EXPERIMENTS_DIR, list_experiments, list_recipes, read_experiment, read_plan, read_recipe
 from senet_ablate.registry import BadInput, Registry
-from senet_ablate.spec import Experiment, Run, SESpec, Training, read_se
+from senet_ablate.spec import Experiment, Run, SESpec, Training
 from senet_ablate.strict import load_yaml, parse
 
 TRAIN = {"dataset": "digits", "backbone": "resnet20", "epochs": 3, "batch_size": 8, "lr": 0.1}
@@ -201,10 +202,10 @@ def test_each_se_network_is_compared_with_the_plain_one_of_its_backbone(name: st
     experiment = read_experiment(name)
     for variant, value in experiment.variants.items():
         control = experiment.variants[experiment.control_of(variant)]
-        assert control.se is None and control.backbone == value.backbone
+        assert control.se is None and control.own == value.own
         assert (experiment.control_of(variant) == variant) == (value.se is None)
     alone = {"plain": {"se": None}, "SE": {"se": {}, "backbone": "resnet20"}}
-    with pytest.raises(BadInput, match=r"variants\.SE: no plain variant of backbone 'resnet20'"):
+    with pytest.raises(BadInput, match=r"variants\.SE: no plain variant with .*resnet20"):
         parse(Experiment, EXPERIMENT | {"variants": alone})
 
 
@@ -213,6 +214,13 @@ def test_an_experiment_on_request_runs_only_where_it_is_named_or_listed() -> Non
     assert [*read_plan("cifar100", ["depth"]).experiments] == ["depth"]
     assert "cifar_backbones" in read_plan("cifar100-paper").experiments
     assert set(list_experiments()) - set(ON_REQUEST) == set(read_plan("smoke").experiments)
+
+
+def test_a_row_trains_with_what_it_sets_in_place_of_the_recipe() -> None:
+    rows = {row.variant: row.runs[0].train for row in read_plan("cifar100-paper", ["cifar_backbones"]).rows()}
+    assert rows["ResNet-110"].cutout == 0 and rows["SE-WRN-16-8"].backbone == "wrn_16_8"
+    shaken = [train for train in rows.values() if train.backbone == "shake_even_29_2x4x64d"]
+    assert [train.cutout for train in shaken] == [8, 8]
 
 
 def test_a_recipes_stem_holds_for_every_backbone() -> None:
