@@ -205,15 +205,14 @@ class Variant(Frozen):
 class Experiment(Frozen):
     """One table or figure of the paper: its question, its variants by the paper's row names, its control.
 
-    A variant that overrides the recipe is compared with the plain one that does so too; see `control_of`."""
+    A variant that overrides the recipe is compared with the plain one that does so too; see `control_of`.
+    """
 
     title: Text
     question: Text
     paper_table: Annotated[Text | None, Field(description="id in paper.yaml; none: the paper has no such table")] = None
     control: Text
-    reference: Annotated[Text | None, Field(description="row that the others are compared with beside the control")] = (
-        None
-    )
+    reference: Annotated[Text | None, Field(description="row to compare the others with beside the control")] = None
     margin: Annotated[Number, Field(gt=0, description="points of error within which two rows count as alike")] = 0.5
     axis: Annotated[Text, Field(description="what numeric row names measure; empty: rows are categories")] = ""
     on_request: Annotated[Flag, Field(description="run only where it is named or the recipe lists it")] = False
