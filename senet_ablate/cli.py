@@ -12,11 +12,29 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from senet_ablate import evidence, registry
-from senet_ablate.options import RESULTS, Data, Device, ExperimentNames, RecipeName, Results, command_line, data_root
-from senet_ablate.plan import Plan, list_experiments, list_recipes, read_experiment, read_plan, read_recipe
+from senet_ablate import evidence_cli, network_cli, registry
+from senet_ablate.costs import facts_path
+from senet_ablate.options import (
+    RESULTS,
+    Data,
+    Device,
+    ExperimentNames,
+    RecipeName,
+    Results,
+    command_line,
+    data_root,
+    read_se,
+)
+from senet_ablate.plan import (
+    Plan,
+    list_experiments,
+    list_recipes,
+    read_experiment,
+    read_plan,
+    read_recipe,
+)
 from senet_ablate.registry import BadInput
-from senet_ablate.spec import PLACEMENTS, Run, read_se
+from senet_ablate.spec import PLACEMENTS, Run
 from senet_ablate.store import read_records
 
 if TYPE_CHECKING:
@@ -29,6 +47,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(network_cli.cost)
+app.command("import-weights")(network_cli.import_weights)
+app.command()(evidence_cli.excitation)
 
 Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="seeds a variant; default: the recipe's")]
 Launcher = Annotated[str, typer.Option("--launcher", help="local")]
@@ -54,7 +75,7 @@ def run(
     if launcher != "local":
         raise BadInput(f"--launcher {launcher!r}: known: local")
     plan, images = _checked(recipe, experiments, seeds, data_root(data), download)
-    missing = _missing(plan, results)
+    missing = _missing(plan, results, images)
     on = devices(device)
     print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {len(on)} x {on[0]}")
     keep = frozenset(one.id for one in plan.kept)
@@ -71,8 +92,8 @@ def run(
             bar.update(trained)
 
         failures = launch_local(missing, place, progress)
-    if evidence.gates_are_due(plan, results):
-        print(f"wrote {evidence.write_gates(plan, results, images, device, [])}")
+    if evidence_cli.gates_are_due(plan, results):
+        print(f"wrote {evidence_cli.write_gates(plan, results, images, device, [])}")
     _report(recipe, results)
     for failure in failures:
         name = ", ".join(f"{row.experiment}/{row.variant}" for row in plan.rows() if failure.run in row.runs)
@@ -113,7 +134,7 @@ def plan(
     for entry, why in plan.recipe.cannot_host.items():
         if entry.partition("/")[0] in plan.experiments:
             print(f"{entry.replace('/', ' '):<38} not hosted: {why}")
-    missing = _missing(plan, results)
+    missing = _missing(plan, results, images)
     print(f"{len(plan.runs())} distinct runs, {len(plan.runs()) - len(missing)} done, {len(missing)} to do")
     if missing:
         workers = devices(device)
@@ -133,6 +154,8 @@ def report(
     names = [recipe] if recipe else [name for name in list_recipes() if read_records(results, name)]
     for name in names:
         _report(name, results)
+    if recipe is None and facts_path(results).is_file():
+        network_cli.report_costs(results)
 
 
 @app.command()
@@ -156,9 +179,6 @@ def describe(
     print(text(backbone, read_se(words) if words else None, size, classes, stem, form))
 
 
-app.command()(evidence.excitation)
-
-
 @app.command("list")
 def list_names() -> None:
     """Experiments, recipes, backbones, squeezes, gates, placements, data sets."""
@@ -172,7 +192,7 @@ def list_names() -> None:
     for kind in (registry.BACKBONES, registry.SQUEEZES, registry.EXCITATIONS, registry.GATES, registry.DATASETS):
         print(f"{kind.kind}s")
         for name in kind:
-            print(f"  {name:<24}{(kind[name].__doc__ or '').strip().splitlines()[0]}")
+            print(f"  {name:<24}{(kind[name].__doc__ or 'no description').strip().splitlines()[0]}")
     print("placements")
     for name, meaning in PLACEMENTS.items():
         print(f"  {name:<24}{meaning}")
@@ -185,9 +205,15 @@ def verify(
 ) -> None:
     """Check records and generated files again; exit 1 and name what does not hold."""
     from senet_ablate.verify import verify as problems
+    from senet_ablate.verify import verify_costs
 
+    if recipe:
+        read_recipe(recipe)
     names = [recipe] if recipe else [path.parent.name for path in sorted(results.glob("*/runs"))]
     found = [problem for name in names for problem in problems(name, results)]
+    if recipe is None and facts_path(results).is_file():
+        names.append("cost")
+        found += verify_costs(results)
     for problem in found:
         print(problem, file=sys.stderr)
     if found:
@@ -208,8 +234,24 @@ def _checked(
     return plan, images
 
 
-def _missing(plan: Plan, results: Path) -> list[Run]:
+def _missing(plan: Plan, results: Path, images: "ImageSet") -> list[Run]:
+    """The runs without a record. Raises BadInput if a record is of other images, or of an own operator since edited."""
+    from senet_ablate.provenance import own_operators
+
     done = read_records(results, plan.recipe_name)
+    for run in plan.runs():
+        if run.id in done:
+            where = done[run.id].provenance
+            if where.data != images.checksum:
+                raise BadInput(
+                    f"{results / plan.recipe_name}: its records are of other images (SHA-256 {where.data[:12]}) than "
+                    f"these ({images.checksum[:12]}); name another folder with --results, or copy the recipe"
+                )
+            if where.operators != own_operators(run):
+                raise BadInput(
+                    f"{results / plan.recipe_name}: {', '.join(where.operators)} was edited since run {run.id}; delete "
+                    f"that record, or name another folder with --results"
+                )
     return [run for run in plan.runs() if run.id not in done]
 
 
@@ -219,9 +261,9 @@ def _images_of(run: Run, images: "ImageSet") -> int:
 
 
 def _report(recipe: str, results: Path) -> None:
-    from senet_ablate.report import write_report
+    from senet_ablate.report import read_reported, write_report
 
-    print(f"see {write_report(read_plan(recipe), results)}")
+    print(f"see {write_report(read_reported(recipe, results), results)}")
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:
@@ -243,7 +285,7 @@ def _guarded(command: Callable[[], Any]) -> int:
         if code == 130:  # Typer has caught the interrupt
             print("interrupted; the same command goes on from here", file=sys.stderr)
         return code
-    except BadInput as error:
+    except (BadInput, OSError) as error:  # an OSError names the file that cannot be read or written
         print(f"senet-ablate: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -11,6 +11,7 @@ from senet_ablate.complexity import cost
 from senet_ablate.registry import BACKBONES
 from senet_ablate.se import FCExcitation, se_blocks
 from senet_ablate.spec import SESpec
+from senet_ablate.strict import field_names
 
 
 def describe(
@@ -32,20 +33,23 @@ def describe(
     rows = stages(backbone, se, size, classes, stem)
     if form == "csv":
         return rows.to_csv(lineterminator="\n").rstrip()
-    if form == "latex":
-        return rows.style.format(escape="latex", na_rep="").format_index(escape="latex", axis=1).to_latex(hrules=True)
     text = rows.astype(object).where(rows.notna(), "")
     for column in ("params", "multiply-adds"):
         text[column] = [f"{value:,}" for value in rows[column]]
-    title = f"{backbone}, {'plain' if se is None else se}, {size}x{size} pixels, {classes} classes"
+    for column in text.columns.intersection(["params, +%", "multiply-adds, +%"]):
+        text[column] = ["" if pd.isna(value) else f"{value:.2f}" for value in rows[column]]
+    if form == "latex":
+        escaped = text.style.format(escape="latex").format_index(escape="latex", axis=1)
+        return escaped.format_index(escape="latex", axis=0).to_latex(hrules=True)
+    title = f"{backbone}, {_named(se)}, {size}x{size} pixels, {classes} classes"
     return f"{title}\n\n{text.to_markdown(disable_numparse=True)}"
 
 
 def stages(backbone: str, se: SESpec | None, size: int, classes: int, stem: str = "default") -> pd.DataFrame:
-    """One row a part of the network and one for the whole.
+    """One row a part of the network and one for the whole; parts that neither cost nor change the size are left out.
 
     Columns: output (channels x height x width), units, SE blocks, hidden widths, params, multiply-adds, and what SE
-    adds to the plain network in percent of each.
+    adds to them in percent of the plain network's part.
     """
     with torch.device("meta"):
         model = build_model(backbone, classes, se, stem=stem)
@@ -53,8 +57,11 @@ def stages(backbone: str, se: SESpec | None, size: int, classes: int, stem: str 
     shape = (3, size, size)
     ours, bare, outputs = cost(model, shape), cost(plain, shape), _outputs(model, shape)
     blocks = {path: name for name, path in _paths(model).items()}
-    rows = {}
+    rows, before = {}, ""
     for name, module in model.named_children():
+        if not ours.params_by_module[name] and not ours.macs_by_module[name] and outputs[name] == before:
+            continue
+        before = outputs[name]
         here = [blocks[path] for path in blocks if path.startswith(f"{name}.")]
         rows[name] = {
             "output": outputs[name],
@@ -75,6 +82,15 @@ def stages(backbone: str, se: SESpec | None, size: int, classes: int, stem: str 
     }
     table = pd.DataFrame.from_dict(rows, orient="index").astype({"units": "Int64"})
     return table.drop(columns=["SE", "hidden", "params, +%", "multiply-adds, +%"]) if se is None else table
+
+
+def _named(se: SESpec | None) -> str:
+    """What makes an SE network, in the words of `--se`; what is at its default goes without saying."""
+    if se is None:
+        return "plain"
+    given = {field: getattr(se, field) for field in field_names(SESpec)}
+    said = {field: value for field, value in given.items() if field == "reduction" or value != getattr(SESpec(), field)}
+    return f"SE with {', '.join(f'{field} {value}' for field, value in said.items())}"
 
 
 def _added(value: int, base: int) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -51,16 +52,22 @@ def files(figure: Figure) -> dict[str, bytes]:
 
 
 def plot(table: Table) -> Figure | None:
-    """The plot of a table: against its numeric axis if it has one, as dots and intervals otherwise; none if empty."""
+    """The plot of a table; none if empty.
+
+    Against its numeric axis if it has one; in pairs if its rows have not all the same control; else dots and intervals.
+    """
     if table.rows["n"].sum() == 0:
         return None
-    return _against_axis(table) if table.experiment.axis else _dots(table)
+    if table.experiment.axis:
+        return _against_axis(table)
+    several = len({table.experiment.control_of(variant) for variant in table.experiment.variants}) > 1
+    return _pairs(table) if several else _dots(table)
 
 
 def _paper_shift(table: Table) -> float:
     """What to add to the paper's errors so that its control lies on ours: differences can then be compared by eye."""
     control = _control(table)
-    return math.nan if control["paper_top1"] is None else float(control["top1"]) - float(control["paper_top1"])
+    return float(control["top1"]) - float(control["paper_top1"])
 
 
 def _control(table: Table) -> dict[str, Any]:
@@ -77,15 +84,16 @@ def _dots(table: Table) -> Figure:
     for place, (variant, row) in enumerate(rows.iterrows()):
         colour = PLAIN if variant == table.experiment.control else OURS
         seeds = [record.top1 for record in table.records[str(variant)] if record.diverged is None]
-        axes.plot(seeds, [place] * len(seeds), "o", ms=3.5, color=colour, alpha=0.35, mew=0)
+        axes.plot(seeds, [place - 0.2] * len(seeds), "o", ms=4, color=colour, alpha=0.5, mew=0)
         axes.plot([row["top1_low"], row["top1_high"]], [place] * 2, color=colour, lw=2, solid_capstyle="butt")
         axes.plot(row["top1"], place, "o", ms=8, color=colour)
-        if row["paper_top1"] is not None:
+        if math.isfinite(row["paper_top1"]):
             axes.plot(float(row["paper_top1"]) + shift, place + 0.25, "D", ms=5.5, mfc="none", mec=PAPER, mew=1.6)
     axes.set_yticks(range(len(rows)), [_wrapped(row) for _, row in rows.iterrows()])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("top-1 test error, % (lower is better)")
     axes.grid(axis="y", visible=False)
+    axes.set_xlim(*_shares(axes.get_xlim()))
     _paper_axis(axes.secondary_xaxis, axes, shift, "x")
     _legend(figure, table, math.isfinite(shift))
     return figure
@@ -102,11 +110,12 @@ def _against_axis(table: Table) -> Figure:
     shift = _paper_shift(table)
     for place, (variant, row) in zip(x, rows.iterrows(), strict=True):
         seeds = [record.top1 for record in table.records[str(variant)] if record.diverged is None]
-        error.plot([place] * len(seeds), seeds, "o", ms=3.5, color=OURS, alpha=0.35, mew=0)
+        error.plot([place / 1.07] * len(seeds), seeds, "o", ms=4, color=OURS, alpha=0.5, mew=0)
         error.plot([place] * 2, [row["top1_low"], row["top1_high"]], color=OURS, lw=2, solid_capstyle="butt")
     error.plot(x, rows["top1"].astype(float), "o-", ms=8, lw=1, color=OURS)
     error.plot(x * 1.07, rows["paper_top1"].astype(float) + shift, "D", ms=5.5, mfc="none", mec=PAPER, mew=1.6)
     error.set_ylabel("top-1 test error, % (lower is better)")
+    error.set_ylim(*_shares(error.get_ylim()))
     _paper_axis(error.secondary_yaxis, error, shift, "y")
     params.plot(x, rows["params"].astype(float) / 1e6, "o-", ms=8, lw=1, color=OURS)
     params.axhline(float(control["params"]) / 1e6 if control["params"] else math.nan, color=PLAIN, lw=1)
@@ -121,11 +130,48 @@ def _against_axis(table: Table) -> Figure:
     return figure
 
 
+def _pairs(table: Table) -> Figure:
+    """Each network beside its own control, and what lies between them beside what the paper has there."""
+    control_of = table.experiment.control_of
+    pairs = [(name, control_of(name)) for name in table.experiment.variants if name != control_of(name)]
+    figure = Figure(figsize=(9, 1.9 + 0.48 * len(pairs)), layout="constrained")
+    errors, effects = figure.subplots(1, 2, sharey=True)
+    effects.axvline(0, color=PLAIN, lw=1)
+    for place, (name, control) in enumerate(pairs):
+        row, plain = table.rows.loc[name], table.rows.loc[control]
+        errors.plot([row["top1"], plain["top1"]], [place] * 2, color="#BFBFBF", lw=1)
+        for variant, one, colour in ((control, plain, PLAIN), (name, row, OURS)):
+            seeds = [record.top1 for record in table.records[variant] if record.diverged is None]
+            errors.plot(seeds, [place - 0.2] * len(seeds), "o", ms=4, color=colour, alpha=0.5, mew=0)
+            errors.plot([one["top1_low"], one["top1_high"]], [place] * 2, color=colour, lw=2, solid_capstyle="butt")
+            errors.plot(one["top1"], place, "o", ms=8, color=colour)
+        effects.plot([row["effect_low"], row["effect_high"]], [place] * 2, color=OURS, lw=2, solid_capstyle="butt")
+        effects.plot(row["effect"], place, "o", ms=8, color=OURS)
+        papers = pd.to_numeric(pd.Series([row["paper_top1"], plain["paper_top1"]]))
+        effects.plot(papers[0] - papers[1], place + 0.25, "D", ms=5.5, mfc="none", mec=PAPER, mew=1.6)
+    errors.set_yticks(range(len(pairs)), [_wrapped(table.rows.loc[name]) for name, _ in pairs])
+    errors.set_ylim(len(pairs) - 0.4, -0.6)
+    errors.set_xlabel("top-1 test error, % (lower is better)")
+    effects.set_xlabel("against its plain network, points")
+    errors.set_xlim(*_shares(errors.get_xlim()))
+    for axes in (errors, effects):
+        axes.grid(axis="y", visible=False)
+    _legend(figure, table, bool(table.rows["paper_top1"].notna().any()))
+    return figure
+
+
+def _shares(limits: tuple[float, float]) -> tuple[float, float]:
+    """Limits of an axis of errors: an interval of few seeds may leave what an error can be, an axis need not."""
+    return max(limits[0], -1.0), min(limits[1], 101.0)
+
+
 def _paper_axis(secondary: object, axes: Axes, shift: float, side: str) -> None:
     if math.isfinite(shift):
         place = "top" if side == "x" else "right"
         second = secondary(place, functions=(lambda v: v - shift, lambda v: v + shift))  # type: ignore[operator]
         second.tick_params(colors=PAPER, labelsize=9)
+        ticks = second.xaxis if side == "x" else second.yaxis
+        ticks.set_major_formatter(lambda value, _: f"{value:g}" if 0 <= value <= 100 else "")
         getattr(second, f"set_{side}label")("the paper's error, % (aligned at plain)", color=PAPER, fontsize=9)
 
 
@@ -134,7 +180,9 @@ def _legend(figure: Figure, table: Table, paper: bool) -> None:
 
     seeds = int(table.rows["n"].max())
     handles = [
-        Line2D([], [], marker="o", ms=8, lw=2, color=OURS, label=f"ours, mean and 95% interval (n = {seeds})"),
+        Line2D(
+            [], [], marker="o", ms=8, lw=2, color=OURS, label=f"ours, mean and 95% interval (n = {seeds}); dots: seeds"
+        ),
         Line2D([], [], marker="o", ms=8, lw=1, color=PLAIN, label="plain network"),
     ]
     if paper:

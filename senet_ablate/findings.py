@@ -95,10 +95,14 @@ def _is_papers_network(record: Record) -> bool:
 
 def _ratio(check: Check, rows: Rows) -> Finding:
     """Arithmetic: the cost of a network does not depend on its seed."""
-    one, other = (getattr(rows[name][0], check.quantity) for name in (*check.rows, *check.than))
     what = "parameters" if check.quantity == "params" else "multiply-adds"
-    ours = f"{what} of {check.rows[0]} / {check.than[0]}: {one:,} / {other:,} = {one / other:.4g}"
-    return Finding(f"{ours} (wanted: {_bounds(check)})", "supported" if _within(check, one / other) else "contradicted")
+    sentences, values = [], []
+    for names in zip(check.rows, check.than, strict=True):
+        one, other = (getattr(rows[name][0], check.quantity) for name in names)
+        values.append(one / other)
+        sentences.append(f"{what} of {names[0]} / {names[1]}: {one:,} / {other:,} = {one / other:.4g}")
+    holds = all(_within(check, value) for value in values)
+    return Finding(f"{'; '.join(sentences)} (wanted: {_bounds(check)})", "supported" if holds else "contradicted")
 
 
 def _within(check: Check, value: float) -> bool:
@@ -146,19 +150,29 @@ def _gate_outcome(check: Check, values: list[float | None]) -> Outcome:
     return "contradicted" if known[-1] <= known[0] else "unresolved"
 
 
+_NO_VALUE = {
+    "top1": "no image was tested",
+    "top5": "a data set of 5 classes or fewer has no top-5 error",
+    "throughout": "the error was read at the last epoch alone",
+}
+
+
 def _errors(check: Check, rows: Rows, margin: float) -> Finding:
     """Every comparison that the check asks for, by Welch's test."""
     names = (*check.rows, *check.than)
     values = {name: [getattr(record, check.quantity) for record in rows[name]] for name in names}
     if any(map(math.isnan, (error for errors in values.values() for error in errors))):
-        return not_tested("a data set of 5 classes or fewer has no top-5 error", applies=False)
+        return not_tested(_NO_VALUE[check.quantity], applies=False)
     for name in names:
         unsound = [f"seed {r.run['seed']} {'; '.join(why)}" for r in rows[name] if (why := health(r))]
         if unsound:  # averaging the runs that are left would flatter the row
             return not_tested(f"{name} is not ranked: {', '.join(unsound)}")
         if len(values[name]) < 2:
             return not_tested(f"{name} has fewer than 2 seeds")
-    pairs = product(check.rows, check.than) if check.than else combinations(check.rows, 2)
+    if check.paired:
+        pairs = [*zip(check.rows, check.than, strict=True)]
+    else:
+        pairs = [*product(check.rows, check.than)] if check.than else [*combinations(check.rows, 2)]
     compare = _COMPARISONS[check.kind]
     comparisons = tuple(
         Comparison(f"{one} − {other}", difference, *compare(difference, margin))
@@ -229,4 +243,5 @@ def _means(check: Check, values: dict[str, list[Any]]) -> str:
         parts.append(f"{name} {e.mean:.2f}" + ("" if math.isnan(e.low) else f" ± {e.mean - e.low:.2f}"))
     counts = sorted({len(errors) for errors in values.values()})
     seeds = f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
-    return f"{check.quantity.replace('top', 'top-')} error in %, {seeds}: {', '.join(parts)}"
+    quantity = check.quantity.replace("top", "top-").replace("throughout", "mean of all epochs' top-1")
+    return f"{quantity} error in %, {seeds}: {', '.join(parts)}"

@@ -114,7 +114,7 @@ def _recipe_field(key: str, record: Record) -> Any:
 
 
 def _own(experiment: Experiment, name: str, key: str) -> bool:
-    return key == "backbone" and experiment.variants[name].backbone is not None
+    return key in experiment.variants[name].own
 
 
 def _same_networks(experiment: Experiment, rows: Rows) -> Iterator[str]:

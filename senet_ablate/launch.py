@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from senet_ablate.data import ImageSet, load_images
+from senet_ablate.provenance import code_state
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import Run, Training
 from senet_ablate.store import weights_path, write_record
@@ -50,7 +51,8 @@ def devices(kind: str) -> list[str]:
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind == "cpu":
-        return ["cpu"] * len(os.sched_getaffinity(0))
+        allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        return ["cpu"] * len(allowed)
     if kind == "cuda" and torch.cuda.is_available():
         return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if kind.startswith("cuda:") and kind[5:].isdigit() and int(kind[5:]) < torch.cuda.device_count():
@@ -77,6 +79,9 @@ def launch_local(runs: list[Run], place: Place, progress: Callable[[int, int], N
             elif cause is not None:
                 text = "its process was killed" if isinstance(cause, BrokenProcessPool) else str(cause)
                 failures.append(Failure(run, f"{type(cause).__name__}: {text}"))
+        if broken.runs and not broken.started:
+            why = "its process was killed as it started"
+            return [*failures, *(Failure(run, why) for run in (*broken.runs, *suspects))]
         suspects += [run for run in broken.runs if run.id in broken.started]
         pending = [run for run in broken.runs if run.id not in broken.started]
     return failures
@@ -132,6 +137,7 @@ def _start_worker(
     global _device, _started, _images
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
     _device, _started, _images = torch.device(queue.get()), started, images
+    code_state()  # now, not when the first run ends and somebody may have gone on working
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False  # float32 in a recipe means float32
     if _device.type == "cuda":

@@ -1,14 +1,17 @@
-"""Options that several verbs of the command line share."""
+"""Options that several commands share, and how they are read."""
 
 import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from senet_ablate.plan import EXPERIMENTS_DIR
+from senet_ablate.registry import BadInput
+from senet_ablate.spec import SESpec
+from senet_ablate.strict import field_names, load_yaml, parse
 
 RESULTS = EXPERIMENTS_DIR.parent / "results"
 
@@ -20,10 +23,26 @@ Results = Annotated[Path, typer.Option("--results", help="where records and tabl
 
 
 def data_root(data: Path | None) -> Path:
-    """The folder of the data sets: as given, else $SENET_ABLATE_DATA, else ./data."""
+    """The folder that `--data` names, or the one that holds without it."""
     return data or Path(os.environ.get("SENET_ABLATE_DATA") or "data")
 
 
 def command_line() -> str:
     """This command as it was typed."""
     return "python -m senet_ablate " + shlex.join(sys.argv[1:])
+
+
+def read_se(pairs: list[str]) -> SESpec:
+    """The SE specification that `key=value` words on a command line describe. Raises BadInput."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise BadInput(f"--se wants KEY=VALUE, found {pair!r}; keys: {', '.join(field_names(SESpec))}")
+        if key in values:
+            raise BadInput(f"--se {key} is given twice")
+        values[key] = load_yaml(value, f"--se {key}")
+    try:
+        return parse(SESpec, values)
+    except BadInput as error:
+        raise BadInput(f"--se: {error}") from error

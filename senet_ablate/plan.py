@@ -29,7 +29,7 @@ class Plan:
     experiments: dict[str, Experiment]
     seeds: int
     kept: tuple[Run, ...] = ()
-    """The runs whose final weights are kept: seed 0 of each of the recipe's `keep_weights`, in that order."""
+    """The runs whose final weights are kept: seed 0 of each of `keep_weights`, the one of figures 6 and 7 first."""
 
     def rows(self) -> Iterator[Row]:
         """Every row that the recipe's backbone can host, in the order of the files."""
@@ -51,13 +51,17 @@ class Plan:
 def read_plan(
     recipe: str, experiments: list[str] | None = None, seeds: int | None = None, folder: Path = EXPERIMENTS_DIR
 ) -> Plan:
-    """The plan for `recipe` and `experiments` (none: the recipe's own list, or all). Raises BadInput."""
+    """The plan for `recipe` and `experiments`. Raises BadInput.
+
+    No experiments: the recipe's own list, or, where it has none, all that are not `on_request`.
+    """
     recipe_value = read_recipe(recipe, folder)
     known = list_experiments(folder)
     for name in recipe_value.experiments:
         if name not in known:
             raise BadInput(f"recipe {recipe!r}, key experiments: unknown experiment {name!r}; {nearest(name, known)}")
-    asked = experiments or list(recipe_value.experiments) or known
+    asked = experiments or list(recipe_value.experiments)
+    asked = asked or [name for name in known if not read_experiment(name, folder).on_request]
     loaded = {name: read_experiment(name, folder) for name in asked}
     for entry in recipe_value.cannot_host:
         _variant(recipe, "cannot_host", entry, known, folder)
@@ -79,10 +83,7 @@ def _variant(recipe: str, key: str, entry: str, known: list[str], folder: Path) 
 
 
 def _run(recipe: Recipe, variant: Variant, seed: int) -> Run:
-    train = recipe.train
-    if variant.backbone:
-        train = train.model_copy(update={"backbone": variant.backbone})
-    return Run(train, variant.se, seed)
+    return Run(recipe.train.model_copy(update=variant.own), variant.se, seed)
 
 
 def list_experiments(folder: Path = EXPERIMENTS_DIR) -> list[str]:
@@ -108,6 +109,8 @@ def read_experiment(name: str, folder: Path = EXPERIMENTS_DIR) -> Experiment:
 def read_recipe(name: str, folder: Path = EXPERIMENTS_DIR) -> Recipe:
     """The recipe in `<folder>/recipes/<name>.yaml`. Raises BadInput naming file and key."""
     known = list_recipes(folder)
+    if not known:
+        raise BadInput(f"{folder / 'recipes'} has no recipes: run from a checkout, installed with `pip install -e .`")
     if name not in known:
         raise BadInput(f"unknown recipe {name!r}; {nearest(name, known)}")
     return read(folder / "recipes" / f"{name}.yaml", Recipe)

@@ -21,7 +21,7 @@ LIBRARIES = ("senet-ablate", "torch", "torchvision", "numpy", "pillow", "scikit-
 
 def provenance(run: Run, data: str, device: torch.device, command: str, started: float, train_s: float) -> Provenance:
     """The provenance of a run that began at `started` (seconds since 1970) and trained for `train_s` seconds."""
-    commit, dirty = _commit()
+    commit, dirty = code_state()
     return Provenance(
         command=command,
         commit=commit,
@@ -33,12 +33,12 @@ def provenance(run: Run, data: str, device: torch.device, command: str, started:
         wall_s=time.time() - started,
         train_s=train_s,
         data=data,
-        operators=_own_operators(run),
+        operators=own_operators(run),
     )
 
 
 @functools.cache
-def _commit() -> tuple[str, bool]:
+def code_state() -> tuple[str, bool]:
     """The commit of the package's checkout and whether anything but results differs from it; unknown outside git."""
     here = Path(__file__).resolve().parent
 
@@ -73,7 +73,7 @@ def _processor() -> str:
     return f"cpu: {name}"
 
 
-def _own_operators(run: Run) -> dict[str, str]:
+def own_operators(run: Run) -> dict[str, str]:
     """SHA-256 of the source file of each part that is a user's own."""
     if run.se is None:
         return {}

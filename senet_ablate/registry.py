@@ -80,8 +80,8 @@ def _import(reference: str, kind: str) -> Any:
         sys.path.append(here)
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise BadInput(f"{kind} {reference!r} cannot be imported: {error}") from error
+    except Exception as error:  # whatever a user's module does wrong when it is imported
+        raise BadInput(f"{kind} {reference!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 BLOCKS = Registry("block", {"se": "senet_ablate.se:SEBlock"})

@@ -1,28 +1,55 @@
 """Every generated file of a recipe, as bytes from its records alone: nothing here trains, and nothing is typed."""
 
+import io
 import re
 from collections import Counter
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 
 from senet_ablate import figures, gates_report
 from senet_ablate.claims import Verdict
 from senet_ablate.gate_facts import current_excitation
-from senet_ablate.plan import Plan
+from senet_ablate.plan import EXPERIMENTS_DIR, Plan, list_experiments, read_experiment, read_plan
 from senet_ablate.stats import ALPHA
 from senet_ablate.store import Record, read_records, write_whole
 from senet_ablate.tables import Table, table
 
 
+def read_reported(recipe: str, results: Path, folder: Path = EXPERIMENTS_DIR) -> Plan:
+    """The plan of all that a recipe's page shows: its own experiments, and those on request of which there are runs."""
+    plan = read_plan(recipe, folder=folder)
+    others = set(read_records(results, recipe)) - {run.id for run in plan.runs()}
+    names = [name for name in list_experiments(folder) if read_experiment(name, folder).on_request]
+    names = [name for name in names if others & {run.id for run in read_plan(recipe, [name], folder=folder).runs()}]
+    return read_plan(recipe, list(dict.fromkeys([*plan.experiments, *names])), folder=folder)
+
+
 def write_report(plan: Plan, results: Path) -> Path:
     """Write every table, plot and page of a recipe; returns the path of its README."""
     folder = results / plan.recipe_name
-    for name, content in report_files(plan, results).items():
-        path = folder / name
-        if not path.is_file() or path.read_bytes() != content:
-            write_whole(path, content)
+    write_files(folder, report_files(plan, results))
     return folder / "README.md"
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
+    """Write generated files by their path in `folder`, those that do not show the same already."""
+    for name, content in files.items():
+        path = folder / name
+        if not path.is_file() or not same(path, content):
+            write_whole(path, content)
+
+
+def same(path: Path, content: bytes) -> bool:
+    """Whether a file holds `content`; a PNG, whether it shows the same pixels (processors compress differently)."""
+    if path.suffix != ".png":
+        return path.read_bytes() == content
+    try:
+        with Image.open(path) as ours, Image.open(io.BytesIO(content)) as theirs:
+            return ours.size == theirs.size and ours.convert("RGBA").tobytes() == theirs.convert("RGBA").tobytes()
+    except (OSError, ValueError, SyntaxError):
+        return False
 
 
 def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
@@ -36,7 +63,7 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
         for one in tables:
             folder = one.name
             files[f"{folder}/table.md"] = markdown(one).encode()
-            files[f"{folder}/table.csv"] = one.rows.to_csv(lineterminator="\n").encode()
+            files[f"{folder}/table.csv"] = one.rows.to_csv(lineterminator="\n", float_format="%.10g").encode()
             files[f"{folder}/table.tex"] = latex(one).encode()
             figure = figures.plot(one)
             if figure is not None:
@@ -138,9 +165,16 @@ def page(plan: Plan, tables: list[Table], records: dict[str, Record], files: set
     parts = [f"# {recipe.title}"]
     if recipe.warning:
         parts.append(f"> **{recipe.warning}**")
-    parts += [recipe.about, _facts(plan, records), "## Claims", ledger(tables)]
+    parts += [recipe.about, _facts(plan, records), "## Claims"]
+    if recipe.warning:
+        parts.append("Each verdict is about these images and this training alone; see the warning above.")
+    parts.append(ledger(tables))
     if "curves.png" in files:
-        parts += ["## Training", "Mean and range over the seeds.", "![Training curves](curves.png)"]
+        parts += [
+            "## Training",
+            "Mean and range over the seeds. The training loss is the one that was minimised, label smoothing included.",
+            "![Training curves](curves.png)",
+        ]
     for one in tables:
         parts += [f"## {one.experiment.title}", one.experiment.question, markdown(one).strip()]
         if one.verdicts:

@@ -124,7 +124,8 @@ class Operator(nn.Module):
         return self.function(x)
 
     def extra_repr(self) -> str:
-        return f"{self.function.__module__}.{self.function.__qualname__}"
+        name = getattr(self.function, "__qualname__", None)
+        return f"{self.function.__module__}.{name}" if name else repr(self.function)
 
 
 def _operator(part: Any, channels: int) -> nn.Module:

@@ -7,6 +7,7 @@ a default, leaves the ids of old records as they were.
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -15,7 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, field_validator, model_vali
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from senet_ablate.registry import BACKBONES, BLOCKS, DATASETS, EXCITATIONS, GATES, SQUEEZES, BadInput, nearest
-from senet_ablate.strict import Count, Flag, Frozen, Integer, Number, Text, field_names, load_yaml, parse
+from senet_ablate.strict import Count, Flag, Frozen, Integer, Number, Text, parse
 from senet_ablate.vocabulary import Claim
 
 Placement = Literal["standard", "pre", "post", "identity", "conv3x3"]
@@ -112,13 +113,11 @@ class Training(Frozen):
     scale_crop: Annotated[
         tuple[Number, Number] | None, Field(description="crop of an area share in this range and aspect 3/4 to 4/3")
     ] = None
+    cutout: Annotated[Integer, Field(ge=0, description="edge of a square of zeros at a random place, in pixels")] = 0
     crop_size: Annotated[Count | None, Field(description="pixels the network sees; smaller than image_size")] = None
     normalise: Literal["mean_std", "mean"] = "mean_std"
     precision: Literal["float32", "bf16"] = "float32"
-    evaluate: Annotated[
-        Literal["test", "validation"],
-        Field(description="validation: the error is that of the held-out training images"),
-    ] = "test"
+    evaluate: Annotated[Literal["test", "validation"], Field(description="validation: the images held out")] = "test"
     test_every: Annotated[
         Count, Field(description="epochs between two points of the error curve; only the last one counts")
     ] = 1
@@ -174,18 +173,16 @@ class Recipe(Frozen):
         dict[Text, Text],
         Field(description="`experiment/variant` -> why this backbone has no place for it", default_factory=dict),
     ]
-    keep_weights: Annotated[
-        tuple[Text, ...],
-        Field(description="`experiment/variant` whose final weights are kept, seed 0; figures 6 and 7 show the first"),
-    ] = ()
+    keep_weights: Annotated[tuple[Text, ...], Field(description="`experiment/variant`: seed 0 keeps its weights")] = ()
     train: Training
 
 
 class Variant(Frozen):
-    """One row of an experiment. `se: null` is the plain network; `backbone` overrides the recipe's."""
+    """One row of an experiment. `se: null` is the plain network; `backbone` and `cutout` override the recipe's."""
 
     se: SESpec | None
     backbone: Text | None = None
+    cutout: Annotated[Integer | None, Field(ge=0)] = None
     label: Annotated[
         Text, Field(description="how tables and plots name the row, where the paper's name would mislead")
     ] = ""
@@ -197,19 +194,26 @@ class Variant(Frozen):
     def _known_backbone(cls, name: str | None) -> str | None:
         return name if name is None else BACKBONES.check(name)
 
+    @property
+    def own(self) -> dict[str, Any]:
+        """What the row sets in place of its recipe."""
+        return {key: value for key in ("backbone", "cutout") if (value := getattr(self, key)) is not None}
+
 
 class Experiment(Frozen):
-    """One table or figure of the paper: its question, its control, its variants by the paper's row names."""
+    """One table or figure of the paper: its question, its variants by the paper's row names, its control.
+
+    A variant that overrides the recipe is compared with the plain one that does so too; see `control_of`.
+    """
 
     title: Text
     question: Text
     paper_table: Annotated[Text | None, Field(description="id in paper.yaml; none: the paper has no such table")] = None
     control: Text
-    reference: Annotated[Text | None, Field(description="row that the others are compared with beside the control")] = (
-        None
-    )
+    reference: Annotated[Text | None, Field(description="row to compare the others with beside the control")] = None
     margin: Annotated[Number, Field(gt=0, description="points of error within which two rows count as alike")] = 0.5
     axis: Annotated[Text, Field(description="what numeric row names measure; empty: rows are categories")] = ""
+    on_request: Annotated[Flag, Field(description="run only where it is named or the recipe lists it")] = False
     variants: dict[Text, Variant]
     claims: tuple[Claim, ...] = ()
 
@@ -231,17 +235,29 @@ class Experiment(Frozen):
             raise ValueError(f"control {self.control!r} is no variant; {nearest(self.control, self.variants)}")
         if self.reference is not None and self.reference not in self.variants:
             raise ValueError(f"reference {self.reference!r} is no variant; {nearest(self.reference, self.variants)}")
+        for name in self.variants if self.axis else ():
+            if name != self.control and not re.fullmatch(r"\d+(\.\d+)?", name):
+                raise ValueError(f"`axis` is {self.axis!r}, but variant {name!r} is no number")
         seen: dict[Any, str] = {}
         for name, variant in self.variants.items():
-            key = (variant.se and variant.se.canonical(), variant.backbone)
+            key = (variant.se and variant.se.canonical(), *variant.own.items())
             if key in seen:
                 raise ValueError(f"variants {seen[key]!r} and {name!r} are the same network")
             seen[key] = name
+            if self.control_of(name) not in self.variants:
+                raise ValueError(f"variants.{name}: no plain variant with {variant.own} to compare it with")
         for claim in self.claims:
             for row in (row for check in claim.checks if not check.on_gates for row in (*check.rows, *check.than)):
                 if row not in self.variants:
                     raise ValueError(f"claim {claim.id}: {row!r} is no variant; {nearest(row, self.variants)}")
         return self
+
+    def control_of(self, name: str) -> str:
+        """The variant that `name` is compared with: without SE and otherwise alike; empty if there is none."""
+        own = self.variants[name].own
+        if own == self.variants[self.control].own:
+            return self.control
+        return next((name for name, value in self.variants.items() if value.se is None and value.own == own), "")
 
 
 @dataclass(frozen=True)
@@ -280,19 +296,3 @@ class Run:
 def digest(value: Any) -> str:
     """SHA-256 of a value's canonical JSON, 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def read_se(pairs: list[str]) -> SESpec:
-    """The SE specification that `key=value` words on a command line describe. Raises BadInput."""
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise BadInput(f"--se wants KEY=VALUE, found {pair!r}; keys: {', '.join(field_names(SESpec))}")
-        if key in values:
-            raise BadInput(f"--se {key} is given twice")
-        values[key] = load_yaml(value, f"--se {key}")
-    try:
-        return parse(SESpec, values)
-    except BadInput as error:
-        raise BadInput(f"--se: {error}") from error

@@ -96,6 +96,12 @@ class Record(Frozen):
         """Top-5 test error at the last epoch, percent; NaN where there are no more than 5 classes."""
         return float("nan") if self.wrong_top5 is None else 100 * self.wrong_top5 / self.tested
 
+    @property
+    def throughout(self) -> float:
+        """Top-1 test error averaged over the epochs in which it was read, percent; NaN if only in the last."""
+        read = [epoch.test_top1 for epoch in self.epochs if epoch.test_top1 is not None]
+        return sum(read) / len(read) if len(read) > 1 else float("nan")
+
     def right(self) -> npt.NDArray[np.bool_]:
         """Which test images were right, one flag an image."""
         return np.unpackbits(np.frombuffer(base64.b64decode(self.correct), np.uint8), count=self.tested).astype(bool)

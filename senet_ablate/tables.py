@@ -21,7 +21,7 @@ class Table:
 
     rows: index variant; columns label, n, top1, top1_low, top1_high, top5, top5_low, top5_high (test error, %, mean
     and 95% Student-t interval over the n sound seeds), effect, effect_low, effect_high, p (points of top-1 error
-    against the control, Welch's interval, p by Holm over the table), params, macs, paper_top1, paper_top5 (%),
+    against its control, Welch's interval, p by Holm over the table), params, macs, paper_top1, paper_top5 (%),
     paper_params (M), paper_gflops, remark.
     records: by variant, in the order of the seeds. missing: variant -> seeds that the recipe asks for and nobody ran.
     refused: why the numbers are withheld, empty if they are not. unfair: what makes the rows hard to compare.
@@ -82,17 +82,21 @@ def _row(plan: Plan, name: str, variant: str, records: list[Record]) -> dict[str
         row |= {quantity: got.mean, f"{quantity}_low": got.low, f"{quantity}_high": got.high}
     row |= {key: getattr(records[0], key) if records else None for key in ("params", "macs")}
     row |= {
-        f"paper_{ours}": paper.get(theirs)
+        f"paper_{ours}": paper.get(theirs, float("nan"))
         for ours, theirs in (("top1", "top1_err"), ("top5", "top5_err"), ("params", "params"), ("gflops", "gflops"))
     }
     return row
 
 
 def _effects(experiment: Experiment, sound: dict[str, list[Record]]) -> pd.DataFrame:
-    """Difference to the control by variant, in points of top-1 error; below 0 is better than the control."""
-    control = [record.top1 for record in sound[experiment.control]]
-    others = {name: have for name, have in sound.items() if name != experiment.control and have and control}
-    found = {name: welch([record.top1 for record in have], control) for name, have in others.items()}
+    """Difference to its control by variant, in points of top-1 error; below 0 is better than the control."""
+    errors = {name: [record.top1 for record in have] for name, have in sound.items()}
+    pairs = {name: experiment.control_of(name) for name in errors}
+    found = {
+        name: welch(errors[name], errors[control])
+        for name, control in pairs.items()
+        if name != control and errors[name] and errors[control]
+    }
     corrected = holm([difference.p for difference in found.values()])
     rows = {
         name: {"effect": one.value, "effect_low": one.low, "effect_high": one.high, "p": p}

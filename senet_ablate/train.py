@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -55,6 +56,9 @@ def train(
     started, spec = time.time(), run.train
     model, optimizer, batches = prepared(run, images, device)
     tests = Batches(images.test, images, spec, device)
+    counted = cost(model, (3, batches.size, batches.size))
+    where = partial(provenance, run, images.checksum, device, command, started)
+    where(0.0)  # what cannot be said of a run's origin is better known before it is trained
     watch = (
         Batches(images.validation, images, spec, device)
         if images.validation is not None and spec.schedule == "plateau"
@@ -82,11 +86,10 @@ def train(
     train_s = time.time() - started
     with GateWatch(model) as gates:
         final = evaluate(model, tests, spec)
+    keep(model)
     diverged = len(epochs) < spec.epochs
     if not diverged:
         epochs[-1] = epochs[-1].model_copy(update={"test_loss": final.loss, "test_top1": final.top1})
-    counted = cost(model, (3, batches.size, batches.size))
-    keep(model)
     return Record(
         id=run.id,
         run=run.fields,
@@ -101,7 +104,7 @@ def train(
         epochs=tuple(epochs),
         gates={} if diverged else gates.summary(),
         diverged=len(epochs) if diverged else None,
-        provenance=provenance(run, images.checksum, device, command, started, train_s),
+        provenance=where(train_s),
     )
 
 
@@ -191,7 +194,9 @@ class GateWatch:
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def watch(module: nn.Module, inputs: Any, gate: Tensor) -> None:
-            gate = gate.detach().double()
+            if gate.ndim not in (2, 4):
+                return  # a user's own gate of another shape: N x C and N x C x H x W are what can be summed up
+            gate = gate.detach().double().reshape(*gate.shape[:2], *(gate.shape[2:] or (1, 1)))
             image = gate.mean((2, 3))  # N x C
             facts = [
                 torch.tensor(gate.numel(), dtype=torch.float64, device=gate.device),

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from senet_ablate.cost_page import cost_files
 from senet_ablate.gate_facts import misfit, read_excitation
-from senet_ablate.plan import Plan, read_plan
+from senet_ablate.plan import Plan
 from senet_ablate.registry import BadInput
-from senet_ablate.report import report_files
+from senet_ablate.report import read_reported, report_files, same
 from senet_ablate.store import Record, read_record, runs_folder
 
 
@@ -23,18 +24,12 @@ def verify(recipe: str, results: Path) -> list[str]:
         except BadInput as error:
             problems.append(f"{error}; restore the file or delete it and run again")
     try:
-        plan = read_plan(recipe)
+        plan = read_reported(recipe, results)
     except BadInput as error:
         return [*problems, str(error)]
+    rebuild = f"`python -m senet_ablate report --recipe {recipe}`"
     problems += _excitation(plan, results, records)
-    for name, content in report_files(plan, results).items():
-        path = results / recipe / name
-        if not path.is_file():
-            problems.append(f"{path}: is missing; `python -m senet_ablate report --recipe {recipe}` writes it")
-        elif path.read_bytes() != content:
-            rebuild = f"`python -m senet_ablate report --recipe {recipe}` rebuilds it"
-            problems.append(f"{path}: does not follow from the records; {rebuild}")
-    return problems
+    return problems + _stale(results / recipe, report_files(plan, results), "the records", rebuild)
 
 
 def _excitation(plan: Plan, results: Path, records: dict[str, Record]) -> list[str]:
@@ -46,3 +41,24 @@ def _excitation(plan: Plan, results: Path, records: dict[str, Record]) -> list[s
         return [f"{error}; {again}"]
     problem = misfit(plan, results, records, facts) if facts else ""
     return [f"{problem}; {again}"] if problem else []
+
+
+def verify_costs(results: Path) -> list[str]:
+    """What does not hold on the page of costs, as `verify` says it."""
+    try:
+        files = cost_files(results)
+    except BadInput as error:
+        return [str(error)]
+    return _stale(results / "cost", files, "facts.json", "`python -m senet_ablate report`")
+
+
+def _stale(folder: Path, files: dict[str, bytes], source: str, rebuild: str) -> list[str]:
+    """A sentence for each generated file that is missing or another."""
+    problems = []
+    for name, content in files.items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{path}: is missing; {rebuild} writes it")
+        elif not same(path, content):
+            problems.append(f"{path}: does not follow from {source}; {rebuild} rebuilds it")
+    return problems

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from senet_ablate.strict import Frozen, Number, Text
+from senet_ablate.strict import Flag, Frozen, Number, Text
 
 GateMeasure = Literal[
     "between_class_std", "within_class_std", "correlation", "share_high", "share_low", "centred_share", "mean"
@@ -27,7 +27,8 @@ _NEEDS = {
 class Check(Frozen):
     """A claim in a form that can be tested.
 
-    On test error in points, against its noise (`quantity` top1 or top5; `within` defaults to the experiment's margin):
+    On test error in points, against its noise (`quantity` top1, top5, or throughout, which is the top-1 error averaged
+    over all of training in place of its end; `within` defaults to the experiment's margin):
       better        each of `rows` has a lower error than each of `than`
       worse         each of `rows` has a higher error than each of `than`
       no_worse      the error of each of `rows` is higher by less than `within` than that of each of `than`, or lower
@@ -35,7 +36,7 @@ class Check(Frozen):
       ordered       the error rises from the first of `rows` to the last
       not_monotone  it does not: some row is better than one named before it
     Arithmetic on the records (`quantity` params or macs):
-      ratio         `rows[0]` over `than[0]` lies in [`low`, `high`]
+      ratio         each of `rows` over the one of `than` in its place lies in [`low`, `high`]
     On the gates of a trained network, by class (`quantity` a measure of ClassGates; `rows` name its blocks, as in the
     paper, SE_4_6, or by their part: early, middle, late, next_to_last, last; see class_gates.find):
       gates_rise    the measure rises from the first of `rows` to the last
@@ -44,6 +45,7 @@ class Check(Frozen):
     And:
       none          the paper gives nothing that could be tested here; `statement` says why
 
+    paired: each of `rows` is compared with the one of `than` in its place, not with all of them (as ratios always are).
     network: `paper` limits a check to the network that it is stated for, ResNet-50 at 224 pixels and 1,000 classes.
     """
 
@@ -62,7 +64,8 @@ class Check(Frozen):
     ]
     rows: tuple[Text, ...] = ()
     than: tuple[Text, ...] = ()
-    quantity: Literal["top1", "top5", "params", "macs"] | GateMeasure = "top1"
+    paired: Flag = False
+    quantity: Literal["top1", "top5", "throughout", "params", "macs"] | GateMeasure = "top1"
     within: Annotated[Number, Field(gt=0)] | None = None
     low: Number | None = None
     high: Number | None = None
@@ -92,15 +95,15 @@ class Check(Frozen):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        allowed: tuple[str, ...] = ("top1", "top5")
+        allowed: tuple[str, ...] = ("top1", "top5", "throughout")
         if self.kind == "ratio":
             allowed = ("params", "macs")
         elif self.on_gates:
             allowed = get_args(GateMeasure)
         if self.kind != "none" and self.quantity not in allowed:
             raise ValueError(f"a check of kind {self.kind!r} is on {', '.join(allowed)}, found {self.quantity!r}")
-        if self.kind == "ratio" and (len(self.rows), len(self.than)) != (1, 1):
-            raise ValueError("a ratio is that of one row to one other")
+        if (self.kind == "ratio" or self.paired) and len(self.rows) != len(self.than):
+            raise ValueError("pairs need as many `rows` as `than`")
         if self.kind in ("similar", "ordered", "not_monotone", "gates_rise", "gates_fall") and len(self.rows) < 2:
             raise ValueError(f"a check of kind {self.kind!r} compares two rows or more")
         named = (*self.rows, *self.than)

@@ -14,10 +14,9 @@ FACTS_TO_CLAIMS = {"registry", "strict", "spec", "plan", "paper", "stats", "stor
     "findings",
     "class_gates",
 }
-FACTS_TO_CLAIMS |= {"gate_facts", "gates_report"}
-FACTS_TO_CLAIMS |= {"report", "verify"}
+FACTS_TO_CLAIMS |= {"report", "verify", "costs", "cost_page", "gate_facts", "gates_report"}
 SPECS_TO_FACTS = {"se", "backbones", "data", "kernels", "complexity", "schedule", "provenance", "train", "launch"}
-SPECS_TO_FACTS |= {"survey", "describe", "interchange", "weights", "excitation"}
+SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation"}
 SHARED = {
     "registry",
     "strict",
@@ -26,10 +25,11 @@ SHARED = {
     "plan",
     "paper",
     "store",
+    "costs",
     "class_gates",
     "gate_facts",
 }  # specs, and the records in which the arms meet
-TOP = {"cli", "evidence", "options", "__main__", "__init__"}
+TOP = {"cli", "network_cli", "evidence_cli", "options", "__main__", "__init__"}
 LEVEL = {
     name: level
     for level, names in enumerate(
@@ -39,15 +39,17 @@ LEVEL = {
             {"vocabulary"},
             {"spec"},
             {"plan", "paper", "store", "stats", "schedule"},
-            {"se", "data", "kernels", "health", "class_gates", "provenance"},
+            {"se", "data", "kernels", "health", "class_gates", "provenance", "costs"},
             {"backbones", "findings", "gate_facts"},
             {"claims"},
             {"tables"},
             {"figures"},
-            {"complexity", "interchange", "weights", "gates_report", "options"},
-            {"train", "describe", "survey", "report"},
-            {"launch", "excitation", "verify"},
-            {"evidence"},
+            {"complexity", "interchange", "weights", "gates_report"},
+            {"report"},
+            {"cost_page", "counting"},
+            {"train", "describe", "survey", "verify"},
+            {"launch", "checkpoint", "excitation", "options"},
+            {"network_cli", "evidence_cli"},
             {"cli", "__init__"},
             {"__main__"},
         ]

@@ -9,13 +9,22 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
 from senet_ablate import SESpec, load_records
-from senet_ablate.cli import main
+from senet_ablate.cli import _missing, main
+from senet_ablate.data import load_images
 from senet_ablate.describe import describe
-from senet_ablate.plan import list_experiments, read_plan
+from senet_ablate.launch import Place, launch_local
+from senet_ablate.plan import read_plan
+from senet_ablate.registry import BadInput
+from senet_ablate.report import read_reported
+from senet_ablate.store import read_record, write_record
+from senet_ablate.train import train
 
 ROOT = Path(__file__).parent.parent
 
@@ -51,7 +60,7 @@ def test_smoke_trains_every_variant_once(smoke: Path) -> None:
 
 
 def test_every_experiment_has_its_table_in_three_forms_and_its_plot(smoke: Path) -> None:
-    for name in list_experiments():
+    for name in read_plan("smoke").experiments:
         folder = smoke / "smoke" / name
         assert {path.name for path in folder.iterdir()} >= {
             "table.md",
@@ -70,7 +79,7 @@ def test_every_experiment_has_its_table_in_three_forms_and_its_plot(smoke: Path)
 
 def test_the_page_shows_every_table_and_plot_and_how_to_make_them_again(smoke: Path) -> None:
     page = (smoke / "smoke" / "README.md").read_text()
-    for name in list_experiments():
+    for name in read_plan("smoke").experiments:
         assert f"({name}/plot.png)" in page and f"run {name} --recipe smoke" in page
     assert "say nothing about SE" in page and "(curves.png)" in page and "22.28" in page
     assert "not hosted: the tiny ResNet has stages 2 to 4" in page
@@ -88,6 +97,21 @@ def test_verify_holds_and_report_changes_nothing(smoke: Path) -> None:
     assert inside("verify", "--results", str(smoke))[0] == 0
     assert inside("report", "--recipe", "smoke", "--results", str(smoke))[0] == 0
     assert {path: path.read_bytes() for path in smoke.rglob("*") if path.is_file()} == before
+
+
+def test_an_experiment_on_request_is_on_the_page_once_it_has_runs(smoke: Path, tmp_path: Path) -> None:
+    (tmp_path / "smoke" / "runs").mkdir(parents=True)
+    some = load_records(smoke, "smoke")["id"][0]
+    run = next(run for run in read_plan("smoke", ["mobile"]).runs() if run.se)
+    record = read_record(smoke / "smoke" / "runs" / f"{some}.json").model_copy(update={"wrong_top1": 20, "gates": {}})
+    write_record(tmp_path, "smoke", record)
+    assert "mobile" not in read_reported("smoke", tmp_path).experiments
+    write_record(tmp_path, "smoke", record.model_copy(update={"id": run.id, "run": run.fields}))
+    assert [*read_reported("smoke", tmp_path).experiments][-1] == "mobile"
+    assert inside("report", "--recipe", "smoke", "--results", str(tmp_path))[0] == 0
+    assert "Not run yet" in (tmp_path / "smoke" / "mobile" / "table.md").read_text()
+    assert (tmp_path / "smoke" / "mobile" / "plot.png").is_file(), "also of one row without its control"
+    assert inside("verify", "--results", str(tmp_path))[0] == 0
 
 
 def test_plan_shows_what_is_done_and_what_it_costs(smoke: Path, tmp_path: Path) -> None:
@@ -161,8 +185,10 @@ def test_a_run_that_fails_or_dies_stops_no_other_and_is_tried_again(tmp_path: Pa
     (tmp_path / "go.py").write_text(
         "import pathlib\n"
         "from functools import partial\n"
-        "from senet_ablate import cli, plan\n"
-        f"cli.read_plan = partial(plan.read_plan, folder=pathlib.Path({str(tmp_path / 'experiments')!r}))\n"
+        "from senet_ablate import cli, plan, report\n"
+        f"folder = pathlib.Path({str(tmp_path / 'experiments')!r})\n"
+        "cli.read_plan = partial(plan.read_plan, folder=folder)\n"
+        "report.read_reported = partial(report.read_reported, folder=folder)\n"
         "if __name__ == '__main__':\n"
         "    cli.main(['run', '--recipe', 'smoke', '--results', 'out'])\n"
     )
@@ -174,6 +200,40 @@ def test_a_run_that_fails_or_dies_stops_no_other_and_is_tried_again(tmp_path: Pa
         assert "own/killer, seed 0" in done.stderr and "process was killed" in done.stderr
         assert "2 of" in done.stderr and "tries them again" in done.stderr
         assert len(load_records(tmp_path / "out", "smoke")) == 2
+
+
+def test_records_of_other_images_are_never_taken_for_these(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for root in ("a", "b"):
+        for split in ("train", "val"):
+            for name in ("cat", "dog"):
+                (tmp_path / root / split / name).mkdir(parents=True)
+                for index in range(4):
+                    pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                    Image.fromarray(pixels).save(tmp_path / root / split / name / f"{index}.png")
+    (tmp_path / "experiments" / "recipes").mkdir(parents=True)
+    (tmp_path / "experiments" / "own.yaml").write_text(EXPERIMENT.partition("  broken")[0])
+    (tmp_path / "experiments" / "recipes" / "own.yaml").write_text(
+        "{title: t, about: a, seeds: 1, train: {dataset: image-folder, backbone: resnet_tiny_bottleneck, "
+        "epochs: 1, batch_size: 4, lr: 0.1}}"
+    )
+    plan = read_plan("own", folder=tmp_path / "experiments")
+    images = [load_images(plan.recipe.train, tmp_path / root) for root in ("a", "b")]
+    record = train(plan.runs()[0], images[0], torch.device("cpu"))
+    write_record(tmp_path / "results", "own", record)
+    assert not _missing(plan, tmp_path / "results", images[0])
+    with pytest.raises(BadInput, match=r"other images.*--results"):
+        _missing(plan, tmp_path / "results", images[1])
+
+
+def test_workers_that_die_as_they_start_fail_their_runs_and_do_not_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("senet_ablate.launch._start_worker", os._exit)  # called with a tuple: the worker dies of it
+    runs = read_plan("smoke", ["conv3x3"]).runs()
+    failures = launch_local(runs, Place(tmp_path, "smoke", tmp_path, "cpu", "test"), lambda runs, images: None)
+    assert {failure.run.id for failure in failures} == {run.id for run in runs}
+    assert all("killed" in failure.cause for failure in failures)
 
 
 def test_an_interrupted_sweep_repeats_no_finished_run(tmp_path: Path) -> None:

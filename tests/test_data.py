@@ -261,6 +261,22 @@ def test_scale_crops_stay_inside_and_keep_the_values_of_the_image(counted: Image
         assert (np.diff(pixels[..., 1], axis=1) >= 0).all(), "rows keep their order"
 
 
+def test_cutout_is_one_square_of_zeros_an_image_cut_off_at_the_border(counted: ImageSet) -> None:
+    whole = Batches(counted.train, counted, training(), CPU)
+    cut = Batches(counted.train, counted, training(cutout=4), CPU)
+    places = set()
+    for epoch in range(20):
+        for (x, _), (z, _) in zip(whole.shuffled(0, epoch), cut.shuffled(0, epoch), strict=True):
+            for before, after in zip(x, z, strict=True):
+                rows, columns = (np.flatnonzero(((after == 0).all(0)).any(axis).numpy()) for axis in (1, 0))
+                hole = np.zeros((8, 8), dtype=bool)
+                hole[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+                assert 2 <= len(rows) <= 4 and 2 <= len(columns) <= 4
+                assert torch.equal(after[:, ~hole], before[:, ~hole]) and (after[:, hole] == 0).all()
+                places.add((rows.min(), columns.min()))
+    assert len(places) > 20
+
+
 def test_a_whole_scale_crop_is_the_image(counted: ImageSet) -> None:
     from senet_ablate.data.batches import _scale_cropped
 
@@ -294,6 +310,28 @@ def test_subsets_take_the_same_share_of_every_class(tmp_path: Path) -> None:
     assert np.ptp(np.bincount(images.train.labels)) <= 2
     whole = {image.tobytes() for image in load_images(training("digits"), tmp_path).train.images}
     assert {image.tobytes() for image in images.test.images} <= whole, "validation images are training images"
+
+
+def test_a_large_part_of_a_set_is_an_index_and_gives_the_same_batches(
+    counted: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = np.array([7, 1, 4, 2, 9])
+    copied = counted.train.take(places)
+    monkeypatch.setattr("senet_ablate.data.images.COPIED_WHOLE", 0)
+    indexed = counted.train.take(np.array([3, 7, 1, 4, 2, 9])).take(np.arange(1, 6))
+    assert indexed.images is counted.train.images and len(indexed) == 5 and copied.index is None
+    for split in (copied, indexed):
+        batches = Batches(split, counted, training(pad_crop=1, flip=True), CPU)
+        got = [(raw(batches, x), y) for x, y in batches.shuffled(0, 1)]
+        got += [(raw(batches, x), y) for x, y in batches.in_order()]
+        if split is copied:
+            first = got
+    assert all(np.array_equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(first, got, strict=True))
+
+
+def test_a_crop_larger_than_the_images_is_bad_input(counted: ImageSet) -> None:
+    with pytest.raises(BadInput, match="crop_size 9"):
+        Batches(counted.test, counted, training(crop_size=9), CPU)
 
 
 @pytest.mark.parametrize("wrong", [{"train_images": 5000}, {"batch_size": 2000}])

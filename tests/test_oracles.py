@@ -19,6 +19,7 @@ import senet_ablate
 from senet_ablate.backbones.preact import _network as preact_network
 from senet_ablate.backbones.shake import _network as shake_network
 from senet_ablate.complexity import Cost, cost
+from senet_ablate.cost_page import REASONS
 from senet_ablate.se import se_blocks
 from senet_ablate.spec import SESpec
 
@@ -45,16 +46,10 @@ TABLE_13 = {
 TABLE_15 = {"SE": SESpec(), "SE_3x3": SESpec(placement="conv3x3")}
 TABLE_16 = {"ResNet-50": None, "NoSqueeze": SESpec(squeeze="none"), "SE": SESpec()}
 
-_INCEPTION_RESNET = (
-    "the network that its authors released (TF-Slim) has 13.2 G multiply-adds at 299 pixels, as arXiv:1707.07012, "
-    "Table 2, counts it; the figures of arXiv:1602.07261 with 5, 10 and 5 units have 9.3 G, with 10, 20 and 10 units "
-    "14.1 G; at 224 pixels they have 6.5, 4.6 and 7.0 G. The SENet paper does not say which network has 11.75 G"
-)
 UNMET = {
-    ("Inception-ResNet-v2", "reimpl_gflops"): _INCEPTION_RESNET,
-    ("Inception-ResNet-v2", "se_gflops"): _INCEPTION_RESNET,
-    ("ShuffleNet (1x, g=3)", "reimpl_mflops"): "140 is the class of size in which its source (arXiv:1707.01083) "
-    "compares networks; the authors' own release (megvii-model/ShuffleNet-Series) counts 138 M. SE's 142 M is met",
+    ("Inception-ResNet-v2", "reimpl_gflops"): REASONS["Inception-ResNet-v2"],
+    ("Inception-ResNet-v2", "se_gflops"): REASONS["SE-Inception-ResNet-v2"],
+    ("ShuffleNet (1x, g=3)", "reimpl_mflops"): REASONS["ShuffleNet"],
 }
 
 

@@ -7,10 +7,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from senet_ablate.options import read_se
 from senet_ablate.paper import published, tables
 from senet_ablate.plan import EXPERIMENTS_DIR, list_experiments, list_recipes, read_experiment, read_plan, read_recipe
 from senet_ablate.registry import BadInput, Registry
-from senet_ablate.spec import Experiment, Run, SESpec, Training, read_se
+from senet_ablate.spec import Experiment, Run, SESpec, Training
 from senet_ablate.strict import load_yaml, parse
 
 TRAIN = {"dataset": "digits", "backbone": "resnet20", "epochs": 3, "batch_size": 8, "lr": 0.1}
@@ -162,6 +163,7 @@ EXPERIMENT = {
         ({"variants": {"plain": {"se": None}, "a": {"se": {"excitation": "none", "bias": True}}}}, "changes nothing"),
         ({"variants": {"plain": {"se": None}, "a": {"se": {"gaet": "relu"}}}}, "did you mean 'gate'"),
         ({"variants": {"plain": {"se": None}, "a": {}}}, "missing"),
+        ({"axis": "r"}, "'SE' is no number"),
     ],
 )
 def test_an_experiment_that_asks_for_nothing_sensible_is_refused(change: dict[str, object], words: str) -> None:
@@ -177,8 +179,54 @@ def test_every_experiment_reads_and_names_rows_the_paper_has(name: str) -> None:
     rows = [published(experiment, variant) for variant in experiment.variants]
     if experiment.paper_table in tables() and "top1_err" in str(tables()[experiment.paper_table]["columns"]):
         own = set(tables()[experiment.paper_table]["rows"])
-        assert own <= set(experiment.variants), "a row of the paper's table is missing"
+        shown = {value.paper_row.partition("/")[2] or name for name, value in experiment.variants.items()}
+        assert own <= shown, "a row of the paper's table is missing"
         assert sum(bool(row) for row in rows) >= len(own)
+
+
+def test_a_network_and_its_se_version_take_each_its_own_columns_of_a_row() -> None:
+    backbones, mobile, cifar = (read_experiment(name) for name in ("backbones", "mobile", "cifar_backbones"))
+    assert published(backbones, "VGG-16") == {"top1_err": 27.02, "top5_err": 8.81, "gflops": 15.47}
+    assert published(backbones, "SE-VGG-16") == {"top1_err": 25.22, "top5_err": 7.7, "gflops": 15.48}
+    assert published(mobile, "MobileNet") == {"top1_err": 28.4, "top5_err": 9.4, "params": 4.2, "gflops": 0.569}
+    assert published(mobile, "SE-MobileNet") == {"top1_err": 25.3, "top5_err": 7.7, "params": 4.7, "gflops": 0.572}
+    assert published(cifar, "WRN-16-8") == {"top1_err": 20.43}
+    assert published(cifar, "SE-WRN-16-8") == {"top1_err": 19.14}
+
+
+ON_REQUEST = ("backbones", "mobile", "cifar_backbones", "cifar10_backbones", "depth")
+
+
+@pytest.mark.parametrize("name", ON_REQUEST)
+def test_each_se_network_is_compared_with_the_plain_one_of_its_backbone(name: str) -> None:
+    experiment = read_experiment(name)
+    for variant, value in experiment.variants.items():
+        control = experiment.variants[experiment.control_of(variant)]
+        assert control.se is None and control.own == value.own
+        assert (experiment.control_of(variant) == variant) == (value.se is None)
+    alone = {"plain": {"se": None}, "SE": {"se": {}, "backbone": "resnet20"}}
+    with pytest.raises(BadInput, match=r"variants\.SE: no plain variant with .*resnet20"):
+        parse(Experiment, EXPERIMENT | {"variants": alone})
+
+
+def test_an_experiment_on_request_runs_only_where_it_is_named_or_listed() -> None:
+    assert not set(ON_REQUEST) & set(read_plan("cifar100").experiments)
+    assert [*read_plan("cifar100", ["depth"]).experiments] == ["depth"]
+    assert "cifar_backbones" in read_plan("cifar100-paper").experiments
+    assert set(list_experiments()) - set(ON_REQUEST) == set(read_plan("smoke").experiments)
+
+
+def test_a_row_trains_with_what_it_sets_in_place_of_the_recipe() -> None:
+    rows = {row.variant: row.runs[0].train for row in read_plan("cifar100-paper", ["cifar_backbones"]).rows()}
+    assert rows["ResNet-110"].cutout == 0 and rows["SE-WRN-16-8"].backbone == "wrn_16_8"
+    shaken = [train for train in rows.values() if train.backbone == "shake_even_29_2x4x64d"]
+    assert [train.cutout for train in shaken] == [8, 8]
+
+
+def test_a_recipes_stem_holds_for_every_backbone() -> None:
+    runs = read_plan("tiny-imagenet", ["depth"]).runs()
+    assert {run.train.backbone for run in runs} == {"resnet50", "resnet101", "resnet152"}
+    assert {run.train.stem for run in runs} == {"64px"}
 
 
 @pytest.mark.parametrize("name", list_recipes())

@@ -131,6 +131,21 @@ def test_the_gates_on_record_are_those_of_the_test_images(tiny: Training, digits
     assert list(watch.summary()) == ["SE_2_1", "SE_3_1", "SE_4_1"]
 
 
+def test_gates_of_a_users_own_block_may_have_no_space(tiny: Training, digits: ImageSet, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "classic.py").write_text(
+        "import torch\n"
+        "class Block(torch.nn.Module):\n"
+        "    def __init__(self, channels, spec):\n"
+        "        super().__init__(); self.fc = torch.nn.Linear(channels, channels); self.gate = torch.nn.Sigmoid()\n"
+        "    def forward(self, x): return x * self.gate(self.fc(x.mean((2, 3))))[:, :, None, None]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    one = tiny.model_copy(update={"epochs": 1})
+    record = train(Run(one, SESpec(block="classic:Block"), 0), digits, CPU)
+    assert 0 < record.gates["SE_2_1"].mean < 1
+    assert len(record.provenance.operators["classic:Block"]) == 64
+
+
 def spec(**fields: object) -> Training:
     known = {"dataset": "digits", "backbone": "resnet20", "epochs": 10, "batch_size": 8, "lr": 0.4}
     return Training.model_validate({**known, **fields})

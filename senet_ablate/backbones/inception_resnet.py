@@ -119,3 +119,6 @@ def inception_resnet_v2(num_classes: int, se: SESpec | None, stem: str) -> nn.Mo
     )
     slots.close()
     return classified(body, 1536, num_classes, dropout=0.2)
+
+
+inception_resnet_v2.pixels = 299  # type: ignore[attr-defined]

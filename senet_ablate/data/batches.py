@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from senet_ablate.data.images import ImageSet, Split
+from senet_ablate.registry import BadInput
 from senet_ablate.spec import Training
 
 DEVICE_SHARE = 0.5  # of the free memory of a GPU may hold images; a larger split stays memory-mapped on the host
-EVALUATION_BATCH = 1000
+EVALUATION_BATCH, EVALUATION_PIXELS = 1000, 4_096_000  # images at most, pixels at most
 
 
 class Batches:
@@ -28,6 +29,9 @@ class Batches:
     def __init__(self, split: Split, images: ImageSet, train: Training, device: torch.device) -> None:
         self.train, self.device, self.size = train, device, train.crop_size or split.images.shape[1]
         self.images, self.labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(device)
+        self.index = None if split.index is None else torch.from_numpy(split.index)
+        if self.size > split.images.shape[1]:
+            raise BadInput(f"crop_size {self.size} exceeds the stored images, {split.images.shape[1]} pixels")
         if device.type == "cuda" and self.images.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
             self.images = self.images.to(device)
         self.mean = torch.tensor(images.mean, device=device)
@@ -47,13 +51,18 @@ class Batches:
         for batch in range(len(self)):
             part = slice(batch * self.train.batch_size, (batch + 1) * self.train.batch_size)
             chosen = order[part]
-            pixels = self._augmented(self._take(chosen), {name: draw[part] for name, draw in draws.items()})
-            yield self._normalised(pixels), self.labels[chosen]
+            now = {name: draw[part] for name, draw in draws.items() if name != "hole"}
+            pixels = self._augmented(self._take(chosen), now)
+            x = self._normalised(pixels)
+            if self.train.cutout:
+                x = _cut_out(x, self.train.cutout, draws["hole"][part])
+            yield x, self.labels[chosen]
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, unaugmented, centre-cropped where the recipe crops."""
-        for start in range(0, len(self.labels), EVALUATION_BATCH):
-            chosen = torch.arange(start, min(start + EVALUATION_BATCH, len(self.labels)), device=self.device)
+        step = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // self.size**2))
+        for start in range(0, len(self.labels), step):
+            chosen = torch.arange(start, min(start + step, len(self.labels)), device=self.device)
             pixels = self._take(chosen)
             top, left = (pixels.shape[1] - self.size) // 2, (pixels.shape[2] - self.size) // 2
             yield (
@@ -62,6 +71,8 @@ class Batches:
             )
 
     def _take(self, chosen: Tensor) -> Tensor:
+        if self.index is not None:
+            chosen = self.index[chosen.to(self.index.device)]
         return self.images[chosen.to(self.images.device)].to(self.device)
 
     def _normalised(self, pixels: Tensor) -> Tensor:
@@ -82,6 +93,8 @@ class Batches:
             edges = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], 1).clamp(max=1.0)  # height, width
             draws["edges"] = edges
             draws["centre"] = (torch.rand(count, 2, generator=generator) * 2 - 1) * (1 - edges)
+        if train.cutout:
+            draws["hole"] = torch.randint(self.size, (count, 2), generator=generator)
         return {name: draw.to(self.device) for name, draw in draws.items()}
 
     def _augmented(self, pixels: Tensor, draws: dict[str, Tensor]) -> Tensor:
@@ -114,3 +127,11 @@ def _scale_cropped(pixels: Tensor, size: int, edges: Tensor, centre: Tensor, fli
         pixels.permute(0, 3, 1, 2).float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False
     )
     return crops.permute(0, 2, 3, 1)
+
+
+def _cut_out(x: Tensor, edge: int, centres: Tensor) -> Tensor:
+    """Zeros (the mean colour) in a square around each image's centre, cut off at the border (arXiv:1708.04552)."""
+    steps = torch.arange(x.shape[2], device=x.device)
+    start = centres - edge // 2
+    inside = (steps >= start[..., None]) & (steps < start[..., None] + edge)  # N x 2 x size
+    return x.masked_fill((inside[:, 0, :, None] & inside[:, 1, None, :])[:, None], 0.0)

@@ -10,7 +10,6 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from senet_ablate.data.images import Files, ImageSet, Split, cached, class_folders, decode, image_set, subfolders
 from senet_ablate.registry import BadInput
 
-
 SIZES = [50_000, 10_000]  # images of the two splits
 
 
@@ -27,7 +26,9 @@ def load_cifar100(root: Path, image_size: int | None, download: bool) -> ImageSe
     return _load("cifar100", CIFAR100, 100, root, image_size, download)
 
 
-def _load(name: str, source: type[CIFAR10], classes: int, root: Path, image_size: int | None, download: bool) -> ImageSet:
+def _load(
+    name: str, source: type[CIFAR10], classes: int, root: Path, image_size: int | None, download: bool
+) -> ImageSet:
     if image_size not in (None, 32):
         raise BadInput(f"{name} images are 32x32 pixels, not {image_size}")
     folders, archive = root / name, root / source.base_folder
@@ -41,11 +42,11 @@ def _load(name: str, source: type[CIFAR10], classes: int, root: Path, image_size
         if len(names) != classes or [len(split.paths) for split in files] != SIZES:
             raise BadInput(f"{folders}: {len(names)} classes, {[len(s.paths) for s in files]} images: not whole {name}")
         sources = [path for split in files for path in split.paths]
-        return cached(name, root, sources, lambda: _from_folders(files, names), how_to_get)
+        return cached(name, root, sources, lambda _: _from_folders(files, names), how_to_get)
     if download:
         _open(source, root, download=True)
     sources = sorted(path for path in archive.glob("*") if path.is_file())
-    return cached(name, root, sources, lambda: _from_archive(source, root), how_to_get)
+    return cached(name, root, sources, lambda _: _from_archive(source, root), how_to_get)
 
 
 def _open(source: type[CIFAR10], root: Path, download: bool = False) -> list[CIFAR10]:
@@ -81,4 +82,3 @@ def _canonical(train: Split, test: Split, classes: list[str]) -> ImageSet:
         labels = rank[split.labels]
         splits.append(Split(split.images, labels).take(np.lexsort((np.asarray(keys), labels))))
     return image_set(splits[0], splits[1], [classes[index] for index in order])
-

@@ -1,9 +1,10 @@
 """A positive control: small images whose answer can be read only with knowledge of another part of the image.
 
 A 16x16 image is a shuffled grid of 4x4 cells. Stripes come in four colours, and in each image every colour has an
-orientation of its own. A few solid squares, the cues, name the colour that counts; the label is the orientation of that
-colour's stripes. All four orientations are always there, so the stripes alone say nothing: a network must carry the cue's
-colour across the image, which is what the squeeze supplies. It shows the mechanism and says nothing about natural images.
+orientation of its own. A few solid squares, the cues, name the colour that counts; the label is the orientation of
+that colour's stripes. All four orientations are always there, so the stripes alone say nothing: a network must carry
+the cue's colour across the image, which is what the squeeze supplies. It shows the mechanism and says nothing about
+natural images.
 """
 
 from pathlib import Path
@@ -13,9 +14,16 @@ import numpy as np
 from senet_ablate.data.images import ImageSet, Split, image_set
 from senet_ablate.registry import BadInput
 
-CELL, GRID, CUES, STRIPES, NOISE = 4, 4, 4, 3, 0.05  # pixels; cells a side; cells of cue; cells of each colour's stripes
+CELL, GRID, CUES, STRIPES, NOISE = (
+    4,
+    4,
+    4,
+    3,
+    0.05,
+)  # pixels; cells a side; cells of cue; cells of each colour's stripes
 COLOURS = np.array([[0.9, 0.2, 0.2], [0.2, 0.8, 0.2], [0.3, 0.3, 1.0], [0.9, 0.8, 0.1]])
 CLASSES = ("horizontal", "vertical", "falling", "rising")
+
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
     """2,000 training and 1,000 test images, 16x16, 4 classes; drawn anew, the same every time."""

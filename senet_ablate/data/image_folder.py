@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from senet_ablate.data.images import ImageSet, cached, class_folders, decode, image_set, subfolders
-from senet_ablate.registry import BadInput
+from senet_ablate.data.images import ImageSet, cached, class_folders, decoded, subfolders
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
@@ -15,6 +14,6 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
         f"image-folder-{image_size or 'native'}",
         root,
         [path for split in files for path in split.paths],
-        lambda: image_set(decode(files[0], image_size), decode(files[1], image_size), classes),
+        lambda partial: decoded(files[0], files[1], image_size, classes, partial),
         f"{root} holds no train/<class>/ and val/<class>/ folders of images; name yours with --data DIR",
     )

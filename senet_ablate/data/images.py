@@ -20,22 +20,31 @@ Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm")
 CACHE_VERSION = 1
+DECODED_AT_ONCE = 4096  # images
+COPIED_WHOLE = 2**30  # bytes of pixels
 HASHED_WHOLE = 2**30  # bytes; larger sets are trusted by size after they were once written with their checksum
 
 
 @dataclass(frozen=True)
 class Split:
-    """images: N x H x W x 3 uint8, possibly memory-mapped; labels: N."""
+    """images: N x H x W x 3 uint8, possibly memory-mapped; labels: N.
+
+    index: which of the images are meant, for a part of a set that is too large to copy; labels are those of the part.
+    """
 
     images: Pixels
     labels: Labels
+    index: Labels | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: npt.NDArray[np.int64]) -> "Split":
-        """The images at `indices`, in that order, as a copy."""
-        return Split(self.images[indices], self.labels[indices])
+        """The images at `indices`, in that order: a copy, or an index where the copy would be large."""
+        places = indices if self.index is None else self.index[indices]
+        if len(indices) * self.images[:1].nbytes <= COPIED_WHOLE:
+            return Split(self.images[places], self.labels[indices])
+        return Split(self.images, self.labels[indices], places)
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,9 @@ def subfolders(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def cached(name: str, root: Path, sources: Sequence[Path], build: Callable[[], ImageSet], how_to_get: str) -> ImageSet:
+def cached(
+    name: str, root: Path, sources: Sequence[Path], build: Callable[[Path], ImageSet], how_to_get: str
+) -> ImageSet:
     """The image set that `build` makes from `sources`, decoded once and memory-mapped from then on.
 
     The key is a hash of every source file's path, size and time of change, so an edited source is decoded anew. The
@@ -118,31 +129,33 @@ def cached(name: str, root: Path, sources: Sequence[Path], build: Callable[[], I
     """
     folder = root / "cache"
     if sources:
-        target = folder / f"{name}-{_key(sources)}"
+        target = folder / f"{name}-{_key(root, sources)}"
     else:
         found = sorted(folder.glob(f"{name}-*"))
         if len(found) != 1:
             raise BadInput(f"{how_to_get} (nor is there one cache of it in {folder}: {len(found)} found)")
         target = found[0]
     if not target.is_dir():
-        _write(target, build())
+        _write(target, build)
     return _read(target)
 
 
-def _key(sources: Sequence[Path]) -> str:
+def _key(root: Path, sources: Sequence[Path]) -> str:
     total = hashlib.sha256(f"{CACHE_VERSION}".encode())
     for source in sources:
         status = source.stat()
-        total.update(f"{source}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        total.update(f"{os.path.relpath(source, root)}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     return total.hexdigest()[:16]
 
 
-def _write(target: Path, images: ImageSet) -> None:
+def _write(target: Path, build: Callable[[Path], ImageSet]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix="partial-", dir=target.parent))
     try:
+        images = build(partial)
         for name, split in (("train", images.train), ("test", images.test)):
-            np.save(partial / f"{name}_images.npy", split.images)
+            if not (partial / f"{name}_images.npy").exists():
+                np.save(partial / f"{name}_images.npy", split.images)
             np.save(partial / f"{name}_labels.npy", split.labels)
         facts = {"classes": images.classes, "mean": images.mean, "std": images.std, "checksum": images.checksum}
         (partial / "facts.json").write_text(json.dumps(facts))
@@ -174,19 +187,31 @@ def _read(folder: Path) -> ImageSet:
     return ImageSet(train, test, tuple(facts["classes"]), mean, std, facts["checksum"])
 
 
-def decode(files: Files, size: int | None) -> Split:
-    """Decode every file to RGB; `size`: shorter edge resized to it, centre square kept. Raises BadInput with the path."""
+def decode(files: Files, size: int | None, into: Path | None = None) -> Split:
+    """Decode every file to RGB; `size`: shorter edge resized to it, centre square kept. Raises BadInput with path.
+
+    into: a .npy file that takes the pixels as they come, for sets that are larger than memory.
+    """
+    first = _decode_one(files.paths[0], size)
+    shape = (len(files.paths), *first.shape)
+    images = np.empty(shape, np.uint8) if into is None else np.lib.format.open_memmap(into, "w+", np.uint8, shape)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter's lock
-        first = _decode_one(files.paths[0], size)
-        images = np.empty((len(files.paths), *first.shape), dtype=np.uint8)
-        for index, pixels in enumerate(pool.map(lambda path: _decode_one(path, size), files.paths)):
-            if pixels.shape != first.shape:
-                raise BadInput(
-                    f"{files.paths[index]}: {pixels.shape[1]}x{pixels.shape[0]} pixels, the first image has "
-                    f"{first.shape[1]}x{first.shape[0]}; give the recipe an image_size"
-                )
-            images[index] = pixels
+        for start in range(0, len(files.paths), DECODED_AT_ONCE):
+            paths = files.paths[start : start + DECODED_AT_ONCE]
+            for index, pixels in enumerate(pool.map(lambda path: _decode_one(path, size), paths), start):
+                if pixels.shape != first.shape:
+                    raise BadInput(
+                        f"{files.paths[index]}: {pixels.shape[1]}x{pixels.shape[0]} pixels, the first image has "
+                        f"{first.shape[1]}x{first.shape[0]}; give the recipe an image_size"
+                    )
+                images[index] = pixels
     return Split(images, np.asarray(files.labels, dtype=np.int64))
+
+
+def decoded(train: Files, test: Files, size: int | None, classes: Sequence[str], folder: Path) -> ImageSet:
+    """The image set of two lists of files, its pixels written into `folder` as they are decoded."""
+    splits = [decode(files, size, folder / f"{name}_images.npy") for name, files in (("train", train), ("test", test))]
+    return image_set(splits[0], splits[1], classes)
 
 
 def _decode_one(path: Path, size: int | None) -> Pixels:

@@ -3,15 +3,14 @@
 import logging
 from pathlib import Path
 
-from senet_ablate.data.images import Files, ImageSet, cached, class_folders, decode, image_set, subfolders
-from senet_ablate.registry import BadInput
+from senet_ablate.data.images import Files, ImageSet, cached, class_folders, decoded, subfolders
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
     """500 training and 50 validation images of each class found in train/; the validation images serve as the test."""
     folder = root / "tiny-imagenet-200"
     annotations = folder / "val" / "val_annotations.txt"
-    wnids = subfolders(folder / "train") if annotations.is_file() else []
+    wnids = subfolders(folder / "train") if annotations.is_file() and (folder / "train").is_dir() else []
     how_to_get = (
         f"Tiny ImageNet is not in {folder} (train/, val/val_annotations.txt); get it with `curl -O "
         f"http://cs231n.stanford.edu/tiny-imagenet-200.zip && unzip tiny-imagenet-200.zip -d {root}`"
@@ -23,8 +22,8 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
     return cached(
         f"tiny-imagenet-{image_size or 64}",
         root,
-        [*train.paths, *test.paths],
-        lambda: image_set(decode(train, image_size), decode(test, image_size), _names(folder / "words.txt", wnids)),
+        [*train.paths, *test.paths, *([annotations] if wnids else [])],
+        lambda partial: decoded(train, test, image_size, _names(folder / "words.txt", wnids), partial),
         how_to_get,
     )
 
@@ -32,7 +31,7 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
 def _validation_files(folder: Path, wnids: list[str]) -> Files:
     label = {wnid: index for index, wnid in enumerate(wnids)}
     text = (folder / "val" / "val_annotations.txt").read_text() if wnids else ""
-    lines = (line.split("\t") for line in text.splitlines())
+    lines = (line.split("\t") for line in text.splitlines() if line.strip())
     known = sorted((file, label[wnid]) for file, wnid, *_ in lines if wnid in label)
     return Files(tuple(folder / "val" / "images" / file for file, _ in known), tuple(number for _, number in known))
 
@@ -44,4 +43,3 @@ def _names(words: Path, wnids: list[str]) -> list[str]:
     lines = (line.partition("\t") for line in words.read_text().splitlines())
     names = {wnid: text.split(",")[0] for wnid, _, text in lines}
     return [names.get(wnid, wnid) for wnid in wnids]
-

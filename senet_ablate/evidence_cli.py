@@ -23,12 +23,12 @@ def excitation(
 ) -> None:
     """Look at the gates of a trained SE network by class (figures 6 and 7), then report."""
     from senet_ablate.data import load_images
-    from senet_ablate.report import write_report
+    from senet_ablate.report import read_reported, write_report
 
     plan = read_plan(recipe)
     names = [name.strip() for name in classes.split(",") if name.strip()]
     print(f"wrote {write_gates(plan, results, load_images(plan.recipe.train, data_root(data)), device, names)}")
-    print(f"see {write_report(plan, results)}")
+    print(f"see {write_report(read_reported(recipe, results), results)}")
 
 
 def write_gates(plan: Plan, results: Path, images: "ImageSet", device: str, names: list[str]) -> Path:

@@ -1,0 +1,77 @@
+"""The page of costs: counted facts as committed, the paper's columns beside them, and what verify says of a change."""
+
+from pathlib import Path
+
+import pytest
+from test_cli import inside
+
+from senet_ablate.backbones import list_backbones
+from senet_ablate.cost_page import SE, beside_paper, by_stage, cost_files, networks, write_cost_page
+from senet_ablate.costs import facts_path, read_costs, write_costs
+from senet_ablate.counting import count, to_count
+from senet_ablate.registry import BadInput
+from senet_ablate.verify import verify_costs
+
+RESULTS = Path(__file__).parent.parent / "results"
+COSTS = read_costs(RESULTS)
+
+
+def test_the_committed_facts_hold_every_network_without_and_with_se() -> None:
+    assert [*COSTS] == to_count()
+    assert {name for name, _ in COSTS} == set(list_backbones())
+    assert verify_costs(RESULTS) == []
+
+
+@pytest.mark.parametrize("name", ["resnet50", "shufflenet_v1_g3", "wrn_16_8", "resnet_tiny_bottleneck"])
+def test_the_committed_facts_are_what_is_counted_now(name: str) -> None:
+    for se in (None, SE):
+        assert count(name, se) == COSTS[name, se]
+
+
+def test_parts_add_up_to_the_whole_and_stages_to_what_se_adds() -> None:
+    for one in COSTS.values():
+        assert sum(part.params for part in one.parts.values()) == one.params
+        assert sum(part.macs for part in one.parts.values()) == one.macs
+    rows = networks(COSTS)
+    for name in rows.index:
+        added = by_stage(COSTS[name, None], COSTS[name, SE]).sum()
+        assert added["params"] == pytest.approx(rows.loc[name, "params_added"])
+        assert added["macs"] == pytest.approx(rows.loc[name, "macs_added"])
+
+
+def test_every_printed_cost_is_near_ours_or_its_distance_is_explained() -> None:
+    rows = beside_paper(COSTS)
+    assert set(rows.index) == {f"Table {number}" for number in (2, 3, 10, 13, 15, 16)}
+    far = rows[(rows["params_off"].abs() > 0.15) | (rows["macs_off"].abs() > 1)]
+    assert list(far["row"]) == ["Inception-ResNet-v2", "SE-Inception-ResNet-v2", "ShuffleNet"]
+    assert (rows["remark"] != "").equals(rows["row"].isin(far["row"]))
+    assert not (rows["remark"] == "not explained").any()
+    resnet = rows[rows["row"] == "SE_Stage_4"].iloc[0]
+    assert (resnet["paper_params"], resnet["paper_gflops"]) == (26.4, 3.86)
+
+
+def test_the_page_has_the_papers_remark_on_the_last_stage_in_our_numbers() -> None:
+    page = cost_files(RESULTS)["README.md"].decode()
+    assert "SE adds 9.8% to the parameters, and without the last stage 3.7%" in page
+
+
+def test_a_changed_file_or_fact_is_named_and_report_writes_the_page_again(tmp_path: Path) -> None:
+    write_costs(tmp_path, list(COSTS.values()))
+    assert read_costs(tmp_path) == COSTS
+    write_cost_page(tmp_path)
+    assert inside("verify", "--results", str(tmp_path))[0] == 0
+    table = tmp_path / "cost" / "table.csv"
+    table.write_text(table.read_text().replace("25557032", "25557033"))
+    code, _, errors = inside("verify", "--results", str(tmp_path))
+    assert code == 1 and "cost/table.csv: does not follow from facts.json" in errors
+    assert inside("report", "--results", str(tmp_path))[0] == 0
+    assert inside("verify", "--results", str(tmp_path))[0] == 0
+    facts = facts_path(tmp_path)
+    facts.write_text(facts.read_text().replace("params", "parms", 1))
+    code, _, errors = inside("verify", "--results", str(tmp_path))
+    assert code == 1 and "'0.params' is missing" in errors
+
+
+def test_without_facts_the_page_says_which_command_makes_them(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"facts\.json.*senet_ablate cost"):
+        write_cost_page(tmp_path)

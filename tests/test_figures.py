@@ -1,0 +1,142 @@
+"""Known answers of tables and plots, from records made by hand."""
+
+import math
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from senet_ablate import figures
+from senet_ablate.plan import Plan, read_plan
+from senet_ablate.report import markdown, page, same
+from senet_ablate.store import Epoch, Gates, Provenance, Record, pack
+from senet_ablate.tables import table
+
+
+def record(
+    plan: Plan, experiment: str, variant: str, seed: int, wrong: int, data: str = "d" * 64, **more: object
+) -> Record:
+    """A record of 1,000 test images, `wrong` of them wrong."""
+    run = plan.run(plan.experiments[experiment].variants[variant], seed)
+    where = Provenance(
+        command="c",
+        commit="0" * 40,
+        dirty=False,
+        versions={"torch": "2"},
+        device="cpu",
+        threads=1,
+        started="2026-01-01T00:00:00+00:00",
+        wall_s=1.0,
+        train_s=1.0,
+        data=data,
+        operators={},
+    )
+    facts = {
+        "id": run.id,
+        "run": run.fields,
+        "classes": 10,
+        "train_images": 100,
+        "tested": 1000,
+        "wrong_top1": wrong,
+        "wrong_top5": wrong // 4,
+        "correct": pack(np.arange(1000) >= wrong),
+        "params": 1_000_000,
+        "macs": 2_000_000_000,
+        "epochs": (Epoch(lr=0.1, train_loss=1.0, train_top1=50.0, test_loss=1.0, test_top1=wrong / 10),),
+        "gates": {"SE_2_1": Gates(mean=0.4, std=0.2, within=0.1, low=0.0, high=0.0)},
+        "provenance": where,
+    }
+    return Record.model_validate({**facts, **more})
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return read_plan("smoke", ["squeeze", "reduction"], seeds=3)
+
+
+def known(plan: Plan) -> dict[str, Record]:
+    """Max 300 +- 10, Avg 200 +- 10, plain 400 +- 10 wrong of 1,000; Std not run."""
+    base = {"Max": 300, "Avg": 200, "plain": 400}
+    records = [
+        record(plan, "squeeze", variant, seed, wrong + shift)
+        for variant, wrong in base.items()
+        for seed, shift in enumerate((-10, 0, 10))
+    ]
+    return {one.id: one for one in records}
+
+
+def test_a_row_is_mean_and_student_interval_beside_the_papers_number(plan: Plan) -> None:
+    rows = table(plan, "squeeze", known(plan)).rows
+    assert rows.loc["Max", "top1"] == pytest.approx(30.0) and rows.loc["Max", "n"] == 3
+    half = 4.30265 * 1.0 / math.sqrt(3)  # t(0.975, 2 df), standard deviation 1 point
+    assert rows.loc["Max", "top1_high"] - rows.loc["Max", "top1"] == pytest.approx(half, rel=1e-5)
+    assert rows.loc["Max", "paper_top1"] == 22.57 and rows.loc["plain", "paper_top1"] == 23.3
+    assert rows.loc["Max", "effect"] == pytest.approx(-10.0) and rows.loc["Max", "p"] < 0.001
+    assert math.isnan(rows.loc["plain", "effect"]) and rows.loc["Std", "n"] == 0
+
+
+def test_the_text_shows_interval_effect_star_what_is_missing_and_what_can_be_resolved(plan: Plan) -> None:
+    text = markdown(table(plan, "squeeze", known(plan)))
+    assert "30.00 [27.52, 32.48]" in text and "-10.00* [" in text and "Std (seeds 0, 1, 2)" in text
+    assert "22.57" in text and "4 of 5 tries" in text and "| 1.00 " in text and "2.00" in text
+
+
+def test_records_of_two_copies_of_the_data_are_withheld(plan: Plan) -> None:
+    records = known(plan)
+    other = record(plan, "squeeze", "Max", 0, 300, data="e" * 64)
+    got = table(plan, "squeeze", records | {other.id: other})
+    assert "data" in got.refused and (got.rows["n"] == 0).all() and "**Withheld**" in markdown(got)
+    assert {verdict.outcome for verdict in got.verdicts} == {"not tested"}
+
+
+def test_a_run_that_did_not_train_is_shown_and_left_out_of_the_mean(plan: Plan) -> None:
+    records = known(plan)
+    guesses = record(plan, "squeeze", "Max", 1, 905)
+    got = table(plan, "squeeze", records | {guesses.id: guesses}).rows.loc["Max"]
+    assert got["n"] == 2 and got["top1"] == pytest.approx(30.0)
+    assert "seed 1: LEFT OUT, no better than guessing" in got["remark"]
+
+
+@pytest.mark.parametrize("experiment", ["squeeze", "reduction"])
+def test_a_plot_is_the_same_bytes_each_time_and_its_svg_keeps_text(plan: Plan, experiment: str) -> None:
+    variants = list(plan.experiments[experiment].variants)
+    made = [record(plan, experiment, variant, seed, 200 + 3 * seed) for variant in variants for seed in range(3)]
+    one = table(plan, experiment, {each.id: each for each in made})
+    drawn = []
+    for _ in range(2):
+        with figures.style():
+            figure = figures.plot(one)
+            assert figure is not None
+            drawn.append(figures.files(figure))
+    assert drawn[0] == drawn[1]
+    words = " ".join(ET.fromstring(drawn[0]["svg"]).itertext())
+    assert "top-1 test error" in words and "paper (one run)" in words and "n = 3" in words
+
+
+def test_the_paper_is_drawn_as_far_from_its_plain_network_as_it_printed(plan: Plan) -> None:
+    with figures.style():
+        figure = figures.plot(table(plan, "squeeze", known(plan)))
+    assert figure is not None
+    marks = [line for line in figure.axes[0].lines if line.get_marker() == "D"]
+    places = sorted(float(np.ravel(line.get_xdata())[0]) for line in marks)
+    assert places == pytest.approx([40.0 + error - 23.3 for error in (22.28, 22.57, 23.3)])
+
+
+def test_a_table_without_records_has_no_plot(plan: Plan) -> None:
+    empty = table(plan, "squeeze", {})
+    assert figures.plot(empty) is None and figures.curves({"plain": []}) is None
+    text = page(plan, [empty], {}, set())
+    assert "Not run yet" in text and "plot.png" not in text
+
+
+def test_a_png_is_compared_by_its_pixels(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    from PIL import Image
+
+    image = Image.new("RGB", (4, 4), (1, 2, 3))
+    image.save(tmp_path / "a.png", compress_level=0)
+    image.save(tmp_path / "b.png", compress_level=9)
+    Image.new("RGB", (4, 4), (1, 2, 4)).save(tmp_path / "c.png")
+    assert same(tmp_path / "a.png", (tmp_path / "b.png").read_bytes())
+    assert not same(tmp_path / "a.png", (tmp_path / "c.png").read_bytes())
+    (tmp_path / "a.png").write_bytes(b"torn")
+    assert not same(tmp_path / "a.png", (tmp_path / "b.png").read_bytes())
