@@ -50,6 +50,7 @@ app = typer.Typer(
 app.command()(network_cli.cost)
 app.command("import-weights")(network_cli.import_weights)
 app.command()(evidence_cli.excitation)
+app.command()(evidence_cli.seeds)
 
 Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="seeds a variant; default: the recipe's")]
 Launcher = Annotated[str, typer.Option("--launcher", help="local")]

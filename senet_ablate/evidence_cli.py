@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from senet_ablate.options import RESULTS, Data, Device, RecipeName, Results, command_line, data_root
+from senet_ablate.options import RESULTS, Data, Device, ExperimentNames, RecipeName, Results, command_line, data_root
 from senet_ablate.plan import Plan, read_plan
 from senet_ablate.registry import BadInput
 
@@ -29,6 +29,21 @@ def excitation(
     names = [name.strip() for name in classes.split(",") if name.strip()]
     print(f"wrote {write_gates(plan, results, load_images(plan.recipe.train, data_root(data)), device, names)}")
     print(f"see {write_report(read_reported(recipe, results), results)}")
+
+
+def seeds(
+    points: Annotated[float, typer.Option("--for", metavar="POINTS", help="difference in test error to be seen")],
+    experiments: ExperimentNames = None,
+    recipe: RecipeName = "cue",
+    results: Results = RESULTS,
+) -> None:
+    """How many seeds a row a difference of so many points needs (two-sided 5%, 80% power), from the spread seen."""
+    from senet_ablate.report import read_reported
+    from senet_ablate.seeds import needs, sentence
+
+    plan = read_plan(recipe, experiments) if experiments else read_reported(recipe, results)
+    for one in needs(plan, results, points):
+        print(sentence(one, points))
 
 
 def write_gates(plan: Plan, results: Path, images: "ImageSet", device: str, names: list[str]) -> Path:

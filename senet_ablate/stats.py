@@ -143,6 +143,14 @@ def pooled_std(groups: Iterable[npt.ArrayLike]) -> float:
     return math.sqrt(sum(df * v for df, v in counted) / sum(df for df, _ in counted)) if counted else NAN
 
 
+def std_interval(std: float, df: int, level: float = LEVEL) -> tuple[float, float]:
+    """The ends of the chi-squared interval of a standard deviation with `df` degrees of freedom; NaN for none."""
+    if df < 1:
+        return NAN, NAN
+    low, high = (distributions.chi2.ppf(share, df) for share in ((1 + level) / 2, (1 - level) / 2))
+    return std * math.sqrt(df / low), std * math.sqrt(df / high)
+
+
 def power(difference: float, std: float, n: int, alpha: float = ALPHA) -> float:
     """Chance that a two-sided t-test of n seeds a side sees a true `difference` when both sides scatter by `std`.
 

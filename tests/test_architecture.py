@@ -14,7 +14,7 @@ FACTS_TO_CLAIMS = {"registry", "strict", "spec", "plan", "paper", "stats", "stor
     "findings",
     "class_gates",
 }
-FACTS_TO_CLAIMS |= {"report", "verify", "costs", "cost_page", "gate_facts", "gates_report"}
+FACTS_TO_CLAIMS |= {"report", "verify", "costs", "cost_page", "gate_facts", "gates_report", "seeds"}
 SPECS_TO_FACTS = {"se", "backbones", "data", "kernels", "complexity", "schedule", "provenance", "train", "launch"}
 SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation"}
 SHARED = {
@@ -45,7 +45,7 @@ LEVEL = {
             {"tables"},
             {"figures"},
             {"complexity", "interchange", "weights", "gates_report"},
-            {"report"},
+            {"report", "seeds"},
             {"cost_page", "counting"},
             {"train", "describe", "survey", "verify"},
             {"launch", "checkpoint", "excitation", "options"},

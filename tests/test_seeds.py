@@ -1,0 +1,90 @@
+"""`senet-ablate seeds`: the answer follows from the spread that was seen, and is withheld where there is none."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from senet_ablate.cli import _guarded, app
+from senet_ablate.plan import read_plan
+from senet_ablate.seeds import needs, sentence
+from senet_ablate.stats import power, std_interval
+from senet_ablate.store import Epoch, Gates, Provenance, Record, pack, write_record
+
+PROVENANCE = Provenance(
+    command="", commit="", dirty=False, versions={}, device="", threads=1, started="", wall_s=1, train_s=1, data="d"
+)
+
+
+def write(results: Path, variant: str, seed: int, wrong: int) -> None:
+    """A record of role_of_excitation's `variant` with `wrong` of 1,000 test images wrong."""
+    plan = read_plan("smoke", ["role_of_excitation"])
+    run = plan.run(plan.experiments["role_of_excitation"].variants[variant], seed)
+    gates = {} if run.se is None else {"SE_2_1": Gates(mean=0.4, std=0.2, within=0.1, low=0.0, high=0.0)}
+    record = Record(
+        id=run.id,
+        run=run.fields,
+        classes=10,
+        train_images=192,
+        tested=1000,
+        wrong_top1=wrong,
+        wrong_top5=0,
+        correct=pack(np.arange(1000) >= wrong),
+        params=1,
+        macs=1,
+        epochs=(Epoch(lr=0.1, train_loss=1.0, train_top1=50.0),),
+        gates=gates,
+        provenance=PROVENANCE,
+    )
+    write_record(results, "smoke", record)
+
+
+def test_the_answer_has_the_power_it_promises(tmp_path: Path) -> None:
+    for seed, wrong in enumerate((200, 203, 206)):  # 0.3 points of spread in either row
+        write(tmp_path, "SE", seed, wrong)
+        write(tmp_path, "plain", seed, wrong + 40)
+    (need,) = needs(read_plan("smoke", ["role_of_excitation"]), tmp_path, 0.3)
+    assert need.std == pytest.approx(0.3) and (need.rows, need.runs) == (2, 6)
+    assert need.seeds is not None and power(0.3, 0.3, need.seeds) >= 0.8 > power(0.3, 0.3, need.seeds - 1)
+    assert need.seeds == 17, "Cohen's table: 17 a side for d = 1 at 80%"
+    assert need.fewest is not None and need.most is not None and need.fewest < need.seeds < need.most
+    assert "17 seeds a row for 0.3 points" in sentence(need, 0.3) and "6 runs in 2 rows" in sentence(need, 0.3)
+
+
+def test_nothing_is_said_where_nothing_is_known(tmp_path: Path) -> None:
+    plan = read_plan("smoke", ["role_of_excitation"])
+    assert "no row has two sound seeds" in sentence(needs(plan, tmp_path, 0.3)[0], 0.3)
+    write(tmp_path, "SE", 0, 200)
+    write(tmp_path, "SE", 1, 1000)  # nothing right: not sound
+    assert "no row has two sound seeds" in sentence(needs(plan, tmp_path, 0.3)[0], 0.3)
+    write(tmp_path, "SE", 2, 200)
+    assert "no spread was seen" in sentence(needs(plan, tmp_path, 0.3)[0], 0.3)
+    write(tmp_path, "SE", 3, 500)
+    assert "more than 10,000" in sentence(needs(plan, tmp_path, 0.01)[0], 0.01)
+
+
+def test_the_command_prints_a_line_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["seeds", "--recipe", "smoke", "--results", str(tmp_path)]
+    assert _guarded(lambda: app([*words, "--for", "0.3"])) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(read_plan("smoke").experiments)
+    assert _guarded(lambda: app([*words, "--for", "0.3", "reduction"])) == 0
+    assert capsys.readouterr().out.startswith("reduction: cannot be said")
+    assert _guarded(lambda: app([*words, "--for", "0"])) == 2 and "--for" in capsys.readouterr().err
+
+
+def test_the_interval_of_the_spread_covers_the_true_one() -> None:
+    draws = np.random.default_rng(0).normal(size=(2000, 5)).std(axis=1, ddof=1)
+    ends = np.array([std_interval(std, 4) for std in draws])
+    assert np.mean((ends[:, 0] <= 1) & (ends[:, 1] >= 1)) == pytest.approx(0.95, abs=0.015)
+    assert np.isnan(std_interval(1.0, 0)).all()
+
+
+def test_asking_for_seeds_never_imports_torch() -> None:
+    code = (
+        "import sys; from senet_ablate.cli import _guarded, app\n"
+        "_guarded(lambda: app(['seeds', '--recipe', 'smoke', '--for', '1', '--results', '/nowhere']))\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
