@@ -49,6 +49,7 @@ app = typer.Typer(
 )
 app.command()(network_cli.cost)
 app.command("import-weights")(network_cli.import_weights)
+app.command()(evidence_cli.bench)
 app.command()(evidence_cli.excitation)
 app.command()(evidence_cli.seeds)
 

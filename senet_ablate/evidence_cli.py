@@ -46,6 +46,48 @@ def seeds(
         print(sentence(one, points))
 
 
+def bench(
+    parts: Annotated[list[str] | None, typer.Argument(help="timing: of training step and inference; none: all")] = None,
+    recipe: RecipeName = "cue",
+    rounds: Annotated[int, typer.Option("--rounds", min=3, help="how often each network is timed")] = 15,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="of PyTorch on a CPU; training uses 1")] = 1,
+    all_rows: Annotated[bool, typer.Option("--all", help="time every row, not plain and SE alone")] = False,
+    data: Data = None,
+    results: Results = RESULTS,
+    device: Device = "auto",
+) -> None:
+    """Measure speed: plain and SE side by side, in training and inference, on this machine; then report."""
+    for part in parts or []:
+        if part != "timing":
+            raise BadInput(f"unknown part {part!r}; known: timing")
+    import torch
+    from tqdm import tqdm
+
+    from senet_ablate.data import load_images
+    from senet_ablate.launch import devices
+    from senet_ablate.report import read_reported, write_report
+    from senet_ablate.timing import measure
+    from senet_ablate.timing_facts import pair, write_timing
+
+    plan = read_plan(recipe)
+    networks = pair(plan)
+    if all_rows:
+        known = {run.id for run in networks.values()}
+        rows = {row.runs[0].id: row for row in plan.rows() if row.runs[0].id not in known}
+        networks |= {f"{row.experiment}/{row.variant}": row.runs[0] for row in rows.values()}
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False
+    images, on = load_images(plan.recipe.train, data_root(data)), torch.device(devices(device)[0])
+    with tqdm(total=3 * rounds * len(networks), unit=" measurements") as bar:
+
+        def progress() -> None:
+            bar.update()
+
+        timing = measure(networks, images, on, rounds, command_line(), progress)
+    print(f"wrote {write_timing(results, recipe, timing)}")
+    print(f"see {write_report(read_reported(recipe, results), results)}")
+
+
 def write_gates(plan: Plan, results: Path, images: "ImageSet", device: str, names: list[str]) -> Path:
     """Measure the gates of the network whose weights the recipe keeps and write them down. Raises BadInput."""
     import torch

@@ -30,7 +30,7 @@ def gates_files(facts: Excitation) -> dict[str, bytes]:
     """The generated files by their path in the recipe's results folder."""
     rows = gates_table(facts.blocks)
     out = {
-        f"{EXPERIMENT}/gates.csv": rows.to_csv(index=False, lineterminator="\n").encode(),
+        f"{EXPERIMENT}/gates.csv": rows.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode(),
         f"{EXPERIMENT}/gates.md": (gates_markdown(rows) + "\n").encode(),
     }
     for name, figure in (("figure6", by_class(facts)), ("figure7", within_class(facts))):

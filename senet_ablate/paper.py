@@ -25,6 +25,11 @@ def digitised(figure: str) -> dict[str, Any]:
     return _facts()[figure]
 
 
+def timings_ms() -> dict[str, dict[str, float]]:
+    """The paper's times of ResNet-50 in ms, `plain` and `SE`, by kind of work: training_step, inference."""
+    return _facts()["timings_ms"]
+
+
 # Tables 2 to 5 have a row a network, whose columns carry its version: the re-trained plain one, or that with SE.
 _PLAIN, _SE = ("reimpl_", "original_"), ("se_", "senet_")
 _OURS = {

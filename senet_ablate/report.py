@@ -8,13 +8,14 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from senet_ablate import figures, gates_report
+from senet_ablate import figures, gates_report, timing_report
 from senet_ablate.claims import Verdict
 from senet_ablate.gate_facts import current_excitation
 from senet_ablate.plan import EXPERIMENTS_DIR, Plan, list_experiments, read_experiment, read_plan
 from senet_ablate.stats import ALPHA
 from senet_ablate.store import Record, read_records, write_whole
 from senet_ablate.tables import Table, table
+from senet_ablate.timing_facts import read_timings
 
 
 def read_reported(recipe: str, results: Path, folder: Path = EXPERIMENTS_DIR) -> Plan:
@@ -55,6 +56,7 @@ def same(path: Path, content: bytes) -> bool:
 def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
     """Every generated file of a recipe by its path in the recipe's results folder."""
     records = read_records(results, plan.recipe_name)
+    timings = read_timings(plan, results)
     gates = current_excitation(plan, results, records)
     tables = [table(plan, name, records, [gates.blocks] if gates else ()) for name in plan.experiments]
     files: dict[str, bytes] = {}
@@ -74,6 +76,8 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
         if gates and gates_report.EXPERIMENT in plan.experiments:
             files |= gates_report.gates_files(gates)
             annexes[gates_report.EXPERIMENT] = gates_report.section(gates, plan.recipe_name)
+        files |= timing_report.timing_files(plan, tables, timings)
+    annexes["cost"] = timing_report.section(plan, timings, "pareto.png" in files)
     files["README.md"] = page(plan, tables, records, set(files), annexes).encode()
     return files
 
@@ -160,7 +164,7 @@ def latex(table: Table) -> str:
 
 
 def page(plan: Plan, tables: list[Table], records: dict[str, Record], files: set[str], annexes: dict[str, str]) -> str:
-    """The README of a recipe's results; `annexes`: experiment -> what follows its table."""
+    """The README of a recipe's results; `annexes`: experiment -> what follows its table; cost -> its section."""
     recipe, name = plan.recipe, plan.recipe_name
     parts = [f"# {recipe.title}"]
     if recipe.warning:
@@ -175,6 +179,7 @@ def page(plan: Plan, tables: list[Table], records: dict[str, Record], files: set
             "Mean and range over the seeds. The training loss is the one that was minimised, label smoothing included.",
             "![Training curves](curves.png)",
         ]
+    parts += [annexes["cost"]] if annexes["cost"] else []
     for one in tables:
         parts += [f"## {one.experiment.title}", one.experiment.question, markdown(one).strip()]
         if one.verdicts:

@@ -8,6 +8,7 @@ from senet_ablate.plan import Plan
 from senet_ablate.registry import BadInput
 from senet_ablate.report import read_reported, report_files, same
 from senet_ablate.store import Record, read_record, runs_folder
+from senet_ablate.timing_facts import read_timing, timing_files
 
 
 def verify(recipe: str, results: Path) -> list[str]:
@@ -28,7 +29,7 @@ def verify(recipe: str, results: Path) -> list[str]:
     except BadInput as error:
         return [*problems, str(error)]
     rebuild = f"`python -m senet_ablate report --recipe {recipe}`"
-    problems += _excitation(plan, results, records)
+    problems += _excitation(plan, results, records) + _timings(plan, results)
     return problems + _stale(results / recipe, report_files(plan, results), "the records", rebuild)
 
 
@@ -41,6 +42,18 @@ def _excitation(plan: Plan, results: Path, records: dict[str, Record]) -> list[s
         return [f"{error}; {again}"]
     problem = misfit(plan, results, records, facts) if facts else ""
     return [f"{problem}; {again}"] if problem else []
+
+
+def _timings(plan: Plan, results: Path) -> list[str]:
+    """What does not hold in the files of times."""
+    problems = []
+    for path in timing_files(results, plan.recipe_name):
+        try:
+            read_timing(path, plan)
+        except BadInput as error:
+            again = f"`python -m senet_ablate bench timing --recipe {plan.recipe_name}`"
+            problems.append(f"{error}; delete the file, and time again by {again}")
+    return problems
 
 
 def verify_costs(results: Path) -> list[str]:

@@ -14,9 +14,19 @@ FACTS_TO_CLAIMS = {"registry", "strict", "spec", "plan", "paper", "stats", "stor
     "findings",
     "class_gates",
 }
-FACTS_TO_CLAIMS |= {"report", "verify", "costs", "cost_page", "gate_facts", "gates_report", "seeds"}
+FACTS_TO_CLAIMS |= {
+    "report",
+    "verify",
+    "costs",
+    "cost_page",
+    "gate_facts",
+    "gates_report",
+    "seeds",
+    "timing_facts",
+    "timing_report",
+}
 SPECS_TO_FACTS = {"se", "backbones", "data", "kernels", "complexity", "schedule", "provenance", "train", "launch"}
-SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation"}
+SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation", "timing"}
 SHARED = {
     "registry",
     "strict",
@@ -28,6 +38,7 @@ SHARED = {
     "costs",
     "class_gates",
     "gate_facts",
+    "timing_facts",
 }  # specs, and the records in which the arms meet
 TOP = {"cli", "network_cli", "evidence_cli", "options", "__main__", "__init__"}
 LEVEL = {
@@ -40,15 +51,15 @@ LEVEL = {
             {"spec"},
             {"plan", "paper", "store", "stats", "schedule"},
             {"se", "data", "kernels", "health", "class_gates", "provenance", "costs"},
-            {"backbones", "findings", "gate_facts"},
+            {"backbones", "findings", "gate_facts", "timing_facts"},
             {"claims"},
             {"tables"},
             {"figures"},
-            {"complexity", "interchange", "weights", "gates_report"},
+            {"complexity", "interchange", "weights", "gates_report", "timing_report"},
             {"report", "seeds"},
             {"cost_page", "counting"},
             {"train", "describe", "survey", "verify"},
-            {"launch", "checkpoint", "excitation", "options"},
+            {"launch", "checkpoint", "excitation", "timing", "options"},
             {"network_cli", "evidence_cli"},
             {"cli", "__init__"},
             {"__main__"},

@@ -1,6 +1,7 @@
 """Figures 6 and 7: gates by class from kept weights to the page, with gates whose answer is known beforehand."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,16 @@ from senet_ablate.weights import load_network, save_weights
 
 def senet(*words: str) -> int:
     return _guarded(lambda: app(list(words), standalone_mode=True))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_table() -> Iterator[None]:
+    """Pages of this file hold the one experiment that it is about: the others would be drawn again and again."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("report", "verify"):
+            plan = read_plan("smoke", ["role_of_excitation"])
+            patch.setattr(f"senet_ablate.{module}.read_reported", lambda recipe, results, plan=plan: plan)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,184 @@
+"""Speed: what is measured, what follows from known times, and what the page and verify make of them."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from senet_ablate.cli import _guarded, app
+from senet_ablate.data import load_images
+from senet_ablate.data.images import ImageSet
+from senet_ablate.figures import style
+from senet_ablate.paper import timings_ms
+from senet_ablate.plan import Plan, read_plan
+from senet_ablate.spec import Run, SESpec, Training
+from senet_ablate.store import Provenance, read_sealed, write_record, write_sealed
+from senet_ablate.tables import table
+from senet_ablate.timing import measure
+from senet_ablate.timing_facts import NetworkTime, Timing, pair, ratio, read_timings, timing_files, write_timing
+from senet_ablate.timing_report import dominated, pareto, points, section, speed
+from senet_ablate.train import train
+
+PROVENANCE = Provenance(
+    command="",
+    commit="",
+    dirty=False,
+    versions={},
+    device="cpu: Some (R) CPU",
+    threads=1,
+    started="",
+    wall_s=1,
+    train_s=1,
+    data="d",
+)
+
+
+def senet(*words: str) -> int:
+    return _guarded(lambda: app(list(words), standalone_mode=True))
+
+
+def known(plan: Plan) -> Timing:
+    """SE takes a tenth longer in training, 1.8% in inference; the machine slows down tenfold from round to round."""
+    drift = np.array([1.0, 10.0, 100.0])
+    networks = {
+        pair(plan)[name].id: NetworkTime(
+            label=name,
+            training_step=tuple(drift * step),
+            inference=tuple(drift * one),
+            inference_batch=tuple(drift * step),
+        )
+        for name, step, one in (("plain", 0.190, 0.164), ("SE", 0.209, 0.167))
+    }
+    return Timing(batch_size=256, pixels=224, threads=1, networks=networks, provenance=PROVENANCE)
+
+
+def test_the_ratio_is_taken_within_a_round_and_stands_beside_the_papers() -> None:
+    plan = read_plan("smoke")
+    rows = speed(plan, [known(plan)]).set_index("work")
+    assert rows.loc["training step", "ratio"] == pytest.approx(1.10) == rows.loc["training step", "paper_ratio"]
+    assert rows.loc["inference, one image", "paper_ratio"] == pytest.approx(167 / 164)
+    assert rows.loc["training step", "ratio_low"] == pytest.approx(1.10), "the drift of the machine cancels"
+    assert rows.loc["training step", "plain_ms"] == pytest.approx(1900) and rows.loc["training step", "batch"] == 256
+    assert pd.isna(rows.loc["inference, a batch", "paper_ratio"])
+    assert ratio([1, 2, 3], [1, 1, 1]) == (1.5, 2.0, 2.5)
+    assert timings_ms()["training_step"] == {"plain": 190, "SE": 209}, "Section 4"
+    text = section(plan, [known(plan)], plotted=False)
+    assert "1.100" in text and "1.018" in text and "Some (R) CPU, 1 thread" in text and "pareto" not in text
+    assert section(plan, [], plotted=False) == ""
+
+
+def test_every_network_is_timed_in_every_round(digits: ImageSet, tiny: Training) -> None:
+    networks = {"plain": Run(tiny, None, 0), "SE": Run(tiny, SESpec(), 0)}
+    told = 0
+
+    def progress() -> None:
+        nonlocal told
+        told += 1
+
+    timing = measure(networks, digits, torch.device("cpu"), 4, "test", progress)
+    assert told == 4 * 2 * 3 and timing.threads == torch.get_num_threads() and timing.batch_size == 32
+    assert list(timing.networks) == [run.id for run in networks.values()]
+    for one in timing.networks.values():
+        for times in (one.training_step, one.inference, one.inference_batch):
+            assert len(times) == 4 and min(times) > 0
+        assert np.median(one.training_step) > np.median(one.inference), "a batch forth and back, and one image forth"
+
+
+def test_only_a_difference_beyond_the_intervals_makes_a_network_beaten() -> None:
+    rows = pd.DataFrame(
+        [
+            ("cheap and good", 1.0, 4.0, 6.0),
+            ("dear, overlaps", 2.0, 5.0, 9.0),
+            ("dear and bad", 2.0, 8.0, 9.0),
+            ("cheapest and bad", 0.5, 8.0, 9.0),
+            ("one seed", 3.0, np.nan, np.nan),
+        ],
+        columns=["label", "params", "top1_low", "top1_high"],
+    )
+    assert dominated(rows, "params").tolist() == [False, False, True, False, False]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_table() -> Iterator[None]:
+    """Pages of this file hold the one experiment that it is about: the others would be drawn again and again."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("report", "verify"):
+            plan = read_plan("smoke", ["role_of_excitation"])
+            patch.setattr(f"senet_ablate.{module}.read_reported", lambda recipe, results, plan=plan: plan)
+        yield
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plain and the SE network under the smoke recipe, trained here and timed from the command line."""
+    folder = tmp_path_factory.mktemp("results")
+    for run in pair(read_plan("smoke")).values():
+        record = train(run, load_images(run.train, folder), torch.device("cpu"))
+        write_record(folder, "smoke", record)
+    words = ("--rounds", "3", "--recipe", "smoke", "--device", "cpu", "--results", str(folder))
+    assert senet("bench", "timing", *words) == 0
+    return folder
+
+
+def test_bench_writes_facts_and_the_page_shows_them(results: Path) -> None:
+    plan = read_plan("smoke")
+    (path,) = timing_files(results, "smoke")
+    assert path.name.startswith("timing-cpu-") and path.name.endswith("-1-threads.json")
+    (timing,) = read_timings(plan, results)
+    assert timing.pixels == 8 and timing.threads == 1 and timing.provenance.commit
+    page = (results / "smoke" / "README.md").read_text()
+    assert "## Cost and speed" in page and "paper: SE / plain" in page and "(pareto.png)" in page
+    assert {"speed.csv", "pareto.csv", "pareto.svg"} <= {path.name for path in (results / "smoke").iterdir()}
+    rows = pd.read_csv(results / "smoke" / "pareto.csv").set_index("label")
+    assert set(rows.index) == {"plain", "SE"} and (rows["step"] > 0).all()
+    assert rows.loc["SE", "params"] > rows.loc["plain", "params"]
+    assert ">training step, ms (median)<" in (results / "smoke" / "pareto.svg").read_text()
+    assert senet("verify", "--results", str(results)) == 0
+
+
+def test_verify_names_changed_times_and_those_of_another_recipe(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    (path,) = timing_files(tmp_path, "smoke")
+    sound = path.read_text()
+    path.write_text(sound.replace('"pixels": 8', '"pixels": 9'))
+    assert senet("verify", "--recipe", "smoke", "--results", str(tmp_path)) == 1
+    assert path.name in capsys.readouterr().err
+    path.write_text(sound)
+    content = read_sealed(path)
+    content["networks"] = {f"{key[:-1]}x": value for key, value in content["networks"].items()}
+    write_sealed(path, content)
+    assert read_timings(read_plan("smoke"), tmp_path) == []
+    assert senet("verify", "--recipe", "smoke", "--results", str(tmp_path)) == 1
+    assert "has no time of plain and SE under recipe 'smoke'" in capsys.readouterr().err
+
+
+def test_times_of_another_device_or_number_of_threads_lie_beside(tmp_path: Path) -> None:
+    plan = read_plan("smoke")
+    timing = known(plan)
+    gpu = timing.model_copy(update={"provenance": PROVENANCE.model_copy(update={"device": "NVIDIA H100 80GB"})})
+    for one in (timing, timing, timing.model_copy(update={"threads": 2}), gpu):
+        write_timing(tmp_path, "smoke", one)
+    names = [path.name for path in timing_files(tmp_path, "smoke")]
+    assert names == [
+        "timing-cpu-some-r-cpu-1-threads.json",
+        "timing-cpu-some-r-cpu-2-threads.json",
+        "timing-nvidia-h100-80gb.json",
+    ]
+    assert len(speed(plan, read_timings(plan, tmp_path))) == 9
+
+
+def test_nothing_is_plotted_before_two_networks_have_an_error() -> None:
+    plan = read_plan("smoke")
+    rows = points(plan, [table(plan, "role_of_excitation", {})], [known(plan)])
+    with style():
+        assert rows.empty and pareto(rows) is None
+
+
+def test_bench_knows_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert senet("bench", "timings") == 2 and "known: timing" in capsys.readouterr().err
