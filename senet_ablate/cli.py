@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from senet_ablate import evidence_cli, network_cli, registry
+from senet_ablate import event_files, evidence_cli, network_cli, registry
 from senet_ablate.costs import facts_path
 from senet_ablate.options import (
     RESULTS,
@@ -68,6 +68,7 @@ def run(
     data: Data = None,
     results: Results = RESULTS,
     download: Download = False,
+    tensorboard: Annotated[Path | None, typer.Option("--tensorboard", help="folder for TensorBoard's curves")] = None,
 ) -> None:
     """Train what is missing, skip what is done, then report."""
     from tqdm import tqdm
@@ -76,6 +77,8 @@ def run(
 
     if launcher != "local":
         raise BadInput(f"--launcher {launcher!r}: known: local")
+    if tensorboard:
+        event_files.check_installed()
     plan, images = _checked(recipe, experiments, seeds, data_root(data), download)
     missing = _missing(plan, results, images)
     on = devices(device)
@@ -92,8 +95,12 @@ def run(
             finished += runs
             bar.set_postfix_str(f"{finished}/{len(missing)} runs", refresh=False)
             bar.update(trained)
+            if tensorboard and runs:
+                event_files.mirror(plan, results, tensorboard)
 
         failures = launch_local(missing, place, progress)
+    if tensorboard:
+        event_files.mirror(plan, results, tensorboard)
     if evidence_cli.gates_are_due(plan, results):
         print(f"wrote {evidence_cli.write_gates(plan, results, images, device, [])}")
     _report(recipe, results)

@@ -21,17 +21,6 @@ from senet_ablate.strict import Frozen, parse
 log = logging.getLogger(__name__)
 
 
-class Epoch(Frozen):
-    """A point of the training curves: mean cross-entropies, errors in percent, test ones null where not read."""
-
-    lr: float
-    train_loss: float
-    train_top1: float
-    test_loss: float | None = None
-    test_top1: float | None = None
-    validation_loss: float | None = None
-
-
 class Gates(Frozen):
     """The gates of one SE block over the test images.
 
@@ -44,6 +33,21 @@ class Gates(Frozen):
     within: float
     low: float
     high: float
+
+
+class Epoch(Frozen):
+    """A point of the training curves: mean cross-entropies, errors in percent, test ones null where not read.
+
+    gates: by SE block over the test images where these were read before the end; the last ones are the record's own.
+    """
+
+    lr: float
+    train_loss: float
+    train_top1: float
+    test_loss: float | None = None
+    test_top1: float | None = None
+    validation_loss: float | None = None
+    gates: dict[str, Gates] = {}
 
 
 class Provenance(Frozen):

@@ -71,7 +71,8 @@ def train(
         if not np.isfinite(loss):
             break
         read = number % spec.test_every == 0 and number != spec.epochs
-        test = evaluate(model, tests, spec) if read else None
+        with GateWatch(model) as gates:
+            test = evaluate(model, tests, spec) if read else None
         validation = None if watch is None else evaluate(model, watch, spec)
         epochs.append(
             Epoch(
@@ -81,6 +82,7 @@ def train(
                 test_loss=test.loss if test else None,
                 test_top1=test.top1 if test else None,
                 validation_loss=validation.loss if validation else None,
+                gates=gates.summary(),
             )
         )
     train_s = time.time() - started
