@@ -14,7 +14,7 @@ FACTS_TO_CLAIMS = {"registry", "strict", "spec", "plan", "paper", "stats", "stor
     "findings",
     "class_gates",
 }
-FACTS_TO_CLAIMS |= {"report", "verify", "costs", "cost_page"}
+FACTS_TO_CLAIMS |= {"report", "webpage", "verify", "costs", "cost_page"}
 SPECS_TO_FACTS = {"se", "backbones", "data", "kernels", "complexity", "schedule", "provenance", "train", "launch"}
 SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint"}
 SHARED = {
@@ -41,7 +41,7 @@ LEVEL = {
             {"backbones", "findings"},
             {"claims"},
             {"tables"},
-            {"figures"},
+            {"figures", "webpage"},
             {"complexity", "interchange", "report"},
             {"cost_page", "counting"},
             {"train", "describe", "survey", "verify"},
