@@ -14,7 +14,17 @@ FACTS_TO_CLAIMS = {"registry", "strict", "spec", "plan", "paper", "stats", "stor
     "findings",
     "class_gates",
 }
-FACTS_TO_CLAIMS |= {"report", "webpage", "verify", "costs", "cost_page"}
+FACTS_TO_CLAIMS |= {
+    "report",
+    "webpage",
+    "verify",
+    "costs",
+    "cost_page",
+    "compare",
+    "tradeoffs",
+    "gate_blocks",
+    "review",
+}
 SPECS_TO_FACTS = {"se", "backbones", "data", "kernels", "complexity", "schedule", "provenance", "train", "launch"}
 SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint"}
 SHARED = {
@@ -42,9 +52,9 @@ LEVEL = {
             {"claims"},
             {"tables"},
             {"figures", "webpage"},
-            {"complexity", "interchange", "report"},
-            {"cost_page", "counting"},
-            {"train", "describe", "survey", "verify"},
+            {"complexity", "interchange", "report", "tradeoffs", "gate_blocks"},
+            {"cost_page", "counting", "compare"},
+            {"train", "describe", "survey", "verify", "review"},
             {"launch", "checkpoint", "options"},
             {"network_cli"},
             {"cli", "__init__"},
