@@ -144,8 +144,8 @@ def notes(table: Table) -> list[str]:
     if table.resolution == table.resolution:
         n = int(min(count for count in table.rows["n"] if count))
         parts.append(
-            f"`*`: differs from the control (Welch's test, Holm's correction over the table, 5%). With {n} seeds and "
-            f"the spread seen here, a difference under {table.resolution:.2f} points is not seen in 4 of 5 tries."
+            f"`*`: differs from the control (Welch, 5%, Holm over the table). Under the spread seen "
+            f"here, {n} seeds find a difference in 4 of 5 tries only if it is {table.resolution:.2f} points or more."
         )
     parts += [f"**Mind**: {sentence}." for sentence in table.unfair]
     if table.missing:

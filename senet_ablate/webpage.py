@@ -24,7 +24,10 @@ SCRIPTS = ("sortable.min.js", "sortable.a11y.min.js", "panzoom.min.js", "report.
 GLYPHS: dict[Outcome, str] = {"supported": "✓", "contradicted": "✗", "unresolved": "?", "not tested": "–"}
 TITLES = {"curves": "Training"}
 RUN_NUMBERS = ("seed", "top-1 error, %", "training, s")
-CAPTIONS = {"curves": "Plain network and standard SE network: mean and range over the seeds, by epoch."}
+CAPTIONS = {
+    "curves": "Plain network and standard SE network: mean and range over the seeds, by epoch. The training loss is "
+    "the one that was minimised, label smoothing included."
+}
 
 
 @dataclass(frozen=True)

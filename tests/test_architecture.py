@@ -98,7 +98,7 @@ def test_the_two_arms_meet_only_in_records_and_specs(part: str) -> None:
 
 
 def test_reporting_never_imports_torch() -> None:
-    code = "import senet_ablate.report, senet_ablate.verify, senet_ablate.cli, sys; sys.exit('torch' in sys.modules)"
+    code = "import senet_ablate.review, senet_ablate.verify, senet_ablate.cli, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0
 
 
