@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from senet_ablate import figures, gates_report, timing_report
+from senet_ablate import figures, gates_report, timing_report, webpage
 from senet_ablate.claims import Verdict
 from senet_ablate.gate_facts import current_excitation
 from senet_ablate.plan import EXPERIMENTS_DIR, Plan, list_experiments, read_experiment, read_plan
@@ -79,6 +79,9 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
         files |= timing_report.timing_files(plan, tables, timings)
     annexes["cost"] = timing_report.section(plan, timings, "pareto.png" in files)
     files["README.md"] = page(plan, tables, records, set(files), annexes).encode()
+    sections = [webpage.section(one, shown(one), notes(one), _command(one, tables, plan), files) for one in tables]
+    summary, facts = _summary(records), provenance(plan, records)
+    files["report.html"] = webpage.html(plan, tables, records, sections, summary, facts, files).encode()
     return files
 
 
@@ -139,9 +142,15 @@ def _scaled(value: float | None, unit: float) -> str:
 
 def markdown(table: Table) -> str:
     """The table with what is missing from it, as Markdown."""
-    parts = [shown(table).to_markdown(index=False, disable_numparse=True)]
+    parts = [shown(table).to_markdown(index=False, disable_numparse=True), *notes(table)]
     if table.refused:
         parts.insert(0, f"**Withheld**: {table.refused}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def notes(table: Table) -> list[str]:
+    """What stands under a table: what its numbers can resolve, what to mind, what is missing."""
+    parts = []
     if table.resolution == table.resolution:
         n = int(min(count for count in table.rows["n"] if count))
         parts.append(
@@ -152,7 +161,7 @@ def markdown(table: Table) -> str:
     if table.missing:
         names = ", ".join(f"{name} (seeds {', '.join(map(str, seeds))})" for name, seeds in table.missing.items())
         parts.append(f"**Not run yet**: {names}.")
-    return "\n\n".join(parts) + "\n"
+    return parts
 
 
 def latex(table: Table) -> str:
@@ -165,11 +174,13 @@ def latex(table: Table) -> str:
 
 def page(plan: Plan, tables: list[Table], records: dict[str, Record], files: set[str], annexes: dict[str, str]) -> str:
     """The README of a recipe's results; `annexes`: experiment -> what follows its table; cost -> its section."""
-    recipe, name = plan.recipe, plan.recipe_name
+    recipe = plan.recipe
     parts = [f"# {recipe.title}"]
     if recipe.warning:
         parts.append(f"> **{recipe.warning}**")
-    parts += [recipe.about, _facts(plan, records), "## Claims"]
+    facts = [f"- {title}: {text}" for title, text in provenance(plan, records).items()]
+    parts += [recipe.about, f"{_summary(records)}\n\n" + "\n".join(facts)]
+    parts += ["[The same as one page to sort and zoom in](report.html); save it, it needs nothing else.", "## Claims"]
     if recipe.warning:
         parts.append("Each verdict is about these images and this training alone; see the warning above.")
     parts.append(ledger(tables))
@@ -193,9 +204,7 @@ def page(plan: Plan, tables: list[Table], records: dict[str, Record], files: set
             for kind in ("table.csv", "table.tex", "plot.svg")
             if f"{one.name}/{kind}" in files
         )
-        parts.append(
-            f"{links}; again by `python -m senet_ablate run {one.name} --recipe {name} --seeds {_seeds(tables, plan)}`"
-        )
+        parts.append(f"{links}; again by `{_command(one, tables, plan)}`")
     return "\n\n".join(parts) + "\n"
 
 
@@ -230,19 +239,23 @@ def _anchor(title: str) -> str:
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
-def _seeds(tables: list[Table], plan: Plan) -> int:
-    return max([plan.seeds, *(int(one.rows["n"].max()) for one in tables)])
+def _command(table: Table, tables: list[Table], plan: Plan) -> str:
+    """What makes a table again, with the seeds that it has."""
+    seeds = max([plan.seeds, *(int(one.rows["n"].max()) for one in tables)])
+    return f"python -m senet_ablate run {table.name} --recipe {plan.recipe_name} --seeds {seeds}"
 
 
-def _facts(plan: Plan, records: dict[str, Record]) -> str:
+def _summary(records: dict[str, Record]) -> str:
+    return (
+        f"{len(records)} runs. Errors are those of the last epoch on the test images; nothing was chosen by them.\n"
+        "Intervals are Student-t, 95%, over the seeds."
+    )
+
+
+def provenance(plan: Plan, records: dict[str, Record]) -> dict[str, str]:
     """What was run, on what, and how to run it again."""
     train = plan.recipe.train.model_dump(mode="json", exclude_defaults=True)
-    lines = [
-        f"{len(records)} runs. Errors are those of the last epoch on the test images; nothing was chosen by them.",
-        "Intervals are Student-t, 95%, over the seeds.",
-        "",
-        f"- recipe: {', '.join(f'{key} {value}' for key, value in train.items())}",
-    ]
+    facts = {"recipe": ", ".join(f"{key} {value}" for key, value in train.items())}
     for title, values in (
         ("device", Counter(record.provenance.device for record in records.values())),
         ("libraries", Counter(_libraries(record) for record in records.values())),
@@ -250,12 +263,11 @@ def _facts(plan: Plan, records: dict[str, Record]) -> str:
         ("data (SHA-256)", Counter(record.provenance.data for record in records.values())),
         ("command", Counter(record.provenance.command for record in records.values())),
     ):
-        text = "; ".join(
+        facts[title] = "; ".join(
             f"{value} ({count} runs)" if len(values) > 1 else value for value, count in sorted(values.items())
         )
-        lines.append(f"- {title}: {text}")
-    lines.append(f"- these files again, from the records: `python -m senet_ablate report --recipe {plan.recipe_name}`")
-    return "\n".join(lines)
+    facts["these files again, from the records"] = f"`python -m senet_ablate report --recipe {plan.recipe_name}`"
+    return facts
 
 
 def _libraries(record: Record) -> str:

@@ -24,6 +24,12 @@ FACTS_TO_CLAIMS |= {
     "seeds",
     "timing_facts",
     "timing_report",
+    "event_files",
+    "webpage",
+    "compare",
+    "tradeoffs",
+    "gate_blocks",
+    "review",
 }
 SPECS_TO_FACTS = {"se", "backbones", "data", "kernels", "complexity", "schedule", "provenance", "train", "launch"}
 SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation", "timing"}
@@ -54,13 +60,13 @@ LEVEL = {
             {"backbones", "findings", "gate_facts", "timing_facts"},
             {"claims"},
             {"tables"},
-            {"figures"},
-            {"complexity", "interchange", "weights", "gates_report", "timing_report"},
+            {"figures", "webpage"},
+            {"complexity", "interchange", "weights", "gates_report", "timing_report", "tradeoffs", "gate_blocks"},
             {"report", "seeds"},
-            {"cost_page", "counting"},
-            {"train", "describe", "survey", "verify"},
+            {"cost_page", "counting", "compare"},
+            {"train", "describe", "survey", "verify", "review"},
             {"launch", "checkpoint", "excitation", "timing", "options"},
-            {"network_cli", "evidence_cli"},
+            {"network_cli", "evidence_cli", "event_files"},
             {"cli", "__init__"},
             {"__main__"},
         ]
@@ -102,7 +108,7 @@ def test_the_two_arms_meet_only_in_records_and_specs(part: str) -> None:
 
 
 def test_reporting_never_imports_torch() -> None:
-    code = "import senet_ablate.report, senet_ablate.verify, senet_ablate.cli, sys; sys.exit('torch' in sys.modules)"
+    code = "import senet_ablate.review, senet_ablate.verify, senet_ablate.cli, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0
 
 

@@ -1,0 +1,154 @@
+"""Two rows against each other, cost against error, and gates by block: known answers on records made up for it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fabricated import TESTED, record, write_recipe
+from scipy import stats as scipy_stats
+
+from senet_ablate.compare import compare
+from senet_ablate.gate_blocks import by_block
+from senet_ablate.plan import read_plan
+from senet_ablate.registry import BadInput
+from senet_ablate.report import read_reported
+from senet_ablate.spec import Run
+from senet_ablate.store import Gates, Record, pack, read_records, write_record
+from senet_ablate.tables import Table, table
+from senet_ablate.tradeoffs import plot, tradeoffs
+
+Change = Callable[[Record], Record]
+
+
+def wrong_on(record: Record, images: range) -> Record:
+    """The record with errors on exactly these images."""
+    right = np.ones(TESTED, bool)
+    right[list(images)] = False
+    return record.model_copy(update={"correct": pack(right), "wrong_top1": len(images)})
+
+
+def planted(folder: Path, errors: dict[str, list[range]]) -> Path:
+    """Results in which the rows of `reduction` are wrong on the given images, one range a seed."""
+    plan = read_plan("cue", ["reduction"], seeds=len(next(iter(errors.values()))))
+    for row in plan.rows():
+        for run, images in zip(row.runs, errors.get(row.variant, []), strict=False):
+            write_record(folder, "cue", wrong_on(record(run), images))
+    return folder
+
+
+def tables(folder: Path) -> dict[str, Table]:
+    plan, records = read_reported("cue", folder), read_records(folder, "cue")
+    return {name: table(plan, name, records) for name in plan.experiments}
+
+
+def test_a_planted_difference_is_found_by_every_view(tmp_path: Path) -> None:
+    errors = {"2": [range(40), range(44), range(42)], "original": [range(120), range(124), range(128)]}
+    found = compare(planted(tmp_path, errors), "cue", "reduction/2", "reduction/original")
+    rows = found.rows
+    welch = scipy_stats.ttest_ind([10, 11, 10.5], [30, 31, 32], equal_var=False)
+    difference = rows.loc["difference of the means, points"]
+    assert difference["value"] == pytest.approx(-20.5) and difference["p"] == pytest.approx(welch.pvalue)
+    low, high = welch.confidence_interval()
+    assert (difference["low"], difference["high"]) == (pytest.approx(low), pytest.approx(high))
+    assert rows.loc["probability of improvement", "value"] == 1
+    images = rows.loc["difference on the images, points"]
+    assert images["low"] < -20.5 < images["high"] < 0
+    seed = rows.loc["seed 1: difference, points"]
+    assert seed["value"] == -20 and seed["says"] == "McNemar: only a is right on 80 images, only b on 0"
+    assert seed["p"] == pytest.approx(scipy_stats.binomtest(80, 80).pvalue)
+    assert "20.50 points less than b, and that is more than the noise" in found.sentence
+    back = compare(tmp_path, "cue", "reduction/original", "reduction/2")
+    assert back.rows.loc["difference of the means, points", "value"] == pytest.approx(20.5)
+    assert "more than b" in back.sentence and back.rows.loc["probability of improvement", "value"] == 0
+
+
+def test_noise_is_called_noise_and_one_seed_says_nothing(tmp_path: Path) -> None:
+    errors = {"2": [range(40), range(60), range(50)], "4": [range(45), range(65), range(46)], "8": [range(30)]}
+    results = planted(tmp_path, errors)
+    assert "noise between seeds can explain" in compare(results, "cue", "2", "4").sentence
+    single = compare(results, "cue", "2", "8")
+    assert "3 and 1 seeds" in single.sentence and "nothing can be said about new runs" in single.sentence
+    assert np.isnan(single.rows.loc["difference of the means, points", "p"])
+    assert "seed 1: difference, points" not in single.rows.index, "only seeds that both have are paired"
+    assert "| seed 0: difference, points" in single._repr_markdown_() and "nan" not in single._repr_markdown_()
+
+
+def test_a_name_is_enough_where_it_is_clear(tmp_path: Path) -> None:
+    results = write_recipe(tmp_path, "cue", seeds=2)
+    assert compare(results, "cue", "Max", "NoSqueeze").a == "squeeze/Max"
+    assert compare(results, "cue", "SE", "plain").b.endswith("/plain"), "one network under several names"
+    with pytest.raises(BadInput, match="unknown row 'squeeze/Maks'; did you mean 'squeeze/Max'"):
+        compare(results, "cue", "squeeze/Maks", "16")
+    with pytest.raises(BadInput, match="the same runs"):
+        compare(results, "cue", "reduction/16", "squeeze/Avg")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda one: one.model_copy(update={"wrong_top1": TESTED * 3 // 4}), "no sound run"),
+        (
+            lambda one: one.model_copy(update={"provenance": one.provenance.model_copy(update={"data": "1" * 64})}),
+            "data is",
+        ),
+        (lambda one: one.model_copy(update={"train_images": 999}), "train_images is"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(change: Change, message: str, tmp_path: Path) -> None:
+    write_recipe(tmp_path, "cue", seeds=1)
+    plan = read_plan("cue", ["squeeze"], seeds=1)
+    run = plan.run(plan.experiments["squeeze"].variants["Max"], 0)
+    write_record(tmp_path, "cue", change(record(run)))
+    with pytest.raises(BadInput, match=message):
+        compare(tmp_path, "cue", "squeeze/Max", "16")
+
+
+def test_a_network_that_is_dearer_and_worse_beyond_noise_is_beaten(tmp_path: Path) -> None:
+    plan = read_plan("cue", ["reduction"], seeds=3)
+    facts = {
+        "2": (300, [100, 101, 102]),
+        "4": (200, [50, 51, 52]),
+        "8": (100, [50, 51, 52]),
+        "original": (90, [90, 91, 92]),
+    }
+    for name, (params, wrong) in facts.items():
+        for seed, count in enumerate(wrong):
+            one = wrong_on(record(plan.run(plan.experiments["reduction"].variants[name], seed)), range(count))
+            write_record(tmp_path, "cue", one.model_copy(update={"params": params, "macs": params}))
+    found = tradeoffs(tables(tmp_path).values())
+    assert list(found.index) == ["reduction/original", "reduction/8", "reduction/4", "reduction/2"]
+    assert dict(found["front"]) == {
+        "reduction/original": True,
+        "reduction/8": True,
+        "reduction/4": True,  # no cheaper one is better: 8 is as good
+        "reduction/2": False,
+    }
+    assert found.loc["reduction/2", "beaten_by"] == "reduction/8"
+    assert (found["beaten_by"] != "").sum() == 1, "cheaper and equal within the noise beats nothing"
+    assert "squeeze/plain" in found.loc["reduction/original", "also"]
+    figure = plot(found)
+    assert figure is not None
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["plain network", "reduction/8"]
+
+
+def test_nothing_recorded_is_an_empty_table_and_no_plot(tmp_path: Path) -> None:
+    found = tradeoffs(tables(tmp_path).values())
+    assert found.empty and {"front", "beaten_by"} <= set(found.columns) and plot(found) is None
+
+
+def test_gates_are_averaged_over_seeds_and_stuck_ones_counted() -> None:
+    plan = read_plan("cue", ["reduction"], seeds=2)
+    runs: list[Run] = [plan.run(plan.experiments["reduction"].variants["16"], seed) for seed in (0, 1)]
+    stuck = Gates(mean=0.999, std=0.001, within=0.0, low=0.0, high=1.0)
+    working = Gates(mean=0.5, std=0.2, within=0.1, low=0.1, high=0.2)
+    records = [
+        record(runs[0]).model_copy(update={"gates": {"SE_2_1": working, "SE_3_1": stuck}}),
+        record(runs[1]).model_copy(update={"gates": {"SE_2_1": working, "SE_3_1": working}}),
+    ]
+    found = by_block(records)
+    assert list(found.index) == ["SE_2_1", "SE_3_1"] and list(found["stuck"]) == [0, 1]
+    assert found.loc["SE_3_1", "mean"] == pytest.approx((0.999 + 0.5) / 2)
+    assert found.loc["SE_3_1", "between_seeds"] == pytest.approx(0.499 / np.sqrt(2))
+    assert found.loc["SE_3_1", "high"] == pytest.approx(0.6)
+    assert by_block([record(plan.run(plan.experiments["reduction"].variants["original"], 0))]).empty
