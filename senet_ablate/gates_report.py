@@ -24,6 +24,10 @@ MEASURES = {
     "share_high": "share > 0.9",
     "share_low": "share < 0.1",
 }
+LEGEND = (
+    "Over all channels of each block; in brackets what was read off the paper's figures (SE-ResNet-50 on ImageNet) "
+    "for the block with the same place in the network."
+)
 
 
 def gates_files(facts: Excitation) -> dict[str, bytes]:
@@ -31,7 +35,7 @@ def gates_files(facts: Excitation) -> dict[str, bytes]:
     rows = gates_table(facts.blocks)
     out = {
         f"{EXPERIMENT}/gates.csv": rows.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode(),
-        f"{EXPERIMENT}/gates.md": (gates_markdown(rows) + "\n").encode(),
+        f"{EXPERIMENT}/gates.md": (gates_markdown(facts) + "\n").encode(),
     }
     for name, figure in (("figure6", by_class(facts)), ("figure7", within_class(facts))):
         out |= {f"{EXPERIMENT}/{name}.{kind}": content for kind, content in figures.files(figure).items()}
@@ -68,14 +72,20 @@ def _papers_panels(network: Sequence[ClassGates]) -> dict[str, list[str]]:
     return panels
 
 
-def gates_markdown(rows: pd.DataFrame) -> str:
-    """The table as Markdown: ours first, in brackets the value read off the paper's figures for the panel named."""
+def gates_cells(facts: Excitation) -> pd.DataFrame:
+    """The table as text: ours first, in brackets the value read off the paper's figures for the panel named."""
+    rows = gates_table(facts.blocks)
     cells = pd.DataFrame({"block": rows["block"], "the paper's panel": rows["panel"].fillna("")})
     for key, heading in MEASURES.items():
         both = zip(rows[key], rows[f"paper_{key}"], strict=True)
         cells[heading] = [f"{_number(ours)} ({_number(theirs)})" if theirs == theirs and theirs is not None
                           else _number(ours) for ours, theirs in both]  # fmt: skip
-    return cells.to_markdown(index=False, disable_numparse=True)
+    return cells
+
+
+def gates_markdown(facts: Excitation) -> str:
+    """The table as Markdown."""
+    return gates_cells(facts).to_markdown(index=False, disable_numparse=True)
 
 
 def _number(value: float | None) -> str:
@@ -84,24 +94,30 @@ def _number(value: float | None) -> str:
 
 def section(facts: Excitation, recipe: str) -> str:
     """What the page says under the experiment: the two figures, the table, and how to make them again."""
-    counts = sorted(set(facts.images.values()))
-    several = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     pair = " and ".join(islice(facts.images, 2))
     return "\n\n".join(
         [
-            f"Gates of one trained network (run {facts.run}) by class: {', '.join(facts.images)}, {several} test "
-            f"images each; `all` is the mean over all {facts.tested:,}. At most fifty "
-            "channels a block are drawn, evenly spaced.",
+            sample(facts),
             f"![Mean gate by channel and class, as the paper's figure 6]({EXPERIMENT}/figure6.png)",
             f"Mean and standard deviation over the images of one class: {pair}.",
             f"![Gates within a class, as the paper's figure 7]({EXPERIMENT}/figure7.png)",
-            "Over all channels of each block; in brackets what was read off the paper's figures (SE-ResNet-50 on "
-            "ImageNet) for the block with the same place in the network.",
-            gates_markdown(gates_table(facts.blocks)),
+            LEGEND,
+            gates_markdown(facts),
             f"[gates.csv]({EXPERIMENT}/gates.csv), [figure6.svg]({EXPERIMENT}/figure6.svg), "
             f"[figure7.svg]({EXPERIMENT}/figure7.svg); again by "
             f"`python -m senet_ablate excitation --recipe {recipe} --classes {_quoted(facts)}`",
         ]
+    )
+
+
+def sample(facts: Excitation) -> str:
+    """Which network, classes and images the figures show."""
+    counts = sorted(set(facts.images.values()))
+    several = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return (
+        f"Gates of one trained network (run {facts.run}) by class: {', '.join(facts.images)}, {several} test "
+        f"images each; `all` is the mean over all {facts.tested:,}. At most fifty channels a block are drawn, evenly "
+        "spaced."
     )
 
 

@@ -79,9 +79,30 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
         files |= timing_report.timing_files(plan, tables, timings)
     annexes["cost"] = timing_report.section(plan, timings, "pareto.png" in files)
     files["README.md"] = page(plan, tables, records, set(files), annexes).encode()
-    sections = [webpage.section(one, shown(one), notes(one), _command(one, tables, plan), files) for one in tables]
+    rows = timing_report.speed(plan, timings)
+    speed = [webpage.grid("Speed", [timing_report.legend(rows)], timing_report.speed_cells(rows))] if timings else []
+    by_class = (
+        [
+            webpage.grid(
+                "Gates by class", [gates_report.sample(gates), gates_report.LEGEND], gates_report.gates_cells(gates)
+            )
+        ]
+        if gates
+        else []
+    )
+    sections = [
+        webpage.section(
+            one,
+            shown(one),
+            notes(one),
+            _command(one, tables, plan),
+            files,
+            by_class if one.name == gates_report.EXPERIMENT else [],
+        )
+        for one in tables
+    ]
     summary, facts = _summary(records), provenance(plan, records)
-    files["report.html"] = webpage.html(plan, tables, records, sections, summary, facts, files).encode()
+    files["report.html"] = webpage.html(plan, tables, records, sections, summary, facts, files, speed).encode()
     return files
 
 

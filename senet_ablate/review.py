@@ -4,18 +4,21 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from senet_ablate import figures, gate_blocks
+from senet_ablate import figures, gate_blocks, gates_report, timing_report
 from senet_ablate import tradeoffs as cost_against_error
 from senet_ablate.compare import Comparison, compare_rows, find, runs
+from senet_ablate.gate_facts import current_excitation
 from senet_ablate.plan import EXPERIMENTS_DIR, Plan, list_recipes
 from senet_ablate.registry import BadInput
 from senet_ablate.report import markdown, provenance, read_reported
 from senet_ablate.store import Record, read_records
 from senet_ablate.tables import Table, table
+from senet_ablate.timing_facts import read_timings
 
 
 class Text(str):
@@ -53,7 +56,9 @@ def open_results(recipe: str = "", results: str | Path = "") -> "Review":
         raise BadInput(f"{folder} has no records of {recipe!r}; it has {', '.join(known)}")
     plan = read_reported(recipe or known[0], folder)
     records = read_records(folder, plan.recipe_name)
-    return Review(folder, plan, records, {name: table(plan, name, records) for name in plan.experiments})
+    facts = current_excitation(plan, folder, records)
+    gates = [facts.blocks] if facts else []
+    return Review(folder, plan, records, {name: table(plan, name, records, gates) for name in plan.experiments})
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,28 @@ class Review:
         named = {name: runs(self.tables, name) for name in (find(self.tables, row) for row in rows)}
         return _picture(lambda: gate_blocks.plot(named))
 
+    def gates_by_class(self, figure: Literal[6, 7] = 6) -> Picture | Text:
+        """The paper's figure 6 (mean gate by channel and class) or 7 (spread within a class) for the network here."""
+        facts = current_excitation(self.plan, self.results, self.records)
+        if facts is None:
+            return Text(f"`python -m senet_ablate excitation --recipe {self.plan.recipe_name}` measures what it shows.")
+        return _picture(lambda: gates_report.by_class(facts) if figure == 6 else gates_report.within_class(facts))
+
+    def class_gates(self) -> Text:
+        """What figures 6 and 7 show in numbers, block by block, with the paper's digitised value in brackets."""
+        facts = current_excitation(self.plan, self.results, self.records)
+        if facts is None:
+            return Text("Nothing is measured yet.")
+        return Text(f"{gates_report.sample(facts)} {gates_report.LEGEND}\n\n{gates_report.gates_markdown(facts)}")
+
+    def speed(self) -> Text:
+        """Training step and inference of the SE network over the plain one, where they were timed."""
+        timings = read_timings(self.plan, self.results)
+        if not timings:
+            return Text(f"`python -m senet_ablate bench timing --recipe {self.plan.recipe_name}` measures it.")
+        rows = timing_report.speed(self.plan, timings)
+        return Text(f"{timing_report.legend(rows)}\n\n{_grid(timing_report.speed_cells(rows))}")
+
     def rows(self) -> pd.DataFrame:
         """Every row that has runs, by the name to call it by: label, sound seeds, mean error in percent."""
         found = [
@@ -143,11 +170,11 @@ class Review:
 
     def tradeoffs(self) -> pd.DataFrame:
         """Every distinct network with its cost and error; see `tradeoffs.tradeoffs`."""
-        return cost_against_error.tradeoffs(self.tables.values()).round(2)
+        return cost_against_error.tradeoffs(self.tables.values(), read_timings(self.plan, self.results)).round(2)
 
     def tradeoff_plot(self) -> Picture | Text:
-        """Error against parameters and against multiply-adds."""
-        return _picture(lambda: cost_against_error.plot(cost_against_error.tradeoffs(self.tables.values())))
+        """Error against parameters, multiply-adds and, where it was measured, time."""
+        return _picture(lambda: cost_against_error.plot(self.tradeoffs()))
 
     def others(self, shown: Sequence[str]) -> list[str]:
         """The experiments of this recipe that are not among those shown."""

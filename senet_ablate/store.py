@@ -47,7 +47,7 @@ class Epoch(Frozen):
     test_loss: float | None = None
     test_top1: float | None = None
     validation_loss: float | None = None
-    gates: dict[str, Gates] = {}
+    gates: Annotated[dict[str, Gates], Field(default_factory=dict)]
 
 
 class Provenance(Frozen):

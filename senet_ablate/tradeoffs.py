@@ -1,49 +1,65 @@
 """Error against cost: every distinct network of a recipe, and which of them another one makes pointless."""
 
-from collections.abc import Iterable
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from senet_ablate.figures import OURS, PLAIN
+from senet_ablate.figures import OURS, PAPER, PLAIN
 from senet_ablate.health import health
+from senet_ablate.spec import Run, SESpec
 from senet_ablate.stats import ALPHA, estimate, holm, welch
 from senet_ablate.store import Record
 from senet_ablate.tables import Table
+from senet_ablate.timing_facts import Timing
 
-COSTS = {"params": "parameters", "macs": "multiply-adds of one image"}
+LABELS = 10  # names a panel at most; the table has all
 
 
-def tradeoffs(tables: Iterable[Table]) -> pd.DataFrame:
-    """Every distinct network once, cheapest first.
+def tradeoffs(tables: Iterable[Table], timings: Sequence[Timing] = ()) -> pd.DataFrame:
+    """Every distinct network of a recipe once, cheapest first.
 
     Index network (the first row that trained it, `experiment/variant`); columns label, also (its other rows), params,
-    macs, n (sound seeds), top1, top1_low, top1_high (error, %, 95% interval over the seeds), front (no network that
-    costs no more has a lower mean error), beaten_by (the best network that costs no more and is better by more than the
-    noise: Welch's test with Holm's correction over all such pairs; empty if there is none).
+    macs, step (median training step in ms on the device that timed most networks; missing where it did not), n (sound
+    seeds), top1, top1_low, top1_high (error, %, 95% interval over the seeds), beaten_by (the best network that has no
+    more parameters and multiply-adds and is better by more than the noise: Welch's test with Holm's correction over all
+    such pairs; empty if there is none). Rows that train another backbone, or with settings of their own, are left out:
+    their error is another recipe's.
     """
-    rows, runs = [], _networks(tables)
-    for (name, *others), (label, records) in runs.items():
-        got = estimate([record.top1 for record in records])
-        cost = {"params": records[0].params, "macs": records[0].macs}
+    timing = max(timings, key=lambda one: len(one.networks), default=None)
+    rows, networks = [], _networks(tables)
+    for (name, *others), (label, records) in networks.items():
+        got, run = estimate([record.top1 for record in records]), Run.from_fields(records[0].run)
+        timed = timing.networks.get(replace(run, seed=0).id) if timing else None
+        step = 1000 * statistics.median(timed.training_step) if timed else float("nan")
+        cost = {"params": records[0].params, "macs": records[0].macs, "step": step}
         error = {"n": got.n, "top1": got.mean, "top1_low": got.low, "top1_high": got.high}
+        label = "plain" if run.se is None else "SE" if run.se == SESpec() else label
         rows.append({"network": name, "label": label, "also": ", ".join(others), **cost, **error})
-    columns = ["network", "label", "also", "params", "macs", "n", "top1", "top1_low", "top1_high"]
+    columns = ["network", "label", "also", "params", "macs", "step", "n", "top1", "top1_low", "top1_high"]
     frame = pd.DataFrame(rows, columns=columns).sort_values(["params", "macs", "top1"], kind="stable")
     frame = frame.set_index("network")
-    errors = {names[0]: [record.top1 for record in records] for names, (_, records) in runs.items()}
-    means = {str(name): round(estimate(errors[name]).mean, 9) for name in frame.index}  # equal whatever the order
+    errors = {names[0]: [record.top1 for record in records] for names, (_, records) in networks.items()}
+    frame["beaten_by"] = _beaten(frame, errors)
+    return frame
+
+
+def _beaten(frame: pd.DataFrame, errors: dict[str, list[float]]) -> list[str]:
+    """For each row the best network that is no dearer and better by more than the noise, or nothing."""
+    means = {str(name): round(estimate(errors[str(name)]).mean, 9) for name in frame.index}  # equal whatever the order
     better = [(name, other) for name in means for other in _no_dearer(frame, name) if means[other] < means[name]]
     p_values = holm([welch(errors[other], errors[name]).p for name, other in better])
     beaten: dict[str, str] = {}
     for (name, other), p in zip(better, p_values, strict=True):
         if p < ALPHA and (name not in beaten or means[other] < means[beaten[name]]):
             beaten[name] = other
-    frame["front"] = ~frame.index.isin([name for name, _ in better])
-    frame["beaten_by"] = [beaten.get(str(name), "") for name in frame.index]
-    return frame
+    return [beaten.get(name, "") for name in means]
 
 
 def _networks(tables: Iterable[Table]) -> dict[tuple[str, ...], tuple[str, list[Record]]]:
@@ -52,7 +68,7 @@ def _networks(tables: Iterable[Table]) -> dict[tuple[str, ...], tuple[str, list[
     for table in tables:
         for variant, records in table.records.items():
             kept = [record for record in records if not health(record)]
-            if kept and not table.refused:
+            if kept and not table.refused and not table.experiment.variants[variant].own:
                 name, label = f"{table.name}/{variant}", str(table.rows.loc[variant, "label"])
                 label = name if label.isdigit() else label  # 16 says little without its table
                 names, _, _ = found.setdefault(tuple(record.id for record in kept), ([], label, kept))
@@ -66,28 +82,38 @@ def _no_dearer(frame: pd.DataFrame, name: str) -> list[str]:
 
 
 def plot(networks: pd.DataFrame) -> Figure | None:
-    """Error with its interval against parameters and against multiply-adds, the front of each drawn; none if empty."""
-    if networks.empty:
+    """Error against parameters, multiply-adds and, where two or more were timed, the training step; none for one."""
+    if len(networks) < 2:
         return None
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    for axes, column in zip(figure.subplots(1, 2, sharey=True), COSTS, strict=True):
-        _panel(axes, networks, column)
+    costs = {"params": ("parameters", 1e6), "macs": ("multiply-adds an image", 1e6)}
+    if networks["step"].notna().sum() > 1:
+        costs["step"] = ("training step, ms (median)", 1)
+    figure = Figure(figsize=(3.9 * len(costs) + 0.6, 4.2), layout="constrained")
+    for axes, (key, (title, unit)) in zip(figure.subplots(1, len(costs), sharey=True), costs.items(), strict=True):
+        name = "millions" if key != "step" else ""
+        if key != "step" and networks[key].max() < 1e6:
+            unit, name = 1e3, "thousands"
+        _panel(axes, networks[networks[key].notna()], key, unit)
+        axes.set_xlabel(f"{title}, {name}" if name else title)
     figure.axes[0].set_ylabel("top-1 test error, % (lower is better)")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     return figure
 
 
-def _panel(axes: Axes, networks: pd.DataFrame, column: str) -> None:
-    unit, power = ("thousands", 1e3) if networks[column].max() < 1e6 else ("millions", 1e6)
-    x, y = networks[column] / power, networks["top1"]
-    half = np.nan_to_num(np.array([y - networks["top1_low"], networks["top1_high"] - y], dtype=float))
-    axes.errorbar(x, y, yerr=half, fmt="o", ms=5, lw=1, color=PLAIN, ecolor="#C8C8C8", zorder=1)
-    front = networks.sort_values([column, "top1"])
-    front = front[front["top1"] < front["top1"].cummin().shift(fill_value=np.inf)]
-    steps, levels = front[column] / power, front["top1"]
-    axes.step(steps, levels, "-", where="post", lw=1.5, color=OURS, zorder=2)
-    for place, (label, at, level) in enumerate(zip(front["label"], steps, levels, strict=True), start=1):
-        axes.plot(at, level, "o", ms=12, color=OURS, zorder=3)
-        axes.text(at, level, str(place), color="white", size=8, weight="bold", ha="center", va="center", zorder=4)
-        axes.plot([], [], marker=f"${place}$", lw=0, ms=7, mew=0, color=OURS, label=str(label))
-    axes.legend(title="lowest mean for its cost", loc="upper right", fontsize=9, title_fontsize=9)
-    axes.set_xlabel(f"{COSTS[column]}, {unit}")
+def _panel(axes: Axes, networks: pd.DataFrame, key: str, unit: float) -> None:
+    x, y = networks[key].to_numpy(dtype=float) / unit, networks["top1"].to_numpy(dtype=float)
+    axes.vlines(x, networks["top1_low"].clip(0), networks["top1_high"].clip(upper=100), color="#BFBFBF", lw=1, zorder=1)
+    beaten = (networks["beaten_by"] != "").to_numpy()
+    plain, se = ((networks["label"] == name).to_numpy() for name in ("plain", "SE"))
+    looks: tuple[tuple[npt.NDArray[np.bool_], str, dict[str, Any], str], ...] = (
+        (~plain & ~se & ~beaten, "o", {"mfc": "none", "mec": OURS, "mew": 1.4, "ms": 6.5}, "another variant"),
+        (~plain & ~se & beaten, "x", {"mec": PAPER, "mew": 1.4, "ms": 6}, "beaten: one no dearer is better"),
+        (se, "o", {"color": OURS, "ms": 8}, "standard SE"),
+        (plain, "s", {"color": PLAIN, "ms": 8}, "plain network"),
+    )
+    for chosen, marker, look, label in looks:
+        axes.plot(x[chosen], y[chosen], marker, lw=0, label=label, **look)
+    few = beaten if beaten.sum() < len(networks) / 2 else ~beaten
+    for place in np.flatnonzero(few & ~plain & ~se)[:LABELS]:
+        name = str(networks["label"].iloc[place]).rpartition("/")[2]
+        axes.annotate(name, (x[place], y[place]), (5, 4), textcoords="offset points", fontsize=8)

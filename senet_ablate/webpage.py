@@ -22,11 +22,13 @@ from senet_ablate.tables import Table
 WEB = Path(__file__).parent / "web"
 SCRIPTS = ("sortable.min.js", "sortable.a11y.min.js", "panzoom.min.js", "report.js")
 GLYPHS: dict[Outcome, str] = {"supported": "✓", "contradicted": "✗", "unresolved": "?", "not tested": "–"}
-TITLES = {"curves": "Training"}
+TITLES = {"curves": "Training", "pareto": "Error against cost"}
 RUN_NUMBERS = ("seed", "top-1 error, %", "training, s")
 CAPTIONS = {
     "curves": "Plain network and standard SE network: mean and range over the seeds, by epoch. The training loss is "
-    "the one that was minimised, label smoothing included."
+    "the one that was minimised, label smoothing included.",
+    "pareto": "Mean error with its 95% interval against what a network costs. Beaten: another network has no more "
+    "parameters and multiply-adds and is better by more than the noise.",
 }
 
 
@@ -68,8 +70,18 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """A sortable table with sentences above it, with `code` and **bold**."""
+
+    title: str
+    notes: tuple[str, ...]
+    heads: tuple[Head, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
 class Section:
-    """One experiment: its table, notes, plots, claims, and the files beside the page."""
+    """One experiment: its table, notes, plots, claims, further tables, and the files beside the page."""
 
     name: str
     title: str
@@ -80,17 +92,28 @@ class Section:
     notes: tuple[str, ...]
     plots: tuple[Plot, ...]
     verdicts: tuple[Verdict, ...]
+    grids: tuple[Grid, ...]
     links: tuple[str, ...]
     command: str
 
 
+def grid(title: str, notes: Sequence[str], cells: pd.DataFrame) -> Grid:
+    """A table of text cells with what is to be said about it."""
+    return Grid(title, tuple(notes), _heads(cells), tuple(_rows(cells)))
+
+
 def section(
-    table: Table, cells: pd.DataFrame, notes: Sequence[str], command: str, files: Mapping[str, bytes]
+    table: Table,
+    cells: pd.DataFrame,
+    notes: Sequence[str],
+    command: str,
+    files: Mapping[str, bytes],
+    grids: Sequence[Grid] = (),
 ) -> Section:
     """A table's part of the page.
 
     cells: the table as text. notes: sentences under it, with `code` and **bold**. files: every generated file by its
-    path; each plot in the table's folder is shown.
+    path; each plot in the table's folder is shown. grids: what follows.
     """
     own = {path: content for path, content in files.items() if path.startswith(f"{table.name}/")}
     title = table.experiment.title
@@ -104,11 +127,12 @@ def section(
         title=title,
         question=table.experiment.question,
         withheld=table.refused,
-        heads=tuple(Head(str(head) or "variant", _numeric(cells[head])) for head in cells),
+        heads=_heads(cells),
         rows=tuple(_rows(cells)),
         notes=tuple(notes),
         plots=tuple(plots),
         verdicts=table.verdicts,
+        grids=tuple(grids),
         links=tuple(path for path in own if path.endswith((".csv", ".tex", ".svg"))),
         command=command,
     )
@@ -122,8 +146,9 @@ def html(
     summary: str,
     facts: Mapping[str, str],
     files: Mapping[str, bytes],
+    grids: Sequence[Grid] = (),
 ) -> str:
-    """The page. summary and facts: what was run, and with what; plots that belong to no table come first."""
+    """The page. summary and facts: what was run, and with what; plots and grids that belong to no table come first."""
     verdicts = [(one, verdict) for one in tables for verdict in one.verdicts]
     counts = Counter[str](verdict.outcome for _, verdict in verdicts)
     return _template().render(
@@ -149,6 +174,7 @@ def html(
             for path, svg in files.items()
             if path.endswith(".svg") and "/" not in path
         ],
+        grids=grids,
         sections=sections,
         run_heads=[Head(text, text in RUN_NUMBERS) for text in ("rows", *RUN_NUMBERS, "record", "left out because")],
         runs=list(_runs(tables, records)),
@@ -188,6 +214,10 @@ def sort_key(text: str) -> str | float:
     """What a cell is sorted by: the number that it begins with (`33.47 [28.53, 38.40]` is 33.47), else its text."""
     number = re.match(r"[+\-]?\d+(\.\d+)?(?=$|[\s*\[])", text)
     return float(number[0]) if number else text
+
+
+def _heads(cells: pd.DataFrame) -> tuple[Head, ...]:
+    return tuple(Head(str(head) or "variant", _numeric(cells[head])) for head in cells)
 
 
 def _numeric(cells: pd.Series) -> bool:

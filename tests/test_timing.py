@@ -20,7 +20,7 @@ from senet_ablate.store import Provenance, read_sealed, write_record, write_seal
 from senet_ablate.tables import table
 from senet_ablate.timing import measure
 from senet_ablate.timing_facts import NetworkTime, Timing, pair, ratio, read_timings, timing_files, write_timing
-from senet_ablate.timing_report import dominated, pareto, points, section, speed
+from senet_ablate.timing_report import section, speed
 from senet_ablate.train import train
 
 PROVENANCE = Provenance(
@@ -88,20 +88,6 @@ def test_every_network_is_timed_in_every_round(digits: ImageSet, tiny: Training)
         assert np.median(one.training_step) > np.median(one.inference), "a batch forth and back, and one image forth"
 
 
-def test_only_a_difference_beyond_the_intervals_makes_a_network_beaten() -> None:
-    rows = pd.DataFrame(
-        [
-            ("cheap and good", 1.0, 4.0, 6.0),
-            ("dear, overlaps", 2.0, 5.0, 9.0),
-            ("dear and bad", 2.0, 8.0, 9.0),
-            ("cheapest and bad", 0.5, 8.0, 9.0),
-            ("one seed", 3.0, np.nan, np.nan),
-        ],
-        columns=["label", "params", "top1_low", "top1_high"],
-    )
-    assert dominated(rows, "params").tolist() == [False, False, True, False, False]
-
-
 @pytest.fixture(scope="module", autouse=True)
 def one_table() -> Iterator[None]:
     """Pages of this file hold the one experiment that it is about: the others would be drawn again and again."""
@@ -136,6 +122,8 @@ def test_bench_writes_facts_and_the_page_shows_them(results: Path) -> None:
     rows = pd.read_csv(results / "smoke" / "pareto.csv").set_index("label")
     assert set(rows.index) == {"plain", "SE"} and (rows["step"] > 0).all()
     assert rows.loc["SE", "params"] > rows.loc["plain", "params"]
+    html = (results / "smoke" / "report.html").read_text()
+    assert 'id="speed"' in html and 'id="pareto"' in html
     assert ">training step, ms (median)<" in (results / "smoke" / "pareto.svg").read_text()
     assert senet("verify", "--results", str(results)) == 0
 
@@ -171,13 +159,6 @@ def test_times_of_another_device_or_number_of_threads_lie_beside(tmp_path: Path)
         "timing-nvidia-h100-80gb.json",
     ]
     assert len(speed(plan, read_timings(plan, tmp_path))) == 9
-
-
-def test_nothing_is_plotted_before_two_networks_have_an_error() -> None:
-    plan = read_plan("smoke")
-    rows = points(plan, [table(plan, "role_of_excitation", {})], [known(plan)])
-    with style():
-        assert rows.empty and pareto(rows) is None
 
 
 def test_bench_knows_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
