@@ -34,7 +34,7 @@ from senet_ablate.plan import (
     read_recipe,
 )
 from senet_ablate.registry import BadInput
-from senet_ablate.spec import PLACEMENTS, Run
+from senet_ablate.spec import MOST_SEEDS, PLACEMENTS, Run
 from senet_ablate.store import read_records
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ app.command()(evidence_cli.bench)
 app.command()(evidence_cli.excitation)
 app.command()(evidence_cli.seeds)
 
-Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="seeds a variant; default: the recipe's")]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", min=1, max=MOST_SEEDS, help="seeds a variant; default: the recipe's")
+]
 Launcher = Annotated[str, typer.Option("--launcher", help="local")]
 Download = Annotated[bool, typer.Option("--download", help="let torchvision download CIFAR into the data root")]
 
