@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from senet_ablate.kernels.lean import excited
 from senet_ablate.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES, BadInput
 from senet_ablate.spec import SESpec
 
@@ -29,7 +30,10 @@ class SEBlock(nn.Module):
         self.gate = _operator(GATES[spec.gate], channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(self.excitation(self.squeeze(x)))
+        return excited(x, self.squeeze, self._gates, mean=getattr(self.squeeze, "function", None) is avg_squeeze)
+
+    def _gates(self, z: Tensor) -> Tensor:
+        return self.gate(self.excitation(z))
 
 
 class FCExcitation(nn.Module):
