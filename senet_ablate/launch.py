@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from senet_ablate.data import ImageSet, load_images
-from senet_ablate.kernels.memory import keep_freed_memory
 from senet_ablate.provenance import code_state
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import Run, Training
@@ -143,8 +142,6 @@ def _start_worker(
     torch.backends.cudnn.allow_tf32 = False  # float32 in a recipe means float32
     if _device.type == "cuda":
         torch.cuda.set_device(_device)
-    else:
-        keep_freed_memory()
 
 
 @lru_cache(maxsize=1)

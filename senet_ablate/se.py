@@ -30,9 +30,15 @@ class SEBlock(nn.Module):
         self.gate = _operator(GATES[spec.gate], channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return excited(x, self.squeeze, self._gates, mean=getattr(self.squeeze, "function", None) is avg_squeeze)
+        return excited(x, self.squeeze, self.gates, mean=self.by_mean)
 
-    def _gates(self, z: Tensor) -> Tensor:
+    @property
+    def by_mean(self) -> bool:
+        """Whether the descriptor is the mean over space, which batch norm's statistics deliver as well."""
+        return getattr(self.squeeze, "function", None) is avg_squeeze
+
+    def gates(self, z: Tensor) -> Tensor:
+        """The gates for a descriptor."""
         return self.gate(self.excitation(z))
 
 

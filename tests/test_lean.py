@@ -1,8 +1,5 @@
 """The lean product of the SE block against the product as written."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import Tensor
@@ -99,23 +96,6 @@ def test_evaluation_and_small_maps_take_the_product_itself() -> None:
         assert block(torch.randn(2, 16, 64, 64)).grad_fn is None
     assert "Mul" in type(block(torch.randn(2, 16, 4, 4, requires_grad=True)).grad_fn).__name__
     assert "Scale" in type(block(torch.randn(8, 16, 32, 32, requires_grad=True)).grad_fn).__name__
-
-
-def test_memory_that_is_kept_is_not_asked_for_again() -> None:
-    """Page faults of steps that allocate and free 64 MB each, in a process of their own."""
-    code = (
-        "import resource, torch\n"
-        "from senet_ablate.kernels.memory import keep_freed_memory\n"
-        "if not keep_freed_memory(): raise SystemExit(9)\n"
-        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "torch.ones(1 << 24); before = faults()\n"
-        "for _ in range(5): torch.ones(1 << 24)\n"
-        "raise SystemExit(faults() - before > 1000)\n"
-    )
-    found = subprocess.run([sys.executable, "-c", code]).returncode
-    if found == 9:
-        pytest.skip("this C library has no mallopt")
-    assert found == 0
 
 
 @pytest.mark.parametrize(("step", "size"), [(1, 8), (2, 8), (2, 7)])

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from senet_ablate.kernels.engine import engine
+
 Squeeze = Callable[[Tensor], Tensor]
 Gates = Callable[[Tensor], Tensor]
 
@@ -41,7 +43,7 @@ def excited(x: Tensor, squeeze: Squeeze, gates: Gates, *, mean: bool = False) ->
 
 
 def _worth_it(x: Tensor) -> bool:
-    if x.numel() < SMALL or not (torch.is_grad_enabled() and x.requires_grad) or torch.compiler.is_compiling():
+    if x.numel() < SMALL or not (torch.is_grad_enabled() and x.requires_grad) or engine(x.device) == "naive":
         return False
     return x.dtype in EXACT or _channels_last(x)  # a CPU scales contiguous bfloat16 maps slowly
 
