@@ -16,6 +16,7 @@ from senet_ablate.backbones import build_model
 from senet_ablate.complexity import cost
 from senet_ablate.data.batches import Batches
 from senet_ablate.data.images import ImageSet
+from senet_ablate.fast import Step, set_lr, steps_for
 from senet_ablate.provenance import provenance
 from senet_ablate.schedule import lr_at
 from senet_ablate.se import se_blocks
@@ -55,6 +56,7 @@ def train(
     """
     started, spec = time.time(), run.train
     model, optimizer, batches = prepared(run, images, device)
+    model, optimizer, step = steps_for(run, model, optimizer, device, partial(train_step, spec=spec))
     tests = Batches(images.test, images, spec, device)
     counted = cost(model, (3, batches.size, batches.size))
     where = partial(provenance, run, images.checksum, device, command, started)
@@ -66,7 +68,7 @@ def train(
     )
     epochs: list[Epoch] = []
     for number in range(1, spec.epochs + 1):
-        lr, loss, error = train_epoch(model, optimizer, batches, run, number, [e.validation_loss for e in epochs])
+        lr, loss, error = train_epoch(model, optimizer, batches, run, number, [e.validation_loss for e in epochs], step)
         progress(len(batches) * spec.batch_size)
         if not np.isfinite(loss):
             break
@@ -117,10 +119,11 @@ def train_epoch(
     run: Run,
     number: int,
     watched: list[float | None],
+    step_once: Step | None = None,
 ) -> tuple[float, float, float]:
     """Train one epoch (counted from 1): its last learning rate, mean loss, and top-1 error in percent.
 
-    Nothing is read from the device before the epoch's end.
+    Nothing is read from the device before the epoch's end. `step_once`, if given, is what takes a step.
     """
     model.train()
     loss_sum = torch.zeros((), device=batches.device)
@@ -128,9 +131,8 @@ def train_epoch(
     lr = run.train.lr
     for step, (x, y) in enumerate(batches.shuffled(run.seed, number), start=(number - 1) * len(batches)):
         lr = lr_at(run.train, step, len(batches), watched)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        loss, logits = train_step(model, optimizer, x, y, run.train)
+        set_lr(optimizer, lr)
+        loss, logits = step_once(x, y) if step_once else train_step(model, optimizer, x, y, run.train)
         loss_sum += loss
         right += (logits.argmax(1) == y).sum()
     seen = len(batches) * run.train.batch_size

@@ -31,7 +31,18 @@ FACTS_TO_CLAIMS |= {
     "gate_blocks",
     "review",
 }
-SPECS_TO_FACTS = {"se", "backbones", "data", "kernels", "complexity", "schedule", "provenance", "train", "launch"}
+SPECS_TO_FACTS = {
+    "se",
+    "backbones",
+    "data",
+    "kernels",
+    "complexity",
+    "schedule",
+    "provenance",
+    "train",
+    "launch",
+    "fast",
+}
 SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation", "timing"}
 SHARED = {
     "registry",
@@ -54,10 +65,10 @@ LEVEL = {
             {"registry"},
             {"strict"},
             {"vocabulary"},
-            {"spec"},
+            {"spec", "kernels"},
             {"plan", "paper", "store", "stats", "schedule"},
-            {"se", "data", "kernels", "health", "class_gates", "provenance", "costs"},
-            {"backbones", "findings", "gate_facts", "timing_facts"},
+            {"se", "data", "health", "class_gates", "provenance", "costs"},
+            {"backbones", "fast", "findings", "gate_facts", "timing_facts"},
             {"claims"},
             {"tables"},
             {"figures", "webpage"},
