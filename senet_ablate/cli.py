@@ -55,6 +55,9 @@ app.command()(evidence_cli.seeds)
 
 Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="seeds a variant; default: the recipe's")]
 Launcher = Annotated[str, typer.Option("--launcher", help="local")]
+CheckpointEvery = Annotated[
+    float, typer.Option("--checkpoint-every", min=0, metavar="SECONDS", help="between two of a run, at least")
+]
 Download = Annotated[bool, typer.Option("--download", help="let torchvision download CIFAR into the data root")]
 
 
@@ -69,11 +72,13 @@ def run(
     results: Results = RESULTS,
     download: Download = False,
     tensorboard: Annotated[Path | None, typer.Option("--tensorboard", help="folder for TensorBoard's curves")] = None,
+    checkpoint_every: CheckpointEvery = 30.0,
 ) -> None:
     """Train what is missing, skip what is done, then report."""
     from tqdm import tqdm
 
-    from senet_ablate.launch import Place, devices, launch_local
+    from senet_ablate.fulfil import Place, clear_finished
+    from senet_ablate.launch import devices, launch_local
 
     if launcher != "local":
         raise BadInput(f"--launcher {launcher!r}: known: local")
@@ -84,7 +89,8 @@ def run(
     on = devices(device)
     print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {len(on)} x {on[0]}")
     keep = frozenset(one.id for one in plan.kept)
-    place = Place(results, recipe, data_root(data), device, command_line(), keep)
+    place = Place(results, recipe, data_root(data), device, command_line(), keep, checkpoint_every)
+    clear_finished(place)
     finished = 0
     with tqdm(
         total=sum(_images_of(one, images) for one in missing), unit=" images", unit_scale=True, disable=not missing

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +16,7 @@ from senet_ablate.complexity import cost
 from senet_ablate.data.batches import Batches
 from senet_ablate.data.images import ImageSet
 from senet_ablate.provenance import provenance
+from senet_ablate.resume import Loop, Unkept
 from senet_ablate.schedule import lr_at
 from senet_ablate.se import se_blocks
 from senet_ablate.spec import Run, Training
@@ -47,48 +47,51 @@ def train(
     command: str = "",
     progress: Callable[[int], None] = lambda images: None,
     keep: Callable[[nn.Module], None] = lambda model: None,
+    checkpoints: Unkept = Unkept(),  # noqa: B008
 ) -> Record:
     """The record of `run`; `progress` is told after each epoch how many images it saw, `keep` gets the final network.
 
-    On the CPU, equal runs give equal records, bit for bit, but for times. A loss that is not finite ends the run early;
-    the record says after which epoch.
+    On the CPU, equal runs give equal records, bit for bit, but for times, also where they go on from a checkpoint. A
+    loss that is not finite ends the run early; the record says after which epoch.
     """
-    started, spec = time.time(), run.train
+    spec = run.train
     model, optimizer, batches = prepared(run, images, device)
     tests = Batches(images.test, images, spec, device)
     counted = cost(model, (3, batches.size, batches.size))
-    where = partial(provenance, run, images.checksum, device, command, started)
-    where(0.0)  # what cannot be said of a run's origin is better known before it is trained
+    loop = Loop(model, optimizer, device)
+    provenance(run, images.checksum, device, command, loop.started, 0.0)  # what is wrong with it is better known now
     watch = (
         Batches(images.validation, images, spec, device)
         if images.validation is not None and spec.schedule == "plateau"
         else None
     )
-    epochs: list[Epoch] = []
-    for number in range(1, spec.epochs + 1):
-        lr, loss, error = train_epoch(model, optimizer, batches, run, number, [e.validation_loss for e in epochs])
-        progress(len(batches) * spec.batch_size)
-        if not np.isfinite(loss):
-            break
-        read = number % spec.test_every == 0 and number != spec.epochs
-        with GateWatch(model) as gates:
-            test = evaluate(model, tests, spec) if read else None
-        validation = None if watch is None else evaluate(model, watch, spec)
-        epochs.append(
-            Epoch(
-                lr=lr,
-                train_loss=loss,
-                train_top1=error,
-                test_loss=test.loss if test else None,
-                test_top1=test.top1 if test else None,
-                validation_loss=validation.loss if validation else None,
-                gates=gates.summary(),
+    with checkpoints.of(loop):
+        progress((loop.epoch - 1) * len(batches) * spec.batch_size)
+        while loop.epoch <= spec.epochs:
+            lr, loss, error = train_epoch(loop, batches, run, checkpoints.after_step)
+            progress(len(batches) * spec.batch_size)
+            if not np.isfinite(loss):
+                break
+            read = loop.epoch % spec.test_every == 0 and loop.epoch != spec.epochs
+            with GateWatch(model) as gates:
+                test = evaluate(model, tests, spec, checkpoints.between) if read else None
+            validation = None if watch is None else evaluate(model, watch, spec, checkpoints.between)
+            loop.end_epoch(
+                Epoch(
+                    lr=lr,
+                    train_loss=loss,
+                    train_top1=error,
+                    test_loss=test.loss if test else None,
+                    test_top1=test.top1 if test else None,
+                    validation_loss=validation.loss if validation else None,
+                    gates=gates.summary(),
+                )
             )
-        )
-    train_s = time.time() - started
-    with GateWatch(model) as gates:
-        final = evaluate(model, tests, spec)
+        train_s = time.time() - loop.started
+        with GateWatch(model) as gates:
+            final = evaluate(model, tests, spec, checkpoints.between)
     keep(model)
+    epochs = loop.epochs
     diverged = len(epochs) < spec.epochs
     if not diverged:
         epochs[-1] = epochs[-1].model_copy(update={"test_loss": final.loss, "test_top1": final.top1})
@@ -106,35 +109,30 @@ def train(
         epochs=tuple(epochs),
         gates={} if diverged else gates.summary(),
         diverged=len(epochs) if diverged else None,
-        provenance=where(train_s),
+        provenance=provenance(run, images.checksum, device, command, loop.started, train_s),
     )
 
 
 def train_epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Batches,
-    run: Run,
-    number: int,
-    watched: list[float | None],
+    loop: Loop, batches: Batches, run: Run, after_step: Callable[[Loop], None] = lambda loop: None
 ) -> tuple[float, float, float]:
-    """Train one epoch (counted from 1): its last learning rate, mean loss, and top-1 error in percent.
+    """Train what is left of the epoch that `loop` is in: its last learning rate, mean loss, top-1 error in percent.
 
-    Nothing is read from the device before the epoch's end.
+    Nothing is read from the device before the epoch's end, unless `after_step` does.
     """
-    model.train()
-    loss_sum = torch.zeros((), device=batches.device)
-    right = torch.zeros((), dtype=torch.int64, device=batches.device)
-    lr = run.train.lr
-    for step, (x, y) in enumerate(batches.shuffled(run.seed, number), start=(number - 1) * len(batches)):
-        lr = lr_at(run.train, step, len(batches), watched)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        loss, logits = train_step(model, optimizer, x, y, run.train)
-        loss_sum += loss
-        right += (logits.argmax(1) == y).sum()
+    loop.model.train()
+    first, watched = (loop.epoch - 1) * len(batches), [epoch.validation_loss for epoch in loop.epochs]
+    for x, y in batches.shuffled(run.seed, loop.epoch, loop.step):
+        for group in loop.optimizer.param_groups:
+            group["lr"] = lr_at(run.train, first + loop.step, len(batches), watched)
+        loss, logits = train_step(loop.model, loop.optimizer, x, y, run.train)
+        loop.loss_sum += loss
+        loop.right += (logits.argmax(1) == y).sum()
+        loop.step += 1
+        after_step(loop)
+    lr = lr_at(run.train, first + len(batches) - 1, len(batches), watched)
     seen = len(batches) * run.train.batch_size
-    return lr, float(loss_sum) / len(batches), 100 * (1 - int(right) / seen)
+    return lr, float(loop.loss_sum) / len(batches), 100 * (1 - int(loop.right) / seen)
 
 
 def train_step(
@@ -165,8 +163,13 @@ class Judgement:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Batches, spec: Training) -> Judgement:
-    """Judge the network on every image of `batches`; the random state of training is left as it was."""
+def evaluate(
+    model: nn.Module, batches: Batches, spec: Training, between: Callable[[], None] = lambda: None
+) -> Judgement:
+    """Judge the network on every image of `batches`; the random state of training is left as it was.
+
+    `between` is called after each batch; what it raises leaves the random state as it was, too.
+    """
     model.eval()
     losses, top1, top5 = [], [], []
     devices = [batches.device] if batches.device.type == "cuda" else []
@@ -179,6 +182,7 @@ def evaluate(model: nn.Module, batches: Batches, spec: Training) -> Judgement:
             ranked = logits.topk(min(5, logits.shape[1])).indices == y[:, None]
             top1.append(ranked[:, 0])
             top5.append(ranked.any(1))
+            between()
     right = torch.cat(top1).cpu().numpy()
     wrong5 = int((~torch.cat(top5)).sum()) if logits.shape[1] > 5 else None
     return Judgement(float(torch.stack(losses).sum()) / len(right), right, wrong5)

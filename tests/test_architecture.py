@@ -33,6 +33,7 @@ FACTS_TO_CLAIMS |= {
 }
 SPECS_TO_FACTS = {"se", "backbones", "data", "kernels", "complexity", "schedule", "provenance", "train", "launch"}
 SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation", "timing"}
+SPECS_TO_FACTS |= {"resume", "fulfil"}
 SHARED = {
     "registry",
     "strict",
@@ -62,11 +63,12 @@ LEVEL = {
             {"tables"},
             {"figures", "webpage"},
             {"complexity", "interchange", "weights", "gates_report", "tradeoffs", "gate_blocks"},
-            {"timing_report"},
+            {"timing_report", "resume"},
             {"report", "seeds"},
             {"cost_page", "counting", "compare"},
             {"train", "describe", "survey", "verify", "review"},
-            {"launch", "checkpoint", "excitation", "timing", "options"},
+            {"fulfil", "checkpoint", "excitation", "timing", "options"},
+            {"launch"},
             {"network_cli", "evidence_cli", "event_files"},
             {"cli", "__init__"},
             {"__main__"},

@@ -41,14 +41,14 @@ class Batches:
         """Steps of an epoch; a last, smaller batch is left out, since its batch statistics would be others."""
         return len(self.labels) // self.train.batch_size
 
-    def shuffled(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch in random order with the recipe's augmentation."""
+    def shuffled(self, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch in random order with the recipe's augmentation; start: so many of its batches are left out."""
         key = hashlib.sha256(f"data/{seed}/{epoch}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key[:7]))
         count = len(self) * self.train.batch_size
         order = torch.randperm(len(self.labels), generator=generator)[:count].to(self.device)
         draws = self._draw(count, generator)
-        for batch in range(len(self)):
+        for batch in range(start, len(self)):
             part = slice(batch * self.train.batch_size, (batch + 1) * self.train.batch_size)
             chosen = order[part]
             now = {name: draw[part] for name, draw in draws.items() if name != "hole"}
