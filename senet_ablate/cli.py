@@ -54,9 +54,12 @@ app.command()(evidence_cli.excitation)
 app.command()(evidence_cli.seeds)
 
 Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="seeds a variant; default: the recipe's")]
-Launcher = Annotated[str, typer.Option("--launcher", help="local")]
+Launcher = Annotated[str, typer.Option("--launcher", help="local: all of this machine; ray: a Ray cluster")]
 CheckpointEvery = Annotated[
     float, typer.Option("--checkpoint-every", min=0, metavar="SECONDS", help="between two of a run, at least")
+]
+GpusPerRun = Annotated[
+    float, typer.Option("--gpus-per-run", min=0.01, max=1, help="share of a GPU that a run takes; 0.5: two at a time")
 ]
 Download = Annotated[bool, typer.Option("--download", help="let torchvision download CIFAR into the data root")]
 
@@ -73,23 +76,23 @@ def run(
     download: Download = False,
     tensorboard: Annotated[Path | None, typer.Option("--tensorboard", help="folder for TensorBoard's curves")] = None,
     checkpoint_every: CheckpointEvery = 30.0,
+    gpus_per_run: GpusPerRun = 1.0,
 ) -> None:
     """Train what is missing, skip what is done, then report."""
     from tqdm import tqdm
 
     from senet_ablate.fulfil import Place, clear_finished
-    from senet_ablate.launch import devices, launch_local
+    from senet_ablate.launchers import launcher_named
 
-    if launcher != "local":
-        raise BadInput(f"--launcher {launcher!r}: known: local")
+    launch, slots = launcher_named(launcher)
     if tensorboard:
         event_files.check_installed()
     plan, images = _checked(recipe, experiments, seeds, data_root(data), download)
     missing = _missing(plan, results, images)
-    on = devices(device)
-    print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {len(on)} x {on[0]}")
     keep = frozenset(one.id for one in plan.kept)
-    place = Place(results, recipe, data_root(data), device, command_line(), keep, checkpoint_every)
+    place = Place(results, recipe, data_root(data), device, command_line(), keep, checkpoint_every, gpus_per_run)
+    count, kind = slots(place)
+    print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {count} x {kind}")
     clear_finished(place)
     finished = 0
     with tqdm(
@@ -104,17 +107,19 @@ def run(
             if tensorboard and runs:
                 event_files.mirror(plan, results, tensorboard)
 
-        failures = launch_local(missing, place, progress)
+        failures = launch(missing, place, progress)
     if tensorboard:
         event_files.mirror(plan, results, tensorboard)
+    here = device if launcher == "local" else "auto"
     if evidence_cli.gates_are_due(plan, results):
-        print(f"wrote {evidence_cli.write_gates(plan, results, images, device, [])}")
-    _report(recipe, results)
+        print(f"wrote {evidence_cli.write_gates(plan, results, images, here, [])}")
     for failure in failures:
         name = ", ".join(f"{row.experiment}/{row.variant}" for row in plan.rows() if failure.run in row.runs)
         print(f"failed: {name}, seed {failure.run.seed} (run {failure.run.id}): {failure.cause}", file=sys.stderr)
     if failures:
         print(f"{len(failures)} of {len(missing)} runs failed; the same command tries them again", file=sys.stderr)
+    _report(recipe, results)  # last: on a full disk it fails, too, and the runs have been named
+    if failures:
         raise typer.Exit(1)
 
 

@@ -54,6 +54,8 @@ class Place:
     """Ids of the runs whose final weights are kept."""
     every: float = EVERY
     """Seconds between two checkpoints of a run at least."""
+    gpus_per_run: float = 1.0
+    """Share of a GPU that a run takes, at most 1."""
 
 
 @dataclass(frozen=True)

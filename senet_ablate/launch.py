@@ -40,6 +40,18 @@ def devices(kind: str) -> list[str]:
     raise BadInput(f"--device {kind!r}: known are auto, cpu, cuda, cuda:N; this machine has {found}")
 
 
+def _workers(place: Place) -> list[str]:
+    """The device of each worker; a GPU that runs take a share of has several."""
+    at_once = int(1 / place.gpus_per_run)
+    return [one for one in devices(place.device) for _ in range(1 if one == "cpu" else at_once)]
+
+
+def slots(place: Place) -> tuple[int, str]:
+    """How many runs this machine trains at once, and the first device. Raises BadInput for one that is not there."""
+    workers = _workers(place)
+    return len(workers), workers[0]
+
+
 def launch_local(runs: list[Run], place: Place, progress: Callable[[int, int], None]) -> list[Failure]:
     """Train `runs` and write their records; returns those that failed.
 
@@ -47,7 +59,7 @@ def launch_local(runs: list[Run], place: Place, progress: Callable[[int, int], N
     killed takes the pool down with it: what it and its neighbours were at is tried again, each alone, the rest goes on.
     A run that another process is at is waited for.
     """
-    workers = devices(place.device)
+    workers = _workers(place)
     failures: list[Failure] = []
     pending, suspects = list(runs), list[Run]()
     while pending or suspects:

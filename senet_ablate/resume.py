@@ -37,7 +37,7 @@ EVERY = 30.0  # seconds between two checkpoints at least; a run of seconds write
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop; what it had done lies in its checkpoint."""
+    """The run was asked to stop, by the signal that is the argument; what it had done lies in its checkpoint."""
 
 
 class Origin(Frozen):
@@ -215,7 +215,7 @@ class Checkpoints(Unkept):
 
     def __init__(self, path: Path, origin: Origin, every: float = EVERY) -> None:
         self.path, self.origin, self.every = path, origin, every
-        self.asked = self.warned = False
+        self.asked, self.warned = 0, False
         self.written, self.took = time.monotonic(), 0.0
 
     @contextmanager
@@ -246,7 +246,7 @@ class Checkpoints(Unkept):
 
     def between(self) -> None:
         if self.asked:
-            raise Interrupted
+            raise Interrupted(self.asked)
 
     def _write(self, loop: Loop) -> None:
         if loop.device.type == "cuda":
@@ -262,7 +262,7 @@ class Checkpoints(Unkept):
         self.took = self.written - began
 
     def _ask(self, number: int, frame: Any) -> None:
-        self.asked = True
+        self.asked = number
 
     @staticmethod
     def _signals() -> list[signal.Signals]:

@@ -33,7 +33,7 @@ FACTS_TO_CLAIMS |= {
 }
 SPECS_TO_FACTS = {"se", "backbones", "data", "kernels", "complexity", "schedule", "provenance", "train", "launch"}
 SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation", "timing"}
-SPECS_TO_FACTS |= {"resume", "fulfil"}
+SPECS_TO_FACTS |= {"resume", "fulfil", "launchers", "launch_ray"}
 SHARED = {
     "registry",
     "strict",
@@ -69,6 +69,8 @@ LEVEL = {
             {"train", "describe", "survey", "verify", "review"},
             {"fulfil", "checkpoint", "excitation", "timing", "options"},
             {"launch"},
+            {"launch_ray"},
+            {"launchers"},
             {"network_cli", "evidence_cli", "event_files"},
             {"cli", "__init__"},
             {"__main__"},

@@ -100,7 +100,7 @@ def test_a_run_asked_to_stop_in_an_evaluation_loses_no_step(
     whole, kept = train(run, digits, CPU), Checkpoints(tmp_path / "c", Origin.of(run, digits.checksum, CPU), 1e9)
     asked = iter([False, False, False, True])  # three steps, then the first batch of the evaluation
     monkeypatch.setattr(kept, "after_step", lambda loop: next(asked))
-    monkeypatch.setattr(kept, "between", lambda: kept._ask(0, None) or Checkpoints.between(kept))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(kept, "between", lambda: kept._ask(15, None) or Checkpoints.between(kept))  # type: ignore[func-returns-value]
     with pytest.raises(Interrupted):
         train(run, digits, CPU, checkpoints=kept)
     model, optimizer, _ = prepared(run, digits, CPU)
