@@ -19,7 +19,7 @@ from torch import nn
 
 from senet_ablate.data import ImageSet, load_images
 from senet_ablate.registry import BadInput
-from senet_ablate.resume import EVERY, Checkpoints, Origin
+from senet_ablate.resume import EVERY, Origin
 from senet_ablate.spec import Run, Training
 from senet_ablate.store import (
     Record,
@@ -31,6 +31,7 @@ from senet_ablate.store import (
     weights_path,
     write_record,
 )
+from senet_ablate.team import ALONE, Team
 from senet_ablate.train import train
 from senet_ablate.weights import save_weights
 
@@ -74,11 +75,12 @@ class Outcome(Enum):
     BUSY = "busy"
 
 
-def fulfil(run: Run, place: Place, device: torch.device, progress: Callable[[int], None]) -> Outcome:
+def fulfil(
+    run: Run, place: Place, device: torch.device, progress: Callable[[int], None], team: Team = ALONE
+) -> Outcome:
     """See to it that `run` has a record, unless another process is at it; `progress` is told of images trained on.
 
-    An unsound record in its place is set aside with a warning. Raises what training raises; GPU memory that does not
-    suffice as a MemoryError that says what to do.
+    An unsound record in its place is set aside with a warning. Raises what `trained` raises.
     """
     with locked(run, place) as mine:
         if not mine:
@@ -89,29 +91,30 @@ def fulfil(run: Run, place: Place, device: torch.device, progress: Callable[[int
             checkpoint.unlink(missing_ok=True)
             progress(record.train_images // run.train.batch_size * run.train.batch_size * run.train.epochs)
             return Outcome.FOUND
-        images = cached_images(run.train, place.data)
-        kept = Checkpoints(checkpoint, Origin.of(run, images.checksum, device), place.every)
-        try:
-            record = train(run, images, device, place.command, progress, keeper(run, place), kept)
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise MemoryError(OUT_OF_MEMORY.format(batch=run.train.batch_size)) from error
-        write_record(place.results, place.recipe, record)
+        team.tell(run)
+        write_record(place.results, place.recipe, trained(run, place, device, progress, team))
         checkpoint.unlink(missing_ok=True)
         return Outcome.TRAINED
 
 
-def keeper(run: Run, place: Place) -> Callable[[nn.Module], None]:
-    """What `train` gives the final network to: its weights are written if the recipe keeps them.
+def trained(run: Run, place: Place, device: torch.device, progress: Callable[[int], None], team: Team) -> Record:
+    """The record of `run`, from its checkpoint on if it has one; its weights are written if the recipe keeps them.
 
-    That happens before the record is written, so that no record lacks its weights.
+    Raises what training raises; GPU memory that does not suffice as a MemoryError that says what to do.
     """
+    images = cached_images(run.train, place.data)
+    origin = Origin.of(run, images.checksum, device, team.size)
+    kept = team.checkpoints(checkpoint_path(place.results, place.recipe, run.id), origin, place.every)
 
-    def keep(model: nn.Module) -> None:
-        if run.id in place.keep:
+    def keep(model: nn.Module) -> None:  # before the record, so that no record lacks its weights
+        if run.id in place.keep and team.rank == 0:
             save_weights(weights_path(place.results, place.recipe, run.id), model, run)
 
-    return keep
+    try:
+        return train(run, images, device, place.command, progress, keep, kept, team)
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise MemoryError(OUT_OF_MEMORY.format(batch=run.train.batch_size)) from error
 
 
 @lru_cache(maxsize=1)

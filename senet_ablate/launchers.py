@@ -1,5 +1,6 @@
 """The launchers by name: what `run --launcher` chooses from."""
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,6 +20,11 @@ class Launcher(NamedTuple):
     slots: Callable[[Place], tuple[int, str]]
 
 
+def rank() -> int | None:
+    """This process's number among those that torchrun started; None where it did not."""
+    return int(os.environ["RANK"]) if {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= set(os.environ) else None
+
+
 def launcher_named(name: str) -> Launcher:
     """The launcher `name`. Raises BadInput for an unknown one, or one that is not installed."""
     if name == "local":
@@ -29,4 +35,8 @@ def launcher_named(name: str) -> Launcher:
         from senet_ablate.launch_ray import launch_ray, slots_of_cluster
 
         return Launcher(launch_ray, slots_of_cluster)
+    if name == "torchrun":
+        from senet_ablate.launch_torchrun import launch_torchrun, slots_of_team
+
+        return Launcher(launch_torchrun, slots_of_team)
     raise BadInput(f"--launcher {name!r}: {nearest(name, ['local', 'ray'])}")

@@ -20,7 +20,9 @@ LIBRARIES = ("senet-ablate", "torch", "torchvision", "numpy", "pillow", "scikit-
 TRAINING_CODE = ("backbones/**/*.py", "data/**/*.py", "kernels/**/*.py", "se.py", "schedule.py", "train.py")
 
 
-def provenance(run: Run, data: str, device: torch.device, command: str, started: float, train_s: float) -> Provenance:
+def provenance(
+    run: Run, data: str, device: torch.device, command: str, started: float, train_s: float, processes: int = 1
+) -> Provenance:
     """The provenance of a run that began at `started` (seconds since 1970) and trained for `train_s` seconds."""
     commit, dirty = code_state()
     return Provenance(
@@ -35,6 +37,7 @@ def provenance(run: Run, data: str, device: torch.device, command: str, started:
         train_s=train_s,
         data=data,
         operators=own_operators(run),
+        processes=processes,
     )
 
 

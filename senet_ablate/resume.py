@@ -220,11 +220,7 @@ class Checkpoints(Unkept):
 
     @contextmanager
     def of(self, loop: Loop) -> Iterator[None]:
-        if self.path.exists():
-            try:
-                load_checkpoint(self.path, self.origin, loop)
-            except BadInput as error:
-                log.warning("%s: %s; set aside as %s, the run starts anew", self.path, error, set_aside(self.path).name)
+        self._resume(loop)
         size = sum(value.nbytes for value in loop.model.state_dict().values())
         self.written, self.took = time.monotonic(), 2 * size / SLOW_DISK
         before = {number: signal.getsignal(number) for number in self._signals()}
@@ -241,12 +237,22 @@ class Checkpoints(Unkept):
 
     def after_step(self, loop: Loop) -> None:
         self.between()
-        if time.monotonic() - self.written >= max(self.every, SHARE * self.took):
+        if self._due():
             self._write(loop)
+
+    def _due(self) -> bool:
+        return time.monotonic() - self.written >= max(self.every, SHARE * self.took)
 
     def between(self) -> None:
         if self.asked:
             raise Interrupted(self.asked)
+
+    def _resume(self, loop: Loop) -> None:
+        if self.path.exists():
+            try:
+                load_checkpoint(self.path, self.origin, loop)
+            except BadInput as error:
+                log.warning("%s: %s; set aside as %s, the run starts anew", self.path, error, set_aside(self.path).name)
 
     def _write(self, loop: Loop) -> None:
         if loop.device.type == "cuda":

@@ -66,6 +66,7 @@ class Provenance(Frozen):
     operators: Annotated[
         dict[str, str], Field(description="user's own parts -> SHA-256 of their source", default_factory=dict)
     ]
+    processes: Annotated[int, Field(description="how many trained the run together")] = 1
 
 
 class Record(Frozen):

@@ -21,14 +21,18 @@ from senet_ablate.schedule import lr_at
 from senet_ablate.se import se_blocks
 from senet_ablate.spec import Run, Training
 from senet_ablate.store import Epoch, Gates, Record, pack
+from senet_ablate.team import ALONE, Team, own_seed
 
 
-def prepared(run: Run, images: ImageSet, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer, Batches]:
+def prepared(
+    run: Run, images: ImageSet, device: torch.device, team: Team = ALONE
+) -> tuple[nn.Module, torch.optim.Optimizer, Batches]:
     """The network with its initial weights, its optimizer, and the training batches, on `device`."""
     spec = run.train
     model = build_model(spec.backbone, len(images.classes), run.se, stem=spec.stem, seed=run.seed)
+    model = team.synchronised(model)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    torch.manual_seed(run.seed)  # what is random inside a network: dropout, the random squeeze
+    torch.manual_seed(own_seed(run.seed, team.rank))  # what is random inside a network: dropout, the random squeeze
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=spec.lr,
@@ -37,7 +41,7 @@ def prepared(run: Run, images: ImageSet, device: torch.device) -> tuple[nn.Modul
         weight_decay=spec.weight_decay,
         fused=True,
     )
-    return model, optimizer, Batches(images.train, images, spec, device)
+    return model, optimizer, Batches(images.train, images, spec, device, (team.rank, team.size))
 
 
 def train(
@@ -48,34 +52,37 @@ def train(
     progress: Callable[[int], None] = lambda images: None,
     keep: Callable[[nn.Module], None] = lambda model: None,
     checkpoints: Unkept = Unkept(),  # noqa: B008
+    team: Team = ALONE,
 ) -> Record:
     """The record of `run`; `progress` is told after each epoch how many images it saw, `keep` gets the final network.
 
     On the CPU, equal runs give equal records, bit for bit, but for times, also where they go on from a checkpoint. A
-    loss that is not finite ends the run early; the record says after which epoch.
+    loss that is not finite ends the run early; the record says after which epoch. `team`: the processes that train it
+    together; each gets the whole record.
     """
     spec = run.train
-    model, optimizer, batches = prepared(run, images, device)
-    tests = Batches(images.test, images, spec, device)
+    model, optimizer, batches = prepared(run, images, device, team)
+    share = (team.rank, team.size)
+    tests = Batches(images.test, images, spec, device, share)
     counted = cost(model, (3, batches.size, batches.size))
-    loop = Loop(model, optimizer, device)
-    provenance(run, images.checksum, device, command, loop.started, 0.0)  # what is wrong with it is better known now
+    loop, spread = Loop(model, optimizer, device), team.spread(model)
+    provenance(run, images.checksum, device, command, loop.started, 0.0, team.size)  # what is wrong with it is better known now
     watch = (
-        Batches(images.validation, images, spec, device)
+        Batches(images.validation, images, spec, device, share)
         if images.validation is not None and spec.schedule == "plateau"
         else None
     )
     with checkpoints.of(loop):
         progress((loop.epoch - 1) * len(batches) * spec.batch_size)
         while loop.epoch <= spec.epochs:
-            lr, loss, error = train_epoch(loop, batches, run, checkpoints.after_step)
+            lr, loss, error = train_epoch(loop, batches, run, checkpoints.after_step, spread, team)
             progress(len(batches) * spec.batch_size)
             if not np.isfinite(loss):
                 break
             read = loop.epoch % spec.test_every == 0 and loop.epoch != spec.epochs
-            with GateWatch(model) as gates:
-                test = evaluate(model, tests, spec, checkpoints.between) if read else None
-            validation = None if watch is None else evaluate(model, watch, spec, checkpoints.between)
+            with GateWatch(model, team) as gates:
+                test = evaluate(model, tests, spec, checkpoints.between, team) if read else None
+            validation = None if watch is None else evaluate(model, watch, spec, checkpoints.between, team)
             loop.end_epoch(
                 Epoch(
                     lr=lr,
@@ -88,8 +95,8 @@ def train(
                 )
             )
         train_s = time.time() - loop.started
-        with GateWatch(model) as gates:
-            final = evaluate(model, tests, spec, checkpoints.between)
+        with GateWatch(model, team) as gates:
+            final = evaluate(model, tests, spec, checkpoints.between, team)
     keep(model)
     epochs = loop.epochs
     diverged = len(epochs) < spec.epochs
@@ -109,30 +116,37 @@ def train(
         epochs=tuple(epochs),
         gates={} if diverged else gates.summary(),
         diverged=len(epochs) if diverged else None,
-        provenance=provenance(run, images.checksum, device, command, loop.started, train_s),
+        provenance=provenance(run, images.checksum, device, command, loop.started, train_s, team.size),
     )
 
 
 def train_epoch(
-    loop: Loop, batches: Batches, run: Run, after_step: Callable[[Loop], None] = lambda loop: None
+    loop: Loop,
+    batches: Batches,
+    run: Run,
+    after_step: Callable[[Loop], None] = lambda loop: None,
+    spread: nn.Module | None = None,
+    team: Team = ALONE,
 ) -> tuple[float, float, float]:
     """Train what is left of the epoch that `loop` is in: its last learning rate, mean loss, top-1 error in percent.
 
-    Nothing is read from the device before the epoch's end, unless `after_step` does.
+    Nothing is read from the device before the epoch's end, unless `after_step` does. `spread`: what to call in place of
+    the network where several processes train it.
     """
     loop.model.train()
     first, watched = (loop.epoch - 1) * len(batches), [epoch.validation_loss for epoch in loop.epochs]
     for x, y in batches.shuffled(run.seed, loop.epoch, loop.step):
         for group in loop.optimizer.param_groups:
             group["lr"] = lr_at(run.train, first + loop.step, len(batches), watched)
-        loss, logits = train_step(loop.model, loop.optimizer, x, y, run.train)
+        loss, logits = train_step(spread or loop.model, loop.optimizer, x, y, run.train)
         loop.loss_sum += loss
         loop.right += (logits.argmax(1) == y).sum()
         loop.step += 1
         after_step(loop)
     lr = lr_at(run.train, first + len(batches) - 1, len(batches), watched)
     seen = len(batches) * run.train.batch_size
-    return lr, float(loop.loss_sum) / len(batches), 100 * (1 - int(loop.right) / seen)
+    loss_sum, right = float(team.total(loop.loss_sum)) / team.size, int(team.total(loop.right))
+    return lr, loss_sum / len(batches), 100 * (1 - right / seen)
 
 
 def train_step(
@@ -164,7 +178,11 @@ class Judgement:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, batches: Batches, spec: Training, between: Callable[[], None] = lambda: None
+    model: nn.Module,
+    batches: Batches,
+    spec: Training,
+    between: Callable[[], None] = lambda: None,
+    team: Team = ALONE,
 ) -> Judgement:
     """Judge the network on every image of `batches`; the random state of training is left as it was.
 
@@ -183,16 +201,16 @@ def evaluate(
             top1.append(ranked[:, 0])
             top5.append(ranked.any(1))
             between()
-    right = torch.cat(top1).cpu().numpy()
-    wrong5 = int((~torch.cat(top5)).sum()) if logits.shape[1] > 5 else None
-    return Judgement(float(torch.stack(losses).sum()) / len(right), right, wrong5)
+    right = team.joined(torch.cat(top1)).cpu().numpy()
+    wrong5 = int(team.total((~torch.cat(top5)).sum())) if logits.shape[1] > 5 else None
+    return Judgement(float(team.total(torch.stack(losses).sum())) / len(right), right, wrong5)
 
 
 class GateWatch:
     """Sums what the gates of a network's SE blocks return while the context is open."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.sums: dict[str, list[Tensor]] = {}
+    def __init__(self, model: nn.Module, team: Team = ALONE) -> None:
+        self.team, self.sums = team, dict[str, list[Tensor]]()
         gates = {name: getattr(block, "gate", None) for name, block in se_blocks(model).items()}
         self.hooks = [
             gate.register_forward_hook(self._hook(name)) for name, gate in gates.items() if isinstance(gate, nn.Module)
@@ -229,7 +247,8 @@ class GateWatch:
     def summary(self) -> dict[str, Gates]:
         """What the gates were, by block."""
         summary = {}
-        for name, (count, total, squares, low, high, images, by_channel, channel_squares) in self.sums.items():
+        for name, sums in self.sums.items():
+            count, total, squares, low, high, images, by_channel, channel_squares = map(self.team.total, sums)
             mean = float(total / count)
             centred = channel_squares / images - (by_channel / images).square()
             summary[name] = Gates(

@@ -33,7 +33,7 @@ FACTS_TO_CLAIMS |= {
 }
 SPECS_TO_FACTS = {"se", "backbones", "data", "kernels", "complexity", "schedule", "provenance", "train", "launch"}
 SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation", "timing"}
-SPECS_TO_FACTS |= {"resume", "fulfil", "launchers", "launch_ray"}
+SPECS_TO_FACTS |= {"resume", "fulfil", "launchers", "launch_ray", "launch_torchrun", "team", "together"}
 SHARED = {
     "registry",
     "strict",
@@ -65,11 +65,11 @@ LEVEL = {
             {"complexity", "interchange", "weights", "gates_report", "tradeoffs", "gate_blocks"},
             {"timing_report", "resume"},
             {"report", "seeds"},
-            {"cost_page", "counting", "compare"},
-            {"train", "describe", "survey", "verify", "review"},
+            {"cost_page", "counting", "compare", "team"},
+            {"together", "train", "describe", "survey", "verify", "review"},
             {"fulfil", "checkpoint", "excitation", "timing", "options"},
             {"launch"},
-            {"launch_ray"},
+            {"launch_ray", "launch_torchrun"},
             {"launchers"},
             {"network_cli", "evidence_cli", "event_files"},
             {"cli", "__init__"},

@@ -23,10 +23,19 @@ EVALUATION_BATCH, EVALUATION_PIXELS = 1000, 4_096_000  # images at most, pixels 
 class Batches:
     """One split on its way to the network.
 
-    Yields images as N x 3 x H x W float32 in channels-last memory, and labels as N int64, on `device`.
+    Yields images as N x 3 x H x W float32 in channels-last memory, and labels as N int64, on `device`. share: this is
+    part i of n, as (i, n): of every batch in random order, and of all images in order.
     """
 
-    def __init__(self, split: Split, images: ImageSet, train: Training, device: torch.device) -> None:
+    def __init__(
+        self,
+        split: Split,
+        images: ImageSet,
+        train: Training,
+        device: torch.device,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.share = share
         self.train, self.device, self.size = train, device, train.crop_size or split.images.shape[1]
         self.images, self.labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(device)
         self.index = None if split.index is None else torch.from_numpy(split.index)
@@ -48,8 +57,10 @@ class Batches:
         count = len(self) * self.train.batch_size
         order = torch.randperm(len(self.labels), generator=generator)[:count].to(self.device)
         draws = self._draw(count, generator)
+        own = self.train.batch_size // self.share[1]  # images of each batch that are this process's
         for batch in range(start, len(self)):
-            part = slice(batch * self.train.batch_size, (batch + 1) * self.train.batch_size)
+            first = batch * self.train.batch_size + self.share[0] * own
+            part = slice(first, first + own)
             chosen = order[part]
             now = {name: draw[part] for name, draw in draws.items() if name != "hole"}
             pixels = self._augmented(self._take(chosen), now)
@@ -61,8 +72,9 @@ class Batches:
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, unaugmented, centre-cropped where the recipe crops."""
         step = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // self.size**2))
-        for start in range(0, len(self.labels), step):
-            chosen = torch.arange(start, min(start + step, len(self.labels)), device=self.device)
+        first, end = (len(self.labels) * part // self.share[1] for part in (self.share[0], self.share[0] + 1))
+        for start in range(first, end, step):
+            chosen = torch.arange(start, min(start + step, end), device=self.device)
             pixels = self._take(chosen)
             top, left = (pixels.shape[1] - self.size) // 2, (pixels.shape[2] - self.size) // 2
             yield (
