@@ -82,8 +82,11 @@ def run(
     from tqdm import tqdm
 
     from senet_ablate.fulfil import Place, clear_finished
-    from senet_ablate.launchers import launcher_named
+    from senet_ablate.launchers import launcher_named, rank
 
+    first = not rank()  # of several processes under torchrun, one speaks
+    if rank() is not None:
+        launcher = "torchrun"
     launch, slots = launcher_named(launcher)
     if tensorboard:
         event_files.check_installed()
@@ -92,12 +95,11 @@ def run(
     keep = frozenset(one.id for one in plan.kept)
     place = Place(results, recipe, data_root(data), device, command_line(), keep, checkpoint_every, gpus_per_run)
     count, kind = slots(place)
-    print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {count} x {kind}")
-    clear_finished(place)
-    finished = 0
-    with tqdm(
-        total=sum(_images_of(one, images) for one in missing), unit=" images", unit_scale=True, disable=not missing
-    ) as bar:
+    if first:
+        print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {count} x {kind}")
+        clear_finished(place)
+    finished, total = 0, sum(_images_of(one, images) for one in missing)
+    with tqdm(total=total, unit=" images", unit_scale=True, disable=not missing or not first) as bar:
 
         def progress(runs: int, trained: int) -> None:
             nonlocal finished
@@ -108,6 +110,8 @@ def run(
                 event_files.mirror(plan, results, tensorboard)
 
         failures = launch(missing, place, progress)
+    if not first:
+        raise typer.Exit(1 if failures else 0)
     if tensorboard:
         event_files.mirror(plan, results, tensorboard)
     here = device if launcher == "local" else "auto"

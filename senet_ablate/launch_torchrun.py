@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from senet_ablate.fulfil import Failure, Outcome, Place, fulfil, trained
 from senet_ablate.launch import LOOK_AGAIN, devices, settle
+from senet_ablate.provenance import code_state, training_code
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import Run
 from senet_ablate.together import Together
@@ -34,6 +35,7 @@ def launch_torchrun(runs: list[Run], place: Place, progress: Callable[[int, int]
     """
     team = Together(devices(place.device)[0].partition(":")[0])
     settle(team.device)
+    code_state(), training_code()
     for run in runs:
         if run.train.batch_size % team.size:
             raise BadInput(f"batch_size {run.train.batch_size} is no multiple of {team.size} processes")

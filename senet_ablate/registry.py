@@ -136,5 +136,6 @@ DATASETS = Registry(
         "cifar100": "senet_ablate.data.cifar:load_cifar100",
         "tiny-imagenet": "senet_ablate.data.tiny_imagenet:load",
         "image-folder": "senet_ablate.data.image_folder:load",
+        "image-stream": "senet_ablate.data.streaming:load",
     },
 )

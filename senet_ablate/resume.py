@@ -231,6 +231,10 @@ class Checkpoints(Unkept):
         except Interrupted:
             self._write(loop)
             raise
+        except Exception as error:
+            if self.asked:  # what the signal ended around this process, such as a loader's workers; the last one holds
+                raise Interrupted(self.asked) from error
+            raise
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -8,10 +8,10 @@ one process, so records agree within rounding and not bit for bit.
 import datetime
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as summed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -22,6 +22,26 @@ from senet_ablate.team import Team, own_seed
 AGREED_EVERY = 10  # steps between two looks at whether any process was asked to stop, or a checkpoint is due
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over processes, in both directions: each process's value is in every process's result."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradient)
+
+
+def summed(value: Tensor) -> Tensor:
+    """The sum of a value over processes, with its gradient (torch.distributed.nn.functional's, which is deprecated)."""
+    total: Tensor = _Sum.apply(value)
+    return total
+
+
 class SyncedNorm(nn.BatchNorm2d):
     """Batch norm with the statistics of the batches of all processes, differentiably, on any device."""
 
@@ -30,9 +50,9 @@ class SyncedNorm(nn.BatchNorm2d):
             return super().forward(x)
         values, shape = x.float(), (1, -1, 1, 1)
         count = values.numel() // values.shape[1] * dist.get_world_size()
-        mean = summed.all_reduce(values.sum((0, 2, 3))) / count
+        mean = summed(values.sum((0, 2, 3))) / count
         centred = values - mean.view(shape)
-        var = summed.all_reduce(centred.square().sum((0, 2, 3))) / count
+        var = summed(centred.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
             self.running_mean.lerp_(mean, self.momentum)
@@ -58,7 +78,7 @@ class Together(Team):
 
     def synchronised(self, model: nn.Module) -> nn.Module:
         if self.device.type == "cuda":
-            synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
             return synced
         for module in model.modules():
             if type(module) is nn.BatchNorm2d:
@@ -67,7 +87,7 @@ class Together(Team):
 
     def spread(self, model: nn.Module) -> nn.Module:
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+        return DistributedDataParallel(model, device_ids=ids)
 
     def total(self, value: Tensor) -> Tensor:
         value = value.clone()

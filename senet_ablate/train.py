@@ -66,7 +66,9 @@ def train(
     tests = Batches(images.test, images, spec, device, share)
     counted = cost(model, (3, batches.size, batches.size))
     loop, spread = Loop(model, optimizer, device), team.spread(model)
-    provenance(run, images.checksum, device, command, loop.started, 0.0, team.size)  # what is wrong with it is better known now
+    provenance(
+        run, images.checksum, device, command, loop.started, 0.0, team.size
+    )  # what is wrong with it is better known now
     watch = (
         Batches(images.validation, images, spec, device, share)
         if images.validation is not None and spec.schedule == "plateau"

@@ -110,8 +110,17 @@ def test_a_run_asked_to_stop_in_an_evaluation_loses_no_step(
     assert settled(train(run, digits, CPU, checkpoints=Checkpoints(kept.path, kept.origin))) == settled(whole)
 
 
-RUNS = [Run(Training(dataset="digits", train_images=96, test_images=50, backbone="resnet_tiny_bottleneck", epochs=6,
-                     batch_size=8, lr=0.05, flip=True), se, 0) for se in (None, SESpec(), SESpec(squeeze="random"))]  # fmt: skip
+SMALL = Training(
+    dataset="digits",
+    train_images=96,
+    test_images=50,
+    backbone="resnet_tiny_bottleneck",
+    epochs=6,
+    batch_size=8,
+    lr=0.05,
+    flip=True,
+)
+RUNS = [Run(SMALL, se, 0) for se in (None, SESpec(), SESpec(squeeze="random"))]
 
 
 def sweep(results: Path) -> None:

@@ -5,7 +5,7 @@ epoch's number. So every variant of a seed sees the same batches on any device, 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from senet_ablate.data.images import ImageSet, Split
+from senet_ablate.data.streaming import Stream, workers
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import Training
 
@@ -39,6 +40,11 @@ class Batches:
         self.train, self.device, self.size = train, device, train.crop_size or split.images.shape[1]
         self.images, self.labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(device)
         self.index = None if split.index is None else torch.from_numpy(split.index)
+        self.stream: Stream | None = None
+        if split.files:
+            if not train.scale_crop:
+                raise BadInput(f"dataset {train.dataset} is cropped as it is decoded: give the recipe a scale_crop")
+            self.stream = Stream(split.files, split.images.shape[1], self.size, workers(device))
         if self.size > split.images.shape[1]:
             raise BadInput(f"crop_size {self.size} exceeds the stored images, {split.images.shape[1]} pixels")
         if device.type == "cuda" and self.images.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
@@ -58,29 +64,40 @@ class Batches:
         order = torch.randperm(len(self.labels), generator=generator)[:count].to(self.device)
         draws = self._draw(count, generator)
         own = self.train.batch_size // self.share[1]  # images of each batch that are this process's
-        for batch in range(start, len(self)):
-            first = batch * self.train.batch_size + self.share[0] * own
-            part = slice(first, first + own)
-            chosen = order[part]
-            now = {name: draw[part] for name, draw in draws.items() if name != "hole"}
-            pixels = self._augmented(self._take(chosen), now)
+        firsts = [batch * self.train.batch_size + self.share[0] * own for batch in range(start, len(self))]
+        batches = [
+            (order[first : first + own], {name: draw[first : first + own] for name, draw in draws.items()})
+            for first in firsts
+        ]
+        for (chosen, now), pixels in zip(batches, self._crops(batches), strict=True):
             x = self._normalised(pixels)
             if self.train.cutout:
-                x = _cut_out(x, self.train.cutout, draws["hole"][part])
+                x = _cut_out(x, self.train.cutout, now["hole"])
             yield x, self.labels[chosen]
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, unaugmented, centre-cropped where the recipe crops."""
         step = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // self.size**2))
         first, end = (len(self.labels) * part // self.share[1] for part in (self.share[0], self.share[0] + 1))
-        for start in range(first, end, step):
-            chosen = torch.arange(start, min(start + step, end), device=self.device)
-            pixels = self._take(chosen)
+        whole = torch.arange(first, end, device=self.device)
+        batches = [whole[start : start + step] for start in range(0, len(whole), step)]
+        squares = self.stream.squares(batches) if self.stream else map(self._take, batches)
+        for chosen, pixels in zip(batches, squares, strict=True):
+            pixels = pixels.to(self.device, non_blocking=True)
             top, left = (pixels.shape[1] - self.size) // 2, (pixels.shape[2] - self.size) // 2
             yield (
                 self._normalised(pixels[:, top : top + self.size, left : left + self.size]),
                 self.labels[chosen],
             )
+
+    def _crops(self, batches: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> Iterator[Tensor]:
+        """What the network is to see of each batch, N x size x size x 3."""
+        if self.stream:
+            for pixels in self.stream.crops(batches):
+                yield pixels.to(self.device, non_blocking=True)
+        else:
+            for chosen, draws in batches:
+                yield self._augmented(self._take(chosen), {n: draw for n, draw in draws.items() if n != "hole"})
 
     def _take(self, chosen: Tensor) -> Tensor:
         if self.index is not None:
@@ -104,10 +121,10 @@ class Batches:
             aspect = torch.exp((torch.rand(count, generator=generator) * 2 - 1) * torch.tensor(4 / 3).log())
             edges = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], 1).clamp(max=1.0)  # height, width
             draws["edges"] = edges
-            draws["centre"] = (torch.rand(count, 2, generator=generator) * 2 - 1) * (1 - edges)
+            draws["place"] = torch.rand(count, 2, generator=generator) * 2 - 1
         if train.cutout:
             draws["hole"] = torch.randint(self.size, (count, 2), generator=generator)
-        return {name: draw.to(self.device) for name, draw in draws.items()}
+        return draws if self.stream else {name: draw.to(self.device) for name, draw in draws.items()}
 
     def _augmented(self, pixels: Tensor, draws: dict[str, Tensor]) -> Tensor:
         """N x H x W x 3 uint8 to N x size x size x 3; crop and flip are one gather."""
@@ -128,8 +145,12 @@ class Batches:
         return pixels[images, rows[:, :, None], columns[:, None, :]]
 
 
-def _scale_cropped(pixels: Tensor, size: int, edges: Tensor, centre: Tensor, flip: Any = None) -> Tensor:
-    """Crops of relative `edges` (height, width) around `centre` (-1 to 1), resized to `size`, bilinear; float32."""
+def _scale_cropped(pixels: Tensor, size: int, edges: Tensor, place: Tensor, flip: Any = None) -> Tensor:
+    """Crops of relative `edges` (height, width), resized to `size`, bilinear; float32.
+
+    place: where in the room that is left (-1 to 1).
+    """
+    centre = place * (1 - edges)
     transform = torch.zeros(len(pixels), 2, 3, device=pixels.device)
     mirror = 1.0 if flip is None else 1.0 - 2.0 * flip.float()
     transform[:, 0, 0], transform[:, 0, 2] = edges[:, 1] * mirror, centre[:, 1]

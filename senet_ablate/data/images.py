@@ -30,17 +30,21 @@ class Split:
     """images: N x H x W x 3 uint8, possibly memory-mapped; labels: N.
 
     index: which of the images are meant, for a part of a set that is too large to copy; labels are those of the part.
+    files: where the images lie, for a set that is too large to be held decoded; `images` is then empty, of their size.
     """
 
     images: Pixels
     labels: Labels
     index: Labels | None = None
+    files: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: npt.NDArray[np.int64]) -> "Split":
         """The images at `indices`, in that order: a copy, or an index where the copy would be large."""
+        if self.files:
+            return Split(self.images, self.labels[indices], files=tuple(self.files[number] for number in indices))
         places = indices if self.index is None else self.index[indices]
         if len(indices) * self.images[:1].nbytes <= COPIED_WHOLE:
             return Split(self.images[places], self.labels[indices])
@@ -65,11 +69,12 @@ class ImageSet:
 
 def image_set(train: Split, test: Split, classes: Sequence[str]) -> ImageSet:
     """An ImageSet with its statistics and checksum computed."""
-    mean, std = _statistics(train.images)
+    mean, std = statistics(train.images)
     return ImageSet(train, test, tuple(classes), mean, std, _checksum(train, test))
 
 
-def _statistics(images: Pixels) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def statistics(images: Pixels) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation by channel, 0 to 255."""
     counts = np.zeros((3, 256), dtype=np.int64)
     for start in range(0, len(images), 1000):
         for channel in range(3):
@@ -192,13 +197,13 @@ def decode(files: Files, size: int | None, into: Path | None = None) -> Split:
 
     into: a .npy file that takes the pixels as they come, for sets that are larger than memory.
     """
-    first = _decode_one(files.paths[0], size)
+    first = decode_one(files.paths[0], size)
     shape = (len(files.paths), *first.shape)
     images = np.empty(shape, np.uint8) if into is None else np.lib.format.open_memmap(into, "w+", np.uint8, shape)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter's lock
         for start in range(0, len(files.paths), DECODED_AT_ONCE):
             paths = files.paths[start : start + DECODED_AT_ONCE]
-            for index, pixels in enumerate(pool.map(lambda path: _decode_one(path, size), paths), start):
+            for index, pixels in enumerate(pool.map(lambda path: decode_one(path, size), paths), start):
                 if pixels.shape != first.shape:
                     raise BadInput(
                         f"{files.paths[index]}: {pixels.shape[1]}x{pixels.shape[0]} pixels, the first image has "
@@ -214,12 +219,18 @@ def decoded(train: Files, test: Files, size: int | None, classes: Sequence[str],
     return image_set(splits[0], splits[1], classes)
 
 
-def _decode_one(path: Path, size: int | None) -> Pixels:
+def opened(path: Path) -> Image.Image:
+    """The image in a file, decoded, in RGB. Raises BadInput with the path."""
     try:
-        with Image.open(path) as opened:
-            image = opened.convert("RGB")
+        with Image.open(path) as image:
+            return image.convert("RGB")
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadInput(f"{path}: cannot be read as an image ({error}); restore or remove the file") from error
+
+
+def decode_one(path: Path, size: int | None) -> Pixels:
+    """The image as H x W x 3; `size`: its shorter edge resized to it, the centre square kept. Raises BadInput."""
+    image = opened(path)
     if size is not None and image.size != (size, size):
         scale = size / min(image.size)
         width, height = (max(size, round(edge * scale)) for edge in image.size)

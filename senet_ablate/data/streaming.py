@@ -1,0 +1,153 @@
+"""Image folders too large to be held decoded: each image is decoded anew whenever it is needed, crop by crop.
+
+PyTorch's DataLoader does it, in worker processes that run ahead of the network, and Pillow decodes and resizes, as it
+does for the cache; `senet-ablate bench loader` has the measurement behind that choice. What is random about a crop is
+drawn before, by the same generator as for images in memory, so workers change no number.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from senet_ablate.data.image_folder import HOW_TO_GET, find
+from senet_ablate.data.images import Files, ImageSet, Split, decode, decode_one, opened, statistics
+from senet_ablate.registry import BadInput
+from senet_ablate.store import write_whole
+
+SAMPLE = 2000  # training images that the channels' mean and standard deviation are taken from
+AHEAD = 4  # batches that each worker decodes in advance
+Box = tuple[float, float, float, float, bool]  # edges (height, width), place (y, x), flipped
+Job = tuple[int, Box | None]
+
+
+def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
+    """The folder's images by path. Its checksum is over the files' names, sizes and labels, not over their pixels."""
+    classes, train, test = find(root)
+    if not classes:
+        raise BadInput(HOW_TO_GET.format(root))
+    if image_size is None:
+        raise BadInput("dataset image-stream needs an image_size: the shorter edge at which images are judged")
+    checksum = hashlib.sha256()
+    for files in (train, test):
+        for path, label in zip(files.paths, files.labels, strict=True):
+            checksum.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0{label}\n".encode())
+    cache = root / "cache" / f"image-stream-{image_size}-{checksum.hexdigest()[:16]}.json"
+    mean, std = _statistics(cache, train, image_size)
+    splits = [_split(files, image_size) for files in (train, test)]
+    return ImageSet(splits[0], splits[1], tuple(classes), mean, std, checksum.hexdigest())
+
+
+Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+
+
+def _statistics(path: Path, train: Files, size: int) -> Statistics:
+    """Mean and standard deviation by channel of a fixed sample of the training images, computed once."""
+    if path.is_file():
+        mean, std = json.loads(path.read_text())
+        return tuple(mean), tuple(std)
+    chosen = np.random.default_rng(0).permutation(len(train.paths))[:SAMPLE]
+    found = statistics(decode(Files(tuple(train.paths[i] for i in chosen), (0,) * len(chosen)), size).images)
+    write_whole(path, json.dumps(found))
+    return found
+
+
+def _split(files: Files, size: int) -> Split:
+    nothing = np.empty((0, size, size, 3), np.uint8)
+    return Split(nothing, np.asarray(files.labels, dtype=np.int64), files=files.paths)
+
+
+class Stream:
+    """Batches of uint8 images, N x H x W x 3, decoded in `workers` processes (0: in this one) ahead of their use."""
+
+    def __init__(self, paths: Sequence[Path], square: int, size: int, workers: int) -> None:
+        self.batches: Iterable[list[Job]] = ()
+        self.loader = DataLoader(
+            _Decoded(paths, square, size),
+            batch_sampler=_Queue(self),
+            num_workers=workers,
+            collate_fn=torch.stack,
+            generator=torch.Generator(),  # else each epoch, and each resume, takes a draw of the network's random state
+            persistent_workers=workers > 0,
+            prefetch_factor=AHEAD if workers else None,
+            multiprocessing_context="spawn" if workers else None,
+            pin_memory=workers > 0 and torch.cuda.is_available(),
+        )
+
+    def crops(self, batches: Iterable[tuple[Tensor, dict[str, Tensor]]]) -> Iterator[Tensor]:
+        """Crops of `size` for batches of (image numbers, draws as `Batches` makes them)."""
+        return self._decoded(_jobs(chosen, draws) for chosen, draws in batches)
+
+    def squares(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The centre squares of batches of images, their shorter edge resized to `square`."""
+        return self._decoded([(number, None) for number in chosen.tolist()] for chosen in batches)
+
+    def _decoded(self, batches: Iterable[list[Job]]) -> Iterator[Tensor]:
+        self.batches = batches
+        try:
+            yield from self.loader
+        except BadInput as error:  # a worker's comes with its traceback; its last line is the message
+            raise BadInput(str(error).strip().splitlines()[-1].partition("BadInput: ")[2] or str(error)) from None
+
+
+def _jobs(chosen: Tensor, draws: dict[str, Tensor]) -> list[Job]:
+    flips = draws["flip"].tolist() if "flip" in draws else [False] * len(chosen)
+    boxes = torch.cat([draws["edges"], draws["place"]], 1).tolist()
+    return [(number, (*box, flip)) for number, box, flip in zip(chosen.tolist(), boxes, flips, strict=True)]
+
+
+class _Queue:
+    """What the loader is to decode next: read when an epoch of it begins, in the process that asks."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[list[Job]]:
+        return iter(self.stream.batches)
+
+
+class _Decoded(Dataset[Tensor]):
+    """Job -> uint8 image, H x W x 3."""
+
+    def __init__(self, paths: Sequence[Path], square: int, size: int) -> None:
+        self.paths, self.square, self.size = np.asarray([str(path) for path in paths]), square, size
+
+    def __getitem__(self, job: Job) -> Tensor:
+        number, box = job
+        path = Path(str(self.paths[number]))
+        if box is None:
+            return torch.from_numpy(decode_one(path, self.square).copy())
+        return _cropped(path, self.size, box)
+
+
+def _cropped(path: Path, size: int, box: Box) -> Tensor:
+    """A crop of an image as size x size x 3.
+
+    Edges count in the square root of the image's area, so that their product is a share of it; the place runs from -1
+    to 1 over the room that is left.
+    """
+    image = opened(path)
+    width, height = image.size
+    root = (height * width) ** 0.5
+    h, w = (max(1, min(full, round(edge * root))) for full, edge in zip((height, width), box[:2], strict=True))
+    room = ((height - h, box[2]), (width - w, box[3]))
+    top, left = (round(free * (place + 1) / 2) for free, place in room)
+    crop = image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + w, top + h))
+    pixels = torch.from_numpy(np.array(crop))
+    return pixels.flip(1) if box[4] else pixels
+
+
+def workers(device: torch.device) -> int:
+    """Decoding processes for one training process: the machine's cores shared among its GPUs; none beside a CPU run,
+    which has a core to itself and no other."""
+    if device.type != "cuda":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // torch.cuda.device_count())
