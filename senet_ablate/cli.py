@@ -56,7 +56,13 @@ app.command()(evidence_cli.seeds)
 Seeds = Annotated[
     int | None, typer.Option("--seeds", min=1, max=MOST_SEEDS, help="seeds a variant; default: the recipe's")
 ]
-Launcher = Annotated[str, typer.Option("--launcher", help="local")]
+Launcher = Annotated[str, typer.Option("--launcher", help="local: all of this machine; ray: a Ray cluster")]
+CheckpointEvery = Annotated[
+    float, typer.Option("--checkpoint-every", min=0, metavar="SECONDS", help="between two of a run, at least")
+]
+GpusPerRun = Annotated[
+    float, typer.Option("--gpus-per-run", min=0.01, max=1, help="share of a GPU that a run takes; 0.5: two at a time")
+]
 Download = Annotated[bool, typer.Option("--download", help="let torchvision download CIFAR into the data root")]
 
 
@@ -71,26 +77,31 @@ def run(
     results: Results = RESULTS,
     download: Download = False,
     tensorboard: Annotated[Path | None, typer.Option("--tensorboard", help="folder for TensorBoard's curves")] = None,
+    checkpoint_every: CheckpointEvery = 30.0,
+    gpus_per_run: GpusPerRun = 1.0,
 ) -> None:
     """Train what is missing, skip what is done, then report."""
     from tqdm import tqdm
 
-    from senet_ablate.launch import Place, devices, launch_local
+    from senet_ablate.fulfil import Place, clear_finished
+    from senet_ablate.launchers import launcher_named, rank
 
-    if launcher != "local":
-        raise BadInput(f"--launcher {launcher!r}: known: local")
+    first = not rank()  # of several processes under torchrun, one speaks
+    if rank() is not None:
+        launcher = "torchrun"
+    launch, slots = launcher_named(launcher)
     if tensorboard:
         event_files.check_installed()
     plan, images = _checked(recipe, experiments, seeds, data_root(data), download)
     missing = _missing(plan, results, images)
-    on = devices(device)
-    print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {len(on)} x {on[0]}")
     keep = frozenset(one.id for one in plan.kept)
-    place = Place(results, recipe, data_root(data), device, command_line(), keep)
-    finished = 0
-    with tqdm(
-        total=sum(_images_of(one, images) for one in missing), unit=" images", unit_scale=True, disable=not missing
-    ) as bar:
+    place = Place(results, recipe, data_root(data), device, command_line(), keep, checkpoint_every, gpus_per_run)
+    count, kind = slots(place)
+    if first:
+        print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {count} x {kind}")
+        clear_finished(place)
+    finished, total = 0, sum(_images_of(one, images) for one in missing)
+    with tqdm(total=total, unit=" images", unit_scale=True, disable=not missing or not first) as bar:
 
         def progress(runs: int, trained: int) -> None:
             nonlocal finished
@@ -100,17 +111,21 @@ def run(
             if tensorboard and runs:
                 event_files.mirror(plan, results, tensorboard)
 
-        failures = launch_local(missing, place, progress)
+        failures = launch(missing, place, progress)
+    if not first:
+        raise typer.Exit(1 if failures else 0)
     if tensorboard:
         event_files.mirror(plan, results, tensorboard)
+    here = device if launcher == "local" else "auto"
     if evidence_cli.gates_are_due(plan, results):
-        print(f"wrote {evidence_cli.write_gates(plan, results, images, device, [])}")
-    _report(recipe, results)
+        print(f"wrote {evidence_cli.write_gates(plan, results, images, here, [])}")
     for failure in failures:
         name = ", ".join(f"{row.experiment}/{row.variant}" for row in plan.rows() if failure.run in row.runs)
         print(f"failed: {name}, seed {failure.run.seed} (run {failure.run.id}): {failure.cause}", file=sys.stderr)
     if failures:
         print(f"{len(failures)} of {len(missing)} runs failed; the same command tries them again", file=sys.stderr)
+    _report(recipe, results)  # last: on a full disk it fails, too, and the runs have been named
+    if failures:
         raise typer.Exit(1)
 
 

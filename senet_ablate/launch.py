@@ -4,46 +4,25 @@ import multiprocessing
 import os
 import signal
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from functools import lru_cache
 from multiprocessing.sharedctypes import Synchronized
-from pathlib import Path
 
 import torch
-from torch import nn
 
-from senet_ablate.data import ImageSet, load_images
-from senet_ablate.provenance import code_state
+from senet_ablate.data import ImageSet
+from senet_ablate.fulfil import Failure, Outcome, Place, fulfil
+from senet_ablate.provenance import code_state, training_code
 from senet_ablate.registry import BadInput
-from senet_ablate.spec import Run, Training
-from senet_ablate.store import weights_path, write_record
-from senet_ablate.train import prepared, train, train_step
-from senet_ablate.weights import save_weights
+from senet_ablate.resume import Interrupted
+from senet_ablate.spec import Run
+from senet_ablate.train import prepared, train_step
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where runs read and write: the results folder, the recipe's name, the data root, the kind of device."""
-
-    results: Path
-    recipe: str
-    data: Path
-    device: str
-    command: str
-    keep: frozenset[str] = frozenset()
-    """Ids of the runs whose final weights are kept."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A run that ended without a record, and why."""
-
-    run: Run
-    cause: str
+LOOK_AGAIN = 0.5  # seconds until a worker looks again at a run that another process was at
 
 
 def devices(kind: str) -> list[str]:
@@ -61,13 +40,26 @@ def devices(kind: str) -> list[str]:
     raise BadInput(f"--device {kind!r}: known are auto, cpu, cuda, cuda:N; this machine has {found}")
 
 
+def _workers(place: Place) -> list[str]:
+    """The device of each worker; a GPU that runs take a share of has several."""
+    at_once = int(1 / place.gpus_per_run)
+    return [one for one in devices(place.device) for _ in range(1 if one == "cpu" else at_once)]
+
+
+def slots(place: Place) -> tuple[int, str]:
+    """How many runs this machine trains at once, and the first device. Raises BadInput for one that is not there."""
+    workers = _workers(place)
+    return len(workers), workers[0]
+
+
 def launch_local(runs: list[Run], place: Place, progress: Callable[[int, int], None]) -> list[Failure]:
     """Train `runs` and write their records; returns those that failed.
 
     `progress(runs finished, images trained on since the last call)` is called several times a second. A worker that is
     killed takes the pool down with it: what it and its neighbours were at is tried again, each alone, the rest goes on.
+    A run that another process is at is waited for.
     """
-    workers = devices(place.device)
+    workers = _workers(place)
     failures: list[Failure] = []
     pending, suspects = list(runs), list[Run]()
     while pending or suspects:
@@ -105,23 +97,34 @@ def _pool(
     for device in devices:
         queue.put(device)
     with ProcessPoolExecutor(len(devices), context, _start_worker, (queue, started, images)) as pool:
-        waiting: dict[Future[None], Run] = {pool.submit(_train_one, run, place): run for run in runs}
+        waiting: dict[Future[Outcome], Run] = {pool.submit(_train_one, run, place): run for run in runs}
         seen = 0
         try:
             while waiting:
                 done, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
                 while not started.empty():
                     broken.started.add(started.get())
+                finished = [future for future in done if not _busy(future)]
                 total = images.value
-                progress(len(done), total - seen)
+                progress(len(finished), total - seen)
                 seen = total
-                for future in done:
+                for future in finished:
                     yield waiting.pop(future), future.exception()
+                for future in done.difference(finished):
+                    run = waiting.pop(future)
+                    try:
+                        waiting[pool.submit(_look_again, run, place)] = run
+                    except BrokenProcessPool as error:
+                        yield run, error
         except BaseException:
             for process in list((pool._processes or {}).values()):  # the public way waits for every run in progress
                 process.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _busy(future: "Future[Outcome]") -> bool:
+    return future.exception() is None and future.result() is Outcome.BUSY
 
 
 _device: torch.device
@@ -136,32 +139,43 @@ def _start_worker(
 ) -> None:
     global _device, _started, _images
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _device, _started, _images = torch.device(queue.get()), started, images
-    code_state()  # now, not when the first run ends and somebody may have gone on working
+    code_state(), training_code()  # now, not when the first run ends and somebody may have gone on working
+    settle(_device)
+
+
+def settle(device: torch.device) -> None:
+    """What holds in every process that trains: one thread on the host, and float32 in a recipe means float32."""
     torch.set_num_threads(1)
-    torch.backends.cudnn.allow_tf32 = False  # float32 in a recipe means float32
-    if _device.type == "cuda":
-        torch.cuda.set_device(_device)
+    torch.backends.cudnn.allow_tf32 = False
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
-@lru_cache(maxsize=1)
-def _cached_images(train: Training, data: Path) -> ImageSet:
-    return load_images(train, data)
+def _end_with_parent() -> None:
+    """A worker whose parent was killed writes its checkpoint and ends; nobody would give it another run."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _train_one(run: Run, place: Place) -> None:
+def _train_one(run: Run, place: Place) -> Outcome:
     def progress(count: int) -> None:
         with _images.get_lock():
             _images.value += count
 
     _started.put(run.id)
+    try:
+        return fulfil(run, place, _device, progress)
+    except Interrupted:
+        os._exit(143)  # as SIGTERM would have ended it: a pool goes on to hand a worker its next run
 
-    def keep(model: nn.Module) -> None:  # before the record, so that no record lacks its weights
-        if run.id in place.keep:
-            save_weights(weights_path(place.results, place.recipe, run.id), model, run)
 
-    images = _cached_images(run.train, place.data)
-    write_record(place.results, place.recipe, train(run, images, _device, place.command, progress, keep))
+def _look_again(run: Run, place: Place) -> Outcome:
+    """The same, after a moment, for a run that another process was at."""
+    time.sleep(LOOK_AGAIN)
+    return _train_one(run, place)
 
 
 def seconds_per_image(run: Run, images: ImageSet, device: torch.device, steps: int = 5) -> float:

@@ -17,9 +17,12 @@ from senet_ablate.spec import Run
 from senet_ablate.store import Provenance
 
 LIBRARIES = ("senet-ablate", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
+TRAINING_CODE = ("backbones/**/*.py", "data/**/*.py", "kernels/**/*.py", "se.py", "schedule.py", "train.py")
 
 
-def provenance(run: Run, data: str, device: torch.device, command: str, started: float, train_s: float) -> Provenance:
+def provenance(
+    run: Run, data: str, device: torch.device, command: str, started: float, train_s: float, processes: int = 1
+) -> Provenance:
     """The provenance of a run that began at `started` (seconds since 1970) and trained for `train_s` seconds."""
     commit, dirty = code_state()
     return Provenance(
@@ -34,6 +37,7 @@ def provenance(run: Run, data: str, device: torch.device, command: str, started:
         train_s=train_s,
         data=data,
         operators=own_operators(run),
+        processes=processes,
     )
 
 
@@ -50,6 +54,15 @@ def code_state() -> tuple[str, bool]:
         return git("rev-parse", "HEAD"), bool(changes)
     except (OSError, subprocess.CalledProcessError):
         return "unknown", False
+
+
+@functools.cache
+def training_code() -> str:
+    """SHA-256 of the modules that decide a run's numbers: another one, and half a run cannot be gone on with."""
+    here, hashed = Path(__file__).resolve().parent, hashlib.sha256()
+    for path in sorted(path for pattern in TRAINING_CODE for path in here.glob(pattern)):
+        hashed.update(f"{path.relative_to(here).as_posix()}\n".encode() + path.read_bytes())
+    return hashed.hexdigest()
 
 
 @functools.cache

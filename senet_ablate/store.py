@@ -66,6 +66,7 @@ class Provenance(Frozen):
     operators: Annotated[
         dict[str, str], Field(description="user's own parts -> SHA-256 of their source", default_factory=dict)
     ]
+    processes: Annotated[int, Field(description="how many trained the run together")] = 1
 
 
 class Record(Frozen):
@@ -133,6 +134,11 @@ def weights_path(results: Path, recipe: str, run_id: str) -> Path:
     return results / recipe / "weights" / f"{run_id}.safetensors"
 
 
+def checkpoint_path(results: Path, recipe: str, run_id: str) -> Path:
+    """Where the state of an unfinished run lies."""
+    return results / recipe / "checkpoints" / f"{run_id}.safetensors"
+
+
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
     """Write facts as JSON with the checksum of their content."""
     write_whole(path, json.dumps({"checksum": digest(content), **content}, indent=1) + "\n")
@@ -152,6 +158,15 @@ def write_whole(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that cannot be used to `<name>.bad`, or `.bad2`, ... where that is taken; returns the new path."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.bad{number if number > 1 else ''}")).exists():
+        number += 1
+    path.rename(aside)
+    return aside
 
 
 def read_sealed(path: Path) -> dict[str, Any]:

@@ -18,18 +18,23 @@ from senet_ablate.data.batches import Batches
 from senet_ablate.data.images import ImageSet
 from senet_ablate.fast import Step, set_lr, steps_for
 from senet_ablate.provenance import provenance
+from senet_ablate.resume import Loop, Unkept
 from senet_ablate.schedule import lr_at
 from senet_ablate.se import se_blocks
 from senet_ablate.spec import Run, Training
 from senet_ablate.store import Epoch, Gates, Record, pack
+from senet_ablate.team import ALONE, Team, own_seed
 
 
-def prepared(run: Run, images: ImageSet, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer, Batches]:
+def prepared(
+    run: Run, images: ImageSet, device: torch.device, team: Team = ALONE
+) -> tuple[nn.Module, torch.optim.Optimizer, Batches]:
     """The network with its initial weights, its optimizer, and the training batches, on `device`."""
     spec = run.train
     model = build_model(spec.backbone, len(images.classes), run.se, stem=spec.stem, seed=run.seed)
+    model = team.synchronised(model)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    torch.manual_seed(run.seed)  # what is random inside a network: dropout, the random squeeze
+    torch.manual_seed(own_seed(run.seed, team.rank))  # what is random inside a network: dropout, the random squeeze
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=spec.lr,
@@ -38,7 +43,7 @@ def prepared(run: Run, images: ImageSet, device: torch.device) -> tuple[nn.Modul
         weight_decay=spec.weight_decay,
         fused=True,
     )
-    return model, optimizer, Batches(images.train, images, spec, device)
+    return model, optimizer, Batches(images.train, images, spec, device, (team.rank, team.size))
 
 
 def train(
@@ -48,49 +53,59 @@ def train(
     command: str = "",
     progress: Callable[[int], None] = lambda images: None,
     keep: Callable[[nn.Module], None] = lambda model: None,
+    checkpoints: Unkept = Unkept(),  # noqa: B008
+    team: Team = ALONE,
 ) -> Record:
     """The record of `run`; `progress` is told after each epoch how many images it saw, `keep` gets the final network.
 
-    On the CPU, equal runs give equal records, bit for bit, but for times. A loss that is not finite ends the run early;
-    the record says after which epoch.
+    On the CPU, equal runs give equal records, bit for bit, but for times, also where they go on from a checkpoint. A
+    loss that is not finite ends the run early; the record says after which epoch. `team`: the processes that train it
+    together; each gets the whole record.
     """
-    started, spec = time.time(), run.train
-    model, optimizer, batches = prepared(run, images, device)
-    model, optimizer, step = steps_for(run, model, optimizer, device, partial(train_step, spec=spec))
-    tests = Batches(images.test, images, spec, device)
+    spec = run.train
+    model, optimizer, batches = prepared(run, images, device, team)
+    step: Step = partial(train_step, team.spread(model), optimizer, spec=spec)
+    if team.size == 1:
+        model, optimizer, step = steps_for(run, model, optimizer, device, partial(train_step, spec=spec))
+    share = (team.rank, team.size)
+    tests = Batches(images.test, images, spec, device, share)
     counted = cost(model, (3, batches.size, batches.size))
-    where = partial(provenance, run, images.checksum, device, command, started)
-    where(0.0)  # what cannot be said of a run's origin is better known before it is trained
+    loop = Loop(model, optimizer, device)
+    provenance(
+        run, images.checksum, device, command, loop.started, 0.0, team.size
+    )  # what is wrong with it is better known now
     watch = (
-        Batches(images.validation, images, spec, device)
+        Batches(images.validation, images, spec, device, share)
         if images.validation is not None and spec.schedule == "plateau"
         else None
     )
-    epochs: list[Epoch] = []
-    for number in range(1, spec.epochs + 1):
-        lr, loss, error = train_epoch(model, optimizer, batches, run, number, [e.validation_loss for e in epochs], step)
-        progress(len(batches) * spec.batch_size)
-        if not np.isfinite(loss):
-            break
-        read = number % spec.test_every == 0 and number != spec.epochs
-        with GateWatch(model) as gates:
-            test = evaluate(model, tests, spec) if read else None
-        validation = None if watch is None else evaluate(model, watch, spec)
-        epochs.append(
-            Epoch(
-                lr=lr,
-                train_loss=loss,
-                train_top1=error,
-                test_loss=test.loss if test else None,
-                test_top1=test.top1 if test else None,
-                validation_loss=validation.loss if validation else None,
-                gates=gates.summary(),
+    with checkpoints.of(loop):
+        progress((loop.epoch - 1) * len(batches) * spec.batch_size)
+        while loop.epoch <= spec.epochs:
+            lr, loss, error = train_epoch(loop, batches, run, step, checkpoints.after_step, team)
+            progress(len(batches) * spec.batch_size)
+            if not np.isfinite(loss):
+                break
+            read = loop.epoch % spec.test_every == 0 and loop.epoch != spec.epochs
+            with GateWatch(model, team) as gates:
+                test = evaluate(model, tests, spec, checkpoints.between, team) if read else None
+            validation = None if watch is None else evaluate(model, watch, spec, checkpoints.between, team)
+            loop.end_epoch(
+                Epoch(
+                    lr=lr,
+                    train_loss=loss,
+                    train_top1=error,
+                    test_loss=test.loss if test else None,
+                    test_top1=test.top1 if test else None,
+                    validation_loss=validation.loss if validation else None,
+                    gates=gates.summary(),
+                )
             )
-        )
-    train_s = time.time() - started
-    with GateWatch(model) as gates:
-        final = evaluate(model, tests, spec)
+        train_s = time.time() - loop.started
+        with GateWatch(model, team) as gates:
+            final = evaluate(model, tests, spec, checkpoints.between, team)
     keep(model)
+    epochs = loop.epochs
     diverged = len(epochs) < spec.epochs
     if not diverged:
         epochs[-1] = epochs[-1].model_copy(update={"test_loss": final.loss, "test_top1": final.top1})
@@ -108,35 +123,37 @@ def train(
         epochs=tuple(epochs),
         gates={} if diverged else gates.summary(),
         diverged=len(epochs) if diverged else None,
-        provenance=where(train_s),
+        provenance=provenance(run, images.checksum, device, command, loop.started, train_s, team.size),
     )
 
 
 def train_epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    loop: Loop,
     batches: Batches,
     run: Run,
-    number: int,
-    watched: list[float | None],
-    step_once: Step | None = None,
+    step: Step | None = None,
+    after_step: Callable[[Loop], None] = lambda loop: None,
+    team: Team = ALONE,
 ) -> tuple[float, float, float]:
-    """Train one epoch (counted from 1): its last learning rate, mean loss, and top-1 error in percent.
+    """Train what is left of the epoch that `loop` is in: its last learning rate, mean loss, top-1 error in percent.
 
-    Nothing is read from the device before the epoch's end. `step_once`, if given, is what takes a step.
+    Nothing is read from the device before the epoch's end, unless `after_step` does. `step`: what takes one,
+    if not `train_step`.
     """
-    model.train()
-    loss_sum = torch.zeros((), device=batches.device)
-    right = torch.zeros((), dtype=torch.int64, device=batches.device)
-    lr = run.train.lr
-    for step, (x, y) in enumerate(batches.shuffled(run.seed, number), start=(number - 1) * len(batches)):
-        lr = lr_at(run.train, step, len(batches), watched)
-        set_lr(optimizer, lr)
-        loss, logits = step_once(x, y) if step_once else train_step(model, optimizer, x, y, run.train)
-        loss_sum += loss
-        right += (logits.argmax(1) == y).sum()
+    step = step or partial(train_step, loop.model, loop.optimizer, spec=run.train)
+    loop.model.train()
+    first, watched = (loop.epoch - 1) * len(batches), [epoch.validation_loss for epoch in loop.epochs]
+    for x, y in batches.shuffled(run.seed, loop.epoch, loop.step):
+        set_lr(loop.optimizer, lr_at(run.train, first + loop.step, len(batches), watched))
+        loss, logits = step(x, y)
+        loop.loss_sum += loss
+        loop.right += (logits.argmax(1) == y).sum()
+        loop.step += 1
+        after_step(loop)
+    lr = lr_at(run.train, first + len(batches) - 1, len(batches), watched)
     seen = len(batches) * run.train.batch_size
-    return lr, float(loss_sum) / len(batches), 100 * (1 - int(right) / seen)
+    loss_sum, right = float(team.total(loop.loss_sum)) / team.size, int(team.total(loop.right))
+    return lr, loss_sum / len(batches), 100 * (1 - right / seen)
 
 
 def train_step(
@@ -167,8 +184,17 @@ class Judgement:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Batches, spec: Training) -> Judgement:
-    """Judge the network on every image of `batches`; the random state of training is left as it was."""
+def evaluate(
+    model: nn.Module,
+    batches: Batches,
+    spec: Training,
+    between: Callable[[], None] = lambda: None,
+    team: Team = ALONE,
+) -> Judgement:
+    """Judge the network on every image of `batches`; the random state of training is left as it was.
+
+    `between` is called after each batch; what it raises leaves the random state as it was, too.
+    """
     model.eval()
     losses, top1, top5 = [], [], []
     devices = [batches.device] if batches.device.type == "cuda" else []
@@ -181,16 +207,17 @@ def evaluate(model: nn.Module, batches: Batches, spec: Training) -> Judgement:
             ranked = logits.topk(min(5, logits.shape[1])).indices == y[:, None]
             top1.append(ranked[:, 0])
             top5.append(ranked.any(1))
-    right = torch.cat(top1).cpu().numpy()
-    wrong5 = int((~torch.cat(top5)).sum()) if logits.shape[1] > 5 else None
-    return Judgement(float(torch.stack(losses).sum()) / len(right), right, wrong5)
+            between()
+    right = team.joined(torch.cat(top1)).cpu().numpy()
+    wrong5 = int(team.total((~torch.cat(top5)).sum())) if logits.shape[1] > 5 else None
+    return Judgement(float(team.total(torch.stack(losses).sum())) / len(right), right, wrong5)
 
 
 class GateWatch:
     """Sums what the gates of a network's SE blocks return while the context is open."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.sums: dict[str, list[Tensor]] = {}
+    def __init__(self, model: nn.Module, team: Team = ALONE) -> None:
+        self.team, self.sums = team, dict[str, list[Tensor]]()
         gates = {name: getattr(block, "gate", None) for name, block in se_blocks(model).items()}
         self.hooks = [
             gate.register_forward_hook(self._hook(name)) for name, gate in gates.items() if isinstance(gate, nn.Module)
@@ -227,7 +254,8 @@ class GateWatch:
     def summary(self) -> dict[str, Gates]:
         """What the gates were, by block."""
         summary = {}
-        for name, (count, total, squares, low, high, images, by_channel, channel_squares) in self.sums.items():
+        for name, sums in self.sums.items():
+            count, total, squares, low, high, images, by_channel, channel_squares = map(self.team.total, sums)
             mean = float(total / count)
             centred = channel_squares / images - (by_channel / images).square()
             summary[name] = Gates(

@@ -44,6 +44,7 @@ SPECS_TO_FACTS = {
     "fast",
 }
 SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation", "timing"}
+SPECS_TO_FACTS |= {"resume", "fulfil", "launchers", "launch_ray", "launch_torchrun", "team", "together"}
 SHARED = {
     "registry",
     "strict",
@@ -73,11 +74,14 @@ LEVEL = {
             {"tables"},
             {"figures", "webpage"},
             {"complexity", "interchange", "weights", "gates_report", "tradeoffs", "gate_blocks"},
-            {"timing_report"},
+            {"timing_report", "resume"},
             {"report", "seeds"},
-            {"cost_page", "counting", "compare"},
-            {"train", "describe", "survey", "verify", "review"},
-            {"launch", "checkpoint", "excitation", "timing", "options"},
+            {"cost_page", "counting", "compare", "team"},
+            {"together", "train", "describe", "survey", "verify", "review"},
+            {"fulfil", "checkpoint", "excitation", "timing", "options"},
+            {"launch"},
+            {"launch_ray", "launch_torchrun"},
+            {"launchers"},
             {"network_cli", "evidence_cli", "event_files"},
             {"cli", "__init__"},
             {"__main__"},

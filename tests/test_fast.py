@@ -7,9 +7,12 @@ import torch
 from torch import Tensor
 
 from senet_ablate import SESpec
+from senet_ablate.data.batches import Batches
 from senet_ablate.data.images import ImageSet
-from senet_ablate.fast import WARM, Call, Steps, steps_for
+from senet_ablate.fast import WARM, Call, Step, Steps, steps_for
+from senet_ablate.resume import Loop
 from senet_ablate.spec import Run, Training
+from senet_ablate.store import Epoch
 from senet_ablate.train import prepared, train_epoch, train_step
 
 CPU = torch.device("cpu")
@@ -34,7 +37,16 @@ def curve(run: Run, digits: ImageSet, steps: Steps | None = None) -> list[tuple[
     if steps is not None:
         steps.begin(model)
         model, optimizer = steps.model, steps.optimizer
-    return [train_epoch(model, optimizer, batches, run, number, [], steps) for number in (1, 2, 3)]
+    return epochs(Loop(model, optimizer, CPU), batches, run, 3, steps)
+
+
+def epochs(loop: Loop, batches: Batches, run: Run, until: int, step: Step | None) -> list[tuple[float, float, float]]:
+    found = []
+    while loop.epoch <= until:
+        lr, loss, error = train_epoch(loop, batches, run, step)
+        loop.end_epoch(Epoch(lr=lr, train_loss=loss, train_top1=error))
+        found.append((lr, loss, error))
+    return found
 
 
 def fresh(run: Run, digits: ImageSet) -> Steps:
@@ -96,6 +108,25 @@ def test_a_graph_has_the_loss_curve_of_the_plain_loop(tiny: Training, digits: Im
         step = None
         if fast:
             model, optimizer, step = steps_for(run, model, optimizer, device, partial(train_step, spec=spec))
-        curves.append([train_epoch(model, optimizer, batches, run, number, [], step) for number in (1, 2)])
+        curves.append(epochs(Loop(model, optimizer, device), batches, run, 2, step))
     for ours, plain in zip(*curves, strict=True):
         assert ours == pytest.approx(plain, rel=1e-3)
+
+
+def test_a_run_goes_on_from_its_checkpoint_in_the_graph_of_another_seed(tiny: Training, digits: ImageSet) -> None:
+    """The graph writes to the momentum that it was taken with, so the checkpoint's must come to lie there."""
+    run = Run(tiny, SESpec(), 1)
+    model, optimizer, batches = prepared(run, digits, CPU)
+    loop = Loop(model, optimizer, CPU)
+    epochs(loop, batches, run, 1, None)
+    reached, tensors = loop.reached, loop.tensors()
+    expected = epochs(loop, batches, run, 3, None)
+
+    steps = fresh(Run(tiny, SESpec(), 0), digits)
+    epochs(Loop(steps.model, steps.optimizer, CPU), batches, Run(tiny, SESpec(), 0), 1, steps)
+    steps.begin(prepared(run, digits, CPU)[0])
+    replay, other = steps.replay, Loop(steps.model, steps.optimizer, CPU)
+    other.restore(reached, tensors)
+    found = epochs(other, batches, run, 3, steps)
+    assert steps.replay is replay, "not taken anew"
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(expected))

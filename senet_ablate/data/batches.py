@@ -24,10 +24,19 @@ EVALUATION_BATCH, EVALUATION_PIXELS = 1000, 4_096_000  # images at most, pixels 
 class Batches:
     """One split on its way to the network.
 
-    Yields images as N x 3 x H x W float32 in channels-last memory, and labels as N int64, on `device`.
+    Yields images as N x 3 x H x W float32 in channels-last memory, and labels as N int64, on `device`. share: this is
+    part i of n, as (i, n): of every batch in random order, and of all images in order.
     """
 
-    def __init__(self, split: Split, images: ImageSet, train: Training, device: torch.device) -> None:
+    def __init__(
+        self,
+        split: Split,
+        images: ImageSet,
+        train: Training,
+        device: torch.device,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.share = share
         self.train, self.device, self.size = train, device, train.crop_size or split.images.shape[1]
         self.images, self.labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(device)
         self.index = None if split.index is None else torch.from_numpy(split.index)
@@ -47,17 +56,18 @@ class Batches:
         """Steps of an epoch; a last, smaller batch is left out, since its batch statistics would be others."""
         return len(self.labels) // self.train.batch_size
 
-    def shuffled(self, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch in random order with the recipe's augmentation."""
+    def shuffled(self, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch in random order with the recipe's augmentation; start: so many of its batches are left out."""
         key = hashlib.sha256(f"data/{seed}/{epoch}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key[:7]))
         count = len(self) * self.train.batch_size
         order = torch.randperm(len(self.labels), generator=generator)[:count].to(self.device)
         draws = self._draw(count, generator)
-        size = self.train.batch_size
+        own = self.train.batch_size // self.share[1]  # images of each batch that are this process's
+        firsts = [batch * self.train.batch_size + self.share[0] * own for batch in range(start, len(self))]
         batches = [
-            (order[start : start + size], {name: draw[start : start + size] for name, draw in draws.items()})
-            for start in range(0, count, size)
+            (order[first : first + own], {name: draw[first : first + own] for name, draw in draws.items()})
+            for first in firsts
         ]
         for (chosen, now), pixels in zip(batches, self._crops(batches), strict=True):
             x = self._normalised(pixels)
@@ -68,7 +78,8 @@ class Batches:
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, unaugmented, centre-cropped where the recipe crops."""
         step = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // self.size**2))
-        whole = torch.arange(len(self.labels), device=self.device)
+        first, end = (len(self.labels) * part // self.share[1] for part in (self.share[0], self.share[0] + 1))
+        whole = torch.arange(first, end, device=self.device)
         batches = [whole[start : start + step] for start in range(0, len(whole), step)]
         squares = self.stream.squares(batches) if self.stream else map(self._take, batches)
         for chosen, pixels in zip(batches, squares, strict=True):

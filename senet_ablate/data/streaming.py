@@ -74,6 +74,7 @@ class Stream:
             batch_sampler=_Queue(self),
             num_workers=workers,
             collate_fn=torch.stack,
+            generator=torch.Generator(),  # else each epoch, and each resume, takes a draw of the network's random state
             persistent_workers=workers > 0,
             prefetch_factor=AHEAD if workers else None,
             multiprocessing_context="spawn" if workers else None,

@@ -1,0 +1,129 @@
+"""torchrun: one run trained by two processes is the run that one process trains, within rounding."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from senet_ablate import SESpec
+from senet_ablate.data import load_images
+from senet_ablate.data.batches import Batches
+from senet_ablate.data.images import ImageSet
+from senet_ablate.plan import read_plan
+from senet_ablate.spec import Run, Training
+from senet_ablate.store import Record, checkpoint_path, read_records
+from senet_ablate.train import train
+
+ROOT = Path(__file__).parent.parent
+CPU = torch.device("cpu")
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_launch_torchrun import RUNS
+from senet_ablate.fulfil import Place
+from senet_ablate.launch_torchrun import launch_torchrun
+results = Path({results!r})
+assert not launch_torchrun(RUNS, Place(results, "own", results, "cpu", "test", every=0.0), lambda runs, images: None)
+"""
+RUNS = [
+    Run(
+        Training(
+            dataset="digits",
+            train_images=200,
+            test_images=101,  # not a multiple of two
+            backbone="resnet_tiny_bottleneck",
+            epochs=3,
+            batch_size=20,
+            lr=0.002,  # at 0.05, rounding alone grows to 1e-2 in three epochs, in one process too
+            flip=True,
+            cutout=2,
+            label_smoothing=0.1,
+        ),
+        se,
+        0,
+    )
+    for se in (None, SESpec())
+]
+
+
+def torchrun(*words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def alike(ours: Record, theirs: Record) -> None:
+    assert (ours.tested, ours.params, ours.macs) == (theirs.tested, theirs.params, theirs.macs)
+    assert len(ours.epochs) == len(theirs.epochs)
+    for one, other in zip(ours.epochs, theirs.epochs, strict=True):
+        assert one.lr == other.lr
+        assert one.train_loss == pytest.approx(other.train_loss, abs=1e-4)
+        assert one.test_loss == pytest.approx(other.test_loss, abs=1e-4)
+    assert abs(ours.wrong_top1 - theirs.wrong_top1) <= 1
+    assert set(ours.gates) == set(theirs.gates)
+    for name, gates in ours.gates.items():
+        assert gates.mean == pytest.approx(theirs.gates[name].mean, abs=1e-4)
+        assert gates.within == pytest.approx(theirs.gates[name].within, abs=1e-4)
+
+
+def test_two_processes_killed_in_the_middle_and_started_again_train_what_one_trains(tmp_path: Path) -> None:
+    script = tmp_path / "go.py"
+    script.write_text(SCRIPT.format(tests=str(ROOT / "tests"), results=str(tmp_path)))
+    first = torchrun(str(script))
+    deadline = time.time() + 120
+    while not checkpoint_path(tmp_path, "own", RUNS[0].id).exists() and time.time() < deadline:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=60)
+    assert first.returncode and checkpoint_path(tmp_path, "own", RUNS[0].id).exists()
+    second = torchrun(str(script))
+    _, errors = second.communicate(timeout=240)
+    assert second.returncode == 0, errors
+    records = read_records(tmp_path, "own")
+    for run in RUNS:
+        assert records[run.id].provenance.processes == 2
+        alike(records[run.id], train(run, load_images(run.train, tmp_path), CPU))
+    assert not list((tmp_path / "own" / "checkpoints").iterdir())
+
+
+def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
+    words = ["run", "role_of_excitation", "--recipe", "smoke", "--results", str(tmp_path)]
+    process = torchrun("-m", "senet_ablate", *words)
+    out, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert out.count("to do on 1 x 2 processes on cpu") == 1 and out.count("see ") == 1
+    plan, records = read_plan("smoke", ["role_of_excitation"]), read_records(tmp_path, "smoke")
+    images = load_images(plan.recipe.train, tmp_path)
+    assert set(records) == {run.id for run in plan.runs()}
+    for run in plan.runs():
+        assert records[run.id].provenance.processes == 2
+        one = train(run, images, CPU)  # at this recipe's lr, rounding grows
+        assert records[run.id].epochs[0].train_loss == pytest.approx(one.epochs[0].train_loss, rel=0.02)
+
+
+def test_the_shares_of_a_batch_are_the_batch(tiny: Training, digits: ImageSet) -> None:
+    whole = Batches(digits.train, digits, tiny, CPU)
+    parts = [Batches(digits.train, digits, tiny, CPU, (rank, 4)) for rank in range(4)]
+    for (x, y), *shares in zip(whole.shuffled(3, 2), *(part.shuffled(3, 2) for part in parts), strict=True):
+        assert torch.equal(x, torch.cat([share[0] for share in shares]))
+        assert torch.equal(y, torch.cat([share[1] for share in shares]))
+    tests = [Batches(digits.test, digits, tiny, CPU, (rank, 3)) for rank in range(3)]
+    labels = [y for part in tests for _, y in part.in_order()]
+    assert torch.equal(torch.cat(labels), torch.from_numpy(digits.test.labels))
+
+
+def test_an_epoch_may_start_at_any_step(tiny: Training, digits: ImageSet) -> None:
+    batches = Batches(digits.train, digits, tiny, CPU)
+    for start in range(4):
+        rest = list(batches.shuffled(1, 1, start))
+        assert len(rest) == 3 - start
+        for (x, y), (z, t) in zip(list(batches.shuffled(1, 1))[start:], rest, strict=True):
+            assert torch.equal(x, z) and torch.equal(y, t)

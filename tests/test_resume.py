@@ -1,0 +1,311 @@
+"""A run that is cut off anywhere ends, on the CPU, with the very record of one that never was."""
+
+import errno
+import logging
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from senet_ablate import SESpec
+from senet_ablate.data.images import ImageSet
+from senet_ablate.fulfil import Outcome, Place, clear_finished, fulfil
+from senet_ablate.registry import BadInput
+from senet_ablate.resume import Checkpoints, Interrupted, Loop, Origin, Unkept, load_checkpoint, save_checkpoint
+from senet_ablate.spec import Run, Training
+from senet_ablate.store import Record, checkpoint_path, read_records, runs_folder
+from senet_ablate.train import prepared, train
+
+CPU = torch.device("cpu")
+TIMES = {"provenance": {"started", "wall_s", "train_s"}}
+
+
+def place(results: Path, every: float = 0.0) -> Place:
+    return Place(results, "own", results, "cpu", "test", every=every)
+
+
+def settled(record: Record) -> dict[str, Any]:
+    """A record without its times."""
+    return record.model_dump(exclude=TIMES)
+
+
+class Cut(Unkept):
+    """Ends a run after so many steps in all, its state kept."""
+
+    def __init__(self, path: Path, origin: Origin, steps: int) -> None:
+        self.kept, self.left = Checkpoints(path, origin, every=1e9), steps
+
+    @contextmanager
+    def of(self, loop: Loop) -> Iterator[None]:
+        with self.kept.of(loop):
+            yield
+
+    def after_step(self, loop: Loop) -> None:
+        self.left -= 1
+        if not self.left:
+            raise Interrupted
+
+    def between(self) -> None:
+        if self.left == -1:
+            raise Interrupted
+
+
+PLATEAU = {"schedule": "plateau", "validation": 0.25, "drops": 1, "patience": 1, "batch_size": 24}
+
+
+@pytest.mark.parametrize(
+    ("fields", "se"),
+    [
+        ({"flip": True, "pad_crop": 1, "nesterov": True}, SESpec()),
+        ({"cutout": 2}, SESpec(squeeze="random")),
+        (PLATEAU, SESpec(placement="pre")),
+        ({"momentum": 0.0, "test_every": 2}, None),
+        ({"lr": 1e30}, SESpec()),
+        ({"precision": "bf16"}, SESpec()),
+    ],
+    ids=["augmented", "random squeeze", "plateau", "no momentum", "diverging", "bf16"],
+)
+def test_a_run_cut_off_after_any_step_ends_with_the_same_record(
+    fields: dict[str, Any], se: SESpec | None, tiny: Training, tmp_path: Path
+) -> None:
+    from senet_ablate.data import load_images
+
+    spec = Training.model_validate({**tiny.model_dump(), **fields})
+    run, images = Run(spec, se, 3), load_images(spec, tmp_path)
+    whole, origin = train(run, images, CPU), Origin.of(run, images.checksum, CPU)
+    for steps in range(1, 7):  # an epoch has 3
+        path = tmp_path / f"{steps}.safetensors"
+        try:
+            train(run, images, CPU, checkpoints=Cut(path, origin, steps))
+        except Interrupted:
+            torch.manual_seed(99)  # whatever happened in between
+        else:
+            assert whole.diverged == 0 and steps > 3, "it diverges in the first epoch and has no step 4"
+            continue
+        assert settled(train(run, images, CPU, checkpoints=Checkpoints(path, origin))) == settled(whole)
+
+
+def test_a_run_asked_to_stop_in_an_evaluation_loses_no_step(
+    tiny: Training, digits: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tiny, SESpec(squeeze="random"), 0)
+    whole, kept = train(run, digits, CPU), Checkpoints(tmp_path / "c", Origin.of(run, digits.checksum, CPU), 1e9)
+    asked = iter([False, False, False, True])  # three steps, then the first batch of the evaluation
+    monkeypatch.setattr(kept, "after_step", lambda loop: next(asked))
+    monkeypatch.setattr(kept, "between", lambda: kept._ask(15, None) or Checkpoints.between(kept))  # type: ignore[func-returns-value]
+    with pytest.raises(Interrupted):
+        train(run, digits, CPU, checkpoints=kept)
+    model, optimizer, _ = prepared(run, digits, CPU)
+    loop = Loop(model, optimizer, CPU)
+    load_checkpoint(kept.path, kept.origin, loop)
+    assert (loop.epoch, loop.step) == (1, 3)
+    assert settled(train(run, digits, CPU, checkpoints=Checkpoints(kept.path, kept.origin))) == settled(whole)
+
+
+SMALL = Training(
+    dataset="digits",
+    train_images=96,
+    test_images=50,
+    backbone="resnet_tiny_bottleneck",
+    epochs=6,
+    batch_size=8,
+    lr=0.05,
+    flip=True,
+)
+RUNS = [Run(SMALL, se, 0) for se in (None, SESpec(), SESpec(squeeze="random"))]
+
+
+def sweep(results: Path) -> None:
+    """What a launcher does, in this process."""
+    torch.set_num_threads(1)
+    clear_finished(place(results))
+    for run in RUNS:
+        fulfil(run, place(results), CPU, lambda images: None)
+
+
+def _in_a_child(function: Callable[[Path], None], results: Path) -> multiprocessing.process.BaseProcess:
+    child = multiprocessing.get_context("fork").Process(target=function, args=(results,))
+    child.start()
+    return child
+
+
+def test_a_sweep_killed_at_20_random_moments_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
+    """kill -9 and SIGTERM in turn, a checkpoint after every step; each sweep ends whole and another begins."""
+    started = time.monotonic()
+    sweep(tmp_path / "whole")
+    took = time.monotonic() - started
+    whole = read_records(tmp_path / "whole", "own")
+    generator, kills, sweeps, cut = random.Random(20), 0, 0, 0
+    while kills < 20:
+        results, sweeps = tmp_path / f"cut{sweeps}", sweeps + 1
+        done: dict[Path, int] = {}
+        while True:
+            child = _in_a_child(sweep, results)
+            child.join(generator.uniform(0, 0.7 * took))
+            if child.is_alive() and child.pid:
+                os.kill(child.pid, signal.SIGKILL if kills % 2 else signal.SIGTERM)
+                kills += 1
+                child.join()
+            cut += len(list((results / "own" / "checkpoints").glob("*.safetensors")))
+            now = {path: path.stat().st_mtime_ns for path in runs_folder(results, "own").glob("*.json")}
+            assert done.items() <= now.items(), "a record was lost or written twice"
+            done = now
+            if child.exitcode == 0:
+                break
+        found = read_records(results, "own")
+        assert {name: settled(record) for name, record in found.items()} == {
+            name: settled(record) for name, record in whole.items()
+        }
+        assert sorted(path.name for path in (results / "own").rglob("*") if path.is_file()) == sorted(
+            f"{run.id}.json" for run in RUNS
+        ), "no checkpoint, lock or fragment is left"
+    assert cut >= 5, "checkpoints were there to go on from"
+
+
+@pytest.fixture
+def cut_off(tmp_path: Path) -> tuple[Run, Path]:
+    """A run that was cut off after 5 steps, and its checkpoint."""
+    run, (images, path) = RUNS[0], (_images(tmp_path), checkpoint_path(tmp_path, "own", RUNS[0].id))
+    with pytest.raises(Interrupted):
+        train(run, images, CPU, checkpoints=Cut(path, Origin.of(run, images.checksum, CPU), 5))
+    return run, path
+
+
+def _images(root: Path) -> ImageSet:
+    from senet_ablate.data import load_images
+
+    return load_images(RUNS[0].train, root)
+
+
+def _torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-5000] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _rewritten(**other: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        images = _images(path.parent)
+        model, optimizer, _ = prepared(RUNS[0], images, CPU)
+        origin = Origin.of(RUNS[0], images.checksum, CPU).model_copy(update=other)
+        save_checkpoint(path, origin, Loop(model, optimizer, CPU))
+
+    return write
+
+
+def _other_network(path: Path) -> None:
+    images = _images(path.parent)
+    model, optimizer, _ = prepared(RUNS[1], images, CPU)
+    save_checkpoint(path, Origin.of(RUNS[0], images.checksum, CPU), Loop(model, optimizer, CPU))
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (_torn, "cannot be read as safetensors"),
+        (_empty, "cannot be read as safetensors"),
+        (_flipped, "checksum"),
+        (_rewritten(run="0" * 16), "with run '0000"),
+        (_rewritten(data="0" * 64), "with data '0000"),
+        (_rewritten(code="0" * 64), "with code '0000"),
+        (_rewritten(torch_version="1.0"), "with torch_version '1.0'"),
+        (_rewritten(device="cuda"), "with device 'cuda'"),
+        (_other_network, "not those of this network"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_used_is_set_aside_with_one_warning(
+    damage: Callable[[Path], None], why: str, cut_off: tuple[Run, Path], tmp_path: Path, caplog: Any
+) -> None:
+    run, path = cut_off
+    damage(path)
+    content = path.read_bytes()
+    with caplog.at_level(logging.WARNING):
+        assert fulfil(run, place(tmp_path, 1e9), CPU, lambda images: None) is Outcome.TRAINED
+    assert [why in line.getMessage() and "starts anew" in line.getMessage() for line in caplog.records] == [True]
+    assert path.with_name(f"{path.name}.bad").read_bytes() == content and not path.exists()
+    record = read_records(tmp_path, "own")[run.id]
+    assert settled(record) == settled(train(run, _images(tmp_path), CPU, "test"))
+
+
+def test_a_sound_checkpoint_is_used(cut_off: tuple[Run, Path], tmp_path: Path, caplog: Any) -> None:
+    run, path = cut_off
+    images = _images(tmp_path)
+    model, optimizer, _ = prepared(run, images, CPU)
+    loop = Loop(model, optimizer, CPU)
+    load_checkpoint(path, Origin.of(run, images.checksum, CPU), loop)
+    assert (loop.epoch, loop.step) == (1, 5) and float(loop.loss_sum) > 0
+    assert fulfil(run, place(tmp_path), CPU, lambda images: None) is Outcome.TRAINED and not caplog.records
+
+
+def test_a_full_disk_stops_no_training_and_loses_no_checkpoint(
+    cut_off: tuple[Run, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    run, path = cut_off
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
+        patched.setattr("senet_ablate.store.os.fsync", full)
+        with pytest.raises(OSError, match="No space left"):  # of the record, once the training is through
+            fulfil(run, place(tmp_path), CPU, lambda images: None)
+    assert len(caplog.records) == 1 and "training goes on" in caplog.text
+    assert path.read_bytes() == before and not read_records(tmp_path, "own")
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert fulfil(run, place(tmp_path), CPU, lambda images: None) is Outcome.TRAINED
+    assert settled(read_records(tmp_path, "own")[run.id]) == settled(train(run, _images(tmp_path), CPU, "test"))
+
+
+def test_runs_of_seconds_write_no_checkpoint_and_writing_takes_less_than_a_fiftieth(
+    tiny: Training, digits: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tiny, None, 0)
+    model, optimizer, _ = prepared(run, digits, CPU)
+    loop, origin = Loop(model, optimizer, CPU), Origin.of(run, digits.checksum, CPU)
+    now, writes = [0.0], []
+    monkeypatch.setattr("senet_ablate.resume.time.monotonic", lambda: now[0])
+
+    def slow(path: Path, origin: Origin, loop: Loop) -> None:
+        writes.append(now[0])
+        now[0] += 3.0
+
+    monkeypatch.setattr("senet_ablate.resume.save_checkpoint", slow)
+    kept = Checkpoints(tmp_path / "c", origin, every=30.0)
+    with kept.of(loop):
+        while now[0] < 29.5:
+            now[0] += 0.5
+            kept.after_step(loop)
+        assert not writes
+        while now[0] < 2000:
+            now[0] += 0.5
+            kept.after_step(loop)
+    assert len(writes) > 10 and 3.0 * (len(writes) - 1) / (writes[-1] - writes[0]) < 0.02
+
+
+def test_an_unfit_file_leaves_the_state_as_it_was(cut_off: tuple[Run, Path], tmp_path: Path) -> None:
+    run, path = cut_off
+    images = _images(tmp_path)
+    model, optimizer, _ = prepared(run, images, CPU)
+    loop = Loop(model, optimizer, CPU)
+    before = loop.tensors()
+    _other_network(path)
+    with pytest.raises(BadInput):
+        load_checkpoint(path, Origin.of(run, images.checksum, CPU), loop)
+    assert all(torch.equal(value, before[name]) for name, value in loop.tensors().items())
