@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -96,6 +97,10 @@ def run(
     missing = _missing(plan, results, images)
     keep = frozenset(one.id for one in plan.kept)
     place = Place(results, recipe, data_root(data), device, command_line(), keep, checkpoint_every, gpus_per_run)
+    if tensorboard:
+        curves = event_files.curves_of(plan, tensorboard)
+        curves.mirror(read_records(results, recipe).values())
+        place = replace(place, follow=curves.follow)
     count, kind = slots(place)
     if first:
         print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {count} x {kind}")
@@ -108,14 +113,10 @@ def run(
             finished += runs
             bar.set_postfix_str(f"{finished}/{len(missing)} runs", refresh=False)
             bar.update(trained)
-            if tensorboard and runs:
-                event_files.mirror(plan, results, tensorboard)
 
         failures = launch(missing, place, progress)
     if not first:
         raise typer.Exit(1 if failures else 0)
-    if tensorboard:
-        event_files.mirror(plan, results, tensorboard)
     here = device if launcher == "local" else "auto"
     if evidence_cli.gates_are_due(plan, results):
         print(f"wrote {evidence_cli.write_gates(plan, results, images, here, [])}")

@@ -55,12 +55,13 @@ def train(
     keep: Callable[[nn.Module], None] = lambda model: None,
     checkpoints: Unkept = Unkept(),  # noqa: B008
     team: Team = ALONE,
+    told: Callable[[int, Epoch], None] = lambda number, epoch: None,
 ) -> Record:
     """The record of `run`; `progress` is told after each epoch how many images it saw, `keep` gets the final network.
 
     On the CPU, equal runs give equal records, bit for bit, but for times, also where they go on from a checkpoint. A
     loss that is not finite ends the run early; the record says after which epoch. `team`: the processes that train it
-    together; each gets the whole record.
+    together; each gets the whole record. `told`: of each epoch with its number, of the last one twice.
     """
     spec = run.train
     model, optimizer, batches = prepared(run, images, device, team)
@@ -70,7 +71,7 @@ def train(
     share = (team.rank, team.size)
     tests = Batches(images.test, images, spec, device, share)
     counted = cost(model, (3, batches.size, batches.size))
-    loop = Loop(model, optimizer, device)
+    loop = Loop(model, optimizer, device, told=told)
     provenance(
         run, images.checksum, device, command, loop.started, 0.0, team.size
     )  # what is wrong with it is better known now
@@ -109,6 +110,7 @@ def train(
     diverged = len(epochs) < spec.epochs
     if not diverged:
         epochs[-1] = epochs[-1].model_copy(update={"test_loss": final.loss, "test_top1": final.top1})
+        told(len(epochs), epochs[-1].model_copy(update={"gates": gates.summary()}))
     return Record(
         id=run.id,
         run=run.fields,
