@@ -30,6 +30,8 @@ FACTS_TO_CLAIMS |= {
     "tradeoffs",
     "gate_blocks",
     "review",
+    "bench_facts",
+    "bench_report",
 }
 SPECS_TO_FACTS = {
     "se",
@@ -44,7 +46,9 @@ SPECS_TO_FACTS = {
     "fast",
 }
 SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation", "timing"}
+SPECS_TO_FACTS |= {"contest", "bench_parts"}
 SHARED = {
+    "bench_facts",
     "registry",
     "strict",
     "vocabulary",
@@ -68,7 +72,7 @@ LEVEL = {
             {"spec", "kernels"},
             {"plan", "paper", "store", "stats", "schedule"},
             {"se", "data", "health", "class_gates", "provenance", "costs"},
-            {"backbones", "fast", "findings", "gate_facts", "timing_facts"},
+            {"backbones", "fast", "findings", "gate_facts", "timing_facts", "bench_facts", "classic"},
             {"claims"},
             {"tables"},
             {"figures", "webpage"},
@@ -76,7 +80,8 @@ LEVEL = {
             {"report", "seeds"},
             {"cost_page", "counting", "compare"},
             {"train", "describe", "survey", "verify", "review"},
-            {"launch", "checkpoint", "excitation", "timing", "options"},
+            {"launch", "checkpoint", "excitation", "timing", "options", "bench_report", "contest"},
+            {"bench_parts"},
             {"network_cli", "evidence_cli", "event_files"},
             {"cli", "__init__"},
             {"__main__"},
