@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from senet_ablate.bench_report import bench_pages, verify_bench
 from senet_ablate.cost_page import cost_files
 from senet_ablate.gate_facts import misfit, read_excitation
 from senet_ablate.plan import Plan
@@ -63,6 +64,13 @@ def verify_costs(results: Path) -> list[str]:
     except BadInput as error:
         return [str(error)]
     return _stale(results / "cost", files, "facts.json", "`python -m senet_ablate report`")
+
+
+def verify_speed(results: Path) -> list[str]:
+    """What does not hold on the pages of `bench`, as `verify` says it."""
+    problems = verify_bench(results)
+    again = "`python -m senet_ablate report`"
+    return problems or _stale(results / "bench", bench_pages(results), "its facts", again)
 
 
 def _stale(folder: Path, files: dict[str, bytes], source: str, rebuild: str) -> list[str]:
