@@ -46,7 +46,7 @@ SPECS_TO_FACTS = {
     "fast",
 }
 SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation", "timing"}
-SPECS_TO_FACTS |= {"contest", "bench_parts"}
+SPECS_TO_FACTS |= {"fast", "classic", "contest", "bench_parts"}
 SHARED = {
     "bench_facts",
     "registry",
@@ -78,9 +78,9 @@ LEVEL = {
             {"figures", "webpage"},
             {"complexity", "interchange", "weights", "gates_report", "timing_report", "tradeoffs", "gate_blocks"},
             {"report", "seeds"},
-            {"cost_page", "counting", "compare"},
+            {"cost_page", "counting", "compare", "bench_report"},
             {"train", "describe", "survey", "verify", "review"},
-            {"launch", "checkpoint", "excitation", "timing", "options", "bench_report", "contest"},
+            {"launch", "checkpoint", "excitation", "timing", "options", "contest"},
             {"bench_parts"},
             {"network_cli", "evidence_cli", "event_files"},
             {"cli", "__init__"},

@@ -62,7 +62,7 @@ def test_parts_are_added_to_a_device_and_verified(tmp_path: Path) -> None:
     assert len(write_bench_pages(tmp_path)) == 1
 
     def verify() -> int:
-        return _guarded(lambda: app(["verify", "--results", str(tmp_path)], standalone_mode=False))
+        return _guarded(lambda: app(["verify", "--results", str(tmp_path)], standalone_mode=True))
 
     assert verify() == 0
     (tmp_path / "bench" / f"{path.stem}-loop.svg").write_text("another")
@@ -75,7 +75,7 @@ def test_parts_are_added_to_a_device_and_verified(tmp_path: Path) -> None:
 
 
 def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _guarded(lambda: app(["bench", "loops"], standalone_mode=False)) == 2
+    assert _guarded(lambda: app(["bench", "loops"], standalone_mode=True)) == 2
     assert "known: timing, loop, floor" in capsys.readouterr().err
 
 
