@@ -38,7 +38,7 @@ def endless(images: PilImages, batch_size: int) -> Iterator[tuple[Tensor, Tensor
     """Shuffled batches from worker processes that stay alive, epoch after epoch."""
     loader = DataLoader(
         images, batch_size, shuffle=True, num_workers=WORKERS, persistent_workers=True, drop_last=True,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=torch.cuda.is_available(), multiprocessing_context="fork",
     )  # fmt: skip
     while True:
         yield from loader
