@@ -14,6 +14,7 @@ import typer
 
 from senet_ablate import event_files, evidence_cli, network_cli, registry
 from senet_ablate.costs import facts_path
+from senet_ablate.fault_facts import faults_path
 from senet_ablate.options import (
     RESULTS,
     Data,
@@ -229,7 +230,7 @@ def verify(
 ) -> None:
     """Check records and generated files again; exit 1 and name what does not hold."""
     from senet_ablate.verify import verify as problems
-    from senet_ablate.verify import verify_costs
+    from senet_ablate.verify import verify_costs, verify_faults
 
     if recipe:
         read_recipe(recipe)
@@ -238,6 +239,9 @@ def verify(
     if recipe is None and facts_path(results).is_file():
         names.append("cost")
         found += verify_costs(results)
+    if recipe is None and faults_path(results).is_file():
+        names.append("faults")
+        found += verify_faults(results)
     for problem in found:
         print(problem, file=sys.stderr)
     if found:

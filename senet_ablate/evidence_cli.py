@@ -47,7 +47,9 @@ def seeds(
 
 
 def bench(
-    parts: Annotated[list[str] | None, typer.Argument(help="timing: of training step and inference; none: all")] = None,
+    parts: Annotated[
+        list[str] | None, typer.Argument(help="timing: of training step and inference; faults: kills survived")
+    ] = None,
     recipe: RecipeName = "cue",
     rounds: Annotated[int, typer.Option("--rounds", min=3, help="how often each network is timed")] = 15,
     threads: Annotated[int, typer.Option("--threads", min=1, help="of PyTorch on a CPU; training uses 1")] = 1,
@@ -57,9 +59,15 @@ def bench(
     device: Device = "auto",
 ) -> None:
     """Measure speed: plain and SE side by side, in training and inference, on this machine; then report."""
+    if parts == ["faults"]:
+        from senet_ablate.fault_facts import write_faults
+        from senet_ablate.faults import measure as measure_faults
+
+        print(f"wrote {write_faults(results, measure_faults(command_line()))}")
+        return
     for part in parts or []:
         if part != "timing":
-            raise BadInput(f"unknown part {part!r}; known: timing")
+            raise BadInput(f"unknown part {part!r}; known: timing; or faults, by itself")
     import torch
     from tqdm import tqdm
 

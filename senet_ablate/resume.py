@@ -144,8 +144,10 @@ class Loop:
         self.model.load_state_dict({n.removeprefix("model/"): t for n, t in kept.items() if n.startswith("model/")})
         for name, parameter in self.model.named_parameters():
             if f"momentum/{name}" in tensors:
-                momentum = torch.empty_like(parameter, requires_grad=False).copy_(tensors[f"momentum/{name}"])
-                self.optimizer.state[parameter]["momentum_buffer"] = momentum
+                state = self.optimizer.state[parameter]
+                if state.get("momentum_buffer") is None:
+                    state["momentum_buffer"] = torch.empty_like(parameter, requires_grad=False)
+                state["momentum_buffer"].copy_(tensors[f"momentum/{name}"])
         self.loss_sum.copy_(tensors["loss_sum"])
         self.right.copy_(tensors["right"])
         torch.set_rng_state(tensors["random/cpu"])

@@ -30,10 +30,11 @@ FACTS_TO_CLAIMS |= {
     "tradeoffs",
     "gate_blocks",
     "review",
+    "fault_facts",
 }
 SPECS_TO_FACTS = {"se", "backbones", "data", "kernels", "complexity", "schedule", "provenance", "train", "launch"}
 SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation", "timing"}
-SPECS_TO_FACTS |= {"resume", "fulfil", "launchers", "launch_ray", "launch_torchrun", "team", "together"}
+SPECS_TO_FACTS |= {"resume", "fulfil", "launchers", "launch_ray", "launch_torchrun", "team", "together", "faults"}
 SHARED = {
     "registry",
     "strict",
@@ -46,6 +47,7 @@ SHARED = {
     "class_gates",
     "gate_facts",
     "timing_facts",
+    "fault_facts",
 }  # specs, and the records in which the arms meet
 TOP = {"cli", "network_cli", "evidence_cli", "options", "__main__", "__init__"}
 LEVEL = {
@@ -58,7 +60,7 @@ LEVEL = {
             {"spec"},
             {"plan", "paper", "store", "stats", "schedule"},
             {"se", "data", "kernels", "health", "class_gates", "provenance", "costs"},
-            {"backbones", "findings", "gate_facts", "timing_facts"},
+            {"backbones", "findings", "gate_facts", "timing_facts", "fault_facts"},
             {"claims"},
             {"tables"},
             {"figures", "webpage"},
@@ -70,7 +72,7 @@ LEVEL = {
             {"fulfil", "checkpoint", "excitation", "timing", "options"},
             {"launch"},
             {"launch_ray", "launch_torchrun"},
-            {"launchers"},
+            {"launchers", "faults"},
             {"network_cli", "evidence_cli", "event_files"},
             {"cli", "__init__"},
             {"__main__"},
