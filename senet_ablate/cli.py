@@ -138,6 +138,8 @@ def plan(
     data: Data = None,
     results: Results = RESULTS,
     download: Download = False,
+    checkpoint_every: CheckpointEvery = 30.0,
+    gpus_per_run: GpusPerRun = 1.0,
 ) -> None:
     """Train nothing: show the runs, which are done, the cost of each variant, and the estimated time."""
     import torch

@@ -16,6 +16,7 @@ class Faults(Frozen):
     command: str
     commit: str
     machine: str
+    load: Annotated[float, Field(description="what the machine had to do in the last 15 minutes, in busy cores")]
     measured: Annotated[str, Field(description="day, in UTC")]
     kills: Annotated[int, Field(description="processes killed at random moments, kill -9 and SIGTERM in turn")]
     survived: Annotated[int, Field(description="kills in sweeps that lost, repeated and changed nothing")]
@@ -84,5 +85,8 @@ def markdown(faults: Faults) -> str:
         share = f"{faults.ray_runs} runs: {faults.ray_one_s:.0f} s on one, {faults.ray_two_s:.0f} s on two"
         rows.append((f"efficiency of 2 Ray workers over 1 ({share})", f"{faults.efficiency:.0f}%"))
     lines = ["| | |", "|:---|:---|", *(f"| {name} | {value} |" for name, value in rows)]
-    source = f"Measured {faults.measured} on {faults.machine} by `{faults.command}`, commit {faults.commit[:12]}."
+    source = (
+        f"Measured {faults.measured} on {faults.machine}, with {faults.load:.1f} of them busy on average, by "
+        f"`{faults.command}`, commit {faults.commit[:12]}."
+    )
     return "\n".join([*lines, "", source, ""])

@@ -19,14 +19,14 @@ from senet_ablate.fulfil import Place, cached_images, clear_finished, fulfil
 from senet_ablate.launch import settle
 from senet_ablate.plan import read_plan
 from senet_ablate.provenance import code_state, processor
-from senet_ablate.resume import Checkpoints, Interrupted, Loop, Origin
+from senet_ablate.resume import Checkpoints, Loop, Origin
 from senet_ablate.spec import Run
 from senet_ablate.store import Record, read_records, runs_folder
 from senet_ablate.train import train
 
 CPU = torch.device("cpu")
 KILLS, INTERVAL_S = 20, 1.0
-TIMED_EPOCHS, RAY_RUNS, RAY_EPOCHS = 60, 8, 60
+TIMED_EPOCHS, RAY_RUNS, RAY_EPOCHS = 60, 8, 20
 
 
 def measure(command: str) -> Faults:
@@ -40,6 +40,7 @@ def measure(command: str) -> Faults:
         command=command,
         commit=commit,
         machine=f"{processor()}, {len(os.sched_getaffinity(0))} cores",
+        load=os.getloadavg()[2],
         measured=datetime.datetime.now(datetime.UTC).date().isoformat(),
         **vars(killed),
         **timed,
@@ -80,6 +81,7 @@ def kill(folder: Path, kills: int) -> Killed:
     Each sweep keeps a checkpoint after every step, and is begun anew in another folder once it is whole.
     """
     runs, generator, found = some_runs(epochs=3, count=4), random.Random(20), Killed()
+    _sweep(folder / "first", some_runs(epochs=1, count=1))  # what torch imports late is not what is to be killed
     began = time.monotonic()
     _child(folder / "whole", runs).join()
     took, whole = time.monotonic() - began, _settled(folder / "whole")
@@ -125,7 +127,7 @@ def _sweep(results: Path, runs: list[Run]) -> None:
     try:
         for run in runs:
             fulfil(run, _place(results), CPU, lambda images: None)
-    except Interrupted:
+    except KeyboardInterrupt:
         os._exit(143)
 
 
@@ -170,6 +172,7 @@ def ray_seconds(folder: Path, workers: int) -> float | None:
         return None
     from senet_ablate.launch_ray import launch_ray
 
+    os.environ["RAY_worker_niceness"] = "0"  # what else the machine does is to come before neither
     ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
     try:
         silent: Callable[[int, int], None] = lambda runs, images: None  # noqa: E731

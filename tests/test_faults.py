@@ -14,6 +14,7 @@ FAULTS = Faults(
     command="python -m senet_ablate bench faults",
     commit="0" * 40,
     machine="a machine",
+    load=0.5,
     measured="2026-01-01",
     kills=20,
     survived=20,
