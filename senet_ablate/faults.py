@@ -172,7 +172,7 @@ def ray_seconds(folder: Path, workers: int) -> float | None:
         return None
     from senet_ablate.launch_ray import launch_ray
 
-    os.environ["RAY_worker_niceness"] = "0"  # what else the machine does is to come before neither
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray reads it so; else all other work goes first
     ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
     try:
         silent: Callable[[int, int], None] = lambda runs, images: None  # noqa: E731
