@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -35,7 +36,7 @@ from senet_ablate.plan import (
     read_recipe,
 )
 from senet_ablate.registry import BadInput
-from senet_ablate.spec import PLACEMENTS, Run
+from senet_ablate.spec import MOST_SEEDS, PLACEMENTS, Run
 from senet_ablate.store import read_records
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ app.command()(evidence_cli.bench)
 app.command()(evidence_cli.excitation)
 app.command()(evidence_cli.seeds)
 
-Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="seeds a variant; default: the recipe's")]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", min=1, max=MOST_SEEDS, help="seeds a variant; default: the recipe's")
+]
 Launcher = Annotated[str, typer.Option("--launcher", help="local: all of this machine; ray: a Ray cluster")]
 CheckpointEvery = Annotated[
     float, typer.Option("--checkpoint-every", min=0, metavar="SECONDS", help="between two of a run, at least")
@@ -95,6 +98,10 @@ def run(
     missing = _missing(plan, results, images)
     keep = frozenset(one.id for one in plan.kept)
     place = Place(results, recipe, data_root(data), device, command_line(), keep, checkpoint_every, gpus_per_run)
+    if tensorboard:
+        curves = event_files.curves_of(plan, tensorboard)
+        curves.mirror(read_records(results, recipe).values())
+        place = replace(place, follow=curves.follow)
     count, kind = slots(place)
     if first:
         print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {count} x {kind}")
@@ -107,14 +114,10 @@ def run(
             finished += runs
             bar.set_postfix_str(f"{finished}/{len(missing)} runs", refresh=False)
             bar.update(trained)
-            if tensorboard and runs:
-                event_files.mirror(plan, results, tensorboard)
 
         failures = launch(missing, place, progress)
     if not first:
         raise typer.Exit(1 if failures else 0)
-    if tensorboard:
-        event_files.mirror(plan, results, tensorboard)
     here = device if launcher == "local" else "auto"
     if evidence_cli.gates_are_due(plan, results):
         print(f"wrote {evidence_cli.write_gates(plan, results, images, here, [])}")

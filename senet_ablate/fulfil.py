@@ -7,7 +7,7 @@ system without flock, filelock falls back to lock files that name process and ma
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -22,6 +22,7 @@ from senet_ablate.registry import BadInput
 from senet_ablate.resume import EVERY, Origin
 from senet_ablate.spec import Run, Training
 from senet_ablate.store import (
+    Epoch,
     Record,
     checkpoint_path,
     log,
@@ -42,6 +43,15 @@ OUT_OF_MEMORY = (
 )
 
 
+def _unheard(number: int, epoch: Epoch) -> None:
+    """Nobody follows."""
+
+
+def unfollowed(run: Run) -> AbstractContextManager[Callable[[int, Epoch], None]]:
+    """Nobody is told of the epochs of a run."""
+    return nullcontext(_unheard)
+
+
 @dataclass(frozen=True)
 class Place:
     """Where runs read and write: the results folder, the recipe's name, the data root, the kind of device."""
@@ -57,6 +67,8 @@ class Place:
     """Seconds between two checkpoints of a run at least."""
     gpus_per_run: float = 1.0
     """Share of a GPU that a run takes, at most 1."""
+    follow: Callable[[Run], AbstractContextManager[Callable[[int, Epoch], None]]] = unfollowed
+    """Gives what is told of each epoch of a run while it trains."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,8 @@ def trained(run: Run, place: Place, device: torch.device, progress: Callable[[in
             save_weights(weights_path(place.results, place.recipe, run.id), model, run)
 
     try:
-        return train(run, images, device, place.command, progress, keep, kept, team)
+        with (unfollowed if team.rank else place.follow)(run) as told:
+            return train(run, images, device, place.command, progress, keep, kept, team, told)
     except torch.OutOfMemoryError as error:
         torch.cuda.empty_cache()
         raise MemoryError(OUT_OF_MEMORY.format(batch=run.train.batch_size)) from error

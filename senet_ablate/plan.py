@@ -44,7 +44,8 @@ class Plan:
 
     def runs(self) -> list[Run]:
         """Each distinct run once, breadth first: every row has one seed before any has two."""
-        by_seed = (row.runs[seed] for seed in range(self.seeds) for row in self.rows())
+        rows = list(self.rows())
+        by_seed = (row.runs[seed] for seed in range(self.seeds) for row in rows)
         return list({run.id: run for run in by_seed}.values())
 
 

@@ -12,7 +12,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +83,8 @@ class Loop:
     """The state of a training loop; with the random state, all that the rest of a run depends on.
 
     epoch: the one in progress, from 1. step: how many of its steps are done. loss_sum, right: of these steps, on the
-    device. started: when the run began, or would have, had it not been cut off (seconds since 1970).
+    device. started: when the run began, or would have, had it not been cut off (seconds since 1970). told: of each
+    finished epoch with its number, also of those before a checkpoint.
     """
 
     model: nn.Module
@@ -93,6 +94,7 @@ class Loop:
     epoch: int = 1
     step: int = 0
     started: float = field(default_factory=time.time)
+    told: Callable[[int, Epoch], None] = lambda number, epoch: None
     loss_sum: Tensor = field(init=False)
     right: Tensor = field(init=False)
 
@@ -102,6 +104,7 @@ class Loop:
     def end_epoch(self, epoch: Epoch) -> None:
         """Write down a finished epoch; the next one begins."""
         self.epochs.append(epoch)
+        self.told(self.epoch, epoch)
         self.epoch, self.step = self.epoch + 1, 0
         self._zero()
 
@@ -155,6 +158,8 @@ class Loop:
             torch.cuda.set_rng_state(tensors["random/cuda"], self.device)
         self.epochs, self.epoch, self.step = list(reached.epochs), reached.epoch, reached.step
         self.started = time.time() - reached.seconds
+        for number, epoch in enumerate(self.epochs, start=1):
+            self.told(number, epoch)
 
 
 def save_checkpoint(path: Path, origin: Origin, loop: Loop) -> None:

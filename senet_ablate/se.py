@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from senet_ablate.kernels.lean import excited
 from senet_ablate.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES, BadInput
 from senet_ablate.spec import SESpec
 
@@ -29,7 +30,16 @@ class SEBlock(nn.Module):
         self.gate = _operator(GATES[spec.gate], channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(self.excitation(self.squeeze(x)))
+        return excited(x, self.squeeze, self.gates, mean=self.by_mean)
+
+    @property
+    def by_mean(self) -> bool:
+        """Whether the descriptor is the mean over space, which batch norm's statistics deliver as well."""
+        return getattr(self.squeeze, "function", None) is avg_squeeze
+
+    def gates(self, z: Tensor) -> Tensor:
+        """The gates for a descriptor."""
+        return self.gate(self.excitation(z))
 
 
 class FCExcitation(nn.Module):
@@ -44,6 +54,8 @@ class FCExcitation(nn.Module):
         self.expand = nn.Linear(hidden, channels, bias=spec.bias)
 
     def forward(self, z: Tensor) -> Tensor:
+        if z.shape[2:] == (1, 1):  # the same without moving dimensions: fewer calls
+            return self.expand(F.relu(self.reduce(z.flatten(1))))[:, :, None, None]
         return self.expand(F.relu(self.reduce(z.movedim(1, -1)))).movedim(-1, 1)
 
 

@@ -161,13 +161,18 @@ class Training(Frozen):
         return self
 
 
+MOST_SEEDS = 1000  # a row; more is a slip of the finger
+
+
 class Recipe(Frozen):
     """What every variant of every table has in common, and how its pages introduce it."""
 
     title: Text
     about: Text
     warning: Annotated[Text, Field(description="printed at the top of every page of this recipe")] = ""
-    seeds: Annotated[Count, Field(description="how many seeds unless --seeds says otherwise")] = 5
+    seeds: Annotated[
+        Count, Field(le=MOST_SEEDS, description="how many seeds a variant, unless --seeds says otherwise")
+    ] = 5
     experiments: Annotated[tuple[Text, ...], Field(description="which ones `run` means by all; none: all of them")] = ()
     cannot_host: Annotated[
         dict[Text, Text],

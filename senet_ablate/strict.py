@@ -35,7 +35,7 @@ def read(path: Path, model: type[T]) -> T:
         raise BadInput(message if message.startswith(str(path)) else f"{path}: {message}") from error
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml where it is there
     """Safe YAML in which a repeated key is an error instead of the last one winning."""
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from senet_ablate.backbones import build_model
 from senet_ablate.complexity import cost
 from senet_ablate.data.batches import Batches
 from senet_ablate.data.images import ImageSet
+from senet_ablate.fast import Step, set_lr, steps_for
 from senet_ablate.provenance import provenance
 from senet_ablate.resume import Loop, Unkept
 from senet_ablate.schedule import lr_at
@@ -53,19 +55,23 @@ def train(
     keep: Callable[[nn.Module], None] = lambda model: None,
     checkpoints: Unkept = Unkept(),  # noqa: B008
     team: Team = ALONE,
+    told: Callable[[int, Epoch], None] = lambda number, epoch: None,
 ) -> Record:
     """The record of `run`; `progress` is told after each epoch how many images it saw, `keep` gets the final network.
 
     On the CPU, equal runs give equal records, bit for bit, but for times, also where they go on from a checkpoint. A
     loss that is not finite ends the run early; the record says after which epoch. `team`: the processes that train it
-    together; each gets the whole record.
+    together; each gets the whole record. `told`: of each epoch with its number, of the last one twice.
     """
     spec = run.train
     model, optimizer, batches = prepared(run, images, device, team)
+    step: Step = partial(train_step, team.spread(model), optimizer, spec=spec)
+    if team.size == 1:
+        model, optimizer, step = steps_for(run, model, optimizer, device, partial(train_step, spec=spec))
     share = (team.rank, team.size)
     tests = Batches(images.test, images, spec, device, share)
     counted = cost(model, (3, batches.size, batches.size))
-    loop, spread = Loop(model, optimizer, device), team.spread(model)
+    loop = Loop(model, optimizer, device, told=told)
     provenance(
         run, images.checksum, device, command, loop.started, 0.0, team.size
     )  # what is wrong with it is better known now
@@ -77,7 +83,7 @@ def train(
     with checkpoints.of(loop):
         progress((loop.epoch - 1) * len(batches) * spec.batch_size)
         while loop.epoch <= spec.epochs:
-            lr, loss, error = train_epoch(loop, batches, run, checkpoints.after_step, spread, team)
+            lr, loss, error = train_epoch(loop, batches, run, step, checkpoints.after_step, team)
             progress(len(batches) * spec.batch_size)
             if not np.isfinite(loss):
                 break
@@ -104,6 +110,7 @@ def train(
     diverged = len(epochs) < spec.epochs
     if not diverged:
         epochs[-1] = epochs[-1].model_copy(update={"test_loss": final.loss, "test_top1": final.top1})
+        told(len(epochs), epochs[-1].model_copy(update={"gates": gates.summary()}))
     return Record(
         id=run.id,
         run=run.fields,
@@ -126,21 +133,21 @@ def train_epoch(
     loop: Loop,
     batches: Batches,
     run: Run,
+    step: Step | None = None,
     after_step: Callable[[Loop], None] = lambda loop: None,
-    spread: nn.Module | None = None,
     team: Team = ALONE,
 ) -> tuple[float, float, float]:
     """Train what is left of the epoch that `loop` is in: its last learning rate, mean loss, top-1 error in percent.
 
-    Nothing is read from the device before the epoch's end, unless `after_step` does. `spread`: what to call in place of
-    the network where several processes train it.
+    Nothing is read from the device before the epoch's end, unless `after_step` does. `step`: what takes one,
+    if not `train_step`.
     """
+    step = step or partial(train_step, loop.model, loop.optimizer, spec=run.train)
     loop.model.train()
     first, watched = (loop.epoch - 1) * len(batches), [epoch.validation_loss for epoch in loop.epochs]
     for x, y in batches.shuffled(run.seed, loop.epoch, loop.step):
-        for group in loop.optimizer.param_groups:
-            group["lr"] = lr_at(run.train, first + loop.step, len(batches), watched)
-        loss, logits = train_step(spread or loop.model, loop.optimizer, x, y, run.train)
+        set_lr(loop.optimizer, lr_at(run.train, first + loop.step, len(batches), watched))
+        loss, logits = step(x, y)
         loop.loss_sum += loss
         loop.right += (logits.argmax(1) == y).sum()
         loop.step += 1

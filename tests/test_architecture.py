@@ -32,7 +32,18 @@ FACTS_TO_CLAIMS |= {
     "review",
     "fault_facts",
 }
-SPECS_TO_FACTS = {"se", "backbones", "data", "kernels", "complexity", "schedule", "provenance", "train", "launch"}
+SPECS_TO_FACTS = {
+    "se",
+    "backbones",
+    "data",
+    "kernels",
+    "complexity",
+    "schedule",
+    "provenance",
+    "train",
+    "launch",
+    "fast",
+}
 SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation", "timing"}
 SPECS_TO_FACTS |= {"resume", "fulfil", "launchers", "launch_ray", "launch_torchrun", "team", "together", "faults"}
 SHARED = {
@@ -57,10 +68,10 @@ LEVEL = {
             {"registry"},
             {"strict"},
             {"vocabulary"},
-            {"spec"},
+            {"spec", "kernels"},
             {"plan", "paper", "store", "stats", "schedule"},
-            {"se", "data", "kernels", "health", "class_gates", "provenance", "costs"},
-            {"backbones", "findings", "gate_facts", "timing_facts", "fault_facts"},
+            {"se", "data", "health", "class_gates", "provenance", "costs"},
+            {"backbones", "fast", "findings", "gate_facts", "timing_facts", "fault_facts"},
             {"claims"},
             {"tables"},
             {"figures", "webpage"},

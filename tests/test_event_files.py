@@ -9,9 +9,9 @@ import torch
 
 from senet_ablate.cli import _guarded, app
 from senet_ablate.data import load_images
-from senet_ablate.event_files import mirror
+from senet_ablate.event_files import curves_of
 from senet_ablate.plan import Plan, read_plan
-from senet_ablate.store import read_records, write_record
+from senet_ablate.store import Epoch, read_records, write_record
 from senet_ablate.train import train
 
 
@@ -43,7 +43,7 @@ def read(folder: Path) -> Iterator[tuple[str, int, float]]:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_event_files_hold_what_the_records_say(results: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="an optional extra")
-    assert mirror(plan(), results, tmp_path) == 2
+    assert curves_of(plan(), tmp_path).mirror(read_records(results, "smoke").values()) == 2
     folders = {path.name.rpartition(" ")[2]: path for path in (tmp_path / "smoke").iterdir()}
     records = read_records(results, "smoke")
     assert set(folders) == set(records)
@@ -61,7 +61,27 @@ def test_the_event_files_hold_what_the_records_say(results: Path, tmp_path: Path
         for block, one in record.gates.items():
             assert found[f"gates mean/{block}", 2] == pytest.approx(one.mean)
             assert 0 < found[f"gates mean/{block}", 1] < 1
-    assert mirror(plan(), results, tmp_path) == 0, "written once"
+    assert curves_of(plan(), tmp_path).mirror(read_records(results, "smoke").values()) == 0, "written once"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_run_is_followed_epoch_by_epoch_also_where_it_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="an optional extra")
+    run, curves = next(iter(plan().rows())).runs[0], curves_of(plan(), tmp_path)
+    seen: list[set[int]] = []
+    with curves.follow(run) as told:
+
+        def watch(number: int, epoch: Epoch) -> None:
+            told(number, epoch)
+            seen.append({step for _, step, _ in read(curves.of(run.id, run.seed))})
+
+        record = train(run, load_images(run.train, tmp_path), torch.device("cpu"), told=watch)
+    assert seen == [{1}, {1, 2}, {1, 2}], "each epoch can be seen before the next one is trained"
+    live = {(tag, step): value for tag, step, value in read(curves.of(run.id, run.seed))}
+    assert live["error/test", 2] == pytest.approx(record.top1)
+    with curves.follow(run) as told:  # again, from a checkpoint after epoch 1: the old file is gone
+        told(1, record.epochs[0])
+    assert {step for _, step, _ in read(curves.of(run.id, run.seed))} == {1}
 
 
 def test_gates_are_on_record_at_every_epoch_that_is_read(results: Path) -> None:

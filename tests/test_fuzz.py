@@ -1,0 +1,389 @@
+"""Thousands of spoilt files and command lines: each is refused in one line, or means exactly what it says."""
+
+import contextlib
+import copy
+import functools
+import io
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+from torch.nn import Conv2d
+
+from senet_ablate import cli, data
+from senet_ablate.plan import EXPERIMENTS_DIR, Plan, list_experiments, read_plan
+from senet_ablate.registry import BadInput
+from senet_ablate.spec import Experiment, Recipe, SESpec, Training
+from senet_ablate.survey import Network
+
+RELAXED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+FILES = settings(max_examples=1000, deadline=None, suppress_health_check=RELAXED)
+WORDS = settings(max_examples=600, deadline=None, suppress_health_check=RELAXED)
+EXPERIMENT, RECIPE = (
+    (EXPERIMENTS_DIR / "squeeze.yaml").read_text(),
+    (EXPERIMENTS_DIR / "recipes/smoke.yaml").read_text(),
+)
+
+NASTY: list[Any] = [
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1,
+        2,
+        3.5,
+        10**30,
+        -0.0,
+        float("inf"),
+        float("nan"),
+        "",
+        "0",
+        "16",
+        "null",
+        "yes",
+        "on",
+    ),
+    *(
+        [],
+        {},
+        [[]],
+        [None],
+        {"a": {"b": 1}},
+        "../../etc/passwd",
+        "/etc/passwd",
+        "a/b",
+        ".",
+        "..",
+        "x" * 5000,
+        "\x00",
+        "é",
+    ),
+    *("os:system", "no_such_module:thing", "senet_ablate.se:nothing", "a:b:c", ":", "subprocess:Popen", [1, 1], [2, 3]),
+    *("all", "all_but_last", "avg", "avgg", "sigmoid", "digits", "cue", "2026-11-22", "1e3", "1_000", "0x10", "12:30"),
+]
+SYNTAX = [
+    "\t",
+    ":",
+    "- ",
+    "#",
+    "{",
+    "}",
+    "[",
+    "]",
+    "&a ",
+    "*a",
+    "!!python/object/apply:os.system ['true']",
+    "<<: ",
+    "|",
+]
+SYNTAX += [
+    "\x00",
+    "\ufeff",
+    "'",
+    '"',
+    "%",
+    "@",
+    "---\n",
+    "...\n",
+    "? ",
+    "\n\n",
+    "  ",
+    "!!binary ",
+    "!!set {",
+    "é",
+    "\ud7ff",
+]
+
+
+@st.composite
+def edited_values(draw: st.DrawFn, text: str) -> str:
+    """The file with some values, keys or entries replaced, removed, repeated or added."""
+    data = yaml.load(text, yaml.CSafeLoader)
+    for _ in range(draw(st.integers(1, 3))):
+        places = list(_places(data))
+        parent, key = draw(st.sampled_from(places))
+        kind = draw(st.sampled_from(["value", "value", "value", "remove", "rename", "add"]))
+        value = copy.deepcopy(draw(st.sampled_from(NASTY)))
+        if kind == "value":
+            parent[key] = value
+        elif kind == "remove":
+            del parent[key]
+        elif isinstance(parent, list):
+            parent.insert(key, value)
+        elif kind == "rename":
+            parent[str(draw(st.sampled_from(NASTY)))[:80]] = parent.pop(key)
+        else:
+            known = [*Training.model_fields, *Recipe.model_fields, *Experiment.model_fields, "seed", "gates", "Train"]
+            parent[draw(st.sampled_from(known))] = value
+        if not data:
+            break
+    return yaml.dump(data, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=draw(st.booleans()))
+
+
+def _places(data: Any) -> Iterator[tuple[Any, Any]]:
+    entries = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in list(entries):
+        yield data, key
+        yield from _places(value)
+
+
+@st.composite
+def edited_text(draw: st.DrawFn, text: str) -> str:
+    """The file with pieces cut out, moved, doubled, or overwritten by YAML syntax."""
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(text)))
+        stop = min(len(text), start + draw(st.integers(0, 30)))
+        piece = draw(st.sampled_from(["", text[start:stop] * 2, *SYNTAX]) | st.text(max_size=5))
+        text = text[:start] + piece + text[stop:]
+    return text
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    experiments = tmp_path_factory.mktemp("fuzz") / "experiments"
+    shutil.copytree(EXPERIMENTS_DIR, experiments)
+    return experiments
+
+
+def outcome(folder: Path, name: str, text: str) -> Plan | str:
+    """The plan that a spoilt file makes, or the message that refuses it. Whatever else is raised fails the test."""
+    path = folder / name
+    kept = path.read_bytes()
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    try:
+        return read_plan("smoke", ["squeeze"], folder=folder)
+    except BadInput as error:
+        return str(error)
+    finally:
+        path.write_bytes(kept)
+
+
+def check_refusal(message: str) -> None:
+    assert "\n" not in message and 10 < len(message) < 12_000, message
+    assert "Traceback" not in message and "pydantic" not in message
+
+
+@FILES
+@given(text=edited_values(RECIPE) | edited_text(RECIPE))
+@example(text=RECIPE.replace("seeds: 1", "seeds: 1\nseeds: 2"))
+@example(text=RECIPE.replace("seeds: 1", f"seeds: {10**30}"))
+@example(text="a: &a [*a]")
+@example(text="&a {x: *a}")
+@example(text="[" * 3000)
+@example(text="")
+def test_a_spoilt_recipe_is_refused_or_means_what_it_says(text: str, folder: Path) -> None:
+    found = outcome(folder, "recipes/smoke.yaml", text)
+    if isinstance(found, str):
+        check_refusal(found)
+        return
+    written = yaml.load(text, yaml.CSafeLoader)
+    assert _says(found.recipe.model_dump(mode="json"), written), "a key was ignored or a value changed"
+    for run in found.runs():
+        assert _says(run.train.model_dump(mode="json"), written["train"])
+
+
+@FILES
+@given(text=edited_values(EXPERIMENT) | edited_text(EXPERIMENT))
+@example(text=EXPERIMENT.replace("variants:", "variants: &v") + "\nother: *v\n")
+def test_a_spoilt_experiment_is_refused_or_means_what_it_says(text: str, folder: Path) -> None:
+    found = outcome(folder, "squeeze.yaml", text)
+    if isinstance(found, str):
+        check_refusal(found)
+        return
+    written = yaml.load(text, yaml.CSafeLoader)
+    (experiment,) = found.experiments.values()
+    assert list(experiment.variants) == [str(name) for name in written["variants"]]
+    assert experiment.question == written["question"] and len(experiment.claims) == len(written.get("claims") or ())
+    for row in found.rows():
+        asked = written["variants"][row.variant]
+        for run in row.runs:
+            assert run.train == found.recipe.train.model_copy(update=experiment.variants[row.variant].own)
+            if asked.get("se") is None:
+                assert run.se is None
+            else:
+                assert run.se is not None
+                assert _says(TypeAdapter(SESpec).dump_python(run.se, mode="json"), asked["se"])
+
+
+def _says(value: Any, written: Any) -> bool:
+    """Whether all that was written stands in the value, under the same keys."""
+    if isinstance(written, dict):
+        return isinstance(value, dict) and all(
+            str(key) in value and _says(value[str(key)], written[key]) for key in written
+        )
+    if isinstance(written, list | tuple):
+        return (
+            isinstance(value, list)
+            and len(value) == len(written)
+            and all(map(_says, value, sorted_like(value, written)))
+        )
+    if isinstance(written, bool) or isinstance(value, bool):
+        return value is written
+    return value == written
+
+
+def sorted_like(value: list[Any], written: list[Any]) -> list[Any]:
+    """Stages are a set: their order means nothing."""
+    return sorted(written) if value == sorted(value, key=str) and all(type(one) is int for one in written) else written
+
+
+VERBS = [
+    "run",
+    "plan",
+    "report",
+    "describe",
+    "list",
+    "verify",
+    "bench",
+    "excitation",
+    "seeds",
+    "cost",
+    "import-weights",
+]
+OPTIONS = [
+    "--recipe",
+    "--seeds",
+    "--device",
+    "--launcher",
+    "--data",
+    "--results",
+    "--se",
+    "--size",
+    "--classes",
+    "--stem",
+]
+OPTIONS += [
+    "--for",
+    "--rounds",
+    "--threads",
+    "--all",
+    "--csv",
+    "--latex",
+    "--download",
+    "--tensorboard",
+    "--help",
+    "--x",
+]
+VALUES = ["smoke", "squeeze", "cue", "resnet50", "resnet20", "reduction=8", "stages=[2,3]", "gate=tanh", "reduction=0"]
+VALUES += [
+    "",
+    "-",
+    "--",
+    "=",
+    "a=",
+    "=b",
+    "0",
+    "-1",
+    "1.5",
+    "1e400",
+    "nan",
+    "cpu",
+    "cuda",
+    "cuda:99",
+    "local",
+    "ray",
+    "../x",
+]
+VALUES += [
+    "stages=[[",
+    "stages={a: 1}",
+    "squeeze=os:system",
+    "gate=!!python/name:os.system",
+    "reduction=10**9",
+    "x" * 3000,
+]
+VALUES += [
+    "vgg16_bn",
+    "placement=post",
+    "reduction=[1]",
+    "stages=9",
+    "\x00",
+    "é",
+    "\ud7ff",
+    "timing",
+    "200000",
+    "7",
+    "*",
+]
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
+    """The work behind a valid command line is other tests'; here it is only noted."""
+    noted: list[Any] = []
+    known = functools.lru_cache(data.load_images)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("senet_ablate.data.load_images", lambda *words: known(*words))
+        patch.setattr("senet_ablate.cli.read_records", lambda results, recipe: {})
+        patch.setattr("senet_ablate.launch.launch_local", lambda *words: noted.append(words) or [])
+        patch.setattr("senet_ablate.launch.seconds_per_image", lambda *words: 1e-3)
+        patch.setattr(
+            "senet_ablate.survey.survey", lambda plan, classes: (Network(row, Conv2d(3, 1, 1)) for row in plan.rows())
+        )
+        patch.setattr("senet_ablate.report.write_report", lambda plan, results: results)
+        patch.setattr("senet_ablate.timing.measure", lambda *words: None)
+        patch.setattr("senet_ablate.timing_facts.write_timing", lambda *words: Path())
+        patch.setattr("senet_ablate.counting.count_all", lambda progress: {})
+        patch.setattr("senet_ablate.costs.write_costs", lambda *words: None)
+        patch.setattr("senet_ablate.network_cli.report_costs", lambda results: None)
+        patch.chdir(tmp_path_factory.mktemp("empty"))
+        yield noted
+
+
+words = st.lists(st.sampled_from([*OPTIONS, *OPTIONS, *VALUES]) | st.text(max_size=4), max_size=7)
+SENSIBLE = (
+    "--recipe smoke,--recipe cue,--seeds 2,--device cpu,squeeze,gate=tanh,resnet20,--results r,--data d,--for 0.5"
+)
+SENSIBLE += ",--se reduction=4,smokey,--seeds 0,--seeds two,--device tpu,--size 9,--launcher slurm"
+sensible = st.lists(st.sampled_from(SENSIBLE.split(",")), max_size=5).map(lambda parts: " ".join(parts).split())
+
+
+@WORDS
+@given(verb=st.sampled_from(VERBS), rest=words | sensible)
+@example(verb="describe", rest=["resnet20", "--size", "200000"])
+@example(verb="run", rest=["--recipe", "../smoke"])
+@example(verb="run", rest=["--recipe", "smoke", "--seeds", "100"])
+def test_a_spoilt_command_line_is_refused_or_does_what_it_says(verb: str, rest: list[str], asked: list[Any]) -> None:
+    del asked[:]
+    out, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        code = cli._guarded(lambda: cli.app([verb, *rest]))
+    said = errors.getvalue()
+    assert code in (0, 1, 2), said
+    assert "Traceback" not in said and (code == 0) == (not re.search(r"(?m)^(senet-ablate|Error): ", said)), said
+    for runs, place, *_ in asked:
+        recipes = [value for option, value in pairwise(rest) if option == "--recipe"]
+        seeds = [int(value) for option, value in pairwise(rest) if option == "--seeds"]
+        assert verb == "run" and place.recipe == (recipes[-1] if recipes else "cue")
+        names = {word for word in rest if word in list_experiments()}
+        plan = read_plan(place.recipe, sorted(names) or None, seeds[-1] if seeds else None)
+        assert {run.id for run in runs} == {run.id for run in plan.runs()}
+
+
+def test_a_name_never_leaves_the_folder_it_is_looked_up_in() -> None:
+    for name in ("../recipes/smoke", "/etc/passwd", "..", "recipes/smoke", "smoke.yaml", "", "\x00"):
+        with pytest.raises(BadInput, match="unknown recipe"):
+            read_plan(name)
+        with pytest.raises(BadInput, match="unknown experiment"):
+            read_plan("smoke", [name or " "])
+
+
+def test_a_part_of_a_users_own_is_imported_only_when_a_run_names_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loud_module.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    text = EXPERIMENT.replace("variants:", "variants:\n  Mine: {se: {squeeze: 'loud_module:loud'}}", 1)
+    assert isinstance(outcome(folder, "squeeze.yaml", text), Plan)
+    assert "loud_module" not in sys.modules
