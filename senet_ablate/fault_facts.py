@@ -16,7 +16,7 @@ class Faults(Frozen):
     command: str
     commit: str
     machine: str
-    load: Annotated[float, Field(description="what the machine had to do in the last 15 minutes, in busy cores")]
+    load: Annotated[float, Field(description="load average over 15 minutes")]
     measured: Annotated[str, Field(description="day, in UTC")]
     kills: Annotated[int, Field(description="processes killed at random moments, kill -9 and SIGTERM in turn")]
     survived: Annotated[int, Field(description="kills in sweeps that lost, repeated and changed nothing")]
@@ -86,7 +86,7 @@ def markdown(faults: Faults) -> str:
         rows.append((f"efficiency of 2 Ray workers over 1 ({share})", f"{faults.efficiency:.0f}%"))
     lines = ["| | |", "|:---|:---|", *(f"| {name} | {value} |" for name, value in rows)]
     source = (
-        f"Measured {faults.measured} on {faults.machine}, with {faults.load:.1f} of them busy on average, by "
-        f"`{faults.command}`, commit {faults.commit[:12]}."
+        f"Measured {faults.measured} by `{faults.command}` on {faults.machine}, commit {faults.commit[:12]}. The load "
+        f"average was {faults.load:.1f}; where that exceeds the cores, times and efficiency are those of a busy machine."
     )
     return "\n".join([*lines, "", source, ""])
