@@ -16,6 +16,7 @@ import typer
 from senet_ablate import event_files, evidence_cli, network_cli, registry
 from senet_ablate.bench_facts import bench_files
 from senet_ablate.costs import facts_path
+from senet_ablate.fault_facts import faults_path
 from senet_ablate.options import (
     RESULTS,
     Data,
@@ -141,6 +142,8 @@ def plan(
     data: Data = None,
     results: Results = RESULTS,
     download: Download = False,
+    checkpoint_every: CheckpointEvery = 30.0,
+    gpus_per_run: GpusPerRun = 1.0,
 ) -> None:
     """Train nothing: show the runs, which are done, the cost of each variant, and the estimated time."""
     import torch
@@ -235,7 +238,7 @@ def verify(
 ) -> None:
     """Check records and generated files again; exit 1 and name what does not hold."""
     from senet_ablate.verify import verify as problems
-    from senet_ablate.verify import verify_costs, verify_speed
+    from senet_ablate.verify import verify_costs, verify_faults, verify_speed
 
     if recipe:
         read_recipe(recipe)
@@ -247,6 +250,9 @@ def verify(
     if recipe is None and bench_files(results):
         names.append("bench")
         found += verify_speed(results)
+    if recipe is None and faults_path(results).is_file():
+        names.append("faults")
+        found += verify_faults(results)
     for problem in found:
         print(problem, file=sys.stderr)
     if found:

@@ -50,7 +50,9 @@ def seeds(
 def bench(
     parts: Annotated[
         list[str] | None,
-        typer.Argument(help="loop, floor, overhead, start, memory: of this machine; timing: of a recipe; none: timing"),
+        typer.Argument(
+            help="of this machine: loop, floor, overhead, start, memory, loader, faults; of a recipe: timing (default)"
+        ),
     ] = None,
     recipe: RecipeName = "cue",
     rounds: Annotated[int, typer.Option("--rounds", min=3, help="how often each thing is timed")] = 15,
@@ -62,10 +64,15 @@ def bench(
 ) -> None:
     """Measure speed on this machine: against other ways to train, and of plain and SE side by side; then report."""
     chosen = parts or ["timing"]
-    known = ["timing", *PARTS]
+    known = ["timing", "faults", *PARTS]
     for part in chosen:
         if part not in known:
             raise BadInput(f"unknown part {part!r}; known: {', '.join(known)}")
+    if "faults" in chosen:
+        from senet_ablate.fault_facts import write_faults
+        from senet_ablate.faults import measure as measure_faults
+
+        print(f"wrote {write_faults(results, measure_faults(command_line()))}")
     import torch
 
     from senet_ablate.launch import devices
@@ -73,7 +80,7 @@ def bench(
     torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = False
     on = devices(device)[0]
-    if machine := [part for part in chosen if part != "timing"]:
+    if machine := [part for part in chosen if part in PARTS]:
         _bench_machine(machine, on, rounds, results)
     if "timing" in chosen:
         _bench_recipe(recipe, rounds, all_rows, data, results, on)

@@ -7,6 +7,7 @@ when its machine is lost, and it goes on from its checkpoint.
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,6 +44,9 @@ def connect() -> Any:
                 raise BadInput(f"no Ray cluster at $RAY_ADDRESS, {address}: {error}") from error
             log.warning("no Ray cluster found (`ray start --head` starts one); one is started on this machine alone")
             ray.init(logging_level=logging.WARNING, include_dashboard=False)
+        if threading.current_thread() is threading.main_thread():
+            # Ray's own handler of SIGTERM aborts the process; ours lets runs write their checkpoints
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
     return ray
 
 

@@ -35,7 +35,7 @@ def launcher_named(name: str) -> Launcher:
         from senet_ablate.launch_ray import launch_ray, slots_of_cluster
 
         return Launcher(launch_ray, slots_of_cluster)
-    if name == "torchrun":
+    if name == "torchrun" and rank() is not None:
         from senet_ablate.launch_torchrun import launch_torchrun, slots_of_team
 
         return Launcher(launch_torchrun, slots_of_team)

@@ -17,7 +17,10 @@ from senet_ablate.spec import Run
 from senet_ablate.store import Provenance
 
 LIBRARIES = ("senet-ablate", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
-TRAINING_CODE = ("backbones/**/*.py", "data/**/*.py", "kernels/**/*.py", "se.py", "schedule.py", "train.py")
+TRAINING_CODE = (
+    *("backbones/**/*.py", "data/**/*.py", "kernels/**/*.py"),
+    *("se.py", "schedule.py", "train.py", "fast.py", "team.py", "together.py"),
+)
 
 
 def provenance(
@@ -30,7 +33,7 @@ def provenance(
         commit=commit,
         dirty=dirty,
         versions=_versions(),
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         threads=torch.get_num_threads(),
         started=datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
         wall_s=time.time() - started,
@@ -77,7 +80,8 @@ def _versions() -> dict[str, str]:
 
 
 @functools.cache
-def _processor() -> str:
+def processor() -> str:
+    """The name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -244,7 +244,7 @@ class Checkpoints(Unkept):
             raise
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set from Python
 
     def after_step(self, loop: Loop) -> None:
         self.between()

@@ -184,16 +184,35 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 
 def read_record(path: Path) -> Record:
-    """The record in a file. Raises BadInput that says what does not hold: JSON, fields, checksum, id or file name."""
+    """The record in a file. Raises BadInput that says what does not hold.
+
+    That may be JSON, checksum, fields, specification, id, file name, or counts that contradict each other.
+    """
     content = read_sealed(path)
     try:
         record = parse(Record, content)
         run_id = Run.from_fields(record.run).id
     except BadInput as error:
-        raise BadInput(f"{path}: {error}") from error
+        raise BadInput(f"{path}: {error}{_written_at(content)}") from error
     if not record.id == run_id == path.stem:
         raise BadInput(f"{path}: its id is {record.id}, its specification's id {run_id}")
+    if len(record.correct) != len(pack(np.zeros(record.tested, bool))):
+        raise BadInput(f"{path}: it does not say of {record.tested} images whether they were right")
+    if int((~record.right()).sum()) != record.wrong_top1:
+        raise BadInput(f"{path}: it counts {record.wrong_top1} wrong images and marks {(~record.right()).sum()}")
     return record
+
+
+def _written_at(content: dict[str, Any]) -> str:
+    """Which code wrote facts that are whole and yet not understood."""
+    where = content.get("provenance")
+    commit = where.get("commit") if isinstance(where, dict) else None
+    return f" (it is whole, and was written at commit {str(commit)[:12]}: another version reads it)" if commit else ""
+
+
+def unfinished(path: Path) -> bool:
+    """Whether a file beside the records is none of them: set aside, or just being written."""
+    return path.suffix == ".tmp" or ".json.bad" in path.name
 
 
 def read_records(results: Path, recipe: str) -> dict[str, Record]:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from senet_ablate.bench_report import bench_pages, verify_bench
 from senet_ablate.cost_page import cost_files
+from senet_ablate.fault_facts import markdown, read_faults
 from senet_ablate.gate_facts import misfit, read_excitation
 from senet_ablate.plan import Plan
 from senet_ablate.registry import BadInput
 from senet_ablate.report import read_reported, report_files, same
-from senet_ablate.store import Record, read_record, runs_folder
+from senet_ablate.store import Record, read_record, runs_folder, unfinished
 from senet_ablate.timing_facts import read_timing, timing_files
 
 
@@ -16,7 +17,7 @@ def verify(recipe: str, results: Path) -> list[str]:
     """What does not hold in a recipe's results, one sentence each with what to do; empty if all is sound."""
     problems = []
     records: dict[str, Record] = {}
-    paths = sorted(runs_folder(results, recipe).glob("*"))
+    paths = sorted(path for path in runs_folder(results, recipe).glob("*") if not unfinished(path))
     if not paths:
         return [f"{runs_folder(results, recipe)}: no records"]
     for path in paths:
@@ -24,7 +25,7 @@ def verify(recipe: str, results: Path) -> list[str]:
             record = read_record(path)
             records[record.id] = record
         except BadInput as error:
-            problems.append(f"{error}; restore the file or delete it and run again")
+            problems.append(f"{error}; restore the file, or delete it and run again")
     try:
         plan = read_reported(recipe, results)
     except BadInput as error:
@@ -71,6 +72,15 @@ def verify_speed(results: Path) -> list[str]:
     problems = verify_bench(results)
     again = "`python -m senet_ablate report`"
     return problems or _stale(results / "bench", bench_pages(results), "its facts", again)
+
+
+def verify_faults(results: Path) -> list[str]:
+    """What does not hold in the figures on faults, as `verify` says it."""
+    try:
+        page = {"faults.md": markdown(read_faults(results)).encode()}
+    except BadInput as error:
+        return [f"{error}; `python -m senet_ablate bench faults` measures again"]
+    return _stale(results, page, "faults.json", "`python -m senet_ablate bench faults`")
 
 
 def _stale(folder: Path, files: dict[str, bytes], source: str, rebuild: str) -> list[str]:

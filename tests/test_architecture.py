@@ -32,6 +32,7 @@ FACTS_TO_CLAIMS |= {
     "review",
     "bench_facts",
     "bench_report",
+    "fault_facts",
 }
 SPECS_TO_FACTS = {
     "se",
@@ -46,7 +47,7 @@ SPECS_TO_FACTS = {
     "fast",
 }
 SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation", "timing"}
-SPECS_TO_FACTS |= {"resume", "fulfil", "launchers", "launch_ray", "launch_torchrun", "team", "together"}
+SPECS_TO_FACTS |= {"resume", "fulfil", "launchers", "launch_ray", "launch_torchrun", "team", "together", "faults"}
 SPECS_TO_FACTS |= {"contest", "classic", "bench_parts", "loading"}
 SHARED = {
     "bench_facts",
@@ -61,6 +62,7 @@ SHARED = {
     "class_gates",
     "gate_facts",
     "timing_facts",
+    "fault_facts",
 }  # specs, and the records in which the arms meet
 TOP = {"cli", "network_cli", "evidence_cli", "options", "__main__", "__init__"}
 LEVEL = {
@@ -73,7 +75,7 @@ LEVEL = {
             {"spec", "kernels"},
             {"plan", "paper", "store", "stats", "schedule"},
             {"se", "data", "health", "class_gates", "provenance", "costs", "bench_facts"},
-            {"backbones", "fast", "findings", "gate_facts", "timing_facts", "classic"},
+            {"backbones", "fast", "findings", "gate_facts", "timing_facts", "fault_facts", "classic"},
             {"claims"},
             {"tables"},
             {"figures", "webpage"},
@@ -85,7 +87,7 @@ LEVEL = {
             {"fulfil", "checkpoint", "excitation", "timing", "options", "contest"},
             {"launch", "loading"},
             {"launch_ray", "launch_torchrun", "bench_parts"},
-            {"launchers"},
+            {"launchers", "faults"},
             {"network_cli", "evidence_cli", "event_files"},
             {"cli", "__init__"},
             {"__main__"},

@@ -155,7 +155,11 @@ def test_verify_names_a_changed_record_and_a_changed_table(smoke: Path, tmp_path
     record = next((tmp_path / "smoke" / "runs").iterdir())
     record.write_text(record.read_text().replace('"wrong_top1": ', '"wrong_top1": 1'))
     code, _, errors = inside("verify", "--results", str(tmp_path))
-    assert code == 1 and record.name in errors and "checksum" in errors
+    assert code == 1 and record.name in errors and "checksum" in errors and "delete it and run again" in errors
+    record.rename(record.with_name(f"{record.name}.bad"))
+    (record.parent / f".{record.name}.abc.tmp").write_text("being written")
+    assert inside("report", "--recipe", "smoke", "--results", str(tmp_path))[0] == 0
+    assert inside("verify", "--results", str(tmp_path))[0] == 0, "what is set aside is no evidence"
 
 
 BROKEN = """

@@ -15,8 +15,10 @@ from filelock import FileLock
 from senet_ablate import SESpec
 from senet_ablate.cli import main
 from senet_ablate.fulfil import Outcome, Place, clear_finished, fulfil, locked
-from senet_ablate.launch import launch_local
+from senet_ablate.launch import launch_local, slots
+from senet_ablate.launchers import launcher_named
 from senet_ablate.plan import read_plan
+from senet_ablate.registry import BadInput
 from senet_ablate.spec import Run, Training
 from senet_ablate.store import checkpoint_path, read_record, read_records, runs_folder
 
@@ -182,3 +184,19 @@ def test_a_run_out_of_memory_stops_no_other(tiny: Training, tmp_path: Path, monk
     failures = launch_local(runs, place(tmp_path), silent)
     assert [failure.run for failure in failures] == runs[:1] and failures[0].cause.startswith("MemoryError: out of GPU")
     assert set(read_records(tmp_path, "own")) == {run.id for run in runs[1:]}
+
+
+def test_a_gpu_that_runs_take_a_share_of_has_several_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("senet_ablate.launch.devices", lambda kind: ["cuda:0", "cuda:1"])
+    for share, workers in ((1.0, 2), (0.5, 4), (0.3, 6)):
+        assert slots(Place(tmp_path, "own", tmp_path, "cuda", "test", gpus_per_run=share)) == (workers, "cuda:0")
+    monkeypatch.setattr("senet_ablate.launch.devices", lambda kind: ["cpu"])
+    assert slots(Place(tmp_path, "own", tmp_path, "cpu", "test", gpus_per_run=0.5)) == (1, "cpu")
+
+
+def test_launchers_are_known_by_name() -> None:
+    assert launcher_named("local").launch is launch_local
+    with pytest.raises(BadInput, match=r"did you mean 'local'\? known: local, ray"):
+        launcher_named("locla")
+    with pytest.raises(BadInput, match="known: local, ray"):
+        launcher_named("torchrun")  # is what torchrun chooses, not a user

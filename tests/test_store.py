@@ -9,7 +9,7 @@ from senet_ablate import SESpec, load_records
 from senet_ablate.data.images import ImageSet
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import Run, Training, digest
-from senet_ablate.store import Record, read_record, read_records, write_record, write_whole
+from senet_ablate.store import Record, read_record, read_records, set_aside, write_record, write_whole
 from senet_ablate.train import train
 
 
@@ -74,6 +74,7 @@ def test_a_record_under_another_name_or_of_another_run_is_refused(record: Record
 def test_a_record_from_before_a_field_with_a_default_was_added_stays_readable(record: Record, tmp_path: Path) -> None:
     content = record.model_dump(mode="json")
     del content["diverged"], content["provenance"]["operators"], content["epochs"][0]["validation_loss"]
+    del content["provenance"]["processes"]
     path = tmp_path / f"{record.id}.json"
     path.write_text(json.dumps({"checksum": digest(content), **content}))
     assert read_record(path) == record
@@ -97,3 +98,37 @@ def test_provenance_says_what_made_the_record(record: Record) -> None:
     assert where.command == "test" and where.threads >= 1 and where.wall_s >= where.train_s > 0
     assert where.versions["torch"] == torch.__version__.split("+")[0] and len(where.data) == 64
     assert where.device.startswith("cpu")
+
+
+def resealed(path: Path, content: dict[str, object]) -> Path:
+    path.write_text(json.dumps({"checksum": digest(content), **content}))
+    return path
+
+
+def test_a_record_that_another_version_wrote_says_which(record: Record, tmp_path: Path) -> None:
+    content = record.model_dump(mode="json")
+    path = resealed(tmp_path / f"{record.id}.json", content | {"a_later_field": 1})
+    with pytest.raises(
+        BadInput, match=f"unknown key 'a_later_field'.*written at commit {record.provenance.commit[:7]}"
+    ):
+        read_record(path)
+    run = {**record.run, "train": {**record.run["train"], "backbone": "resnet_of_old"}}
+    with pytest.raises(BadInput, match=r"unknown backbone 'resnet_of_old'.*another version reads it"):
+        read_record(resealed(path, content | {"run": run}))
+
+
+def test_counts_that_contradict_each_other_are_no_record_whatever_the_checksum(record: Record, tmp_path: Path) -> None:
+    content, path = record.model_dump(mode="json"), tmp_path / f"{record.id}.json"
+    with pytest.raises(BadInput, match="counts 0 wrong images and marks"):
+        read_record(resealed(path, content | {"wrong_top1": 0}))
+    with pytest.raises(BadInput, match="does not say of 999 images"):
+        read_record(resealed(path, content | {"tested": 999}))
+
+
+def test_what_is_set_aside_keeps_its_bytes_and_never_takes_a_name_that_is_taken(tmp_path: Path) -> None:
+    names = []
+    for content in ("one", "two", "three"):
+        (tmp_path / "a.json").write_text(content)
+        names.append(set_aside(tmp_path / "a.json").name)
+    assert names == ["a.json.bad", "a.json.bad2", "a.json.bad3"]
+    assert [(tmp_path / name).read_text() for name in names] == ["one", "two", "three"]

@@ -1,0 +1,186 @@
+"""Kill a sweep at random moments and count what is lost; time checkpoints, and two Ray workers against one."""
+
+import datetime
+import multiprocessing
+import os
+import random
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from senet_ablate.fault_facts import Faults
+from senet_ablate.fulfil import Place, cached_images, clear_finished, fulfil
+from senet_ablate.launch import settle
+from senet_ablate.plan import read_plan
+from senet_ablate.provenance import code_state, processor
+from senet_ablate.resume import Checkpoints, Loop, Origin
+from senet_ablate.spec import Run
+from senet_ablate.store import Record, read_records, runs_folder
+from senet_ablate.train import train
+
+CPU = torch.device("cpu")
+KILLS, INTERVAL_S = 20, 1.0
+TIMED_EPOCHS, RAY_RUNS, RAY_EPOCHS = 60, 8, 20
+
+
+def measure(command: str) -> Faults:
+    """All figures, measured on this machine's CPU within minutes."""
+    settle(CPU)
+    commit, _ = code_state()
+    with tempfile.TemporaryDirectory() as folder:
+        killed, timed = kill(Path(folder), KILLS), overhead(Path(folder))
+        one, two = (ray_seconds(Path(folder) / f"ray{workers}", workers) for workers in (1, 2))
+    return Faults(
+        command=command,
+        commit=commit,
+        machine=f"{processor()}, {len(os.sched_getaffinity(0))} cores",
+        load=os.getloadavg()[2],
+        measured=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **vars(killed),
+        **timed,
+        ray_runs=RAY_RUNS if one else 0,
+        ray_one_s=one,
+        ray_two_s=two,
+    )
+
+
+def some_runs(epochs: int, count: int) -> list[Run]:
+    """So many runs of the smoke recipe, each of so many epochs."""
+    plan = read_plan("smoke", ["squeeze"], seeds=count)
+    return [replace(run, train=run.train.model_copy(update={"epochs": epochs})) for run in plan.runs()][:count]
+
+
+@dataclass
+class Killed:
+    """What came of the kills; see Faults."""
+
+    kills: int = 0
+    survived: int = 0
+    resumed: int = 0
+    sweeps: int = 0
+    runs: int = 0
+    repeated: int = 0
+    lost: int = 0
+    different: int = 0
+
+    @property
+    def harm(self) -> int:
+        """All that should not have happened."""
+        return self.repeated + self.lost + self.different
+
+
+def kill(folder: Path, kills: int) -> Killed:
+    """Sweeps in a process of their own that is killed, kill -9 and SIGTERM in turn, and started again until it is done.
+
+    Each sweep keeps a checkpoint after every step, and is begun anew in another folder once it is whole.
+    """
+    runs, generator, found = some_runs(epochs=3, count=4), random.Random(20), Killed()
+    _sweep(folder / "first", some_runs(epochs=1, count=1))  # what torch imports late is not what is to be killed
+    began = time.monotonic()
+    _child(folder / "whole", runs).join()
+    took, whole = time.monotonic() - began, _settled(folder / "whole")
+    while found.kills < kills:
+        results, before = folder / f"killed{found.sweeps}", dict[str, int]()
+        found.sweeps, found.runs, exitcode = found.sweeps + 1, found.runs + len(runs), None
+        kills_before, harm_before = found.kills, found.harm
+        while exitcode != 0:
+            child, killed = _child(results, runs), False
+            child.join(generator.uniform(0, took))
+            if found.kills < kills and child.is_alive() and child.pid:
+                os.kill(child.pid, signal.SIGKILL if found.kills % 2 else signal.SIGTERM)
+                found.kills, killed = found.kills + 1, True
+            child.join()
+            exitcode = child.exitcode
+            if exitcode and not killed:
+                raise RuntimeError(f"the sweep ended with {exitcode} without being killed")
+            now = {path.stem: path.stat().st_mtime_ns for path in runs_folder(results, "smoke").glob("*.json")}
+            found.lost += len(set(before) - set(now))
+            found.repeated += sum(now.get(name) != written for name, written in before.items() if name in now)
+            found.resumed += killed and any((results / "smoke" / "checkpoints").glob("*.safetensors"))
+            before = now
+        ended = _settled(results)
+        found.lost += len(set(whole) - set(ended))
+        found.different += sum(ended.get(name) != record for name, record in whole.items() if name in ended)
+        if found.harm == harm_before:
+            found.survived += found.kills - kills_before
+    return found
+
+
+def _child(results: Path, runs: list[Run]) -> Any:
+    child = multiprocessing.get_context("fork").Process(target=_sweep, args=(results, runs))
+    child.start()
+    return child
+
+
+def _place(results: Path, every: float = 0.0) -> Place:
+    return Place(results, "smoke", results, "cpu", "", every=every)
+
+
+def _sweep(results: Path, runs: list[Run]) -> None:
+    clear_finished(_place(results))
+    try:
+        for run in runs:
+            fulfil(run, _place(results), CPU, lambda images: None)
+    except KeyboardInterrupt:
+        os._exit(143)
+
+
+def _settled(results: Path) -> dict[str, Any]:
+    """The records in a folder, without their times."""
+
+    def content(record: Record) -> dict[str, Any]:
+        return record.model_dump(exclude={"provenance": {"started", "wall_s", "train_s"}})
+
+    return {name: content(record) for name, record in read_records(results, "smoke").items()}
+
+
+class _Timed(Checkpoints):
+    """Checkpoints that count what writing them takes."""
+
+    writes, seconds = 0, 0.0
+
+    def _write(self, loop: Loop) -> None:
+        super()._write(loop)
+        self.writes, self.seconds = self.writes + 1, self.seconds + self.took
+
+
+def overhead(folder: Path) -> dict[str, Any]:
+    """One run with a checkpoint a second, and what it spent on them."""
+    (run,) = some_runs(TIMED_EPOCHS, 1)
+    images = cached_images(run.train, folder)
+    kept = _Timed(folder / "timed.safetensors", Origin.of(run, images.checksum, CPU), INTERVAL_S)
+    record = train(run, images, CPU, checkpoints=kept)
+    return {
+        "checkpoints": kept.writes,
+        "interval_s": INTERVAL_S,
+        "training_s": record.provenance.train_s,
+        "writing_s": kept.seconds,
+    }
+
+
+def ray_seconds(folder: Path, workers: int) -> float | None:
+    """Seconds that Ray takes for some runs on so many workers that are warm; None where it is not installed."""
+    try:
+        import ray
+    except ImportError:
+        return None
+    from senet_ablate.launch_ray import launch_ray
+
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray reads it so; else all other work goes first
+    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+    try:
+        silent: Callable[[int, int], None] = lambda runs, images: None  # noqa: E731
+        launch_ray(some_runs(epochs=9, count=2 * workers), _place(folder, 30.0), silent)  # workers import torch
+        began = time.monotonic()
+        failures = launch_ray(some_runs(RAY_EPOCHS, RAY_RUNS), _place(folder, 30.0), silent)
+        took = time.monotonic() - began
+        assert not failures, failures
+        return took
+    finally:
+        ray.shutdown()
