@@ -96,6 +96,11 @@ def _bench_machine(parts: list[str], device: str, rounds: int, results: Path) ->
         part = MEASURES[name](device, rounds, command_line(), print)
         print(f"wrote {add_part(results, part.provenance.device, cores(), name, part)}")
     report_bench(results)
+    if "overhead" in parts:  # the ledgers judge the paper's times by it
+        from senet_ablate.report import read_reported, write_report
+
+        for recipe in sorted(path.parent.name for path in results.glob("*/runs")):
+            print(f"see {write_report(read_reported(recipe, results), results)}")
 
 
 def report_bench(results: Path) -> None:

@@ -87,6 +87,6 @@ def markdown(faults: Faults) -> str:
     lines = ["| | |", "|:---|:---|", *(f"| {name} | {value} |" for name, value in rows)]
     source = (
         f"Measured {faults.measured} by `{faults.command}` on {faults.machine}, commit {faults.commit[:12]}. The load "
-        f"average was {faults.load:.1f}; where that exceeds the cores, times and efficiency are those of a busy machine."
+        f"average was {faults.load:.1f}; where it exceeds the cores, times and efficiency are those of a busy machine."
     )
     return "\n".join([*lines, "", source, ""])
