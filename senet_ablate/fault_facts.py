@@ -86,7 +86,7 @@ def markdown(faults: Faults) -> str:
         rows.append((f"efficiency of 2 Ray workers over 1 ({share})", f"{faults.efficiency:.0f}%"))
     lines = ["| | |", "|:---|:---|", *(f"| {name} | {value} |" for name, value in rows)]
     source = (
-        f"Measured {faults.measured} by `{faults.command}` on {faults.machine}, commit {faults.commit[:12]}. The load "
-        f"average was {faults.load:.1f}; where it exceeds the cores, times and efficiency are those of a busy machine."
+        f"Measured {faults.measured} by `{faults.command}` on {faults.machine}, commit {faults.commit[:12]}. The "
+        f"load average was {faults.load:.1f}; above the cores, times are a busy machine's."
     )
     return "\n".join([*lines, "", source, ""])

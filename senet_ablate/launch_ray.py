@@ -37,6 +37,7 @@ def connect() -> Any:
     except ImportError as error:
         raise BadInput(INSTALL) from error
     if not ray.is_initialized():
+        before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address="auto", logging_level=logging.WARNING)
         except ConnectionError as error:
@@ -44,9 +45,8 @@ def connect() -> Any:
                 raise BadInput(f"no Ray cluster at $RAY_ADDRESS, {address}: {error}") from error
             log.warning("no Ray cluster found (`ray start --head` starts one); one is started on this machine alone")
             ray.init(logging_level=logging.WARNING, include_dashboard=False)
-        if threading.current_thread() is threading.main_thread():
-            # Ray's own handler of SIGTERM aborts the process; ours lets runs write their checkpoints
-            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
+        if threading.current_thread() is threading.main_thread():  # Ray's own handler ends the process at once
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
     return ray
 
 
