@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from senet_ablate.bench_facts import Bench
 from senet_ablate.class_gates import ClassGates
 from senet_ablate.findings import Comparison, Finding, Outcome, examine, not_tested
 from senet_ablate.health import Rows, mixed
@@ -43,14 +44,16 @@ def judge(
     rows: Rows,
     cannot_host: Mapping[str, str] | None = None,
     networks: Sequence[Sequence[ClassGates]] = (),
+    benches: Sequence[Bench] = (),
 ) -> tuple[Verdict, ...]:
     """The verdict on each claim of `experiment`, in the order of its file.
 
     rows: the records of each variant, one a seed; a row may be empty or missing. cannot_host: variant -> why this
     recipe's backbone has no place for it. networks: gates by class of trained networks, for claims about gates.
+    benches: what devices took, for claims about time.
     """
     checks = list(dict.fromkeys(check for claim in experiment.claims for check in claim.checks))
-    findings = dict(zip(checks, _findings(experiment, checks, rows, cannot_host or {}, networks), strict=True))
+    findings = dict(zip(checks, _findings(experiment, checks, rows, cannot_host or {}, networks, benches), strict=True))
     return tuple(_verdict(claim, [findings[check] for check in claim.checks]) for claim in experiment.claims)
 
 
@@ -60,12 +63,13 @@ def _findings(
     rows: Rows,
     cannot_host: Mapping[str, str],
     networks: Sequence[Sequence[ClassGates]],
+    benches: Sequence[Bench],
 ) -> list[Finding]:
     """What each check of the table found, settled with Holm's correction over all of them."""
     unfair = mixed(experiment, rows)
     if unfair:
         return [not_tested("; ".join(unfair)) for _ in checks]
-    findings = [examine(check, rows, experiment.margin, cannot_host, networks) for check in checks]
+    findings = [examine(check, rows, experiment.margin, cannot_host, networks, benches) for check in checks]
     p_values = np.array([(finding.p_for, finding.p_against) for finding in findings]).reshape(-1)
     tests = int((~np.isnan(p_values)).sum())
     corrected = holm(p_values).reshape(-1, 2)  # one-sided, but both sides are in the family: no factor 2 is missing

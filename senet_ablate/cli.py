@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from senet_ablate import event_files, evidence_cli, network_cli, registry
+from senet_ablate.bench_facts import bench_files
 from senet_ablate.costs import facts_path
 from senet_ablate.fault_facts import faults_path
 from senet_ablate.options import (
@@ -186,6 +187,8 @@ def report(
         _report(name, results)
     if recipe is None and facts_path(results).is_file():
         network_cli.report_costs(results)
+    if recipe is None and bench_files(results):
+        evidence_cli.report_bench(results)
 
 
 @app.command()
@@ -235,7 +238,7 @@ def verify(
 ) -> None:
     """Check records and generated files again; exit 1 and name what does not hold."""
     from senet_ablate.verify import verify as problems
-    from senet_ablate.verify import verify_costs, verify_faults
+    from senet_ablate.verify import verify_costs, verify_faults, verify_speed
 
     if recipe:
         read_recipe(recipe)
@@ -244,6 +247,9 @@ def verify(
     if recipe is None and facts_path(results).is_file():
         names.append("cost")
         found += verify_costs(results)
+    if recipe is None and bench_files(results):
+        names.append("bench")
+        found += verify_speed(results)
     if recipe is None and faults_path(results).is_file():
         names.append("faults")
         found += verify_faults(results)

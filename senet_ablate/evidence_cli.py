@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from senet_ablate.bench_facts import PARTS, add_part
 from senet_ablate.options import RESULTS, Data, Device, ExperimentNames, RecipeName, Results, command_line, data_root
 from senet_ablate.plan import Plan, read_plan
 from senet_ablate.registry import BadInput
@@ -48,31 +49,70 @@ def seeds(
 
 def bench(
     parts: Annotated[
-        list[str] | None, typer.Argument(help="timing: of training step and inference; faults: kills survived")
+        list[str] | None,
+        typer.Argument(
+            help="loop, floor, overhead, start, memory: of this machine; timing: of a recipe (default); faults: kills"
+        ),
     ] = None,
     recipe: RecipeName = "cue",
-    rounds: Annotated[int, typer.Option("--rounds", min=3, help="how often each network is timed")] = 15,
+    rounds: Annotated[int, typer.Option("--rounds", min=3, help="how often each thing is timed")] = 15,
     threads: Annotated[int, typer.Option("--threads", min=1, help="of PyTorch on a CPU; training uses 1")] = 1,
-    all_rows: Annotated[bool, typer.Option("--all", help="time every row, not plain and SE alone")] = False,
+    all_rows: Annotated[bool, typer.Option("--all", help="timing: every row, not plain and SE alone")] = False,
     data: Data = None,
     results: Results = RESULTS,
     device: Device = "auto",
 ) -> None:
-    """Measure speed: plain and SE side by side, in training and inference, on this machine; then report."""
+    """Measure speed on this machine: against other ways to train, and of plain and SE side by side; then report."""
     if parts == ["faults"]:
         from senet_ablate.fault_facts import write_faults
         from senet_ablate.faults import measure as measure_faults
 
         print(f"wrote {write_faults(results, measure_faults(command_line()))}")
         return
-    for part in parts or []:
-        if part != "timing":
-            raise BadInput(f"unknown part {part!r}; known: timing; or faults, by itself")
+    chosen = parts or ["timing"]
+    known = ["timing", *PARTS]
+    for part in chosen:
+        if part not in known:
+            raise BadInput(f"unknown part {part!r}; known: {', '.join(known)}; or faults, by itself")
+    import torch
+
+    from senet_ablate.launch import devices
+
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False
+    on = devices(device)[0]
+    if machine := [part for part in chosen if part != "timing"]:
+        _bench_machine(machine, on, rounds, results)
+    if "timing" in chosen:
+        _bench_recipe(recipe, rounds, all_rows, data, results, on)
+
+
+def _bench_machine(parts: list[str], device: str, rounds: int, results: Path) -> None:
+    """Measure parts of the page of this machine, writing each as it is done."""
+    from senet_ablate.bench_parts import MEASURES, cores
+
+    if device == "cpu":
+        print("on a CPU: no fused kernels, graphs or AMP, which need a GPU; smaller networks and batches")
+    for name in parts:
+        part = MEASURES[name](device, rounds, command_line(), print)
+        print(f"wrote {add_part(results, part.provenance.device, cores(), name, part)}")
+    report_bench(results)
+
+
+def report_bench(results: Path) -> None:
+    """Write the pages of every machine measured, from their facts."""
+    from senet_ablate.bench_report import write_bench_pages
+
+    for page in write_bench_pages(results):
+        print(f"see {page}")
+
+
+def _bench_recipe(recipe: str, rounds: int, all_rows: bool, data: Path | None, results: Path, device: str) -> None:
+    """Time the plain and the SE network of a recipe, or all its rows."""
     import torch
     from tqdm import tqdm
 
     from senet_ablate.data import load_images
-    from senet_ablate.launch import devices
     from senet_ablate.report import read_reported, write_report
     from senet_ablate.timing import measure
     from senet_ablate.timing_facts import pair, write_timing
@@ -83,9 +123,7 @@ def bench(
         known = {run.id for run in networks.values()}
         rows = {row.runs[0].id: row for row in plan.rows() if row.runs[0].id not in known}
         networks |= {f"{row.experiment}/{row.variant}": row.runs[0] for row in rows.values()}
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = False
-    images, on = load_images(plan.recipe.train, data_root(data)), torch.device(devices(device)[0])
+    images, on = load_images(plan.recipe.train, data_root(data)), torch.device(device)
     with tqdm(total=3 * rounds * len(networks), unit=" measurements") as bar:
 
         def progress() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations, pairwise, product
 from typing import Any, Literal
 
+from senet_ablate.bench_facts import Bench
 from senet_ablate.class_gates import ClassGates, find
 from senet_ablate.health import Rows, health
 from senet_ablate.spec import Run
@@ -71,10 +72,16 @@ def examine(
     margin: float,
     cannot_host: Mapping[str, str],
     networks: Sequence[Sequence[ClassGates]],
+    benches: Sequence[Bench] = (),
 ) -> Finding:
-    """What `check` sees. margin: the experiment's, in points. networks: gates by class of trained networks, if any."""
+    """What `check` sees.
+
+    margin: the experiment's, in points. networks: gates by class of trained networks. benches: what devices took.
+    """
     if check.kind == "none":
         return not_tested(check.statement)
+    if check.kind == "time":
+        return _time(check, benches)
     if check.on_gates:
         return _gates(check, networks)
     for name in (*check.rows, *check.than):
@@ -103,6 +110,34 @@ def _ratio(check: Check, rows: Rows) -> Finding:
         sentences.append(f"{what} of {names[0]} / {names[1]}: {one:,} / {other:,} = {one / other:.4g}")
     holds = all(_within(check, value) for value in values)
     return Finding(f"{'; '.join(sentences)} (wanted: {_bounds(check)})", "supported" if holds else "contradicted")
+
+
+_GROUPS = {"training_step": "training step", "inference": "inference, one image"}
+
+
+def _time(check: Check, benches: Sequence[Bench]) -> Finding:
+    """The ratio within a round, of the way of computing that our networks take on the device; its quartiles decide."""
+    on = [
+        one for one in benches if one.device.startswith("cpu: ") == (check.device == "cpu") and "overhead" in one.parts
+    ]
+    if not on:
+        return not_tested(f"no {str(check.device).upper()} was timed yet (senet-ablate bench overhead)")
+    outcomes: set[Outcome] = set()
+    sentences = []
+    for bench in on:
+        part = bench.parts["overhead"]
+        rows = {row.name: row for row in part.rows if row.group == _GROUPS[check.quantity]}
+        row = next((rows[name] for name in ("SE, fused", "SE, lean") if name in rows), None)
+        quartiles = part.ratio(row) if row else None
+        if row is None or quartiles is None:
+            return not_tested(f"bench overhead of {bench.device} has no {_GROUPS[check.quantity]}")
+        low, middle, high = quartiles
+        inside = [_within(check, value) for value in (low, high)]
+        apart = not any(inside) and (check.low is None or low > check.low or high < check.low)
+        outcomes.add("supported" if all(inside) else "contradicted" if apart else "unresolved")
+        sentences.append(f"{row.name} / {row.over}: {middle:.3f} [{low:.3f}, {high:.3f}] on {bench.device}")
+    ours = f"{_GROUPS[check.quantity]}, {'; '.join(sentences)} (wanted: {_bounds(check)})"
+    return Finding(ours, outcomes.pop() if len(outcomes) == 1 else "unresolved")
 
 
 def _within(check: Check, value: float) -> bool:

@@ -9,6 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from senet_ablate import figures, gates_report, timing_report, webpage
+from senet_ablate.bench_facts import read_benches
 from senet_ablate.claims import Verdict
 from senet_ablate.gate_facts import current_excitation
 from senet_ablate.plan import EXPERIMENTS_DIR, Plan, list_experiments, read_experiment, read_plan
@@ -58,7 +59,8 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
     records = read_records(results, plan.recipe_name)
     timings = read_timings(plan, results)
     gates = current_excitation(plan, results, records)
-    tables = [table(plan, name, records, [gates.blocks] if gates else ()) for name in plan.experiments]
+    benches = read_benches(results)
+    tables = [table(plan, name, records, [gates.blocks] if gates else (), benches) for name in plan.experiments]
     files: dict[str, bytes] = {}
     annexes: dict[str, str] = {}
     with figures.style():

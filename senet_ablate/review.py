@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from senet_ablate import figures, gate_blocks, gates_report, timing_report
 from senet_ablate import tradeoffs as cost_against_error
+from senet_ablate.bench_facts import read_benches
 from senet_ablate.compare import Comparison, compare_rows, find, runs
 from senet_ablate.gate_facts import current_excitation
 from senet_ablate.plan import EXPERIMENTS_DIR, Plan, list_recipes
@@ -57,8 +58,10 @@ def open_results(recipe: str = "", results: str | Path = "") -> "Review":
     plan = read_reported(recipe or known[0], folder)
     records = read_records(folder, plan.recipe_name)
     facts = current_excitation(plan, folder, records)
-    gates = [facts.blocks] if facts else []
-    return Review(folder, plan, records, {name: table(plan, name, records, gates) for name in plan.experiments})
+    gates, benches = [facts.blocks] if facts else [], read_benches(folder)
+    return Review(
+        folder, plan, records, {name: table(plan, name, records, gates, benches) for name in plan.experiments}
+    )
 
 
 @dataclass(frozen=True)

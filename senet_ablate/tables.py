@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from senet_ablate.bench_facts import Bench
 from senet_ablate.claims import Verdict, judge
 from senet_ablate.class_gates import ClassGates
 from senet_ablate.health import fairness, health, mixed, stuck_gates
@@ -39,8 +40,17 @@ class Table:
     verdicts: tuple[Verdict, ...]
 
 
-def table(plan: Plan, name: str, records: dict[str, Record], networks: Sequence[Sequence[ClassGates]] = ()) -> Table:
-    """The table of an experiment, from whatever records there are; `networks`: gates by class, for claims on them."""
+def table(
+    plan: Plan,
+    name: str,
+    records: dict[str, Record],
+    networks: Sequence[Sequence[ClassGates]] = (),
+    benches: Sequence[Bench] = (),
+) -> Table:
+    """The table of an experiment, from whatever records there are.
+
+    networks: gates by class, for claims on them. benches: what devices took, for claims on time.
+    """
     experiment = plan.experiments[name]
     by_run = _by_seedless_run(records)
     found = {

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from senet_ablate.bench_report import bench_pages, verify_bench
 from senet_ablate.cost_page import cost_files
 from senet_ablate.fault_facts import markdown, read_faults
 from senet_ablate.gate_facts import misfit, read_excitation
@@ -73,6 +74,13 @@ def verify_faults(results: Path) -> list[str]:
     except BadInput as error:
         return [f"{error}; `python -m senet_ablate bench faults` measures again"]
     return _stale(results, page, "faults.json", "`python -m senet_ablate bench faults`")
+
+
+def verify_speed(results: Path) -> list[str]:
+    """What does not hold on the pages of `bench`, as `verify` says it."""
+    problems = verify_bench(results)
+    again = "`python -m senet_ablate report`"
+    return problems or _stale(results / "bench", bench_pages(results), "its facts", again)
 
 
 def _stale(folder: Path, files: dict[str, bytes], source: str, rebuild: str) -> list[str]:

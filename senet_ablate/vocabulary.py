@@ -9,6 +9,7 @@ from senet_ablate.strict import Flag, Frozen, Number, Text
 GateMeasure = Literal[
     "between_class_std", "within_class_std", "correlation", "share_high", "share_low", "centred_share", "mean"
 ]
+TimeMeasure = Literal["training_step", "inference"]
 _NEEDS = {
     "better": ("rows", "than"),
     "worse": ("rows", "than"),
@@ -20,6 +21,7 @@ _NEEDS = {
     "gates_rise": ("rows",),
     "gates_fall": ("rows",),
     "gates_within": ("rows", "low or high"),
+    "time": ("low or high",),
     "none": ("statement",),
 }
 
@@ -42,6 +44,9 @@ class Check(Frozen):
       gates_rise    the measure rises from the first of `rows` to the last
       gates_fall    it falls
       gates_within  it lies in [`low`, `high`] in every one of `rows`
+    On the times of SE-ResNet-50 over ResNet-50 at 224 pixels, as `senet-ablate bench overhead` measured them
+    (`quantity` training_step or inference, of one image; `device` gpu or cpu):
+      time          their ratio lies in [`low`, `high`]
     And:
       none          the paper gives nothing that could be tested here; `statement` says why
 
@@ -60,12 +65,14 @@ class Check(Frozen):
         "gates_rise",
         "gates_fall",
         "gates_within",
+        "time",
         "none",
     ]
     rows: tuple[Text, ...] = ()
     than: tuple[Text, ...] = ()
     paired: Flag = False
-    quantity: Literal["top1", "top5", "throughout", "params", "macs"] | GateMeasure = "top1"
+    quantity: Literal["top1", "top5", "throughout", "params", "macs"] | GateMeasure | TimeMeasure = "top1"
+    device: Literal["gpu", "cpu"] | None = None
     within: Annotated[Number, Field(gt=0)] | None = None
     low: Number | None = None
     high: Number | None = None
@@ -100,6 +107,10 @@ class Check(Frozen):
             allowed = ("params", "macs")
         elif self.on_gates:
             allowed = get_args(GateMeasure)
+        elif self.kind == "time":
+            allowed = get_args(TimeMeasure)
+        if (self.kind == "time") != (self.device is not None):
+            raise ValueError("`device` belongs to a check of kind 'time', which needs it")
         if self.kind != "none" and self.quantity not in allowed:
             raise ValueError(f"a check of kind {self.kind!r} is on {', '.join(allowed)}, found {self.quantity!r}")
         if (self.kind == "ratio" or self.paired) and len(self.rows) != len(self.than):

@@ -31,6 +31,8 @@ FACTS_TO_CLAIMS |= {
     "gate_blocks",
     "review",
     "fault_facts",
+    "bench_facts",
+    "bench_report",
 }
 SPECS_TO_FACTS = {
     "se",
@@ -46,7 +48,9 @@ SPECS_TO_FACTS = {
 }
 SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation", "timing"}
 SPECS_TO_FACTS |= {"resume", "fulfil", "launchers", "launch_ray", "launch_torchrun", "team", "together", "faults"}
+SPECS_TO_FACTS |= {"contest", "classic", "bench_parts", "loading"}
 SHARED = {
+    "bench_facts",
     "registry",
     "strict",
     "vocabulary",
@@ -70,19 +74,19 @@ LEVEL = {
             {"vocabulary"},
             {"spec", "kernels"},
             {"plan", "paper", "store", "stats", "schedule"},
-            {"se", "data", "health", "class_gates", "provenance", "costs"},
-            {"backbones", "fast", "findings", "gate_facts", "timing_facts", "fault_facts"},
+            {"se", "data", "health", "class_gates", "provenance", "costs", "bench_facts"},
+            {"backbones", "fast", "findings", "gate_facts", "timing_facts", "fault_facts", "classic"},
             {"claims"},
             {"tables"},
             {"figures", "webpage"},
             {"complexity", "interchange", "weights", "gates_report", "tradeoffs", "gate_blocks"},
             {"timing_report", "resume"},
             {"report", "seeds"},
-            {"cost_page", "counting", "compare", "team"},
+            {"cost_page", "bench_report", "counting", "compare", "team"},
             {"together", "train", "describe", "survey", "verify", "review"},
-            {"fulfil", "checkpoint", "excitation", "timing", "options"},
-            {"launch"},
-            {"launch_ray", "launch_torchrun"},
+            {"fulfil", "checkpoint", "excitation", "timing", "options", "contest"},
+            {"launch", "loading"},
+            {"launch_ray", "launch_torchrun", "bench_parts"},
             {"launchers", "faults"},
             {"network_cli", "evidence_cli", "event_files"},
             {"cli", "__init__"},

@@ -9,9 +9,11 @@ import pytest
 from scipy import stats as scipy_stats
 
 from senet_ablate import paper, plan
+from senet_ablate.bench_facts import Bench, Measured, Part
 from senet_ablate.claims import Verdict, judge
 from senet_ablate.class_gates import ClassGates, describe, find, paper_network
 from senet_ablate.health import fairness, health, stuck_gates
+from senet_ablate.paper import timings_ms
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import Experiment, Run, Training
 from senet_ablate.stats import power, seeds_needed
@@ -145,7 +147,8 @@ def test_every_claim_has_its_own_id_and_every_table_has_claims() -> None:
 @pytest.mark.parametrize(("name", "claim"), ALL_CLAIMS)
 def test_the_papers_own_numbers_support_every_claim_that_can_be_tested(name: str, claim: str) -> None:
     experiment = EXPERIMENTS[name]
-    verdict = verdicts(experiment, as_published(experiment), networks=[paper_network()])[claim]
+    known = {"networks": [paper_network()], "benches": paper_benches()}
+    verdict = verdicts(experiment, as_published(experiment), **known)[claim]
     checks = next(c for c in experiment.claims if c.id == claim).checks
     if checks[0].kind == "none":
         assert verdict.outcome == "not tested" and verdict.reason == checks[0].statement
@@ -160,12 +163,43 @@ def test_the_opposite_of_each_check_contradicts_its_claim(name: str, claim: str)
     for check in next(c for c in experiment.claims if c.id == claim).checks:
         if check.kind == "none":
             continue
-        if check.on_gates:
-            opposite = {"networks": [opposite_network()]}
+        if check.on_gates or check.kind == "time":
+            opposite = {"networks": [opposite_network()], "benches": paper_benches(times=2.0)}
             assert verdicts(experiment, rows, **opposite)[claim].outcome == "contradicted", check
         else:
             found = verdicts(experiment, against(check, rows, experiment.margin), networks=[paper_network()])[claim]
             assert found.outcome == "contradicted", (check, found)
+
+
+def paper_benches(times: float = 1.0) -> list[Bench]:
+    """The times that the paper prints, on its own devices; those of SE `times` as long."""
+    found = []
+    for device, kind, group in (
+        ("8 Titan X", "training_step", "training step"),
+        ("cpu: the paper's", "inference", "inference, one image"),
+    ):
+        took = timings_ms()[kind]
+        rows = (
+            Measured(group=group, name="plain, lean", rounds=(took["plain"],) * 3),
+            Measured(group=group, name="SE, lean", rounds=(times * took["SE"],) * 3, over="plain, lean"),
+        )
+        part = Part(unit="ms", more_is_better=False, settings="", rows=rows, provenance=PROVENANCE)
+        found.append(Bench(device=device, cores=1, parts={"overhead": part}))
+    return found
+
+
+def test_a_time_that_may_lie_on_either_side_is_unresolved() -> None:
+    (gpu, cpu), reduction = paper_benches(), EXPERIMENTS["reduction"]
+    plain, se = gpu.parts["overhead"].rows
+    wide = se.model_copy(update={"rounds": tuple(190 * ratio for ratio in (1.02, 1.1, 1.18))})
+    part = gpu.parts["overhead"].model_copy(update={"rows": (plain, wide)})
+    found = verdicts(reduction, {}, benches=[gpu.model_copy(update={"parts": {"overhead": part}}), cpu])
+    assert found["cost.4"].outcome == "supported", "quartiles 1.06 and 1.14 lie inside"
+    wider = wide.model_copy(update={"rounds": tuple(190 * ratio for ratio in (0.9, 1.1, 1.2))})
+    part = part.model_copy(update={"rows": (plain, wider)})
+    found = verdicts(reduction, {}, benches=[gpu.model_copy(update={"parts": {"overhead": part}}), cpu])
+    assert found["cost.4"].outcome == "unresolved" and "1.100" in found["cost.4"].ours
+    assert verdicts(reduction, {}, benches=[cpu])["cost.4"].reason.startswith("no GPU was timed yet")
 
 
 def opposite_network() -> list[ClassGates]:
@@ -184,9 +218,9 @@ def opposite_network() -> list[ClassGates]:
 def test_one_seed_supports_nothing_but_arithmetic(name: str) -> None:
     experiment = EXPERIMENTS[name]
     for verdict, claim in zip(judge(experiment, as_published(experiment, seeds=1)), experiment.claims, strict=True):
-        if any(check.kind not in ("ratio", "none") and not check.on_gates for check in claim.checks):
+        if any(check.kind not in ("ratio", "none", "time") and not check.on_gates for check in claim.checks):
             assert verdict.outcome == "not tested" and "fewer than 2 seeds" in verdict.reason
-        elif not claim.checks[0].on_gates and claim.checks[0].kind != "none":
+        elif not claim.checks[0].on_gates and claim.checks[0].kind not in ("none", "time"):
             assert verdict.outcome == "supported"
 
 
@@ -194,7 +228,7 @@ def test_one_seed_supports_nothing_but_arithmetic(name: str) -> None:
 def test_a_table_without_noise_resolves_nothing_but_arithmetic(name: str) -> None:
     experiment = EXPERIMENTS[name]
     for verdict, claim in zip(judge(experiment, as_published(experiment, spread=0)), experiment.claims, strict=True):
-        if any(check.kind not in ("ratio", "none") and not check.on_gates for check in claim.checks):
+        if any(check.kind not in ("ratio", "none", "time") and not check.on_gates for check in claim.checks):
             assert verdict.outcome == "unresolved" and "no spread" in verdict.reason and verdict.seeds_needed is None
 
 

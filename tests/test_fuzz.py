@@ -4,6 +4,7 @@ import contextlib
 import copy
 import functools
 import io
+import os
 import re
 import shutil
 import sys
@@ -26,8 +27,9 @@ from senet_ablate.spec import Experiment, Recipe, SESpec, Training
 from senet_ablate.survey import Network
 
 RELAXED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
-FILES = settings(max_examples=1000, deadline=None, suppress_health_check=RELAXED)
-WORDS = settings(max_examples=600, deadline=None, suppress_health_check=RELAXED)
+TIMES = int(os.environ.get("SENET_ABLATE_FUZZ", "1"))  # as many times as many inputs
+FILES = settings(max_examples=500 * TIMES, deadline=None, suppress_health_check=RELAXED)
+WORDS = settings(max_examples=300 * TIMES, deadline=None, suppress_health_check=RELAXED)
 EXPERIMENT, RECIPE = (
     (EXPERIMENTS_DIR / "squeeze.yaml").read_text(),
     (EXPERIMENTS_DIR / "recipes/smoke.yaml").read_text(),

@@ -124,24 +124,27 @@ class _Decoded(Dataset[Tensor]):
         path = Path(str(self.paths[number]))
         if box is None:
             return torch.from_numpy(decode_one(path, self.square).copy())
-        return _cropped(path, self.size, box)
+        return cropped(path, self.size, box)
 
 
-def _cropped(path: Path, size: int, box: Box) -> Tensor:
-    """A crop of an image as size x size x 3.
-
-    Edges count in the square root of the image's area, so that their product is a share of it; the place runs from -1
-    to 1 over the room that is left.
-    """
+def cropped(path: Path, size: int, box: Box) -> Tensor:
+    """A crop of an image as size x size x 3 uint8."""
     image = opened(path)
-    width, height = image.size
-    root = (height * width) ** 0.5
-    h, w = (max(1, min(full, round(edge * root))) for full, edge in zip((height, width), box[:2], strict=True))
-    room = ((height - h, box[2]), (width - w, box[3]))
-    top, left = (round(free * (place + 1) / 2) for free, place in room)
+    top, left, h, w = edges(image.height, image.width, box)
     crop = image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + w, top + h))
     pixels = torch.from_numpy(np.array(crop))
     return pixels.flip(1) if box[4] else pixels
+
+
+def edges(height: int, width: int, box: Box) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a crop in pixels.
+
+    The edges of a box count in the square root of the image's area, so that their product is a share of it; its place
+    runs from -1 to 1 over the room that is left.
+    """
+    root = (height * width) ** 0.5
+    h, w = max(1, min(height, round(box[0] * root))), max(1, min(width, round(box[1] * root)))
+    return round((height - h) * (box[2] + 1) / 2), round((width - w) * (box[3] + 1) / 2), h, w
 
 
 def workers(device: torch.device) -> int:

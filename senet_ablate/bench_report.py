@@ -1,0 +1,144 @@
+"""The page of a device's speed, with a plot for each part, from the facts alone."""
+
+import statistics
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from senet_ablate import figures
+from senet_ablate.bench_facts import PARTS, Bench, Measured, Part, bench_files, read_bench
+from senet_ablate.registry import BadInput
+from senet_ablate.report import write_files
+
+ABOUT = {
+    "loop": "Images a second in training, data path included. The classic loop is that of popular CIFAR repositories: "
+    "PIL images, torchvision's transforms, a DataLoader with two workers, eager contiguous float32, and the loss read "
+    "from the device at every step. `step alone` is the same without its data path: what is left to win there.",
+    "floor": "The floor is the time of the multiply-adds at the rate of a large matrix product, or of the bytes that "
+    "convolutions must move at the rate of a large copy, whichever is longer, layer by layer; both rates are measured "
+    "in the same rounds. Batch norm, ReLU, addition, SE and update are nothing there.",
+    "overhead": "SE-ResNet-50 over ResNet-50, each way of computing over its own plain network. `naive` is the block "
+    "as one writes it in PyTorch; `timm` is seresnet50 over resnet50.",
+    "start": "From the start of a Python process to the end of the first training step.",
+    "memory": "Peak memory of a process that takes three steps (on a CPU, all of it, Python and PyTorch too).",
+    "loader": "What a worker process of dataset image-stream does with each image. torchvision gives its decoders up "
+    "from 0.29 on; OpenCV would be one more dependency. Workers take a core each, so a machine "
+    "of sixteen has sixteen times this.",
+}
+TARGETS: dict[tuple[str, str], tuple[str, float]] = {
+    ("loop", "ours, a process a core"): ("at least 2 times the classic loop", 2.0),
+    ("overhead", "SE, lean"): ("at most 1.02 times the plain network, on a GPU with fused kernels", 1.02),
+}
+
+
+def write_bench_pages(results: Path) -> list[Path]:
+    """Write the page and plots of every device measured; returns the pages."""
+    files = bench_pages(results)
+    write_files(results / "bench", files)
+    return [results / "bench" / name for name in files if name.endswith(".md")]
+
+
+def bench_pages(results: Path) -> dict[str, bytes]:
+    """Every generated file of `results/bench/` by its name. Raises BadInput for facts that are not sound."""
+    files: dict[str, bytes] = {}
+    for path in bench_files(results):
+        bench = read_bench(path)
+        files[f"{path.stem}.md"] = _page(bench, path.stem).encode()
+        with figures.style():
+            for name, part in bench.parts.items():
+                for kind, content in figures.files(_plot(part)).items():
+                    files[f"{path.stem}-{name}.{kind}"] = content
+    return files
+
+
+def verify_bench(results: Path) -> list[str]:
+    """What does not hold in the facts of speed, one sentence each."""
+    problems = []
+    for path in bench_files(results):
+        try:
+            read_bench(path)
+        except BadInput as error:
+            problems.append(f"{error}; delete the file and measure again with `python -m senet_ablate bench`")
+    return problems
+
+
+def _page(bench: Bench, stem: str) -> str:
+    cores = f", {bench.cores} cores" if bench.device.startswith("cpu: ") else ""
+    parts = [f"# Speed on {bench.device.removeprefix('cpu: ')}{cores}"]
+    for name, part in bench.parts.items():
+        command, commit = part.provenance.command, part.provenance.commit[:10]
+        parts += [
+            f"## {PARTS[name]}",
+            ABOUT[name],
+            part.settings,
+            _rows(part).to_markdown(index=False, disable_numparse=True),
+            *_verdicts(name, part),
+            f"![{PARTS[name]}]({stem}-{name}.png)",
+            f"Median of {len(part.rows[0].rounds)} rounds [least, greatest]; ratios are taken within a round, with "
+            f"their quartiles. `{command}`, commit {commit}, PyTorch {part.provenance.versions.get('torch')}.",
+        ]
+    if missing := [name for name in PARTS if name not in bench.parts]:
+        parts.append(f"Not measured here: {', '.join(missing)}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _rows(part: Part) -> pd.DataFrame:
+    cells = []
+    for row in part.rows:
+        ratio = part.ratio(row)
+        spread = f"{statistics.median(row.rounds):.4g} [{min(row.rounds):.4g}, {max(row.rounds):.4g}]"
+        cells.append(
+            {
+                "of": row.group,
+                "what": row.name,
+                part.unit: spread,
+                "over": row.over,
+                "ratio": f"{ratio[1]:.3g} [{ratio[0]:.3g}, {ratio[2]:.3g}]" if ratio else "",
+            }
+        )
+    return pd.DataFrame(cells)
+
+
+def _verdicts(name: str, part: Part) -> list[str]:
+    """A sentence for each figure that has a target."""
+    found = []
+    for row in part.rows:
+        target, ratio = TARGETS.get((name, row.name)), part.ratio(row)
+        if target and ratio:
+            words, bound = target
+            reached = ratio[1] >= bound if part.more_is_better else ratio[1] <= bound
+            bounded = "" if reached else _bound(part, row)
+            found.append(f"- {row.group}: {ratio[1]:.2f}; {words}: {'reached' if reached else 'missed'}{bounded}")
+    return ["\n".join(found)] if found else []
+
+
+def _bound(part: Part, row: Measured) -> str:
+    """What stands in the way, as far as the part measured it."""
+    alone = next(
+        (other for other in part.rows if (other.group, other.name) == (row.group, "classic, step alone")), None
+    )
+    ratio = part.ratio(alone) if alone else None
+    if ratio is None:
+        return ""
+    share = min(100 / ratio[1], 100)
+    return f"; {share:.0f}% of the classic loop's time is the step itself, the same convolutions as ours"
+
+
+def _plot(part: Part) -> Figure:
+    """Medians as bars with their extremes, group by group."""
+    figure = Figure(figsize=(8.0, 1.2 + 0.34 * len(part.rows)), layout="constrained")
+    axes = figure.subplots()
+    names = [f"{row.group}: {row.name}" for row in part.rows]
+    middles = [statistics.median(row.rounds) for row in part.rows]
+    spread = [
+        [middle - min(row.rounds) for middle, row in zip(middles, part.rows, strict=True)],
+        [max(row.rounds) - middle for middle, row in zip(middles, part.rows, strict=True)],
+    ]
+    ours = [figures.PLAIN if row.name.startswith(("classic", "plain", "timm")) else figures.OURS for row in part.rows]
+    axes.barh(names, middles, xerr=spread, color=ours, height=0.62, ecolor="#999999")
+    axes.invert_yaxis()
+    axes.set_xlabel(f"{part.unit} ({'more' if part.more_is_better else 'less'} is better)")
+    if max(middles) > 30 * min(middles):
+        axes.set_xscale("log")
+    return figure

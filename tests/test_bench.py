@@ -1,0 +1,122 @@
+"""The pages of `bench`: from facts to ratios, verdicts and files; and each measurement once, as small as can be."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from senet_ablate import bench_parts, contest
+from senet_ablate.bench_facts import Measured, Part, add_part, bench_path, read_bench
+from senet_ablate.bench_report import bench_pages, write_bench_pages
+from senet_ablate.classic import ClassicTraining, PilImages
+from senet_ablate.cli import _guarded, app
+from senet_ablate.contest import Network, random_images
+from senet_ablate.registry import BadInput
+from senet_ablate.store import Provenance, read_sealed, write_sealed
+
+CPU = "cpu: Some CPU"
+TINY = [Network("resnet_tiny_bottleneck", se, 8, 4, 1) for se in (False, True)]
+
+
+def part(ours: float = 3.0) -> Part:
+    """A loop part in which the machine slows down from round to round."""
+    drift = np.array([4.0, 2.0, 1.0])
+    rows = [("classic loop", 100, ""), ("classic, step alone", 125, "classic loop")]
+    rows.append(("ours, a process a core", 100 * ours, "classic loop"))
+    return Part(
+        unit="images/s",
+        more_is_better=True,
+        settings="Made up.",
+        rows=tuple(Measured(group="net", name=n, rounds=tuple(drift * v), over=o) for n, v, o in rows),
+        provenance=Provenance(
+            command="bench",
+            commit="c0ffee",
+            dirty=False,
+            versions={},
+            device=CPU,
+            threads=1,
+            started="",
+            wall_s=1,
+            train_s=0,
+            data="",
+        ),
+    )
+
+
+def test_ratios_are_taken_within_a_round_and_targets_are_judged(tmp_path: Path) -> None:
+    assert part().ratio(part().rows[2]) == (3.0, 3.0, 3.0)
+    add_part(tmp_path, CPU, 2, "loop", part())
+    page = bench_pages(tmp_path)["cpu-some-cpu-2-cores.md"].decode()
+    assert "net: 3.00; at least 2 times the classic loop: reached" in page and "Not measured here: floor" in page
+    add_part(tmp_path, CPU, 2, "loop", part(1.5))
+    page = bench_pages(tmp_path)["cpu-some-cpu-2-cores.md"].decode()
+    assert "missed; 80% of the classic loop's time is the step itself" in page
+
+
+def test_parts_are_added_to_a_device_and_verified(tmp_path: Path) -> None:
+    for name in ("memory", "loop"):
+        path = add_part(tmp_path, CPU, 2, name, part())
+    assert list(read_bench(path).parts) == ["loop", "memory"] and path == bench_path(tmp_path, CPU, 2)
+    assert bench_path(tmp_path, "NVIDIA H100", 16).name == "nvidia-h100.json"
+    assert len(write_bench_pages(tmp_path)) == 1
+
+    def verify() -> int:
+        return _guarded(lambda: app(["verify", "--results", str(tmp_path)], standalone_mode=True))
+
+    assert verify() == 0
+    (tmp_path / "bench" / f"{path.stem}-loop.svg").write_text("another")
+    assert verify() == 1
+    write_bench_pages(tmp_path)
+    write_sealed(path, read_sealed(path) | {"parts": {"other": part().model_dump(mode="json")}})
+    with pytest.raises(BadInput, match="unknown part 'other'"):
+        read_bench(path)
+    assert verify() == 1
+
+
+def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _guarded(lambda: app(["bench", "loops"], standalone_mode=True)) == 2
+    assert "known: timing, loop, floor" in capsys.readouterr().err
+
+
+def test_a_contest_lets_both_loops_train_both_networks() -> None:
+    loops = [contest.Loop("classic loop", True, 1, 1, data=False), contest.Loop("ours", False, 2, 1)]
+    with contest.Contest(loops, TINY, "cpu") as running:
+        for way in loops:
+            for network in TINY:
+                assert running.images_per_second(way.name, network) > 0
+
+
+def test_the_floor_counts_what_convolutions_must_do() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Conv2d(8, 4, 1, stride=2))
+    first, second = bench_parts._layers(model, torch.randn(2, 3, 6, 6))
+    x, y, z = 2 * 3 * 36, 2 * 8 * 36, 2 * 4 * 9
+    assert first == (2 * 2 * 27 * y, 4 * (2 * x + 2 * y)), "no gradient of the images"
+    assert second == (2 * 3 * 8 * z, 4 * (3 * y + 3 * z))
+
+
+def test_floor_start_and_memory_measure_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_parts, "networks", lambda on_gpu: TINY)
+    monkeypatch.setattr(bench_parts, "LARGE_COPY", 1 << 16)
+    monkeypatch.setattr(bench_parts, "LARGE_MATRIX", 64)
+    monkeypatch.setattr(bench_parts, "_fresh", lambda code: "1.5")
+    for name in ("floor", "start", "memory"):
+        found = bench_parts.MEASURES[name]("cpu", 3, "test", lambda line: None)
+        assert all(len(row.rounds) == 3 and min(row.rounds) > 0 for row in found.rows)
+    bench_parts.first_step("cpu")
+    assert bench_parts.peak("cpu", True, "naive") > 50
+
+
+def test_the_classic_loop_learns_and_its_images_are_augmented() -> None:
+    images = random_images(8)
+    found = PilImages(images.train.images, images.train.labels)
+    draws = [found[0][0] for _ in range(4)]
+    assert draws[0].shape == (3, 8, 8) and not all(torch.equal(draws[0], draw) for draw in draws[1:])
+    training = ClassicTraining(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10)), torch.device("cpu"))
+    x, y = torch.randn(4, 3, 8, 8), torch.arange(4)
+    losses = []
+    for _ in range(30):
+        before = training.loss
+        training.step(x, y)
+        losses.append(training.loss - before)
+    assert losses[-1] < losses[0] and training.right > 0
