@@ -37,11 +37,16 @@ class Measured(Frozen):
 
 
 class Part(Frozen):
-    """The quantities of one part. settings: how they were measured, in words."""
+    """The quantities of one part.
+
+    settings: how they were measured, in words. load: what waited for a core on average over the 15 minutes before the
+    end; None where the system does not say.
+    """
 
     unit: str
     more_is_better: Flag
     settings: str
+    load: float | None = None
     rows: tuple[Measured, ...]
     provenance: Provenance
 

@@ -234,10 +234,9 @@ def _part(
     unit: str, more: bool, settings: str, rows: list[Measured], device: str, command: str, started: float
 ) -> Part:
     run = networks(device != "cpu")[0].run
-    if hasattr(os, "getloadavg"):
-        settings += f" Load of the machine over the last 15 minutes: {os.getloadavg()[2]:.1f}, on {cores()} cores."
+    load = os.getloadavg()[2] if hasattr(os, "getloadavg") else None
     where = provenance(run, random_images(8).checksum, torch.device(device), command, started, 0.0)
-    return Part(unit=unit, more_is_better=more, settings=settings, rows=tuple(rows), provenance=where)
+    return Part(unit=unit, more_is_better=more, settings=settings, load=load, rows=tuple(rows), provenance=where)
 
 
 def _timms() -> list[tuple[str, str, nn.Module]]:

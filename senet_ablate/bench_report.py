@@ -26,6 +26,7 @@ ABOUT = {
     "from 0.29 on; OpenCV would be one more dependency. Workers take a core each, so a machine "
     "of sixteen has sixteen times this.",
 }
+CROWDED = 1.5  # load a core; ours and the classic loop's own workers stay below
 TARGETS: dict[tuple[str, str], tuple[str, float]] = {
     ("loop", "ours, a process a core"): ("at least 2 times the classic loop", 2.0),
     ("overhead", "SE, lean"): ("at most 1.02 times the plain network, on a GPU with fused kernels", 1.02),
@@ -71,9 +72,9 @@ def _page(bench: Bench, stem: str) -> str:
         parts += [
             f"## {PARTS[name]}",
             ABOUT[name],
-            part.settings,
+            part.settings + _crowd(bench, part),
             _rows(part).to_markdown(index=False, disable_numparse=True),
-            *_verdicts(name, part),
+            *([] if _crowded(bench, part) else _verdicts(name, part)),
             f"![{PARTS[name]}]({stem}-{name}.png)",
             f"Median of {len(part.rows[0].rounds)} rounds [least, greatest]; ratios are taken within a round, with "
             f"their quartiles. `{command}`, commit {commit}, PyTorch {part.provenance.versions.get('torch')}.",
@@ -81,6 +82,21 @@ def _page(bench: Bench, stem: str) -> str:
     if missing := [name for name in PARTS if name not in bench.parts]:
         parts.append(f"Not measured here: {', '.join(missing)}.")
     return "\n\n".join(parts) + "\n"
+
+
+def _crowded(bench: Bench, part: Part) -> bool:
+    """Whether others used this CPU so much that loops of several threads, which wait for each other, lost by it."""
+    return bench.device.startswith("cpu: ") and part.load is not None and part.load > CROWDED * bench.cores
+
+
+def _crowd(bench: Bench, part: Part) -> str:
+    if not _crowded(bench, part):
+        return ""
+    return (
+        f" **Others used the machine: its load was {part.load:.1f} on {bench.cores} cores. Threads that wait for each "
+        "other lose most by that, so the ratios flatter processes of one thread, and no target is judged.** Measure "
+        "again on a quiet machine."
+    )
 
 
 def _rows(part: Part) -> pd.DataFrame:

@@ -54,6 +54,12 @@ def test_ratios_are_taken_within_a_round_and_targets_are_judged(tmp_path: Path) 
     assert "missed; 80% of the classic loop's time is the step itself" in page
 
 
+def test_no_target_is_judged_on_a_machine_that_others_use(tmp_path: Path) -> None:
+    add_part(tmp_path, CPU, 2, "loop", part().model_copy(update={"load": 5.0}))
+    page = bench_pages(tmp_path)["cpu-some-cpu-2-cores.md"].decode()
+    assert "reached" not in page and "load was 5.0 on 2 cores" in page
+
+
 def test_parts_are_added_to_a_device_and_verified(tmp_path: Path) -> None:
     for name in ("memory", "loop"):
         path = add_part(tmp_path, CPU, 2, name, part())
