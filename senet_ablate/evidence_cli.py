@@ -63,12 +63,6 @@ def bench(
     device: Device = "auto",
 ) -> None:
     """Measure speed on this machine: against other ways to train, and of plain and SE side by side; then report."""
-    if parts == ["faults"]:
-        from senet_ablate.fault_facts import write_faults
-        from senet_ablate.faults import measure as measure_faults
-
-        print(f"wrote {write_faults(results, measure_faults(command_line()))}")
-        return
     chosen = parts or ["timing"]
     known = ["timing", "faults", *PARTS]
     for part in chosen:
