@@ -1,8 +1,8 @@
 """A positive control: small images whose answer can be read only with knowledge of another part of the image.
 
 A 16x16 image is a shuffled grid of 4x4 cells. Stripes come in three colours, and in each image every colour has one of
-four orientations to itself. Two solid squares, the cues, name the colour that counts; the label is the orientation of
-that colour's stripes. Three orientations are always there, so the stripes alone leave one guess in three: a network has
+four orientations to itself. Three solid squares, the cues, name the colour that counts; the label is the orientation
+of that colour's stripes. Three orientations are always there, so the stripes alone leave one guess in three: a network has
 to carry the colour of the cue across the image, which is what the squeeze supplies. It shows the mechanism and says
 nothing about natural images.
 """
@@ -15,7 +15,7 @@ from senet_ablate.data.images import ImageSet, Split, image_set
 from senet_ablate.registry import BadInput
 
 CELL, GRID = 4, 4  # pixels; cells a side
-CUES, STRIPES, NOISE = 2, 4, 0.05  # cells of cue; cells of each colour's stripes; of 0 to 1
+CUES, STRIPES, NOISE = 3, 4, 0.05  # cells of cue; cells of each colour's stripes; of 0 to 1
 COLOURS = np.array([[0.9, 0.2, 0.2], [0.2, 0.8, 0.2], [0.3, 0.3, 1.0]])
 CLASSES = ("horizontal", "vertical", "falling", "rising")
 
