@@ -2,8 +2,8 @@
 
 A 16x16 image is a shuffled grid of 4x4 cells. Stripes come in three colours, and in each image every colour has one of
 four orientations to itself. Three solid squares, the cues, name the colour that counts; the label is the orientation
-of that colour's stripes. Three orientations are always there, so the stripes alone leave one guess in three: a network has
-to carry the colour of the cue across the image, which is what the squeeze supplies. It shows the mechanism and says
+of that colour's stripes. Three orientations are always there, so the stripes alone leave one guess in three: a network
+has to carry the colour of the cue across the image, which is what the squeeze supplies. It shows the mechanism and says
 nothing about natural images.
 """
 
