@@ -45,7 +45,7 @@ def recipes_with_records(results: Path) -> list[str]:
 
 
 def open_results(recipe: str = "", results: str | Path = "") -> "Review":
-    """The results of a recipe (none: the first that has records), ready to be looked at.
+    """The results of a recipe (none: the one with the most records), ready to be looked at.
 
     results: their folder; none: $SENET_ABLATE_RESULTS, else the one of this checkout. Raises BadInput.
     """
@@ -55,7 +55,8 @@ def open_results(recipe: str = "", results: str | Path = "") -> "Review":
         raise BadInput(f"{folder} has no records; `python -m senet_ablate run --recipe cue` makes some in minutes")
     if recipe and recipe not in known:
         raise BadInput(f"{folder} has no records of {recipe!r}; it has {', '.join(known)}")
-    plan = read_reported(recipe or known[0], folder)
+    most = max(known, key=lambda name: len(list((folder / name / "runs").glob("*.json"))))
+    plan = read_reported(recipe or most, folder)
     records = read_records(folder, plan.recipe_name)
     facts = current_excitation(plan, folder, records)
     gates, benches = [facts.blocks] if facts else [], read_benches(folder)

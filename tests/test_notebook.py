@@ -92,7 +92,7 @@ def review(results: Path) -> Review:
     return open_results("smoke", results)
 
 
-def test_the_first_recipe_with_records_is_taken_and_a_missing_one_named(
+def test_the_recipe_with_the_most_records_is_taken_and_a_missing_one_named(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SENET_ABLATE_RESULTS", str(results))
