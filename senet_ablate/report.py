@@ -213,7 +213,7 @@ def page(plan: Plan, tables: list[Table], records: dict[str, Record], files: set
             "Mean and range over the seeds. The training loss is the one that was minimised, label smoothing included.",
             "![Training curves](curves.png)",
         ]
-    parts += [annexes["cost"]] if annexes["cost"] else []
+    parts += [annexes["cost"]] if annexes.get("cost") else []
     for one in tables:
         parts += [f"## {one.experiment.title}", one.experiment.question, markdown(one).strip()]
         if one.verdicts:

@@ -82,7 +82,7 @@ def test_parts_are_added_to_a_device_and_verified(tmp_path: Path) -> None:
 
 def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert _guarded(lambda: app(["bench", "loops"], standalone_mode=True)) == 2
-    assert "known: timing, loop, floor" in capsys.readouterr().err
+    assert "known: timing, faults, loop, floor" in capsys.readouterr().err
 
 
 def test_a_contest_lets_both_loops_train_both_networks() -> None:

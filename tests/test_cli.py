@@ -23,7 +23,7 @@ from senet_ablate.launch import Place, launch_local
 from senet_ablate.plan import read_plan
 from senet_ablate.registry import BadInput
 from senet_ablate.report import read_reported
-from senet_ablate.store import read_record, write_record
+from senet_ablate.store import pack, read_record, write_record
 from senet_ablate.train import train
 
 ROOT = Path(__file__).parent.parent
@@ -104,7 +104,9 @@ def test_an_experiment_on_request_is_on_the_page_once_it_has_runs(smoke: Path, t
     (tmp_path / "smoke" / "runs").mkdir(parents=True)
     some = load_records(smoke, "smoke")["id"][0]
     run = next(run for run in read_plan("smoke", ["mobile"]).runs() if run.se)
-    record = read_record(smoke / "smoke" / "runs" / f"{some}.json").model_copy(update={"wrong_top1": 20, "gates": {}})
+    record = read_record(smoke / "smoke" / "runs" / f"{some}.json")
+    learned = {"wrong_top1": 20, "wrong_top5": 10, "correct": pack(np.arange(record.tested) >= 20), "gates": {}}
+    record = record.model_copy(update=learned)
     write_record(tmp_path, "smoke", record)
     assert "mobile" not in read_reported("smoke", tmp_path).experiments
     write_record(tmp_path, "smoke", record.model_copy(update={"id": run.id, "run": run.fields}))

@@ -125,7 +125,7 @@ def test_the_paper_is_drawn_as_far_from_its_plain_network_as_it_printed(plan: Pl
 def test_a_table_without_records_has_no_plot(plan: Plan) -> None:
     empty = table(plan, "squeeze", {})
     assert figures.plot(empty) is None and figures.curves({"plain": []}) is None
-    text = page(plan, [empty], {}, set())
+    text = page(plan, [empty], {}, set(), {})
     assert "Not run yet" in text and "plot.png" not in text
 
 
