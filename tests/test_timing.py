@@ -90,7 +90,7 @@ def test_every_network_is_timed_in_every_round(digits: ImageSet, tiny: Training)
 def one_table() -> Iterator[None]:
     """Pages of this file hold the one experiment that it is about: the others would be drawn again and again."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("report", "verify"):
+        for module in ("verify", "report"):  # verify first: imported later, it would keep the patched one for good
             plan = read_plan("smoke", ["role_of_excitation"])
             patch.setattr(f"senet_ablate.{module}.read_reported", lambda recipe, results, plan=plan: plan)
         yield
