@@ -29,7 +29,7 @@ from senet_ablate.survey import Network
 RELAXED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 TIMES = int(os.environ.get("SENET_ABLATE_FUZZ", "1"))  # as many times as many inputs
 FILES = settings(max_examples=500 * TIMES, deadline=None, suppress_health_check=RELAXED)
-WORDS = settings(max_examples=300 * TIMES, deadline=None, suppress_health_check=RELAXED)
+WORDS = settings(max_examples=100 * TIMES, deadline=None, suppress_health_check=RELAXED)
 EXPERIMENT, RECIPE = (
     (EXPERIMENTS_DIR / "squeeze.yaml").read_text(),
     (EXPERIMENTS_DIR / "recipes/smoke.yaml").read_text(),
