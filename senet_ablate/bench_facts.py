@@ -1,4 +1,4 @@
-"""What `bench` measured on one device, part by part: written by `bench_parts`, shown by `bench_report`."""
+"""What `bench` measured on one device, part by part: written by `bench`, shown by `bench_report`."""
 
 import logging
 import re
@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 PARTS = {
     "loop": "Training throughput",
+    "many": "Many runs at once",
     "floor": "Distance from the floor",
     "overhead": "What SE adds to a large network",
     "start": "From process start to the first step",
@@ -50,10 +51,13 @@ class Part(Frozen):
     rows: tuple[Measured, ...]
     provenance: Provenance
 
-    def ratio(self, row: Measured) -> tuple[float, float, float] | None:
-        """Lower quartile, median and upper quartile of `row` divided by what it is `over`, round by round."""
+    def ratio(self, row: Measured, over: str = "") -> tuple[float, float, float] | None:
+        """Lower quartile, median and upper quartile of `row` divided, round by round, by the row named `over`.
+
+        over: a row of the same group; empty: the one that `row` itself names. None if there is no such row.
+        """
         for other in self.rows:
-            if other.group == row.group and other.name == row.over:
+            if other.group == row.group and other.name == (over or row.over):
                 low, middle, high = np.quantile(np.asarray(row.rounds) / np.asarray(other.rounds), (0.25, 0.5, 0.75))
                 return float(low), float(middle), float(high)
         return None

@@ -127,7 +127,7 @@ def run(
         print(f"failed: {name}, seed {failure.run.seed} (run {failure.run.id}): {failure.cause}", file=sys.stderr)
     if failures:
         print(f"{len(failures)} of {len(missing)} runs failed; the same command tries them again", file=sys.stderr)
-    _report(recipe, results)  # last: on a full disk it fails, too, and the runs have been named
+    evidence_cli.report_recipe(recipe, results)  # last: on a full disk it fails, too, and the runs have been named
     if failures:
         raise typer.Exit(1)
 
@@ -182,9 +182,9 @@ def report(
     results: Results = RESULTS,
 ) -> None:
     """Rebuild every table, plot and page from the records, also of a half-finished sweep."""
-    names = [recipe] if recipe else [name for name in list_recipes() if read_records(results, name)]
+    names = [recipe] if recipe else evidence_cli.recorded(results)
     for name in names:
-        _report(name, results)
+        evidence_cli.report_recipe(name, results)
     if recipe is None and facts_path(results).is_file():
         network_cli.report_costs(results)
     if recipe is None and bench_files(results):
@@ -297,12 +297,6 @@ def _missing(plan: Plan, results: Path, images: "ImageSet") -> list[Run]:
 def _images_of(run: Run, images: "ImageSet") -> int:
     """Training images that a run sees."""
     return len(images.train) // run.train.batch_size * run.train.batch_size * run.train.epochs
-
-
-def _report(recipe: str, results: Path) -> None:
-    from senet_ablate.report import read_reported, write_report
-
-    print(f"see {write_report(read_reported(recipe, results), results)}")
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:

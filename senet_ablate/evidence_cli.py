@@ -8,8 +8,9 @@ import typer
 
 from senet_ablate.bench_facts import PARTS, add_part
 from senet_ablate.options import RESULTS, Data, Device, ExperimentNames, RecipeName, Results, command_line, data_root
-from senet_ablate.plan import Plan, read_plan
+from senet_ablate.plan import Plan, list_recipes, read_plan
 from senet_ablate.registry import BadInput
+from senet_ablate.store import read_records
 
 if TYPE_CHECKING:
     from senet_ablate.data import ImageSet
@@ -24,12 +25,11 @@ def excitation(
 ) -> None:
     """Look at the gates of a trained SE network by class (figures 6 and 7), then report."""
     from senet_ablate.data import load_images
-    from senet_ablate.report import read_reported, write_report
 
     plan = read_plan(recipe)
     names = [name.strip() for name in classes.split(",") if name.strip()]
     print(f"wrote {write_gates(plan, results, load_images(plan.recipe.train, data_root(data)), device, names)}")
-    print(f"see {write_report(read_reported(recipe, results), results)}")
+    report_recipe(recipe, results)
 
 
 def seeds(
@@ -50,9 +50,7 @@ def seeds(
 def bench(
     parts: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="of this machine: loop, floor, overhead, start, memory, loader, faults; of a recipe: timing (default)"
-        ),
+        typer.Argument(help=f"of this machine: {', '.join(PARTS)}, faults; of a recipe: timing (default)"),
     ] = None,
     recipe: RecipeName = "cue",
     rounds: Annotated[int, typer.Option("--rounds", min=3, help="how often each thing is timed")] = 15,
@@ -69,8 +67,8 @@ def bench(
         if part not in known:
             raise BadInput(f"unknown part {part!r}; known: {', '.join(known)}")
     if "faults" in chosen:
+        from senet_ablate.bench.faults import measure as measure_faults
         from senet_ablate.fault_facts import write_faults
-        from senet_ablate.faults import measure as measure_faults
 
         print(f"wrote {write_faults(results, measure_faults(command_line()))}")
     import torch
@@ -88,19 +86,31 @@ def bench(
 
 def _bench_machine(parts: list[str], device: str, rounds: int, results: Path) -> None:
     """Measure parts of the page of this machine, writing each as it is done."""
-    from senet_ablate.bench_parts import MEASURES, cores
+    from joblib import cpu_count
+
+    from senet_ablate.bench.measures import MEASURES
 
     if device == "cpu":
         print("on a CPU: no fused kernels, graphs or AMP, which need a GPU; smaller networks and batches")
     for name in parts:
         part = MEASURES[name](device, rounds, command_line(), print)
-        print(f"wrote {add_part(results, part.provenance.device, cores(), name, part)}")
+        print(f"wrote {add_part(results, part.provenance.device, cpu_count(), name, part)}")
     report_bench(results)
     if "overhead" in parts:  # the ledgers judge the paper's times by it
-        from senet_ablate.report import read_reported, write_report
+        for recipe in recorded(results):
+            report_recipe(recipe, results)
 
-        for recipe in sorted(path.parent.name for path in results.glob("*/runs")):
-            print(f"see {write_report(read_reported(recipe, results), results)}")
+
+def recorded(results: Path) -> list[str]:
+    """The recipes that have records."""
+    return [name for name in list_recipes() if read_records(results, name)]
+
+
+def report_recipe(recipe: str, results: Path) -> None:
+    """Write the tables and pages of a recipe, from its records."""
+    from senet_ablate.report import read_reported, write_report
+
+    print(f"see {write_report(read_reported(recipe, results), results)}")
 
 
 def report_bench(results: Path) -> None:
@@ -116,9 +126,8 @@ def _bench_recipe(recipe: str, rounds: int, all_rows: bool, data: Path | None, r
     import torch
     from tqdm import tqdm
 
+    from senet_ablate.bench.timing import measure
     from senet_ablate.data import load_images
-    from senet_ablate.report import read_reported, write_report
-    from senet_ablate.timing import measure
     from senet_ablate.timing_facts import pair, write_timing
 
     plan = read_plan(recipe)
@@ -135,7 +144,7 @@ def _bench_recipe(recipe: str, rounds: int, all_rows: bool, data: Path | None, r
 
         timing = measure(networks, images, on, rounds, command_line(), progress)
     print(f"wrote {write_timing(results, recipe, timing)}")
-    print(f"see {write_report(read_reported(recipe, results), results)}")
+    report_recipe(recipe, results)
 
 
 def write_gates(plan: Plan, results: Path, images: "ImageSet", device: str, names: list[str]) -> Path:

@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.sharedctypes import Synchronized
 
 import torch
+from joblib import cpu_count
 
 from senet_ablate.data import ImageSet
+from senet_ablate.fast import steps_for
 from senet_ablate.fulfil import Failure, Outcome, Place, fulfil
 from senet_ablate.provenance import code_state, training_code
 from senet_ablate.registry import BadInput
@@ -30,8 +33,7 @@ def devices(kind: str) -> list[str]:
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind == "cpu":
-        allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-        return ["cpu"] * len(allowed)
+        return ["cpu"] * cpu_count()
     if kind == "cuda" and torch.cuda.is_available():
         return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if kind.startswith("cuda:") and kind[5:].isdigit() and int(kind[5:]) < torch.cuda.device_count():
@@ -181,10 +183,12 @@ def _look_again(run: Run, place: Place) -> Outcome:
 def seconds_per_image(run: Run, images: ImageSet, device: torch.device, steps: int = 5) -> float:
     """Seconds of one worker for one training image of `run`: the median of a few real steps, the first one left out."""
     model, optimizer, batches = prepared(run, images, device)
+    model, _, step = steps_for(run, model, optimizer, device, partial(train_step, spec=run.train))
+    model.train()
     times = []
     for _, (x, y) in zip(range(steps + 1), batches.shuffled(run.seed, 1), strict=False):
         started = time.perf_counter()
-        train_step(model, optimizer, x, y, run.train)
+        step(x, y)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)

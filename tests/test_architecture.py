@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,8 @@ SPECS_TO_FACTS = {
     "launch",
     "fast",
 }
-SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation", "timing"}
-SPECS_TO_FACTS |= {"resume", "fulfil", "launchers", "launch_ray", "launch_torchrun", "team", "together", "faults"}
-SPECS_TO_FACTS |= {"contest", "classic", "bench_parts", "loading"}
+SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation"}
+SPECS_TO_FACTS |= {"resume", "fulfil", "launchers", "launch_ray", "launch_torchrun", "team", "together", "bench"}
 SHARED = {
     "bench_facts",
     "registry",
@@ -75,7 +75,7 @@ LEVEL = {
             {"spec", "kernels"},
             {"plan", "paper", "store", "stats", "schedule"},
             {"se", "data", "health", "class_gates", "provenance", "costs", "bench_facts"},
-            {"backbones", "fast", "findings", "gate_facts", "timing_facts", "fault_facts", "classic"},
+            {"backbones", "fast", "findings", "gate_facts", "timing_facts", "fault_facts"},
             {"claims"},
             {"tables"},
             {"figures", "webpage"},
@@ -84,10 +84,10 @@ LEVEL = {
             {"report", "seeds"},
             {"cost_page", "bench_report", "counting", "compare", "team"},
             {"together", "train", "describe", "survey", "verify", "review"},
-            {"fulfil", "checkpoint", "excitation", "timing", "options", "contest"},
-            {"launch", "loading"},
-            {"launch_ray", "launch_torchrun", "bench_parts"},
-            {"launchers", "faults"},
+            {"fulfil", "checkpoint", "excitation", "options"},
+            {"launch"},
+            {"launch_ray", "launch_torchrun"},
+            {"launchers", "bench"},
             {"network_cli", "evidence_cli", "event_files"},
             {"cli", "__init__"},
             {"__main__"},
@@ -97,6 +97,7 @@ LEVEL = {
 }
 
 
+@cache
 def modules() -> dict[str, set[str]]:
     """Top-level part of the package -> the parts it imports."""
     found: dict[str, set[str]] = {}

@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from senet_ablate import bench_parts, contest
+from senet_ablate.backbones import build_model
+from senet_ablate.bench import contest, decoding, parts, process, steps, throughput
+from senet_ablate.bench.classic import ClassicTraining, PilImages
+from senet_ablate.bench.contest import Network, random_images
+from senet_ablate.bench.measures import MEASURES
 from senet_ablate.bench_facts import Measured, Part, add_part, bench_path, read_bench
 from senet_ablate.bench_report import bench_pages, write_bench_pages
-from senet_ablate.classic import ClassicTraining, PilImages
 from senet_ablate.cli import _guarded, app
-from senet_ablate.contest import Network, random_images
+from senet_ablate.kernels.engine import forced
 from senet_ablate.registry import BadInput
 from senet_ablate.store import Provenance, read_sealed, write_sealed
+from senet_ablate.train import prepared, train_step
 
 CPU = "cpu: Some CPU"
 TINY = [Network("resnet_tiny_bottleneck", se, 8, 4, 1) for se in (False, True)]
@@ -48,7 +52,8 @@ def test_ratios_are_taken_within_a_round_and_targets_are_judged(tmp_path: Path) 
     assert part().ratio(part().rows[2]) == (3.0, 3.0, 3.0)
     add_part(tmp_path, CPU, 2, "loop", part())
     page = bench_pages(tmp_path)["cpu-some-cpu-2-cores.md"].decode()
-    assert "net: 3.00; at least 2 times the classic loop: reached" in page and "Not measured here: floor" in page
+    assert "net: 3.00; ours, a process a core at least 2 times classic loop: reached" in page
+    assert "Not measured here: many, floor" in page
     add_part(tmp_path, CPU, 2, "loop", part(1.5))
     page = bench_pages(tmp_path)["cpu-some-cpu-2-cores.md"].decode()
     assert "missed; 80% of the classic loop's time is the step itself" in page
@@ -82,35 +87,76 @@ def test_parts_are_added_to_a_device_and_verified(tmp_path: Path) -> None:
 
 def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert _guarded(lambda: app(["bench", "loops"], standalone_mode=True)) == 2
-    assert "known: timing, faults, loop, floor" in capsys.readouterr().err
+    assert "known: timing, faults, loop, many, floor" in capsys.readouterr().err
 
 
-def test_a_contest_lets_both_loops_train_both_networks() -> None:
-    loops = [contest.Loop("classic loop", True, 1, 1, data=False), contest.Loop("ours", False, 2, 1)]
-    with contest.Contest(loops, TINY, "cpu") as running:
-        for way in loops:
+def test_a_contest_lets_every_way_train_both_networks() -> None:
+    ways = [
+        contest.Way("classic loop", "classic", 1, 1, data=False),
+        contest.Way("ours", "ours", 2, 1),
+        contest.Way("fused", "vmap", 1, 1, runs=2),
+    ]
+    with contest.Contest(ways, TINY, "cpu") as running:
+        for way in ways:
             for network in TINY:
-                assert running.images_per_second(way.name, network) > 0
+                assert running.images_per_second(way, network) > 0
 
 
-def test_the_floor_counts_what_convolutions_must_do() -> None:
-    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Conv2d(8, 4, 1, stride=2))
-    first, second = bench_parts._layers(model, torch.randn(2, 3, 6, 6))
+def test_airbenchs_loader_feeds_the_compiled_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("airbench")
+    monkeypatch.setattr(torch, "compile", lambda model: model)  # the compiler itself takes a minute
+    step = contest._airbench(TINY[1], contest.Way("airbench", "airbench", 1, 1), torch.device("cpu"))
+    losses = [float(step()) for _ in range(12)]
+    assert all(np.isfinite(losses)) and len(set(losses)) == 12
+
+
+def test_fused_seeds_are_the_same_runs_as_one_by_one() -> None:
+    device, way = torch.device("cpu"), contest.Way("fused", "vmap", 1, 1, runs=2)
+    with forced("naive"):
+        fused = contest._fused_seeds(TINY[1], way, device)
+        together = torch.stack([fused() for _ in range(3)], 1)
+    for seed, losses in enumerate(together):
+        run = TINY[1].run(seed=seed)
+        model, optimizer, batches = prepared(run, random_images(TINY[1].pixels), device)
+        alone = [
+            train_step(model.train(), optimizer, x, y, run.train)[0]
+            for (x, y), _ in zip(batches.shuffled(seed, 1), range(3), strict=False)
+        ]
+        assert torch.allclose(losses, torch.stack(alone), rtol=1e-4), seed
+    assert not torch.equal(*together), "seeds differ"
+
+
+def test_the_floor_counts_what_convolutions_and_batch_norms_must_do() -> None:
+    convolutions = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Conv2d(8, 4, 1, stride=2)
+    model = torch.nn.Sequential(*convolutions, torch.nn.BatchNorm2d(4))
+    (first, second), norms = steps._traffic(model, torch.randn(2, 3, 6, 6), 4)
     x, y, z = 2 * 3 * 36, 2 * 8 * 36, 2 * 4 * 9
     assert first == (2 * 2 * 27 * y, 4 * (2 * x + 2 * y)), "no gradient of the images"
-    assert second == (2 * 3 * 8 * z, 4 * (3 * y + 3 * z))
+    assert second == (2 * 3 * 8 * z, 4 * (3 * y + 3 * z)) and norms == 4 * 7 * z
 
 
-def test_floor_start_and_memory_measure_something(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_parts, "networks", lambda on_gpu: TINY)
-    monkeypatch.setattr(bench_parts, "LARGE_COPY", 1 << 16)
-    monkeypatch.setattr(bench_parts, "LARGE_MATRIX", 64)
-    monkeypatch.setattr(bench_parts, "_fresh", lambda code: "1.5")
-    for name in ("floor", "start", "memory"):
-        found = bench_parts.MEASURES[name]("cpu", 3, "test", lambda line: None)
-        assert all(len(row.rounds) == 3 and min(row.rounds) > 0 for row in found.rows)
-    bench_parts.first_step("cpu")
-    assert bench_parts.peak("cpu", True, "naive") > 50
+def test_every_part_measures_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (steps, process, throughput, parts):
+        monkeypatch.setattr(module, "networks", lambda device: TINY)
+    monkeypatch.setattr(steps, "LARGE_COPY", 1 << 16)
+    monkeypatch.setattr(steps, "LARGE_MATRIX", 64)
+    monkeypatch.setattr(decoding, "FILES", 4)
+    monkeypatch.setattr(process, "_fresh", lambda code: "1.5")
+    monkeypatch.setattr(contest.Contest, "__init__", lambda *words: None)
+    monkeypatch.setattr(contest.Contest, "__exit__", lambda *words: None)
+    monkeypatch.setattr(contest.Contest, "images_per_second", lambda *words: 7.0)
+    small = [("plain, lean", "", TINY[0]), ("SE, lean", "plain, lean", TINY[1])]
+    monkeypatch.setattr(
+        steps,
+        "_ways",
+        lambda device, tell: [(n, o, build_model(w.backbone, 1000, w.run().se), "lean") for n, o, w in small],
+    )
+    for name, measure in MEASURES.items():
+        found = measure("cpu", 3, "test", lambda line: None)
+        assert all(len(row.rounds) == 3 and min(row.rounds) > 0 for row in found.rows), name
+        assert all(found.ratio(row) for row in found.rows if row.over), name
+    process.first_step("cpu")
+    assert process.peak("cpu", True, "naive") > 50
 
 
 def test_the_classic_loop_learns_and_its_images_are_augmented() -> None:

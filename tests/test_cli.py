@@ -247,8 +247,9 @@ def test_an_interrupted_sweep_repeats_no_finished_run(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "senet_ablate", "run", "--recipe", "smoke", "--results", str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
+    )  # fmt: skip
     runs = tmp_path / "smoke" / "runs"
     deadline = time.time() + 120
     while len(list(runs.glob("*.json"))) < 3 and time.time() < deadline:

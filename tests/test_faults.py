@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from senet_ablate.bench.faults import kill, overhead
 from senet_ablate.fault_facts import Faults, faults_path, markdown, read_faults, write_faults
-from senet_ablate.faults import kill, overhead
 from senet_ablate.registry import BadInput
 from senet_ablate.verify import verify_faults
 
@@ -61,7 +61,7 @@ def test_kills_are_counted_and_change_nothing(tmp_path: Path) -> None:
 
 
 def test_checkpoints_take_less_than_a_fiftieth_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("senet_ablate.faults.TIMED_EPOCHS", 12)
-    monkeypatch.setattr("senet_ablate.faults.INTERVAL_S", 0.0)  # as often as the rule allows
+    monkeypatch.setattr("senet_ablate.bench.faults.TIMED_EPOCHS", 12)
+    monkeypatch.setattr("senet_ablate.bench.faults.INTERVAL_S", 0.0)  # as often as the rule allows
     timed = overhead(tmp_path)
     assert timed["checkpoints"] > 1 and timed["writing_s"] < 0.05 * timed["training_s"], "2%, and room for a busy disk"

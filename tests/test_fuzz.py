@@ -334,7 +334,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
             "senet_ablate.survey.survey", lambda plan, classes: (Network(row, Conv2d(3, 1, 1)) for row in plan.rows())
         )
         patch.setattr("senet_ablate.report.write_report", lambda plan, results: results)
-        patch.setattr("senet_ablate.timing.measure", lambda *words: None)
+        patch.setattr("senet_ablate.bench.timing.measure", lambda *words: None)
         patch.setattr("senet_ablate.timing_facts.write_timing", lambda *words: Path())
         patch.setattr("senet_ablate.counting.count_all", lambda progress: {})
         patch.setattr("senet_ablate.costs.write_costs", lambda *words: None)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from senet_ablate.bench.timing import measure
 from senet_ablate.cli import _guarded, app
 from senet_ablate.data import load_images
 from senet_ablate.data.images import ImageSet
@@ -16,7 +17,6 @@ from senet_ablate.paper import timings_ms
 from senet_ablate.plan import Plan, read_plan
 from senet_ablate.spec import Run, SESpec, Training
 from senet_ablate.store import Provenance, read_sealed, write_record, write_sealed
-from senet_ablate.timing import measure
 from senet_ablate.timing_facts import NetworkTime, Timing, pair, ratio, read_timings, timing_files, write_timing
 from senet_ablate.timing_report import section, speed
 from senet_ablate.train import train

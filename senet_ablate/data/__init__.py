@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from senet_ablate.data.images import ImageSet, Split
 from senet_ablate.registry import DATASETS, BadInput
@@ -38,6 +37,8 @@ def _divide(split: Split, count: int, key: str) -> tuple[Split, Split]:
     """`count` images, the same share of every class, and the others; the same ones every time."""
     if count == len(split):
         return split, split.take(np.arange(0))
+    from sklearn.model_selection import train_test_split  # here: it takes as long to import as half of PyTorch
+
     try:
         some, others = train_test_split(np.arange(len(split)), train_size=count, stratify=split.labels, random_state=0)
     except ValueError as error:

@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from senet_ablate.data.images import ImageSet, Split, image_set
 from senet_ablate.registry import BadInput
@@ -12,6 +10,9 @@ from senet_ablate.registry import BadInput
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
     """1,297 training and 500 test images, 8x8, grey in three channels, the classes in equal shares."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     if image_size not in (None, 8):
         raise BadInput(f"digits are 8x8 pixels, not {image_size}")
     grey, labels = load_digits(return_X_y=True)

@@ -7,12 +7,12 @@ drawn before, by the same generator as for images in memory, so workers change n
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from joblib import cpu_count
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -152,5 +152,4 @@ def workers(device: torch.device) -> int:
     which has a core to itself and no other."""
     if device.type != "cuda":
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // torch.cuda.device_count())
+    return max(1, cpu_count() // torch.cuda.device_count())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-WORKERS = 2
+WORKERS = 2  # each makes two batches ready, the loader's default
 
 
 class PilImages(Dataset[tuple[Tensor, int]]):

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import io
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,32 @@ import numpy as np
 import torch
 from PIL import Image
 
+from senet_ablate.bench.parts import Tell, part
+from senet_ablate.bench_facts import Measured, Part
 from senet_ablate.data.streaming import Box, cropped, edges
 
 FILES, CROP = 64, 224  # the sizes of ImageNet: about 500 x 375, seen at 224
 Decode = Callable[[Path, Box], object]
+
+
+def loader(device: str, rounds: int, command: str, tell: Tell) -> Part:
+    """Images a second that one core decodes and crops, library by library."""
+    started, found = time.time(), dict[str, list[float]]()
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_images(Path(folder))
+        for number in range(rounds + 1):
+            for name, decode in ways().items():
+                rate = images_per_second(decode, paths)
+                if number:
+                    found.setdefault(name, []).append(rate)
+            tell(f"loader: round {number} of {rounds}")
+    ours = next(iter(found))
+    rows = [
+        Measured(group="one core", name=name, rounds=tuple(values), over="" if name == ours else ours)
+        for name, values in found.items()
+    ]
+    settings = f"{len(paths)} JPEG files of 375 x 500 pixels and the like, random crops resized to {CROP}, one thread."
+    return part("images/s", True, settings, rows, device, command, started)
 
 
 def ways() -> dict[str, Decode]:

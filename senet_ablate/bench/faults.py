@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from joblib import cpu_count
 
 from senet_ablate.fault_facts import Faults
 from senet_ablate.fulfil import Place, cached_images, clear_finished, fulfil
@@ -39,7 +40,7 @@ def measure(command: str) -> Faults:
     return Faults(
         command=command,
         commit=commit,
-        machine=f"{processor()}, {len(os.sched_getaffinity(0))} cores",
+        machine=f"{processor()}, {cpu_count()} cores",
         load=os.getloadavg()[2],
         measured=datetime.datetime.now(datetime.UTC).date().isoformat(),
         **vars(killed),

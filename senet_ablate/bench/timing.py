@@ -7,11 +7,14 @@ that turns from round to round, and networks are compared within a round.
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
+from senet_ablate.bench.clock import seconds
 from senet_ablate.data.batches import Batches
 from senet_ablate.data.images import ImageSet
+from senet_ablate.fast import steps_for
 from senet_ablate.provenance import provenance
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import Run
@@ -49,7 +52,7 @@ def measure(
     for _ in range(rounds):
         for what in ("training_step", "inference", "inference_batch"):
             for label in order:
-                found[label][what].append(_seconds(calls[label][what], repeats[label][what], device))
+                found[label][what].append(seconds(calls[label][what], device, repeats[label][what]))
                 progress()
         order = order[1:] + order[:1]
     first = next(iter(networks.values()))
@@ -68,12 +71,13 @@ def measure(
 def _calls(run: Run, images: ImageSet, device: torch.device) -> dict[str, Call]:
     """What is timed, on a network and optimizer of its own and one batch that lies on the device already."""
     model, optimizer, batches = prepared(run, images, device)
+    model, _, step = steps_for(run, model, optimizer, device, partial(train_step, spec=run.train))
     x, y = next(batches.shuffled(run.seed, 1))
     one = next(Batches(images.test, images, run.train, device).in_order())[0][:1]
 
     def training_step() -> None:
         model.train()
-        train_step(model, optimizer, x, y, run.train)
+        step(x, y)
 
     @torch.inference_mode()
     def inference(images: torch.Tensor) -> None:
@@ -90,20 +94,5 @@ def _calls(run: Run, images: ImageSet, device: torch.device) -> dict[str, Call]:
 
 def _repeats(call: Call, device: torch.device) -> int:
     """How often to make a call in one measurement; warms it up."""
-    _seconds(call, 2, device)
-    return min(AT_MOST, math.ceil(AT_LEAST_S / max(_seconds(call, 1, device), 1e-6)))
-
-
-def _seconds(call: Call, repeats: int, device: torch.device) -> float:
-    """Seconds of one call, from `repeats` of them."""
-    _wait(device)
-    started = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    _wait(device)
-    return (time.perf_counter() - started) / repeats
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    seconds(call, device, 2)
+    return min(AT_MOST, math.ceil(AT_LEAST_S / max(seconds(call, device), 1e-6)))

@@ -1,0 +1,244 @@
+"""Ways to train the same networks, in processes of their own that wait for each other in between."""
+
+import multiprocessing
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from senet_ablate.backbones import build_model
+from senet_ablate.bench.clock import seconds
+from senet_ablate.data.batches import Batches
+from senet_ablate.data.images import ImageSet, Split, image_set
+from senet_ablate.fast import capture, steps_for
+from senet_ablate.kernels.engine import forced
+from senet_ablate.spec import Run, SESpec, Training
+from senet_ablate.train import precision, prepared, train_step
+
+CLASSES = 10
+WARM = 4  # steps before each measurement: they use up what the classic loader made ready while the others ran
+
+Code = Literal["classic", "airbench", "ours", "branches", "vmap"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to be trained in every way; steps: how many a measurement takes."""
+
+    backbone: str
+    se: bool
+    pixels: int
+    batch: int
+    steps: int
+    stem: str = "default"
+
+    @property
+    def label(self) -> str:
+        """Name, with SE or not."""
+        return f"{self.backbone}{' + SE' if self.se else ''}"
+
+    def run(self, bf16: bool = False, seed: int = 0) -> Run:
+        """A run that trains it here: random crops and flips, SGD with momentum."""
+        fields = {"dataset": "cifar10", "backbone": self.backbone, "stem": self.stem, "batch_size": self.batch}
+        fields |= {"epochs": 1, "lr": 0.1, "weight_decay": 5e-4, "flip": True, "pad_crop": self.pixels // 8}
+        fields |= {"precision": "bf16" if bf16 else "float32"}
+        return Run(Training.model_validate(fields), SESpec() if self.se else None, seed)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to train: whose code, how many processes at once with so many threads each, runs that each has at once."""
+
+    name: str
+    code: Code
+    processes: int
+    threads: int
+    bf16: bool = False
+    runs: int = 1
+    data: bool = True
+
+
+def random_images(pixels: int, device: str = "cpu") -> ImageSet:
+    """Noise in place of CIFAR: as dear to load and to train on; on a GPU as many images, since an epoch has a start."""
+    generator = np.random.default_rng(0)
+    count = 2048 if device == "cpu" else 50_000
+    pixel_values = generator.integers(0, 256, (count, pixels, pixels, 3), dtype=np.uint8)
+    split = Split(pixel_values, np.arange(count, dtype=np.int64) % CLASSES)
+    return image_set(split, split, [str(name) for name in range(CLASSES)])
+
+
+class Contest:
+    """The processes of all ways, started once; `images_per_second` lets one way run while the others wait."""
+
+    def __init__(self, ways: list[Way], networks: list[Network], device: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.workers: dict[Way, list[Connection]] = {}
+        self.processes = []
+        for way in ways:
+            for _ in range(way.processes):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_compete, args=(theirs, way, networks, device))
+                process.start()
+                theirs.close()
+                self.processes.append(process)
+                self.workers.setdefault(way, []).append(ours)
+        for connections in self.workers.values():
+            for connection in connections:
+                connection.recv()  # it is ready
+
+    def images_per_second(self, way: Way, network: Network) -> float:
+        """Of all processes of a way together."""
+        for worker in self.workers[way]:
+            worker.send(network)
+        step_seconds = [worker.recv() for worker in self.workers[way]]
+        return sum(way.runs * network.batch / value for value in step_seconds)
+
+    def __enter__(self) -> "Contest":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for workers in self.workers.values():
+            for worker in workers:
+                worker.close()
+        for process in self.processes:
+            process.join(20)
+            process.terminate()
+
+
+def _compete(connection: Connection, way: Way, networks: list[Network], device: str) -> None:
+    torch.set_num_threads(way.threads)
+    torch.backends.cudnn.allow_tf32 = way.code == "classic"  # PyTorch's default; a recipe's float32 is float32
+    on, makers = torch.device(device), {"classic": _classic, "airbench": _airbench, "branches": _branches}
+    make = {**makers, "vmap": _fused_seeds}.get(way.code, _ours)
+    steps = {network: make(network, way, on) for network in networks}
+    engine: AbstractContextManager[None] = nullcontext() if way.code in ("ours", "branches") else forced("naive")
+    connection.send("ready")
+    with engine:
+        while True:
+            try:
+                network = connection.recv()
+            except EOFError:
+                return
+            seconds(steps[network], on, WARM)
+            connection.send(seconds(steps[network], on, network.steps))
+
+
+def _classic(network: Network, way: Way, device: torch.device) -> Callable[[], object]:
+    from senet_ablate.bench.classic import ClassicTraining, PilImages, endless  # torchvision, which no other way needs
+
+    images = random_images(network.pixels, device.type)
+    model = build_model(network.backbone, CLASSES, network.run().se, stem=network.stem)
+    training = ClassicTraining(model, device, way.bf16)
+    batches = endless(PilImages(images.train.images, images.train.labels), network.batch)
+    if not way.data:
+        fixed = torch.randn(network.batch, 3, network.pixels, network.pixels), torch.arange(network.batch) % CLASSES
+        return lambda: training.step(*fixed)
+    return lambda: training.step(*next(batches))
+
+
+def _airbench(network: Network, way: Way, device: torch.device) -> Callable[[], Tensor]:
+    """airbench's loader (epochs of half-precision images made at once on the device) and the compiled network."""
+    from airbench import CifarLoader
+
+    images = random_images(network.pixels, device.type).train
+    with tempfile.TemporaryDirectory() as folder:  # where it looks for the CIFAR-10 that it has converted
+        content = {"images": torch.from_numpy(images.images), "labels": torch.from_numpy(images.labels)}
+        torch.save({**content, "classes": list(range(CLASSES))}, Path(folder) / "train.pt")
+        augmentation = {"flip": True, "translate": network.pixels // 8}
+        loader = CifarLoader(folder, train=True, batch_size=network.batch, aug=augmentation, gpu=str(device))
+    run = network.run(way.bf16)
+    model, optimizer, _ = prepared(run, random_images(network.pixels), device)
+    compiled: Any = torch.compile(model.train())
+
+    def forever() -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield from loader
+
+    source = forever()
+
+    def step() -> Tensor:
+        x, y = next(source)
+        return train_step(compiled, optimizer, x if way.bf16 else x.float(), y, run.train)[0]
+
+    return step
+
+
+def _ours(network: Network, way: Way, device: torch.device) -> Callable[[], object]:
+    run = network.run(way.bf16)
+    model, optimizer, batches = prepared(run, random_images(network.pixels, device.type), device)
+    model.train()
+    model, optimizer, step = steps_for(run, model, optimizer, batches.device, partial(train_step, spec=run.train))
+    source = _forever(batches, 0)
+    return lambda: step(*next(source))
+
+
+def _branches(network: Network, way: Way, device: torch.device) -> Callable[[], object]:
+    """Seeds as parallel branches of one CUDA graph."""
+    images, runs = random_images(network.pixels, device.type), [network.run(way.bf16, s) for s in range(way.runs)]
+    trained = [prepared(run, images, device) for run in runs]
+    sources = [_forever(batches, run.seed) for run, (_, _, batches) in zip(runs, trained, strict=True)]
+    places = [tuple(part.clone() for part in next(source)) for source in sources]
+    streams = [torch.cuda.Stream(device) for _ in runs]  # type: ignore[no-untyped-call]
+
+    def all_steps() -> tuple[Tensor, Tensor]:
+        now, results = torch.cuda.current_stream(), []
+        for (model, optimizer, _), (x, y), stream in zip(trained, places, streams, strict=True):
+            stream.wait_stream(now)
+            with torch.cuda.stream(stream):
+                results.append(train_step(model.train(), optimizer, x, y, runs[0].train))
+        for stream in streams:
+            now.wait_stream(stream)
+        return results[-1]
+
+    replay = capture(all_steps)
+
+    def step() -> None:
+        for place, source in zip(places, sources, strict=True):
+            for held, part in zip(place, next(source), strict=True):
+                held.copy_(part)
+        replay()
+
+    return step
+
+
+def _fused_seeds(network: Network, way: Way, device: torch.device) -> Callable[[], Tensor]:
+    """Seeds fused horizontally: one network whose weights have one more dimension, by torch.vmap."""
+    images, runs = random_images(network.pixels, device.type), [network.run(way.bf16, s) for s in range(way.runs)]
+    trained = [prepared(run, images, device) for run in runs]
+    sources = [_forever(batches, run.seed) for run, (_, _, batches) in zip(runs, trained, strict=True)]
+    models = [model.train() for model, _, _ in trained]
+    weights, buffers = torch.func.stack_module_state(models)
+    skeleton, train = deepcopy(models[0]).to("meta"), runs[0].train
+    optimizer = torch.optim.SGD(weights.values(), train.lr, train.momentum, 0, train.weight_decay, fused=True)
+
+    def loss(weights: Any, buffers: Any, x: Tensor, y: Tensor) -> Tensor:
+        with precision(train, device):
+            logits = torch.func.functional_call(skeleton, (weights, buffers), (x,))
+        return F.cross_entropy(logits.float(), y)
+
+    def step() -> Tensor:
+        x, y = (torch.stack(parts) for parts in zip(*map(next, sources), strict=True))
+        optimizer.zero_grad(set_to_none=True)
+        losses = torch.vmap(loss, randomness="different")(weights, buffers, x, y)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return losses.detach()
+
+    return step
+
+
+def _forever(batches: Batches, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    epoch = 0
+    while True:
+        epoch += 1
+        yield from batches.shuffled(seed, epoch)

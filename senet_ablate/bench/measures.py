@@ -1,0 +1,17 @@
+"""The parts of a machine's bench by name."""
+
+from senet_ablate.bench.decoding import loader
+from senet_ablate.bench.parts import Measure
+from senet_ablate.bench.process import memory, start
+from senet_ablate.bench.steps import floor, overhead
+from senet_ablate.bench.throughput import loop, many
+
+MEASURES: dict[str, Measure] = {
+    "loop": loop,
+    "many": many,
+    "floor": floor,
+    "overhead": overhead,
+    "start": start,
+    "memory": memory,
+    "loader": loader,
+}

@@ -1,0 +1,68 @@
+"""Images a second in training: ours against other loops, and many runs at once in several ways."""
+
+import importlib.util
+import time
+
+from joblib import cpu_count
+
+from senet_ablate.bench.contest import Contest, Network, Way
+from senet_ablate.bench.parts import Tell, networks, part, sizes
+from senet_ablate.bench_facts import Measured, Part
+
+AT_ONCE = 4  # runs on one GPU
+AIRBENCH = "airbench's loader, compiled"
+
+
+def loop(device: str, rounds: int, command: str, tell: Tell) -> Part:
+    """Ours, the classic loop, and airbench's loader with the network compiled; plain and SE."""
+    started, cores = time.time(), cpu_count()
+    classic = Way("classic loop", "classic", 1, cores)
+    ours = Way("ours, one process", "ours", 1, cores)
+    ways = {classic: "", Way("classic, step alone", "classic", 1, cores, data=False): classic.name}
+    if device == "cpu":
+        ways |= {ours: classic.name, Way("ours, a process a core", "ours", cores, 1): classic.name}
+    else:
+        amp = Way("classic loop, bfloat16", "classic", 1, cores, bf16=True)
+        ways |= {amp: "", ours: classic.name, Way("ours, bfloat16", "ours", 1, cores, bf16=True): amp.name}
+    if importlib.util.find_spec("airbench"):
+        ways[Way(AIRBENCH, "airbench", 1, cores, bf16=device != "cpu")] = classic.name
+    else:
+        tell(f"loop: no row of {AIRBENCH}: pip install airbench")
+    rows = _contest(ways, networks(device), device, rounds, lambda line: tell(f"loop: {line}"))
+    settings = (
+        f"Random uint8 images, crops and flips, SGD with momentum, float32 unless it says otherwise. {sizes(device)}. "
+        "A loop runs while the others wait."
+    )
+    return part("images/s", True, settings, rows, device, command, started)
+
+
+def many(device: str, rounds: int, command: str, tell: Tell) -> Part:
+    """All runs together, where one process trains one after the other, or several at once in one of several ways."""
+    started, cores, gpu = time.time(), cpu_count(), device != "cpu"
+    alone = Way("one after another", "ours", 1, cores, bf16=gpu)
+    count = AT_ONCE if gpu else cores
+    ways = {
+        alone: "",
+        Way("a process each", "ours", count, 1, bf16=gpu): alone.name,
+        Way("fused by vmap", "vmap", 1, cores, bf16=gpu, runs=count): alone.name,
+    }
+    if gpu:
+        ways[Way("branches of one graph", "branches", 1, 1, bf16=gpu, runs=count)] = alone.name
+    rows = _contest(ways, networks(device), device, rounds, lambda line: tell(f"many: {line}"))
+    numbers = "bfloat16" if gpu else "float32"
+    settings = f"{count} runs that differ in their seeds, {numbers}. {sizes(device)}."
+    return part("images/s", True, settings, rows, device, command, started)
+
+
+def _contest(ways: dict[Way, str], trained: list[Network], device: str, rounds: int, tell: Tell) -> list[Measured]:
+    """Images a second of every way, network by network; ways: each with the name of the one it is compared with."""
+    found: dict[tuple[Network, Way], list[float]] = {(network, way): [] for network in trained for way in ways}
+    with Contest(list(ways), trained, device) as contest:
+        for number in range(rounds):
+            for (network, way), values in found.items():
+                values.append(contest.images_per_second(way, network))
+            tell(f"round {number + 1} of {rounds}")
+    return [
+        Measured(group=network.label, name=way.name, rounds=tuple(values), over=ways[way])
+        for (network, way), values in found.items()
+    ]
