@@ -42,6 +42,7 @@ from senet_ablate.store import read_records
 
 if TYPE_CHECKING:
     from senet_ablate.data import ImageSet
+    from senet_ablate.survey import Network
 
 app = typer.Typer(
     help="Which part of a Squeeze-and-Excitation block matters, and can the answer be believed?",
@@ -95,7 +96,7 @@ def run(
     launch, slots = launcher_named(launcher)
     if tensorboard:
         event_files.check_installed()
-    plan, images = _checked(recipe, experiments, seeds, data_root(data), download)
+    plan, images, _ = _checked(recipe, experiments, seeds, data_root(data), download)
     missing = _missing(plan, results, images)
     keep = frozenset(one.id for one in plan.kept)
     place = Place(results, recipe, data_root(data), device, command_line(), keep, checkpoint_every, gpus_per_run)
@@ -150,21 +151,20 @@ def plan(
 
     from senet_ablate.complexity import cost
     from senet_ablate.launch import devices, seconds_per_image
-    from senet_ablate.survey import survey
 
-    plan, images = _checked(recipe, experiments, seeds, data_root(data), download)
+    plan, images, networks = _checked(recipe, experiments, seeds, data_root(data), download)
     records = read_records(results, recipe)
     size = plan.recipe.train.crop_size or images.train.images.shape[1]
     macs: dict[str, int] = {}
-    print(f"{'experiment':<18}{'variant':<20}{'done':>8}{'parameters':>14}{'multiply-adds':>16}")
-    for network in survey(plan, len(images.classes)):
+    print(f"{'experiment':<20}{'variant':<20}{'done':>8}{'parameters':>14}{'multiply-adds':>16}")
+    for network in networks:
         row, counted = network.row, cost(network.model, (3, size, size))
         macs |= {one.id: counted.macs for one in row.runs}
         done = f"{sum(one.id in records for one in row.runs)}/{len(row.runs)}"
-        print(f"{row.experiment:<18}{row.variant:<20}{done:>8}{counted.params:>14,}{counted.macs:>16,}")
+        print(f"{row.experiment:<20}{row.variant:<20}{done:>8}{counted.params:>14,}{counted.macs:>16,}")
     for entry, why in plan.recipe.cannot_host.items():
         if entry.partition("/")[0] in plan.experiments:
-            print(f"{entry.replace('/', ' '):<38} not hosted: {why}")
+            print(f"{entry.replace('/', ' '):<40}not hosted: {why}")
     missing = _missing(plan, results, images)
     print(f"{len(plan.runs())} distinct runs, {len(plan.runs()) - len(missing)} done, {len(missing)} to do")
     if missing:
@@ -262,15 +262,14 @@ def verify(
 
 def _checked(
     recipe: str, experiments: list[str] | None, seeds: int | None, data: Path, download: bool
-) -> tuple[Plan, "ImageSet"]:
-    """The plan and its images, with every network known to be buildable. Raises BadInput."""
+) -> tuple[Plan, "ImageSet", list["Network"]]:
+    """The plan, its images and the network of every row. Raises BadInput."""
     from senet_ablate.data import load_images
     from senet_ablate.survey import survey
 
     plan = read_plan(recipe, experiments, seeds)
     images = load_images(plan.recipe.train, data, download)
-    survey(plan, len(images.classes))
-    return plan, images
+    return plan, images, survey(plan, len(images.classes))
 
 
 def _missing(plan: Plan, results: Path, images: "ImageSet") -> list[Run]:

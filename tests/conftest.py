@@ -2,8 +2,12 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two cores, two test workers: more threads only wait for each other
 
+from typing import IO
+
 import pytest
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
 from senet_ablate.data import load_images
 from senet_ablate.data.images import ImageSet
@@ -28,3 +32,16 @@ def tiny() -> Training:
 @pytest.fixture
 def digits(tiny: Training, tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
     return load_images(tiny, tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def blank_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No plot is drawn, which is what takes the time of a report: for tests of what stands beside them."""
+
+    def savefig(figure: Figure, file: IO[bytes], format: str, **_: object) -> None:
+        if format == "png":
+            Image.new("L", (9, 9)).save(file, "png")
+        else:
+            file.write(b'<svg viewBox="0 0 9 9"></svg>')
+
+    monkeypatch.setattr(Figure, "savefig", savefig)

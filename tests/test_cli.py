@@ -86,20 +86,34 @@ def test_the_page_shows_every_table_and_plot_and_how_to_make_them_again(smoke: P
     assert "not hosted: the tiny ResNet has stages 2 to 4" in page
 
 
-def test_a_second_run_trains_nothing(smoke: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in smoke.rglob("*.json")}
-    done = senet("run", "--recipe", "smoke", "--results", str(smoke))
-    assert done.returncode == 0 and "0 to do" in done.stdout
-    assert {path: path.stat().st_mtime_ns for path in smoke.rglob("*.json")} == before
-
-
-def test_verify_holds_and_report_changes_nothing(smoke: Path) -> None:
-    before = {path: path.read_bytes() for path in smoke.rglob("*") if path.is_file()}
+def test_a_second_run_trains_nothing_changes_nothing_and_verify_holds(smoke: Path) -> None:
+    before = {path: (path.read_bytes(), path.suffix == ".json" and path.stat().st_mtime_ns) for path in files(smoke)}
+    code, out, _ = inside("run", "--recipe", "smoke", "--results", str(smoke))
+    assert code == 0 and "0 to do" in out
+    after = {path: (path.read_bytes(), path.suffix == ".json" and path.stat().st_mtime_ns) for path in files(smoke)}
+    assert after == before
     assert inside("verify", "--results", str(smoke))[0] == 0
-    assert inside("report", "--recipe", "smoke", "--results", str(smoke))[0] == 0
-    assert {path: path.read_bytes() for path in smoke.rglob("*") if path.is_file()} == before
 
 
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def copy_record(smoke: Path, results: Path, run: str) -> None:
+    name = f"smoke/runs/{run}.json"
+    (results / name).write_bytes((smoke / name).read_bytes())
+
+
+def with_records_of(smoke: Path, results: Path, *experiments: str) -> Path:
+    """The runs of a few experiments, and the page that follows from them alone."""
+    (results / "smoke" / "runs").mkdir(parents=True)
+    for run in read_plan("smoke", list(experiments)).runs():
+        copy_record(smoke, results, run.id)
+    assert inside("report", "--recipe", "smoke", "--results", str(results))[0] == 0
+    return results
+
+
+@pytest.mark.usefixtures("blank_plots")
 def test_an_experiment_on_request_is_on_the_page_once_it_has_runs(smoke: Path, tmp_path: Path) -> None:
     (tmp_path / "smoke" / "runs").mkdir(parents=True)
     some = load_records(smoke, "smoke")["id"][0]
@@ -125,14 +139,12 @@ def test_plan_shows_what_is_done_and_what_it_costs(smoke: Path, tmp_path: Path) 
     assert not list(tmp_path.iterdir()), "plan writes nothing"
 
 
+@pytest.mark.usefixtures("blank_plots")
 def test_a_half_finished_sweep_reports_what_it_has_and_names_what_is_missing(smoke: Path, tmp_path: Path) -> None:
     plan = read_plan("smoke", ["squeeze"])
-    keep = {run.id for row in plan.rows() if row.variant in ("Max", "plain") for run in row.runs}
     (tmp_path / "smoke" / "runs").mkdir(parents=True)
-    for name in keep:
-        (tmp_path / "smoke" / "runs" / f"{name}.json").write_bytes(
-            (smoke / "smoke" / "runs" / f"{name}.json").read_bytes()
-        )
+    for run in {run.id for row in plan.rows() if row.variant in ("Max", "plain") for run in row.runs}:
+        copy_record(smoke, tmp_path, run)
     assert inside("report", "--recipe", "smoke", "--results", str(tmp_path))[0] == 0
     table = (tmp_path / "smoke" / "squeeze" / "table.md").read_text()
     assert "Not run yet" in table and "Avg (seeds 0)" in table
@@ -144,16 +156,13 @@ def test_a_half_finished_sweep_reports_what_it_has_and_names_what_is_missing(smo
     assert inside("verify", "--results", str(tmp_path))[0] == 0
 
 
+@pytest.mark.usefixtures("blank_plots")
 def test_verify_names_a_changed_record_and_a_changed_table(smoke: Path, tmp_path: Path) -> None:
-    for path in smoke.rglob("*"):
-        if path.is_file():
-            copy = tmp_path / path.relative_to(smoke)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(path.read_bytes())
-    table = tmp_path / "smoke" / "stages" / "table.md"
+    with_records_of(smoke, tmp_path, "conv3x3")
+    table = tmp_path / "smoke" / "conv3x3" / "table.md"
     table.write_text(table.read_text().replace("22.28", "21.28"))
     code, _, errors = inside("verify", "--results", str(tmp_path))
-    assert code == 1 and "stages/table.md: does not follow" in errors and "report" in errors
+    assert code == 1 and "conv3x3/table.md: does not follow" in errors and "report" in errors
     record = next((tmp_path / "smoke" / "runs").iterdir())
     record.write_text(record.read_text().replace('"wrong_top1": ', '"wrong_top1": 1'))
     code, _, errors = inside("verify", "--results", str(tmp_path))
@@ -244,7 +253,8 @@ def test_workers_that_die_as_they_start_fail_their_runs_and_do_not_loop(
 
 
 def test_an_interrupted_sweep_repeats_no_finished_run(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "senet_ablate", "run", "--recipe", "smoke", "--results", str(tmp_path)]
+    names = ["squeeze", "reduction"]
+    command = [sys.executable, "-m", "senet_ablate", "run", *names, "--recipe", "smoke", "--results", str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -258,10 +268,10 @@ def test_an_interrupted_sweep_repeats_no_finished_run(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "goes on from here" in errors and "Traceback" not in errors
     before = {path: path.stat().st_mtime_ns for path in runs.glob("*.json")}
-    assert 3 <= len(before) < len(read_plan("smoke").runs()) and not list(runs.glob(".*"))
+    assert 3 <= len(before) < len(read_plan("smoke", names).runs()) and not list(runs.glob(".*"))
     assert senet(*command[3:]).returncode == 0
     after = {path: path.stat().st_mtime_ns for path in runs.glob("*.json")}
-    assert len(after) == len(read_plan("smoke").runs()) and before.items() <= after.items()
+    assert len(after) == len(read_plan("smoke", names).runs()) and before.items() <= after.items()
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ def test_the_page_has_the_papers_remark_on_the_last_stage_in_our_numbers() -> No
     assert "SE adds 9.8% to the parameters, and without the last stage 3.7%" in page
 
 
+@pytest.mark.usefixtures("blank_plots")
 def test_a_changed_file_or_fact_is_named_and_report_writes_the_page_again(tmp_path: Path) -> None:
     write_costs(tmp_path, list(COSTS.values()))
     assert read_costs(tmp_path) == COSTS

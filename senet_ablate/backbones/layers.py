@@ -109,11 +109,14 @@ def initialise(model: nn.Module, seed: int) -> None:
     Convolutions: He's normal, fan out; linear layers (classifier and SE): He's normal, fan in, bias 0
     (arXiv:1502.01852, the paper's ref. [66]); batch norms: 1 and 0, no zero-gamma. Other modules use their own
     `reset_parameters`. A layer that two networks share by name starts from the same values in both, so the variants of
-    one seed differ in the SE blocks alone.
+    one seed differ in the SE blocks alone. On the meta device there is nothing to set.
     """
+    if all(parameter.is_meta for parameter in model.parameters()):
+        return
     with torch.random.fork_rng(devices=[]):
         for name, module in model.named_modules():
-            torch.manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:7]))
+            key = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+            torch.default_generator.manual_seed(int.from_bytes(key[:7]))  # torch.manual_seed takes a millisecond
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(module, nn.Linear):
