@@ -34,6 +34,10 @@ class Faults(Frozen):
     ray_one_s: Annotated[float | None, Field(description="seconds of the runs on one Ray worker; null: no Ray")] = None
     ray_two_s: float | None = None
 
+    inputs: Annotated[int, Field(description="malformed files and command lines tried; 0: the tests are not there")] = 0
+    refused: Annotated[int, Field(description="of these, with one message and exit code 2")] = 0
+    misread: Annotated[int, Field(description="of these, with a traceback or with another effect than is written")] = 0
+
     @property
     def overhead(self) -> float:
         """Share of training that writing checkpoints took, percent."""
@@ -84,6 +88,12 @@ def markdown(faults: Faults) -> str:
     if faults.efficiency is not None:
         share = f"{faults.ray_runs} runs: {faults.ray_one_s:.0f} s on one, {faults.ray_two_s:.0f} s on two"
         rows.append((f"efficiency of 2 Ray workers over 1 ({share})", f"{faults.efficiency:.0f}%"))
+    if faults.inputs:
+        rows += [
+            ("malformed recipes, experiments and command lines tried", f"{faults.inputs:,}"),
+            ("of these, refused with one message; the others mean what they say", f"{faults.refused:,}"),
+            ("of these, ended in a traceback or did something else", f"{faults.misread}"),
+        ]
     lines = ["| | |", "|:---|:---|", *(f"| {name} | {value} |" for name, value in rows)]
     source = (
         f"Measured {faults.measured} by `{faults.command}` on {faults.machine}, commit {faults.commit[:12]}. The "

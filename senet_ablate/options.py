@@ -19,7 +19,7 @@ ExperimentNames = Annotated[list[str] | None, typer.Argument(help="experiments; 
 RecipeName = Annotated[str, typer.Option("--recipe", help="recipe: data set, backbone, schedule, seeds")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
 Data = Annotated[Path | None, typer.Option("--data", help="data root; default: $SENET_ABLATE_DATA, else ./data")]
-Results = Annotated[Path, typer.Option("--results", help="where records and tables lie")]
+Results = Annotated[Path, typer.Option("--results", envvar="SENET_ABLATE_RESULTS", help="where records and tables lie")]
 
 
 def data_root(data: Path | None) -> Path:

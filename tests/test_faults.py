@@ -39,7 +39,9 @@ def test_the_table_says_what_was_measured(tmp_path: Path) -> None:
     assert "20 of 20" in text and "| runs repeated | 0 of 16 |" in text and "0.50%" in text and "75%" in text
     assert read_faults(tmp_path) == FAULTS and not verify_faults(tmp_path)
     without = FAULTS.model_copy(update={"ray_one_s": None, "ray_two_s": None})
-    assert "Ray" not in markdown(without)
+    assert "Ray" not in markdown(without) and "malformed" not in text
+    fuzzed = FAULTS.model_copy(update={"inputs": 4400, "refused": 4000, "misread": 0})
+    assert "| 4,400 |" in markdown(fuzzed) and "did something else | 0 |" in markdown(fuzzed)
 
 
 def test_verify_finds_an_edited_figure(tmp_path: Path) -> None:

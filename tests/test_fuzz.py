@@ -4,10 +4,12 @@ import contextlib
 import copy
 import functools
 import io
+import json
 import os
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -29,83 +31,33 @@ from senet_ablate.survey import Network
 RELAXED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 TIMES = int(os.environ.get("SENET_ABLATE_FUZZ", "1"))  # as many times as many inputs
 FILES = settings(max_examples=500 * TIMES, deadline=None, suppress_health_check=RELAXED)
-WORDS = settings(max_examples=100 * TIMES, deadline=None, suppress_health_check=RELAXED)
+WORDS = settings(max_examples=200 * TIMES, deadline=None, suppress_health_check=RELAXED)
 EXPERIMENT, RECIPE = (
     (EXPERIMENTS_DIR / "squeeze.yaml").read_text(),
     (EXPERIMENTS_DIR / "recipes/smoke.yaml").read_text(),
 )
 
+# fmt: off
 NASTY: list[Any] = [
-    *(
-        None,
-        True,
-        False,
-        0,
-        -1,
-        1,
-        2,
-        3.5,
-        10**30,
-        -0.0,
-        float("inf"),
-        float("nan"),
-        "",
-        "0",
-        "16",
-        "null",
-        "yes",
-        "on",
-    ),
-    *(
-        [],
-        {},
-        [[]],
-        [None],
-        {"a": {"b": 1}},
-        "../../etc/passwd",
-        "/etc/passwd",
-        "a/b",
-        ".",
-        "..",
-        "x" * 5000,
-        "\x00",
-        "é",
-    ),
-    *("os:system", "no_such_module:thing", "senet_ablate.se:nothing", "a:b:c", ":", "subprocess:Popen", [1, 1], [2, 3]),
-    *("all", "all_but_last", "avg", "avgg", "sigmoid", "digits", "cue", "2026-11-22", "1e3", "1_000", "0x10", "12:30"),
+    None, True, False, 0, -1, 1, 2, 3.5, 10**30, -0.0, float("inf"), float("nan"), "", "0", "16", "null", "yes", "on",
+    [], {}, [[]], [None], {"a": {"b": 1}}, "../../etc/passwd", "/etc/passwd", "a/b", ".", "..", "x" * 5000, "\x00", "é",
+    "os:system", "no_such_module:thing", "senet_ablate.se:nothing", "a:b:c", ":", "subprocess:Popen", [1, 1], [2, 3],
+    "all", "all_but_last", "avg", "avgg", "sigmoid", "digits", "cue", "2026-11-22", "1e3", "1_000", "0x10", "12:30",
 ]
 SYNTAX = [
-    "\t",
-    ":",
-    "- ",
-    "#",
-    "{",
-    "}",
-    "[",
-    "]",
-    "&a ",
-    "*a",
-    "!!python/object/apply:os.system ['true']",
-    "<<: ",
-    "|",
+    "\t", ":", "- ", "#", "{", "}", "[", "]", "&a ", "*a", "!!python/object/apply:os.system ['true']", "<<: ", "|",
+    "\x00", "\ufeff", "'", '"', "%", "@", "---\n", "...\n", "? ", "\n\n", "  ", "!!binary ", "!!set {", "é", "\ud7ff",
 ]
-SYNTAX += [
-    "\x00",
-    "\ufeff",
-    "'",
-    '"',
-    "%",
-    "@",
-    "---\n",
-    "...\n",
-    "? ",
-    "\n\n",
-    "  ",
-    "!!binary ",
-    "!!set {",
-    "é",
-    "\ud7ff",
-]
+# fmt: on
+TALLY = Counter[str]()  # inputs tried, of them refused, of them doing what they say; the rest failed a test
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tally() -> Iterator[None]:
+    """For `bench faults`, which reports how many inputs were tried."""
+    yield
+    if path := os.environ.get("SENET_ABLATE_FUZZ_TALLY"):
+        Path(path).write_text(json.dumps(TALLY))
 
 
 @st.composite
@@ -172,6 +124,7 @@ def outcome(folder: Path, name: str, text: str) -> Plan | str:
 
 
 def check_refusal(message: str) -> None:
+    TALLY["refused"] += 1
     assert "\n" not in message and 10 < len(message) < 12_000, message
     assert "Traceback" not in message and "pydantic" not in message
 
@@ -185,6 +138,7 @@ def check_refusal(message: str) -> None:
 @example(text="[" * 3000)
 @example(text="")
 def test_a_spoilt_recipe_is_refused_or_means_what_it_says(text: str, folder: Path) -> None:
+    TALLY["tried"] += 1
     found = outcome(folder, "recipes/smoke.yaml", text)
     if isinstance(found, str):
         check_refusal(found)
@@ -193,12 +147,14 @@ def test_a_spoilt_recipe_is_refused_or_means_what_it_says(text: str, folder: Pat
     assert _says(found.recipe.model_dump(mode="json"), written), "a key was ignored or a value changed"
     for run in found.runs():
         assert _says(run.train.model_dump(mode="json"), written["train"])
+    TALLY["meant"] += 1
 
 
 @FILES
 @given(text=edited_values(EXPERIMENT) | edited_text(EXPERIMENT))
 @example(text=EXPERIMENT.replace("variants:", "variants: &v") + "\nother: *v\n")
 def test_a_spoilt_experiment_is_refused_or_means_what_it_says(text: str, folder: Path) -> None:
+    TALLY["tried"] += 1
     found = outcome(folder, "squeeze.yaml", text)
     if isinstance(found, str):
         check_refusal(found)
@@ -216,6 +172,7 @@ def test_a_spoilt_experiment_is_refused_or_means_what_it_says(text: str, folder:
             else:
                 assert run.se is not None
                 assert _says(TypeAdapter(SESpec).dump_python(run.se, mode="json"), asked["se"])
+    TALLY["meant"] += 1
 
 
 def _says(value: Any, written: Any) -> bool:
@@ -240,84 +197,21 @@ def sorted_like(value: list[Any], written: list[Any]) -> list[Any]:
     return sorted(written) if value == sorted(value, key=str) and all(type(one) is int for one in written) else written
 
 
+# fmt: off
 VERBS = [
-    "run",
-    "plan",
-    "report",
-    "describe",
-    "list",
-    "verify",
-    "bench",
-    "excitation",
-    "seeds",
-    "cost",
-    "import-weights",
+    "run", "plan", "report", "describe", "list", "verify", "bench", "excitation", "seeds", "cost", "import-weights",
 ]
 OPTIONS = [
-    "--recipe",
-    "--seeds",
-    "--device",
-    "--launcher",
-    "--data",
-    "--results",
-    "--se",
-    "--size",
-    "--classes",
-    "--stem",
+    "--recipe", "--seeds", "--device", "--launcher", "--data", "--results", "--se", "--size", "--classes", "--stem",
+    "--for", "--rounds", "--threads", "--all", "--csv", "--latex", "--download", "--tensorboard", "--help", "--x",
 ]
-OPTIONS += [
-    "--for",
-    "--rounds",
-    "--threads",
-    "--all",
-    "--csv",
-    "--latex",
-    "--download",
-    "--tensorboard",
-    "--help",
-    "--x",
+VALUES = [
+    "smoke", "squeeze", "cue", "resnet50", "resnet20", "reduction=8", "stages=[2,3]", "gate=tanh", "reduction=0",
+    "", "-", "--", "=", "a=", "=b", "0", "-1", "1.5", "1e400", "nan", "cpu", "cuda", "cuda:99", "local", "ray", "../x",
+    "stages=[[", "stages={a: 1}", "squeeze=os:system", "gate=!!python/name:os.system", "reduction=10**9", "x" * 3000,
+    "vgg16_bn", "placement=post", "reduction=[1]", "stages=9", "\x00", "é", "\ud7ff", "timing", "200000", "7", "*",
 ]
-VALUES = ["smoke", "squeeze", "cue", "resnet50", "resnet20", "reduction=8", "stages=[2,3]", "gate=tanh", "reduction=0"]
-VALUES += [
-    "",
-    "-",
-    "--",
-    "=",
-    "a=",
-    "=b",
-    "0",
-    "-1",
-    "1.5",
-    "1e400",
-    "nan",
-    "cpu",
-    "cuda",
-    "cuda:99",
-    "local",
-    "ray",
-    "../x",
-]
-VALUES += [
-    "stages=[[",
-    "stages={a: 1}",
-    "squeeze=os:system",
-    "gate=!!python/name:os.system",
-    "reduction=10**9",
-    "x" * 3000,
-]
-VALUES += [
-    "vgg16_bn",
-    "placement=post",
-    "reduction=[1]",
-    "stages=9",
-    "\x00",
-    "é",
-    "\ud7ff",
-    "timing",
-    "200000",
-    "7",
-    "*",
-]
+# fmt: on
 
 
 @pytest.fixture(scope="module")
@@ -339,7 +233,9 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
         patch.setattr("senet_ablate.counting.count_all", lambda progress: {})
         patch.setattr("senet_ablate.costs.write_costs", lambda *words: None)
         patch.setattr("senet_ablate.network_cli.report_costs", lambda results: None)
-        patch.chdir(tmp_path_factory.mktemp("empty"))
+        empty = tmp_path_factory.mktemp("empty")
+        patch.setenv("SENET_ABLATE_RESULTS", str(empty / "results"))
+        patch.chdir(empty)
         yield noted
 
 
@@ -358,6 +254,7 @@ sensible = st.lists(st.sampled_from(SENSIBLE.split(",")), max_size=5).map(lambda
 @example(verb="run", rest=["--recipe", "smoke", "--seeds", "100"])
 def test_a_spoilt_command_line_is_refused_or_does_what_it_says(verb: str, rest: list[str], asked: list[Any]) -> None:
     del asked[:]
+    TALLY["tried"] += 1
     out, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
         code = cli._guarded(lambda: cli.app([verb, *rest]))
@@ -371,6 +268,7 @@ def test_a_spoilt_command_line_is_refused_or_does_what_it_says(verb: str, rest: 
         names = {word for word in rest if word in list_experiments()}
         plan = read_plan(place.recipe, sorted(names) or None, seeds[-1] if seeds else None)
         assert {run.id for run in runs} == {run.id for run in plan.runs()}
+    TALLY["meant" if code == 0 else "refused"] += 1
 
 
 def test_a_name_never_leaves_the_folder_it_is_looked_up_in() -> None:

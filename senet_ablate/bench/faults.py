@@ -1,12 +1,17 @@
 """Kill a sweep at random moments and count what is lost; time checkpoints, and two Ray workers against one."""
 
 import datetime
+import importlib.util
+import json
 import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +32,7 @@ from senet_ablate.train import train
 
 CPU = torch.device("cpu")
 KILLS, INTERVAL_S = 20, 1.0
+FUZZ = 4  # times as much malformed input as the tests take
 TIMED_EPOCHS, RAY_RUNS, RAY_EPOCHS = 60, 8, 20
 
 
@@ -48,6 +54,7 @@ def measure(command: str) -> Faults:
         ray_runs=RAY_RUNS if one else 0,
         ray_one_s=one,
         ray_two_s=two,
+        **fuzzed(),
     )
 
 
@@ -163,6 +170,20 @@ def overhead(folder: Path) -> dict[str, Any]:
         "training_s": record.provenance.train_s,
         "writing_s": kept.seconds,
     }
+
+
+def fuzzed() -> dict[str, int]:
+    """What the tests with malformed input count, given several times as much of it; nothing where they are missing."""
+    tests = Path(__file__).parents[2] / "tests" / "test_fuzz.py"
+    if not tests.is_file() or not (importlib.util.find_spec("pytest") and importlib.util.find_spec("hypothesis")):
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        tally = Path(folder) / "tally"
+        environment = os.environ | {"SENET_ABLATE_FUZZ": str(FUZZ), "SENET_ABLATE_FUZZ_TALLY": str(tally)}
+        subprocess.run([sys.executable, "-m", "pytest", str(tests)], cwd=tests.parents[1], env=environment)
+        found = Counter(json.loads(tally.read_text()))
+    misread = found["tried"] - found["refused"] - found["meant"]
+    return {"inputs": found["tried"], "refused": found["refused"], "misread": misread}
 
 
 def ray_seconds(folder: Path, workers: int) -> float | None:
