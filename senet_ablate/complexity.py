@@ -39,6 +39,7 @@ _POOLING_AND_SCALING = {
     torch.ops.aten.amax: _an_operation_an_input,
     torch.ops.aten._adaptive_avg_pool2d: _an_operation_an_input,
     torch.ops.aten.mul: _an_operation_an_output,
+    torch.ops.aten.addcmul: _an_operation_an_output,
 }
 
 

@@ -17,7 +17,7 @@ class CannotHost(BadInput):
 
 
 class SEBlock(nn.Module):
-    """x * gate(excitation(squeeze(x))): N x C x H x W in and out (paper, Eqs. 2 to 4).
+    """x * gate(excitation(squeeze(x))): N x C x H x W in and out (paper, Eqs. 2 to 4); plus `shortcut`, if given.
 
     Raises CannotHost if C // reduction is 0.
     """
@@ -29,8 +29,8 @@ class SEBlock(nn.Module):
         self.excitation = EXCITATIONS[excitation](channels, spec)
         self.gate = _operator(GATES[spec.gate], channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return excited(x, self.squeeze, self.gates, mean=self.by_mean)
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        return excited(x, self.squeeze, self.gates, mean=self.by_mean, shortcut=shortcut)
 
     @property
     def by_mean(self) -> bool:

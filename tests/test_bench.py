@@ -99,7 +99,16 @@ def test_a_contest_lets_every_way_train_both_networks() -> None:
     with contest.Contest(ways, TINY, "cpu") as running:
         for way in ways:
             for network in TINY:
-                assert running.images_per_second(way, network) > 0
+                rate = running.images_per_second(way, network)
+                assert rate is not None and rate > 0
+        assert not running.failed
+
+
+def test_a_way_that_cannot_run_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = {contest.Way("ours", "ours", 1, 1): "", contest.Way("branches of one graph", "branches", 1, 1): "ours"}
+    said: list[str] = []
+    rows = throughput._contest(ways, TINY, "cpu", 1, said.append)
+    assert [row.name for row in rows] == ["ours", "ours"] and "no row of branches of one graph: " in said[-1]
 
 
 def test_airbenchs_loader_feeds_the_compiled_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +151,7 @@ def test_every_part_measures_something(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "LARGE_MATRIX", 64)
     monkeypatch.setattr(decoding, "FILES", 4)
     monkeypatch.setattr(process, "_fresh", lambda code: "1.5")
-    monkeypatch.setattr(contest.Contest, "__init__", lambda *words: None)
+    monkeypatch.setattr(contest.Contest, "__init__", lambda contest, *words: setattr(contest, "failed", {}))
     monkeypatch.setattr(contest.Contest, "__exit__", lambda *words: None)
     monkeypatch.setattr(contest.Contest, "images_per_second", lambda *words: 7.0)
     small = [("plain, lean", "", TINY[0]), ("SE, lean", "plain, lean", TINY[1])]

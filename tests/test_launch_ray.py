@@ -1,6 +1,10 @@
 """--launcher ray on Ray's own local cluster of several nodes."""
 
 import logging
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +15,12 @@ import torch
 
 from senet_ablate import SESpec
 from senet_ablate.fulfil import Place, fulfil
+from senet_ablate.plan import read_plan
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import Run, Training
 from senet_ablate.store import Record, read_records, runs_folder
 
+ROOT = Path(__file__).parent.parent
 ray = pytest.importorskip("ray", reason="Ray is an optional extra: pip install -e '.[ray]'")
 pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"
@@ -89,6 +95,26 @@ def test_a_run_that_fails_is_named_and_stops_no_other(
     failures = launch_ray(two, place(tmp_path / "results"), lambda finished, images: None)
     assert [(failure.run, failure.cause) for failure in failures] == [(two[0], "RuntimeError: this operator is broken")]
     assert set(read_records(tmp_path / "results", "own")) == {two[1].id}
+
+
+def test_a_driver_asked_to_stop_leaves_what_the_next_goes_on_from(cluster: Any, tmp_path: Path) -> None:
+    """SIGTERM, as a scheduler sends it: the runs write their checkpoints, and the same command finishes them."""
+    words = [sys.executable, "-m", "senet_ablate", "run", "conv3x3", "--recipe", "smoke", "--launcher", "ray"]
+    words += ["--results", str(tmp_path), "--checkpoint-every", "0"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": cluster.address}
+    checkpoints, deadline = tmp_path / "smoke" / "checkpoints", time.monotonic() + 120
+    first = subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    while not list(checkpoints.glob("*.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGTERM)
+    _, errors = first.communicate(timeout=120)
+    assert first.returncode == 130 and "goes on from here" in errors and "Traceback" not in errors, errors
+    plan = read_plan("smoke", ["conv3x3"])
+    done = read_records(tmp_path, "smoke")
+    assert len(done) < len(plan.runs()) and list(checkpoints.glob("*.safetensors"))
+    second = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert second.returncode == 0, second.stderr
+    assert set(read_records(tmp_path, "smoke")) == {run.id for run in plan.runs()} and not list(checkpoints.iterdir())
 
 
 @pytest.mark.parametrize(("device", "message"), [("cuda", "has no GPU"), ("cuda:1", "auto, cpu, cuda")])

@@ -21,28 +21,30 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr(lean, "LARGE_IMAGE", 1)
 
 
-def gradients(block: SEBlock, x: Tensor, dy: Tensor) -> list[Tensor]:
+def gradients(block: SEBlock, x: Tensor, dy: Tensor, identity: bool = False) -> list[Tensor]:
+    """The block's output and its gradients; identity: of a residual unit that adds its own input."""
     x = x.clone(memory_format=torch.preserve_format).requires_grad_()
-    y = block(x * 1)
+    y = block(x * 1, x if identity else None)
     return [y.detach(), *torch.autograd.grad(y, [x, *block.parameters()], dy, allow_unused=True)]  # type: ignore[list-item]
 
 
-def as_written(block: SEBlock, x: Tensor, dy: Tensor) -> list[Tensor]:
+def as_written(block: SEBlock, x: Tensor, dy: Tensor, identity: bool = False) -> list[Tensor]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lean, "SMALL", 1 << 60)
-        return gradients(block, x, dy)
+        return gradients(block, x, dy, identity)
 
 
 @pytest.mark.parametrize("layout", FORMATS, ids=["channels_last", "contiguous"])
 @pytest.mark.parametrize("squeeze", ["avg", "max", "std", "none"])
 @pytest.mark.parametrize("gate", ["sigmoid", "softmax", "constant"])
+@pytest.mark.parametrize("identity", [False, True], ids=["block", "unit"])
 def test_the_gradients_are_those_of_the_product(
-    way: None, layout: torch.memory_format, squeeze: str, gate: str
+    way: None, layout: torch.memory_format, squeeze: str, gate: str, identity: bool
 ) -> None:
     torch.manual_seed(0)
     block = SEBlock(16, SESpec(4, squeeze=squeeze, gate=gate)).double()
     x, dy = (torch.randn(5, 16, 7, 3, dtype=torch.float64).to(memory_format=layout) for _ in range(2))
-    for ours, theirs in zip(gradients(block, x, dy), as_written(block, x, dy), strict=True):
+    for ours, theirs in zip(gradients(block, x, dy, identity), as_written(block, x, dy, identity), strict=True):
         if ours is not None or theirs is not None:
             assert (ours - theirs).abs().max() < 1e-14
 

@@ -218,6 +218,20 @@ def test_bf16_is_only_used_where_the_recipe_says_so(tiny: Training, digits: Imag
     assert set(seen[: len(seen) // 2]) == {torch.float32} and set(seen[len(seen) // 2 :]) == {torch.bfloat16}
 
 
+def test_bf16_errs_as_float32_does_within_the_spread_of_seeds(tiny: Training, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    from senet_ablate.data import load_images
+
+    errors = []
+    for precision in ("float32", "bf16"):
+        fields = {"train_images": 600, "test_images": None, "epochs": 3, "precision": precision}
+        chosen = tiny.model_copy(update=fields)
+        images = load_images(chosen, tmp_path)
+        errors.append([train(Run(chosen, SESpec(), seed), images, CPU).top1 for seed in range(4)])
+    exact, rounded = map(np.array, errors)
+    spread = np.sqrt((exact.var(ddof=1) + rounded.var(ddof=1)) / 2)
+    assert exact.mean() < 50 and abs(exact.mean() - rounded.mean()) < 2 * spread, errors
+
+
 def test_a_user_can_train_on_any_image_set() -> None:
     generator = np.random.default_rng(0)
     from senet_ablate.data.images import Split

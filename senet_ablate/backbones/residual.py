@@ -55,9 +55,15 @@ class ResidualUnit(nn.Module):
         x = self.entry(x)
         if engine(x.device) == "fused" and self._has_plain_end():
             return self.se_post(self._fused(x))
-        residual = self.se_standard(self.branch(self.se_pre(x)))
-        merged = self.merge(residual, self.se_identity(self.shortcut(x)))
-        return self.se_post(self.activation(merged))
+        residual = self.branch(self.se_pre(x))
+        return self.se_post(self.activation(self._merged(residual, self.se_identity(self.shortcut(x)))))
+
+    def _merged(self, residual: Tensor, shortcut: Tensor) -> Tensor:
+        """merge(standard(residual), shortcut), where it can be in one pass."""
+        if self.merge is torch.add and isinstance(self.se_standard, SEBlock):
+            total: Tensor = self.se_standard(residual, shortcut)
+            return total
+        return self.merge(self.se_standard(residual), shortcut)
 
     def _has_plain_end(self) -> bool:
         """Whether the unit ends with a batch norm, at most an SE block on the mean, the addition and a ReLU."""
@@ -75,7 +81,7 @@ class ResidualUnit(nn.Module):
         shortcut = self.se_identity(self.shortcut(x))
         if isinstance(norm, nn.BatchNorm2d) and fits(inner, norm, shortcut, passes()):
             return merged(inner, norm, se.gates if isinstance(se, SEBlock) else None, shortcut, passes())
-        return self.activation(self.merge(se(norm(inner)), shortcut))
+        return self.activation(self._merged(norm(inner), shortcut))
 
 
 def projection(inputs: int, outputs: int, stride: int, kernel: int = 1) -> nn.Module:

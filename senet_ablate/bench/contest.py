@@ -78,11 +78,15 @@ def random_images(pixels: int, device: str = "cpu") -> ImageSet:
 
 
 class Contest:
-    """The processes of all ways, started once; `images_per_second` lets one way run while the others wait."""
+    """The processes of all ways, started once; `images_per_second` lets one way run while the others wait.
+
+    failed: the ways that cannot run here, with the reason.
+    """
 
     def __init__(self, ways: list[Way], networks: list[Network], device: str) -> None:
         context = multiprocessing.get_context("spawn")
         self.workers: dict[Way, list[Connection]] = {}
+        self.failed: dict[Way, str] = {}
         self.processes = []
         for way in ways:
             for _ in range(way.processes):
@@ -92,16 +96,31 @@ class Contest:
                 theirs.close()
                 self.processes.append(process)
                 self.workers.setdefault(way, []).append(ours)
-        for connections in self.workers.values():
-            for connection in connections:
-                connection.recv()  # it is ready
+        for way in ways:
+            self._answers(way)  # they are ready
 
-    def images_per_second(self, way: Way, network: Network) -> float:
-        """Of all processes of a way together."""
+    def images_per_second(self, way: Way, network: Network) -> float | None:
+        """Of all processes of a way together; None if it has failed."""
+        if way in self.failed:
+            return None
         for worker in self.workers[way]:
             worker.send(network)
-        step_seconds = [worker.recv() for worker in self.workers[way]]
-        return sum(way.runs * network.batch / value for value in step_seconds)
+        step_seconds = self._answers(way)
+        return None if way in self.failed else sum(way.runs * network.batch / value for value in step_seconds)
+
+    def _answers(self, way: Way) -> list[float]:
+        """What each process of a way says; a process that ends, or says in words what went wrong, fails the way."""
+        answers = []
+        for worker in self.workers[way]:
+            try:
+                answer: float | str = worker.recv()
+            except EOFError:
+                answer = "a process ended"
+            if isinstance(answer, str):
+                self.failed[way] = answer
+            else:
+                answers.append(answer)
+        return answers
 
     def __enter__(self) -> "Contest":
         return self
@@ -120,17 +139,19 @@ def _compete(connection: Connection, way: Way, networks: list[Network], device: 
     torch.backends.cudnn.allow_tf32 = way.code == "classic"  # PyTorch's default; a recipe's float32 is float32
     on, makers = torch.device(device), {"classic": _classic, "airbench": _airbench, "branches": _branches}
     make = {**makers, "vmap": _fused_seeds}.get(way.code, _ours)
-    steps = {network: make(network, way, on) for network in networks}
     engine: AbstractContextManager[None] = nullcontext() if way.code in ("ours", "branches") else forced("naive")
-    connection.send("ready")
-    with engine:
-        while True:
-            try:
+    try:
+        steps = {network: make(network, way, on) for network in networks}
+        connection.send(0.0)
+        with engine:
+            while True:
                 network = connection.recv()
-            except EOFError:
-                return
-            seconds(steps[network], on, WARM)
-            connection.send(seconds(steps[network], on, network.steps))
+                seconds(steps[network], on, WARM)
+                connection.send(seconds(steps[network], on, network.steps))
+    except EOFError:
+        return  # nobody asks any more
+    except Exception as error:  # a compiler that is missing, memory that does not suffice: the other ways go on
+        connection.send(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
 
 def _classic(network: Network, way: Way, device: torch.device) -> Callable[[], object]:

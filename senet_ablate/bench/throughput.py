@@ -60,9 +60,13 @@ def _contest(ways: dict[Way, str], trained: list[Network], device: str, rounds: 
     with Contest(list(ways), trained, device) as contest:
         for number in range(rounds):
             for (network, way), values in found.items():
-                values.append(contest.images_per_second(way, network))
+                if (rate := contest.images_per_second(way, network)) is not None:
+                    values.append(rate)
             tell(f"round {number + 1} of {rounds}")
+    for way, why in contest.failed.items():
+        tell(f"no row of {way.name}: {why}")
     return [
         Measured(group=network.label, name=way.name, rounds=tuple(values), over=ways[way])
         for (network, way), values in found.items()
+        if way not in contest.failed
     ]

@@ -2,7 +2,8 @@
 
 Autograd takes six passes more over a feature map than the gradient needs: it writes the product dy * x to sum it over
 space, spreads the gradient of the mean over a map of its own, and adds that to dy * gate. Here dy * x is summed as it
-is made, and dx = dy * gate + dz / (H W) is one operation, z being the descriptor.
+is made, and dx = dy * gate + dz / (H W) is one operation, z being the descriptor. Where a shortcut is added next, the
+product is never written either.
 """
 
 from collections.abc import Callable
@@ -23,23 +24,35 @@ EXACT = (torch.float32, torch.float64)
 LARGE_IMAGE = 3 << 15  # elements of an image from which layer norm's reduction beats products in cache
 
 
-def excited(x: Tensor, squeeze: Squeeze, gates: Gates, *, mean: bool = False) -> Tensor:
-    """x * gates(squeeze(x)), N x C x H x W; `mean` says that `squeeze` is the mean over space, to N x C x 1 x 1.
+def excited(x: Tensor, squeeze: Squeeze, gates: Gates, *, mean: bool = False, shortcut: Tensor | None = None) -> Tensor:
+    """x * gates(squeeze(x)), N x C x H x W, plus `shortcut`, of the same shape, if there is one.
 
-    Equal to the product as written, within rounding, with the same gradients. A gate that is not N x C x 1 x 1 and a
-    small map take the product itself.
+    mean: `squeeze` is the mean over space, to N x C x 1 x 1. Equal to the product and sum as written, within rounding,
+    with the same gradients. A gate that is not N x C x 1 x 1 and a small map take the product itself.
     """
     if not _worth_it(x):
-        return x * gates(squeeze(x))
+        gate = gates(squeeze(x))
+        if shortcut is None or torch.is_grad_enabled() or not _fits(x, gate, shortcut) or engine(x.device) == "naive":
+            return _plus(x * gate, shortcut)
+        return torch.addcmul(shortcut, x, gate)
     if not mean:
         gate = gates(squeeze(x))
-        return _Scale.apply(x, gate) if _fits(x, gate) else x * gate
+        return _Scale.apply(x, gate, shortcut) if _fits(x, gate, shortcut) else _plus(x * gate, shortcut)
     link = _Link()
     handle, z = _Squeeze.apply(x, squeeze, link)
     gate = gates(z)
-    if not _fits(x, gate):
-        return handle * gate
-    return _LinkedScale.apply(handle, gate, link)
+    if not _fits(x, gate, shortcut):
+        return _plus(handle * gate, shortcut)
+    return _LinkedScale.apply(handle, gate, shortcut, link)
+
+
+def _plus(product: Tensor, shortcut: Tensor | None) -> Tensor:
+    return product if shortcut is None else product + shortcut
+
+
+def _scaled(x: Tensor, gate: Tensor, shortcut: Tensor | None) -> Tensor:
+    """In one pass."""
+    return x * gate if shortcut is None else torch.addcmul(shortcut, x, gate)
 
 
 def _worth_it(x: Tensor) -> bool:
@@ -48,25 +61,27 @@ def _worth_it(x: Tensor) -> bool:
     return x.dtype in EXACT or _channels_last(x)  # a CPU scales contiguous bfloat16 maps slowly
 
 
-def _fits(x: Tensor, gate: Tensor) -> bool:
-    return gate.shape == (*x.shape[:2], 1, 1) and gate.dtype == x.dtype
+def _fits(x: Tensor, gate: Tensor, shortcut: Tensor | None) -> bool:
+    alike = shortcut is None or (shortcut.shape, shortcut.stride(), shortcut.dtype) == (x.shape, x.stride(), x.dtype)
+    return alike and gate.shape == (*x.shape[:2], 1, 1) and gate.dtype == x.dtype
 
 
 class _Scale(torch.autograd.Function):
-    """x * gate, with a gate an image and channel."""
+    """x * gate, with a gate an image and channel, plus a shortcut."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gate: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, gate: Tensor, shortcut: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, gate)
-        return x * gate
+        return _scaled(x, gate, shortcut)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, gate = ctx.saved_tensors
         return (
             dy * gate if ctx.needs_input_grad[0] else None,
             products_over_space(dy, x) if ctx.needs_input_grad[1] else None,
+            dy if ctx.needs_input_grad[2] else None,
         )
 
 
@@ -96,19 +111,20 @@ class _Squeeze(torch.autograd.Function):
 
 
 class _LinkedScale(torch.autograd.Function):
-    """handle * gate; the gradient it passes to the handle is dy, which `_Squeeze` multiplies by the gate."""
+    """handle * gate + shortcut; the handle's gradient is said to be dy, which `_Squeeze` multiplies by the gate."""
 
     @staticmethod
-    def forward(ctx: Any, handle: Tensor, gate: Tensor, link: _Link) -> Tensor:
+    def forward(ctx: Any, handle: Tensor, gate: Tensor, shortcut: Tensor | None, link: _Link) -> Tensor:
         link.gate = gate.detach()
         ctx.save_for_backward(handle)
-        return handle * gate
+        return _scaled(handle, gate, shortcut)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor | None, None]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         (x,) = ctx.saved_tensors
-        return dy, products_over_space(dy, x) if ctx.needs_input_grad[1] else None, None
+        gate = products_over_space(dy, x) if ctx.needs_input_grad[1] else None
+        return dy, gate, dy if ctx.needs_input_grad[2] else None, None
 
 
 def products_over_space(a: Tensor, b: Tensor) -> Tensor:
