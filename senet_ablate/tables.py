@@ -79,7 +79,7 @@ def table(
         refused=refused,
         unfair=tuple(one for one in fairness(experiment, found) if one not in mixed(experiment, found)),
         resolution=minimal_detectable(spread, min(counts)) if counts else float("nan"),
-        verdicts=judge(experiment, found, unhosted, networks),
+        verdicts=judge(experiment, found, unhosted, networks, benches),
     )
 
 

@@ -15,7 +15,9 @@ from senet_ablate.bench_facts import Measured, Part, add_part, bench_path, read_
 from senet_ablate.bench_report import bench_pages, write_bench_pages
 from senet_ablate.cli import _guarded, app
 from senet_ablate.kernels.engine import forced
+from senet_ablate.plan import read_plan
 from senet_ablate.registry import BadInput
+from senet_ablate.report import report_files
 from senet_ablate.store import Provenance, read_sealed, write_sealed
 from senet_ablate.train import prepared, train_step
 
@@ -181,3 +183,13 @@ def test_the_classic_loop_learns_and_its_images_are_augmented() -> None:
         training.step(x, y)
         losses.append(training.loss - before)
     assert losses[-1] < losses[0] and training.right > 0
+
+
+def test_the_ledger_of_a_recipe_judges_the_papers_times_by_the_bench(tmp_path: Path) -> None:
+    rows = [("plain, lean", 100.0, ""), ("SE, lean", 102.0, "plain, lean")]
+    measured = tuple(Measured(group="inference, one image", name=n, rounds=(v,) * 3, over=o) for n, v, o in rows)
+    add_part(tmp_path, CPU, 2, "overhead", part().model_copy(update={"rows": measured}))
+    plan = read_plan("smoke", ["reduction"])
+    page = report_files(plan, tmp_path)["README.md"].decode()
+    assert "SE, lean / plain, lean: 1.020 [1.020, 1.020] on cpu: Some CPU (wanted: at most 1.05)" in page
+    assert "no GPU was timed yet" in page
