@@ -1,6 +1,7 @@
 """The page of a device's speed, with a plot for each part, from the facts alone."""
 
 import statistics
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,7 +160,19 @@ def _verdicts(name: str, part: Part) -> list[str]:
             found.append(
                 f"- {row.group}: {ratio[1]:.2f}; {target.words}: {'reached' if reached else 'missed'}{bounded}"
             )
+    if name == "many":
+        found.append(_fastest(part))
     return ["\n".join(found)] if found else []
+
+
+def _fastest(part: Part) -> str:
+    """Which rows have the greatest median of their group, and in how many groups."""
+    best: dict[str, Measured] = {}
+    for row in part.rows:
+        if row.group not in best or statistics.median(row.rounds) > statistics.median(best[row.group].rounds):
+            best[row.group] = row
+    wins = Counter(row.name for row in best.values())
+    return "Fastest: " + ", ".join(f"{name} ({count} of {len(best)})" for name, count in wins.most_common()) + "."
 
 
 def _bound(part: Part, row: Measured) -> str:

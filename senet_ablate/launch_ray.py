@@ -4,12 +4,14 @@ A task may be repeated at any time, since record, lock and checkpoint decide wha
 when its machine is lost, and it goes on from its checkpoint.
 """
 
+import _thread
 import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,11 @@ from senet_ablate.fulfil import Failure, Outcome, Place, fulfil
 from senet_ablate.launch import LOOK_AGAIN, settle
 from senet_ablate.provenance import code_state, training_code
 from senet_ablate.registry import BadInput
-from senet_ablate.resume import Interrupted
 from senet_ablate.spec import Run
 
 RETRIES = 10  # how often a run whose machine or process is lost is started again
 INSTALL = "--launcher ray needs Ray: `pip install ray`, or `pip install -e '.[ray]'`"
+OBEY_EVERY = 1.0  # seconds between two questions of a task whether it is to stop
 LAST_WORDS = 60.0  # seconds that runs get to write a checkpoint when the driver is interrupted
 
 log = logging.getLogger(__name__)
@@ -96,8 +98,7 @@ def launch_ray(runs: list[Run], place: Place, progress: Callable[[int, int], Non
             progress(finished, total - seen)
             seen = total
     except BaseException:
-        for ref in waiting:
-            ray.cancel(ref)
+        meter.stop.remote()  # ray.cancel may bring the driver down, where it meets a task that just ends
         ray.wait(list(waiting), num_returns=len(waiting), timeout=LAST_WORDS)
         raise
     return failures
@@ -116,10 +117,19 @@ def _cause(ray: Any, ref: Any) -> Outcome | BaseException:
 
 
 class Meter:
-    """The actor that tasks tell how many images they have trained on, and the driver asks."""
+    """The actor between driver and tasks: how many images were trained on, and whether all are to stop."""
 
     def __init__(self) -> None:
         self.images: dict[str, int] = {}
+        self.stopping = False
+
+    def stop(self) -> None:
+        """The driver was asked to stop."""
+        self.stopping = True
+
+    def is_stopping(self) -> bool:
+        """Whether tasks are to write their checkpoints and end."""
+        return self.stopping
 
     def begin(self, run: str) -> None:
         """A run starts, or starts again."""
@@ -147,8 +157,35 @@ def _task(run: Run, place: Place, folder: str, meter: Any, wait: float) -> Outco
         meter.add.remote(run.id, images)
 
     try:
-        return fulfil(run, place, device, progress)
-    except Interrupted as error:
+        with _obeying(meter):
+            return fulfil(run, place, device, progress)
+    except KeyboardInterrupt as error:
         if error.args == (signal.SIGTERM,):
             os._exit(143)  # this process is to end, not the run: Ray starts it again
-        raise
+        return Outcome.BUSY  # the driver waits no more; the next one goes on from the checkpoint
+
+
+@contextmanager
+def _obeying(meter: Any) -> Iterator[None]:
+    """Interrupt this process's work, as Ctrl-C would, once the driver is asked to stop or is gone."""
+    import ray
+
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(OBEY_EVERY):
+            try:
+                stop = ray.get(meter.is_stopping.remote())
+            except ray.exceptions.RayError:
+                stop = True
+            if stop and not done.is_set():
+                _thread.interrupt_main()
+                return
+
+    if ray.get(meter.is_stopping.remote()):
+        raise KeyboardInterrupt
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()

@@ -57,7 +57,9 @@ def test_ratios_are_taken_within_a_round_and_targets_are_judged(tmp_path: Path) 
     assert "net: 3.00; ours, a process a core at least 2 times classic loop: reached" in page
     assert "Not measured here: many, floor" in page
     add_part(tmp_path, CPU, 2, "loop", part(1.5))
+    add_part(tmp_path, CPU, 2, "many", part())
     page = bench_pages(tmp_path)["cpu-some-cpu-2-cores.md"].decode()
+    assert "Fastest: ours, a process a core (1 of 1)." in page
     assert "missed; 80% of the classic loop's time is the step itself" in page
 
 

@@ -15,7 +15,6 @@ import torch
 
 from senet_ablate import SESpec
 from senet_ablate.fulfil import Place, fulfil
-from senet_ablate.plan import read_plan
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import Run, Training
 from senet_ablate.store import Record, read_records, runs_folder
@@ -97,24 +96,38 @@ def test_a_run_that_fails_is_named_and_stops_no_other(
     assert set(read_records(tmp_path / "results", "own")) == {two[1].id}
 
 
-def test_a_driver_asked_to_stop_leaves_what_the_next_goes_on_from(cluster: Any, tmp_path: Path) -> None:
+DRIVER = """
+import signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_launch_ray import Training, place, runs
+from senet_ablate.cli import _guarded, _interrupt
+from senet_ablate.launch_ray import launch_ray
+signal.signal(signal.SIGTERM, _interrupt)
+todo = runs(Training.model_validate({tiny}), 60)
+sys.exit(_guarded(lambda: launch_ray(todo, place(Path({results!r})), lambda finished, images: None)))
+"""
+
+
+def test_a_driver_asked_to_stop_leaves_what_the_next_goes_on_from(cluster: Any, tiny: Training, tmp_path: Path) -> None:
     """SIGTERM, as a scheduler sends it: the runs write their checkpoints, and the same command finishes them."""
-    words = [sys.executable, "-m", "senet_ablate", "run", "conv3x3", "--recipe", "smoke", "--launcher", "ray"]
-    words += ["--results", str(tmp_path), "--checkpoint-every", "0"]
+    from senet_ablate.launch_ray import launch_ray
+
+    script, checkpoints = tmp_path / "driver.py", tmp_path / "own" / "checkpoints"
+    fields = tiny.model_dump(mode="json")
+    script.write_text(DRIVER.format(tests=str(ROOT / "tests"), tiny=fields, results=str(tmp_path)))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": cluster.address}
-    checkpoints, deadline = tmp_path / "smoke" / "checkpoints", time.monotonic() + 120
-    first = subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-    while not list(checkpoints.glob("*.safetensors")) and time.monotonic() < deadline:
+    first = subprocess.Popen([sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(checkpoints.glob("*.safetensors")) and first.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     first.send_signal(signal.SIGTERM)
     _, errors = first.communicate(timeout=120)
     assert first.returncode == 130 and "goes on from here" in errors and "Traceback" not in errors, errors
-    plan = read_plan("smoke", ["conv3x3"])
-    done = read_records(tmp_path, "smoke")
-    assert len(done) < len(plan.runs()) and list(checkpoints.glob("*.safetensors"))
-    second = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
-    assert second.returncode == 0, second.stderr
-    assert set(read_records(tmp_path, "smoke")) == {run.id for run in plan.runs()} and not list(checkpoints.iterdir())
+    todo, done = runs(tiny, 60), read_records(tmp_path, "own")
+    assert len(done) < len(todo) and list(checkpoints.glob("*.safetensors"))
+    assert launch_ray(todo, place(tmp_path), lambda finished, images: None) == []
+    assert set(read_records(tmp_path, "own")) == {run.id for run in todo} and not list(checkpoints.iterdir())
 
 
 @pytest.mark.parametrize(("device", "message"), [("cuda", "has no GPU"), ("cuda:1", "auto, cpu, cuda")])
