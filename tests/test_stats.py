@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
+from statsmodels.stats import multitest, power, weightstats
 
 from senet_ablate import stats
 
@@ -41,7 +42,6 @@ def test_students_1908_sleep_data_give_the_textbook_welch_test() -> None:
 @MANY
 @given(seeds, seeds, st.floats(0.01, 5))
 def test_welch_and_tost_agree_with_scipy_and_statsmodels(a: list[float], b: list[float], margin: float) -> None:
-    weightstats = pytest.importorskip("statsmodels.stats.weightstats")
     if min(np.ptp(a), np.ptp(b)) == 0:  # SciPy warns; the tests below ask what happens
         return
     ours, theirs = stats.welch(a, b), scipy_stats.ttest_ind(a, b, equal_var=False)
@@ -84,7 +84,6 @@ def test_one_constant_side_is_tested_with_the_spread_of_the_other() -> None:
 @MANY
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_agrees_with_statsmodels(p: list[float]) -> None:
-    multitest = pytest.importorskip("statsmodels.stats.multitest")
     if p:
         assert stats.holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1])
     else:
@@ -117,7 +116,7 @@ def test_seeds_for_cohens_small_medium_and_large_effect(effect: float, n: int) -
 @pytest.mark.parametrize("n", [2, 3, 5, 10, 30])
 @pytest.mark.parametrize("alpha", [0.05, 0.05 / 12])
 def test_the_smallest_difference_agrees_with_statsmodels(n: int, alpha: float) -> None:
-    tests = pytest.importorskip("statsmodels.stats.power").TTestIndPower()
+    tests = power.TTestIndPower()
     ours = stats.minimal_detectable(0.25, n, alpha) / 0.25
     upper_tail = scipy_stats.nct.sf(scipy_stats.t.isf(alpha / 2, 2 * n - 2), 2 * n - 2, ours * math.sqrt(n / 2))
     assert upper_tail == pytest.approx(0.8, abs=1e-6)
