@@ -1,6 +1,7 @@
 """The pages of `bench`: from facts to ratios, verdicts and files; and each measurement once, as small as can be."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from senet_ablate.bench.classic import ClassicTraining, PilImages
 from senet_ablate.bench.contest import Network, random_images
 from senet_ablate.bench.measures import MEASURES
 from senet_ablate.bench_facts import Measured, Part, add_part, bench_path, read_bench
-from senet_ablate.bench_report import bench_pages, write_bench_pages
+from senet_ablate.bench_report import TARGETS, bench_pages, write_bench_pages
 from senet_ablate.cli import _guarded, app
-from senet_ablate.kernels.engine import forced
+from senet_ablate.kernels.engine import Engine, forced
 from senet_ablate.plan import read_plan
 from senet_ablate.registry import BadInput
 from senet_ablate.report import report_files
@@ -108,11 +109,24 @@ def test_a_contest_lets_every_way_train_both_networks() -> None:
         assert not running.failed
 
 
-def test_a_way_that_cannot_run_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_way_that_cannot_run_leaves_the_others() -> None:
     ways = {contest.Way("ours", "ours", 1, 1): "", contest.Way("branches of one graph", "branches", 1, 1): "ours"}
     said: list[str] = []
     rows = throughput._contest(ways, TINY, "cpu", 1, said.append)
     assert [row.name for row in rows] == ["ours", "ours"] and "no row of branches of one graph: " in said[-1]
+
+
+def test_every_target_is_of_rows_that_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target whose row was renamed would be judged no more, and nobody would notice."""
+    measured: set[str] = set()
+    monkeypatch.setattr(throughput, "_contest", lambda ways, *rest: measured.update(way.name for way in ways) or [])
+    monkeypatch.setattr(throughput, "part", lambda *words: None)
+    for device in ("cpu", "cuda:0"):
+        throughput.loop(device, 3, "test", lambda line: None)
+    measured |= {"floor", "training step"} | {f"{name}, {way}" for name in ("plain", "SE") for way in get_args(Engine)}
+    groups = {network.label for network in parts.networks("cuda:0")} | {"training step", "inference"}
+    for target in (one for some in TARGETS.values() for one in some):
+        assert {target.row, target.over} <= measured and set(target.groups) <= groups, target
 
 
 def test_airbenchs_loader_feeds_the_compiled_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ CLASSES = 10
 WARM = 4  # steps before each measurement: they use up what the classic loader made ready while the others ran
 
 Code = Literal["classic", "airbench", "ours", "branches", "vmap"]
+Maker = Callable[["Network", "Way", torch.device], Callable[[], object]]
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Contest:
         for worker in self.workers[way]:
             try:
                 answer: float | str = worker.recv()
-            except EOFError:
+            except (EOFError, OSError):
                 answer = "a process ended"
             if isinstance(answer, str):
                 self.failed[way] = answer
@@ -137,11 +138,17 @@ class Contest:
 def _compete(connection: Connection, way: Way, networks: list[Network], device: str) -> None:
     torch.set_num_threads(way.threads)
     torch.backends.cudnn.allow_tf32 = way.code == "classic"  # PyTorch's default; a recipe's float32 is float32
-    on, makers = torch.device(device), {"classic": _classic, "airbench": _airbench, "branches": _branches}
-    make = {**makers, "vmap": _fused_seeds}.get(way.code, _ours)
+    on = torch.device(device)
+    makers: dict[Code, Maker] = {
+        "classic": _classic,
+        "airbench": _airbench,
+        "ours": _ours,
+        "branches": _branches,
+        "vmap": _fused_seeds,
+    }
     engine: AbstractContextManager[None] = nullcontext() if way.code in ("ours", "branches") else forced("naive")
     try:
-        steps = {network: make(network, way, on) for network in networks}
+        steps = {network: makers[way.code](network, way, on) for network in networks}
         connection.send(0.0)
         with engine:
             while True:
@@ -151,7 +158,12 @@ def _compete(connection: Connection, way: Way, networks: list[Network], device: 
     except EOFError:
         return  # nobody asks any more
     except Exception as error:  # a compiler that is missing, memory that does not suffice: the other ways go on
-        connection.send(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        connection.send(in_a_line(error))
+
+
+def in_a_line(error: Exception) -> str:
+    """What an exception is and says, cut short."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _classic(network: Network, way: Way, device: torch.device) -> Callable[[], object]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from senet_ablate.backbones import build_model
 from senet_ablate.bench.clock import seconds
-from senet_ablate.bench.contest import random_images
+from senet_ablate.bench.contest import in_a_line, random_images
 from senet_ablate.bench.parts import Tell, networks, part, sizes, threads
 from senet_ablate.bench_facts import Measured, Part
 from senet_ablate.fast import steps_for
@@ -112,7 +112,7 @@ def _compiles(device: torch.device, tell: Tell) -> bool:
     try:
         torch.compile(torch.relu)(torch.ones(3, device=device))
     except Exception as error:  # its errors have no common class
-        tell(f"overhead: no compiled rows: {str(error).strip().splitlines()[0]}")
+        tell(f"overhead: no compiled rows: {in_a_line(error)}")
         return False
     return True
 
