@@ -187,8 +187,8 @@ def _bound(part: Part, row: Measured) -> str:
     return f"; {share:.0f}% of the classic loop's time is the step itself, the same convolutions as ours"
 
 
-BASES = ("classic", "airbench", "plain", "one after another", "import torch", "training step")
-"""How the names of rows begin that others are compared with; they are grey."""
+OTHERS = ("classic", "airbench", "torchvision", "OpenCV", "plain", "one after another", "import torch", "floor")
+"""How the names of rows begin that ours stand against; they are grey."""
 
 
 def _plot(part: Part) -> Figure:
@@ -203,7 +203,7 @@ def _plot(part: Part) -> Figure:
         middles = [statistics.median(row.rounds) for row in rows]
         below = [middle - min(row.rounds) for middle, row in zip(middles, rows, strict=True)]
         above = [max(row.rounds) - middle for middle, row in zip(middles, rows, strict=True)]
-        colours = [figures.PLAIN if row.name.startswith(BASES) else figures.OURS for row in rows]
+        colours = [figures.PLAIN if row.name.startswith(OTHERS) else figures.OURS for row in rows]
         names = [row.name for row in rows]
         axes.barh(names, middles, xerr=[below, above], color=colours, height=0.66, ecolor="#999999")
         for place, row in enumerate(rows):
