@@ -118,7 +118,7 @@ _BACKBONE_FILES = {
     "shufflenet": ("shufflenet_v1_g3",),
     "resnet_cifar": (
         *("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
-        *("resnet29_bottleneck", "resnet56_bottleneck", "resnet164"),
+        *("resnet20_bottleneck", "resnet29_bottleneck", "resnet56_bottleneck", "resnet164"),
     ),
     "preact": ("preact_resnet110", "preact_resnet164", "wrn_16_8"),
     "shake": ("shake_shake_26_2x96d", "shake_even_29_2x4x64d"),

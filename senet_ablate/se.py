@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet_ablate.kernels.lean import excited
+from senet_ablate.backbones.layers import FullyConnected
 from senet_ablate.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES, BadInput
 from senet_ablate.spec import SESpec
 
@@ -17,7 +17,7 @@ class CannotHost(BadInput):
 
 
 class SEBlock(nn.Module):
-    """x * gate(excitation(squeeze(x))): N x C x H x W in and out (paper, Eqs. 2 to 4); plus `shortcut`, if given.
+    """x * gate(excitation(squeeze(x))): N x C x H x W in and out (paper, Eqs. 2 to 4).
 
     Raises CannotHost if C // reduction is 0.
     """
@@ -29,17 +29,8 @@ class SEBlock(nn.Module):
         self.excitation = EXCITATIONS[excitation](channels, spec)
         self.gate = _operator(GATES[spec.gate], channels)
 
-    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        return excited(x, self.squeeze, self.gates, mean=self.by_mean, shortcut=shortcut)
-
-    @property
-    def by_mean(self) -> bool:
-        """Whether the descriptor is the mean over space, which batch norm's statistics deliver as well."""
-        return getattr(self.squeeze, "function", None) is avg_squeeze
-
-    def gates(self, z: Tensor) -> Tensor:
-        """The gates for a descriptor."""
-        return self.gate(self.excitation(z))
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(self.excitation(self.squeeze(x)))
 
 
 class FCExcitation(nn.Module):
@@ -50,13 +41,11 @@ class FCExcitation(nn.Module):
         hidden = channels // spec.reduction
         if hidden == 0:
             raise CannotHost(f"{channels} channels // reduction {spec.reduction} leaves no hidden unit")
-        self.reduce = nn.Linear(channels, hidden, bias=spec.bias)
-        self.expand = nn.Linear(hidden, channels, bias=spec.bias)
+        self.reduce = FullyConnected(channels, hidden, bias=spec.bias)
+        self.expand = FullyConnected(hidden, channels, bias=spec.bias)
 
     def forward(self, z: Tensor) -> Tensor:
-        if z.shape[2:] == (1, 1):  # the same without moving dimensions: fewer calls
-            return self.expand(F.relu(self.reduce(z.flatten(1))))[:, :, None, None]
-        return self.expand(F.relu(self.reduce(z.movedim(1, -1)))).movedim(-1, 1)
+        return self.expand(F.relu(self.reduce(z)))
 
 
 class NoExcitation(nn.Module):

@@ -2,16 +2,16 @@
 
 import hashlib
 from collections import OrderedDict
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet_ablate.kernels.engine import engine
 from senet_ablate.registry import BadInput
 
-MATRIX_PRODUCT = 1 << 19  # elements in and out; below, 1.3 to 2 times faster than oneDNN's convolution (measured)
 _STEMS = {"default": (2, 2), "64px": (1, 2), "32px": (1, 1)}
+_SMALL_STEMS = {"default": 1, "32px": 1, "stride2": 2}
 
 
 def stem_strides(backbone: str, stem: str) -> tuple[int, int]:
@@ -25,30 +25,26 @@ def stem_strides(backbone: str, stem: str) -> tuple[int, int]:
     return _STEMS[stem]
 
 
-def check_small_stem(backbone: str, stem: str) -> None:
-    """A CIFAR network has one stem, which leaves 32 pixels as they are. Raises BadInput for another."""
-    if stem not in ("default", "32px"):
-        raise BadInput(f"{backbone} is made for 32 pixels: unknown stem {stem!r}; known: default, 32px")
+def small_stem_stride(backbone: str, stem: str) -> int:
+    """Stride of the first convolution of a CIFAR network: 1, or 2 with stem "stride2", which leaves maps of 16 pixels.
+
+    Raises BadInput for another name.
+    """
+    if stem not in _SMALL_STEMS:
+        raise BadInput(f"{backbone} is made for 32 pixels: unknown stem {stem!r}; known: {', '.join(_SMALL_STEMS)}")
+    return _SMALL_STEMS[stem]
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """Convolution that keeps the size at stride 1; no bias, since a batch norm follows."""
-    kind = Pointwise if kernel == 1 and groups == 1 else nn.Conv2d
-    return kind(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
 
 
-class Pointwise(nn.Conv2d):
-    """1x1 convolution without bias; small ones on a CPU as a matrix product, which starts sooner there."""
+class FullyConnected(nn.Conv2d):
+    """A fully connected layer at every position of N x C x H x W: a 1x1 convolution, initialised as a linear layer."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        step = self.stride[0]
-        positions = x.shape[0] * x.shape[2] * x.shape[3] // step**2
-        large = positions * (self.in_channels + self.out_channels) > MATRIX_PRODUCT
-        if x.device.type != "cpu" or large or engine(x.device) == "naive":
-            return super().forward(x)
-        if step > 1:
-            x = x[:, :, ::step, ::step]
-        return F.linear(x.movedim(1, -1), self.weight.flatten(1)).movedim(-1, 1)
+    def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
+        super().__init__(inputs, outputs, 1, bias=bias)
 
 
 def norm(channels: int) -> nn.BatchNorm2d:
@@ -106,22 +102,24 @@ def classified(body: OrderedDict[str, nn.Module], width: int, num_classes: int, 
 def initialise(model: nn.Module, seed: int) -> None:
     """Set every parameter from `seed` and its own name, in place.
 
-    Convolutions: He's normal, fan out; linear layers (classifier and SE): He's normal, fan in, bias 0
+    Convolutions: He's normal, fan out; fully connected layers (classifier and SE): He's normal, fan in, bias 0
     (arXiv:1502.01852, the paper's ref. [66]); batch norms: 1 and 0, no zero-gamma. Other modules use their own
     `reset_parameters`. A layer that two networks share by name starts from the same values in both, so the variants of
     one seed differ in the SE blocks alone. On the meta device there is nothing to set.
     """
     if all(parameter.is_meta for parameter in model.parameters()):
         return
-    with torch.random.fork_rng(devices=[]):
-        for name, module in model.named_modules():
-            key = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-            torch.default_generator.manual_seed(int.from_bytes(key[:7]))  # torch.manual_seed takes a millisecond
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, nn.Linear):
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-            elif hasattr(module, "reset_parameters"):
-                module.reset_parameters()
-            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+    for name, module in model.named_modules():
+        key = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:7])
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            mode: Literal["fan_in", "fan_out"] = (
+                "fan_in" if isinstance(module, nn.Linear | FullyConnected) else "fan_out"
+            )
+            generator = torch.Generator().manual_seed(key)
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu", generator=generator)
+            if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif hasattr(module, "reset_parameters"):  # a user's own draws from torch's global generator
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(key)
+                module.reset_parameters()

@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from senet_ablate.backbones.layers import check_small_stem, classified, conv, norm
+from senet_ablate.backbones.layers import classified, conv, norm, small_stem_stride
 from senet_ablate.backbones.residual import ResidualUnit, stacked
 from senet_ablate.se import Slots
 from senet_ablate.spec import SESpec
@@ -50,7 +50,7 @@ def _unit(inputs: int, outputs: int, stride: int, stage: int, slots: Slots, bott
 def _network(
     name: str, depth: int, widen: int, bottleneck: bool, num_classes: int, se: SESpec | None, stem: str
 ) -> nn.Module:
-    check_small_stem(name, stem)
+    first_stride = small_stem_stride(name, stem)
     units = (depth - 2) // 9 if bottleneck else (depth - 2) // 6
     slots = Slots(name, se, stages=(2, 3, 4))
     factor = 4 if bottleneck else widen
@@ -62,7 +62,7 @@ def _network(
     stages = stacked(16, outputs, (units,) * 3, unit)
     slots.close()
     last = nn.Sequential(OrderedDict(norm=norm(outputs[4]), relu=nn.ReLU()))
-    body = OrderedDict(stem=nn.Sequential(OrderedDict(conv=conv(3, 16, 3))), **stages, last=last)
+    body = OrderedDict(stem=nn.Sequential(OrderedDict(conv=conv(3, 16, 3, first_stride))), **stages, last=last)
     return classified(body, outputs[4], num_classes)
 
 

@@ -7,9 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from senet_ablate.backbones.layers import conv, norm
-from senet_ablate.kernels.engine import engine, passes
-from senet_ablate.kernels.fused import fits, merged
-from senet_ablate.se import SEBlock, Slots
+from senet_ablate.se import Slots
 
 Merge = Callable[[Tensor, Tensor], Tensor]
 UnitMaker = Callable[[int, int, int, int], nn.Module]
@@ -53,35 +51,8 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.entry(x)
-        if engine(x.device) == "fused" and self._has_plain_end():
-            return self.se_post(self._fused(x))
-        residual = self.branch(self.se_pre(x))
-        return self.se_post(self.activation(self._merged(residual, self.se_identity(self.shortcut(x)))))
-
-    def _merged(self, residual: Tensor, shortcut: Tensor) -> Tensor:
-        """merge(standard(residual), shortcut), where it can be in one pass."""
-        if self.merge is torch.add and isinstance(self.se_standard, SEBlock):
-            total: Tensor = self.se_standard(residual, shortcut)
-            return total
-        return self.merge(self.se_standard(residual), shortcut)
-
-    def _has_plain_end(self) -> bool:
-        """Whether the unit ends with a batch norm, at most an SE block on the mean, the addition and a ReLU."""
-        se = self.se_standard
-        normed = isinstance(self.branch, nn.Sequential) and isinstance(self.branch[-1], nn.BatchNorm2d)
-        alike = self.merge is torch.add and type(self.activation) is nn.ReLU
-        return normed and alike and (isinstance(se, nn.Identity) or (isinstance(se, SEBlock) and se.by_mean))
-
-    def _fused(self, x: Tensor) -> Tensor:
-        """activation(merge(...)) with the end of the unit in one go, where it fits."""
-        assert isinstance(self.branch, nn.Sequential)
-        inner, norm, se = self.se_pre(x), self.branch[-1], self.se_standard
-        for layer in self.branch[:-1]:
-            inner = layer(inner)
-        shortcut = self.se_identity(self.shortcut(x))
-        if isinstance(norm, nn.BatchNorm2d) and fits(inner, norm, shortcut, passes()):
-            return merged(inner, norm, se.gates if isinstance(se, SEBlock) else None, shortcut, passes())
-        return self.activation(self._merged(norm(inner), shortcut))
+        residual = self.se_standard(self.branch(self.se_pre(x)))
+        return self.se_post(self.activation(self.merge(residual, self.se_identity(self.shortcut(x)))))
 
 
 def projection(inputs: int, outputs: int, stride: int, kernel: int = 1) -> nn.Module:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from senet_ablate.backbones.layers import check_small_stem, classified, conv_norm_relu
+from senet_ablate.backbones.layers import classified, conv_norm_relu, small_stem_stride
 from senet_ablate.backbones.residual import basic_unit, bottleneck_unit, stacked
 from senet_ablate.se import Slots
 from senet_ablate.spec import SESpec
@@ -22,7 +22,7 @@ def _resnet(name: str, depth: int, bottleneck: bool) -> Builder:
     outputs = {2: 64, 3: 128, 4: 256} if bottleneck else {2: 16, 3: 32, 4: 64}
 
     def build(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
-        check_small_stem(name, stem)
+        first_stride = small_stem_stride(name, stem)
         slots = Slots(name, se, stages=(2, 3, 4))
 
         def unit(inputs: int, outputs: int, stride: int, stage: int) -> nn.Module:
@@ -32,7 +32,7 @@ def _resnet(name: str, depth: int, bottleneck: bool) -> Builder:
 
         stages = stacked(16, outputs, (units,) * 3, unit)
         slots.close()
-        return classified(OrderedDict(stem=conv_norm_relu(3, 16, 3), **stages), outputs[4], num_classes)
+        return classified(OrderedDict(stem=conv_norm_relu(3, 16, 3, first_stride), **stages), outputs[4], num_classes)
 
     kind = "bottleneck units, 64 to 256" if bottleneck else "basic units, 16 to 64"
     build.__doc__ = f"CIFAR ResNet, {depth} layers, {kind} channels."
@@ -45,6 +45,7 @@ resnet32 = _resnet("resnet32", 32, bottleneck=False)
 resnet44 = _resnet("resnet44", 44, bottleneck=False)
 resnet56 = _resnet("resnet56", 56, bottleneck=False)
 resnet110 = _resnet("resnet110", 110, bottleneck=False)
+resnet20_bottleneck = _resnet("resnet20_bottleneck", 20, bottleneck=True)
 resnet29_bottleneck = _resnet("resnet29_bottleneck", 29, bottleneck=True)
 resnet56_bottleneck = _resnet("resnet56_bottleneck", 56, bottleneck=True)
 resnet164 = _resnet("resnet164", 164, bottleneck=True)

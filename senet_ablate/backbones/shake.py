@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet_ablate.backbones.layers import check_small_stem, classified, conv, norm
+from senet_ablate.backbones.layers import classified, conv, norm, small_stem_stride
 from senet_ablate.backbones.residual import ResidualUnit, stacked
 from senet_ablate.se import Slots
 from senet_ablate.spec import SESpec
@@ -85,7 +85,7 @@ def _grouped(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     )
 
 
-def _network(name: str, outputs: dict[int, int], count: int, num_classes: int, se: SESpec | None) -> nn.Module:
+def _network(name: str, outputs: dict[int, int], count: int, num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
     slots = Slots(name, se, stages=tuple(outputs))
     even = name.startswith("shake_even")
     branch = _grouped if even else _basic
@@ -97,20 +97,18 @@ def _network(name: str, outputs: dict[int, int], count: int, num_classes: int, s
 
     stages = stacked(16, outputs, (count,) * 3, unit)
     slots.close()
-    stem = nn.Sequential(OrderedDict(conv=conv(3, 16, 3), norm=norm(16)))
-    return classified(OrderedDict(stem=stem, **stages, last=nn.ReLU()), outputs[4], num_classes)
+    first = nn.Sequential(OrderedDict(conv=conv(3, 16, 3, small_stem_stride(name, stem)), norm=norm(16)))
+    return classified(OrderedDict(stem=first, **stages, last=nn.ReLU()), outputs[4], num_classes)
 
 
 def shake_shake_26_2x96d(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
     """Shake-Shake 26 2x96d, random forward and backward: 26.2 M parameters, 3.8 G multiply-adds at 32 pixels."""
-    check_small_stem("shake_shake_26_2x96d", stem)
-    return _network("shake_shake_26_2x96d", {2: 96, 3: 192, 4: 384}, 4, num_classes, se)
+    return _network("shake_shake_26_2x96d", {2: 96, 3: 192, 4: 384}, 4, num_classes, se, stem)
 
 
 def shake_even_29_2x4x64d(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
     """Shake-Even 29 2x4x64d, random forward, even backward: 34.4 M parameters, 5.3 G multiply-adds at 32 pixels."""
-    check_small_stem("shake_even_29_2x4x64d", stem)
-    return _network("shake_even_29_2x4x64d", {2: 256, 3: 512, 4: 1024}, 3, num_classes, se)
+    return _network("shake_even_29_2x4x64d", {2: 256, 3: 512, 4: 1024}, 3, num_classes, se, stem)
 
 
 for _builder in (shake_shake_26_2x96d, shake_even_29_2x4x64d):
