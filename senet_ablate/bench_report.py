@@ -19,19 +19,15 @@ ABOUT = {
     "PyTorch's TF32 convolutions; ours are float32), and the loss read from the device at every step. `step alone` is "
     "the same without its data path: what is left to win there. The row of airbench is its loader, which makes the "
     "half-precision images of an epoch at once on the device, before the same network under torch.compile.",
-    "many": "Images a second of all runs together. `one after another` is one process with every core; `fused by vmap` "
-    "is one network whose weights have one more dimension, on PyTorch as written; `branches of one graph` are streams "
-    "within one CUDA graph.",
+    "many": "Images a second of all runs together. `one after another` is one process with every core.",
     "floor": "The floor is the time of the multiply-adds at the rate of a large matrix product, or of the bytes that "
     "convolutions must move at the rate of a large copy, whichever is longer, layer by layer, and of seven passes "
     "of each batch norm over its feature map (two forward, five backward, statistics for nothing). Both rates are "
     "measured in the same rounds. ReLU, addition, SE and update are nothing there.",
-    "overhead": "SE-ResNet-50 over ResNet-50, each way of computing over its own plain network. `naive` is the block "
-    "as one writes it in PyTorch, `compiled` the same under torch.compile; `timm` is seresnet50 over resnet50.",
+    "overhead": "SE-ResNet-50 over ResNet-50: as they are, `compiled` by torch.compile, and those of `timm`.",
     "start": "From the start of a Python process to the end of the first training step.",
     "memory": "Peak memory of a process that takes three steps (on a CPU, all of it, Python and PyTorch too).",
-    "loader": "What a worker process of dataset image-stream does with each image. torchvision gives its decoders up "
-    "from 0.29 on; OpenCV would be one more dependency. Workers take a core each.",
+    "loader": "What a worker process of dataset image-stream does with each image. Workers take a core each.",
 }
 CROWDED = 1.5  # load a core; ours and the classic loop's own workers stay below
 
@@ -60,7 +56,7 @@ TARGETS: dict[str, list[Target]] = {
         Target("ours, bfloat16", "airbench's loader, compiled", 1.3),
     ],
     "floor": [Target("floor", "training step", 0.6, groups=("resnet56_bottleneck + SE",))],
-    "overhead": [Target("SE, fused", "plain, fused", 1.02, False, ("training step", "inference"))],
+    "overhead": [Target("SE", "plain", 1.02, False, ("training step", "inference"))],
 }
 
 

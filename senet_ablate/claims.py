@@ -2,12 +2,13 @@
 
 How a claim is judged. A check on errors makes Welch comparisons between rows. It is supported when every one of them
 speaks for it (an intersection-union test, so the weakest decides), and contradicted when one of them speaks against it
-(Bonferroni over them). "Alike" is never the absence of a difference: it is an equivalence test with the experiment's
+(Bonferroni over them). "Alike" is never the absence of a difference: it is an equivalence test with the plan's
 margin, contradicted only by a difference that certainly exceeds the margin. These two p-values of every distinct check
 of the table are one family, and Holm's correction keeps the chance of any false verdict in the table at 5%; for a
 single check that is the ordinary two-sided 5%. Whatever does not clear it is unresolved, with the seeds it would take.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,9 +18,13 @@ from senet_ablate.bench_facts import Bench
 from senet_ablate.class_gates import ClassGates
 from senet_ablate.findings import Comparison, Finding, Outcome, examine, not_tested
 from senet_ablate.health import Rows, mixed
-from senet_ablate.spec import Experiment
+from senet_ablate.spec import Experiment, expected_gain
+from senet_ablate.spec import margins as margins_of
 from senet_ablate.stats import ALPHA, holm
+from senet_ablate.store import Record
 from senet_ablate.vocabulary import Check, Claim
+
+ORDER: tuple[Outcome, ...] = ("contradicted", "not tested", "unresolved", "supported")  # the first one seen decides
 
 
 @dataclass(frozen=True)
@@ -45,16 +50,38 @@ def judge(
     cannot_host: Mapping[str, str] | None = None,
     networks: Sequence[Sequence[ClassGates]] = (),
     benches: Sequence[Bench] = (),
+    margins: Mapping[str, float] | None = None,
 ) -> tuple[Verdict, ...]:
     """The verdict on each claim of `experiment`, in the order of its file.
 
     rows: the records of each variant, one a seed; a row may be empty or missing. cannot_host: variant -> why this
     recipe's backbone has no place for it. networks: gates by class of trained networks, for claims about gates.
-    benches: what devices took, for claims about time.
+    benches: benchmark results by device, for claims about time. margins: within which rows count as alike, in points
+    by quantity; without an analysis plan, those that the plain network's own errors give.
     """
+    margins = margins or _observed_margins(rows.get(experiment.control, ()))
     checks = list(dict.fromkeys(check for claim in experiment.claims for check in claim.checks))
-    findings = dict(zip(checks, _findings(experiment, checks, rows, cannot_host or {}, networks, benches), strict=True))
-    return tuple(_verdict(claim, [findings[check] for check in claim.checks]) for claim in experiment.claims)
+    findings = dict(
+        zip(checks, _findings(experiment, checks, rows, cannot_host or {}, networks, benches, margins), strict=True)
+    )
+    made = {claim.id: _verdict(claim, [findings[check] for check in claim.checks]) for claim in experiment.claims}
+    return tuple(
+        _following(claim, [made[name] for name in claim.follows]) if claim.follows else made[claim.id]
+        for claim in experiment.claims
+    )
+
+
+def _observed_margins(plain: Sequence[Record]) -> dict[str, float]:
+    errors = [[getattr(record, name) for record in plain] or [math.nan] for name in ("top1", "top5")]
+    return margins_of(expected_gain(*(sum(values) / len(values) for values in errors)))
+
+
+def _following(claim: Claim, others: Sequence[Verdict]) -> Verdict:
+    """The verdict of a claim that holds where `others` hold."""
+    outcomes = {verdict.outcome for verdict in others}
+    outcome: Outcome = next(outcome for outcome in ORDER if outcome in outcomes)
+    listed = "; ".join(f"{verdict.claim} is {verdict.outcome}" for verdict in others)
+    return Verdict(claim.id, claim.says, claim.paper, listed, outcome, None, "")
 
 
 def _findings(
@@ -64,12 +91,13 @@ def _findings(
     cannot_host: Mapping[str, str],
     networks: Sequence[Sequence[ClassGates]],
     benches: Sequence[Bench],
+    margins: Mapping[str, float],
 ) -> list[Finding]:
     """What each check of the table found, settled with Holm's correction over all of them."""
     unfair = mixed(experiment, rows)
     if unfair:
         return [not_tested("; ".join(unfair)) for _ in checks]
-    findings = [examine(check, rows, experiment.margin, cannot_host, networks, benches) for check in checks]
+    findings = [examine(check, rows, margins, cannot_host, networks, benches) for check in checks]
     p_values = np.array([(finding.p_for, finding.p_against) for finding in findings]).reshape(-1)
     tests = int((~np.isnan(p_values)).sum())
     corrected = holm(p_values).reshape(-1, 2)  # one-sided, but both sides are in the family: no factor 2 is missing
@@ -108,8 +136,7 @@ def _verdict(claim: Claim, findings: Sequence[Finding]) -> Verdict:
     """One contradicted check contradicts a claim; all that apply must be supported to support it."""
     applying = [finding for finding in findings if finding.applies]
     outcomes = {finding.outcome for finding in applying}
-    order: tuple[Outcome, ...] = ("contradicted", "not tested", "unresolved", "supported")
-    outcome: Outcome = next((outcome for outcome in order if outcome in outcomes), "not tested")
+    outcome: Outcome = next((outcome for outcome in ORDER if outcome in outcomes), "not tested")
     needed = [finding.seeds for finding in applying if finding.outcome == "unresolved"]
     known = [seeds for seeds in needed if seeds is not None]
     untested = {finding.reason: None for finding in findings if finding.reason}

@@ -43,6 +43,15 @@ class ClassGates(Frozen):
         return self.centred_between_class_std / self.between_class_std if self.between_class_std else 0.0
 
 
+class Curves(Frozen):
+    """The gates of one block channel by channel, over the test images; one value a drawn channel."""
+
+    channels: Annotated[tuple[int, ...], Field(description="which channels are drawn, counted from 0")]
+    everything: Annotated[tuple[float, ...], Field(description="mean gate over all test images, whatever their class")]
+    mean: Annotated[dict[str, tuple[float, ...]], Field(description="class -> mean gate over its images")]
+    std: Annotated[dict[str, tuple[float, ...]], Field(description="class -> standard deviation over its images")]
+
+
 def describe(
     name: str,
     gates: npt.NDArray[np.floating],

@@ -17,6 +17,7 @@ from senet_ablate import event_files, evidence_cli, network_cli, registry
 from senet_ablate.bench_facts import bench_files
 from senet_ablate.costs import facts_path
 from senet_ablate.fault_facts import faults_path
+from senet_ablate.numerics import set_numerics
 from senet_ablate.options import (
     RESULTS,
     Data,
@@ -83,8 +84,10 @@ def run(
     tensorboard: Annotated[Path | None, typer.Option("--tensorboard", help="folder for TensorBoard's curves")] = None,
     checkpoint_every: CheckpointEvery = 30.0,
     gpus_per_run: GpusPerRun = 1.0,
+    no_report: Annotated[bool, typer.Option("--no-report", help="write records alone: no table, plot or page")] = False,
 ) -> None:
     """Train what is missing, skip what is done, then report."""
+    set_numerics(read_recipe(recipe).train)  # before torch is loaded
     from tqdm import tqdm
 
     from senet_ablate.fulfil import Place, clear_finished
@@ -99,7 +102,18 @@ def run(
     plan, images, _ = _checked(recipe, experiments, seeds, data_root(data), download)
     missing = _missing(plan, results, images)
     keep = frozenset(one.id for one in plan.kept)
-    place = Place(results, recipe, data_root(data), device, command_line(), keep, checkpoint_every, gpus_per_run)
+    place = Place(
+        results=results,
+        recipe=recipe,
+        data=data_root(data),
+        device=device,
+        command=command_line(),
+        keep=keep,
+        by_class=frozenset(one.id for row in plan.kept_rows for one in row),
+        every=checkpoint_every,
+        gpus_per_run=gpus_per_run,
+        plan=plan.recipe.plan_id,
+    )
     if tensorboard:
         curves = event_files.curves_of(plan, tensorboard)
         curves.mirror(read_records(results, recipe).values())
@@ -121,14 +135,15 @@ def run(
     if not first:
         raise typer.Exit(1 if failures else 0)
     here = device if launcher == "local" else "auto"
-    if evidence_cli.gates_are_due(plan, results):
+    if not no_report and evidence_cli.gates_are_due(plan, results):
         print(f"wrote {evidence_cli.write_gates(plan, results, images, here, [])}")
     for failure in failures:
         name = ", ".join(f"{row.experiment}/{row.variant}" for row in plan.rows() if failure.run in row.runs)
         print(f"failed: {name}, seed {failure.run.seed} (run {failure.run.id}): {failure.cause}", file=sys.stderr)
     if failures:
         print(f"{len(failures)} of {len(missing)} runs failed; the same command tries them again", file=sys.stderr)
-    evidence_cli.report_recipe(recipe, results)  # last: on a full disk it fails, too, and the runs have been named
+    if not no_report:
+        evidence_cli.report_recipe(recipe, results)  # last: on a full disk it fails, too, and the runs have been named
     if failures:
         raise typer.Exit(1)
 
@@ -147,6 +162,7 @@ def plan(
     gpus_per_run: GpusPerRun = 1.0,
 ) -> None:
     """Train nothing: show the runs, which are done, the cost of each variant, and the estimated time."""
+    set_numerics(read_recipe(recipe).train)
     import torch
 
     from senet_ablate.complexity import cost

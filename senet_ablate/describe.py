@@ -106,7 +106,7 @@ def _paths(model: nn.Module) -> dict[str, str]:
 def _hidden(model: nn.Module, names: list[str]) -> list[int]:
     """The hidden widths of the named blocks, each once."""
     layers = [getattr(se_blocks(model)[name], "excitation", None) for name in names]
-    return list(dict.fromkeys(one.reduce.out_features for one in layers if isinstance(one, FCExcitation)))
+    return list(dict.fromkeys(one.reduce.out_channels for one in layers if isinstance(one, FCExcitation)))
 
 
 def _outputs(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, str]:

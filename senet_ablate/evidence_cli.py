@@ -91,7 +91,7 @@ def _bench_machine(parts: list[str], device: str, rounds: int, results: Path) ->
     from senet_ablate.bench.measures import MEASURES
 
     if device == "cpu":
-        print("on a CPU: no fused kernels, graphs or AMP, which need a GPU; smaller networks and batches")
+        print("on a CPU: no CUDA graphs and no bfloat16, which need a GPU; smaller networks and batches")
     for name in parts:
         part = MEASURES[name](device, rounds, command_line(), print)
         print(f"wrote {add_part(results, part.provenance.device, cpu_count(), name, part)}")

@@ -11,17 +11,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from senet_ablate.class_gates import describe
+from senet_ablate.class_gates import ClassGates, Curves, describe
 from senet_ablate.data.batches import Batches
 from senet_ablate.data.images import ImageSet
-from senet_ablate.gate_facts import Curves, Excitation, drawn_channels, panels
+from senet_ablate.gate_facts import Excitation, drawn_channels, panels
 from senet_ablate.plan import Plan
 from senet_ablate.provenance import provenance
 from senet_ablate.registry import BadInput, nearest
 from senet_ablate.se import se_blocks
 from senet_ablate.spec import Training
 from senet_ablate.store import read_records, weights_path
-from senet_ablate.train import precision
+from senet_ablate.train import drawing_for_evaluation, precision
 from senet_ablate.weights import load_network
 
 PAPERS_CLASSES = {"goldfish": "n01443537", "pug": "n02110958", "plane": "n03954731", "cliff": "n09246464"}
@@ -55,17 +55,32 @@ def measure(
         raise BadInput(f"{entry}, seed 0, diverged after epoch {record.diverged}; its gates say nothing")
     labels = _labels(images, names or default_classes(images.classes))
     model = load_network(path, run, len(images.classes)).to(device)
-    chosen, everything = collect(model, Batches(images.test, images, run.train, device), run.train, list(labels))
-    of_image = images.test.labels[np.isin(images.test.labels, list(labels))]
+    counts, blocks, curves = by_class(model, images, device, run.train, list(labels.values()))
     return Excitation(
         run=run.id,
         weights=hashlib.sha256(path.read_bytes()).hexdigest(),
         tested=len(images.test),
-        images={name: int((of_image == label).sum()) for label, name in labels.items()},
-        blocks=tuple(describe(name, gates, of_image, labels, everything[name]) for name, gates in chosen.items()),
-        curves={name: _curves(chosen[name], of_image, labels, everything[name]) for name in panels(list(chosen))},
+        images=counts,
+        blocks=blocks,
+        curves=curves,
         provenance=provenance(run, images.checksum, device, command, started, 0.0),
     )
+
+
+def by_class(
+    model: nn.Module, images: ImageSet, device: torch.device, spec: Training, names: Sequence[str]
+) -> tuple[dict[str, int], tuple[ClassGates, ...], dict[str, Curves]]:
+    """Over the test images of the classes `names`: how many there are, the gates of every block, curves of some.
+
+    Raises BadInput if the network has no gate.
+    """
+    labels = _labels(images, names)
+    chosen, everything = collect(model, Batches(images.test, images, spec, device), spec, list(labels))
+    of_image = images.test.labels[np.isin(images.test.labels, list(labels))]
+    counts = {name: int((of_image == label).sum()) for label, name in labels.items()}
+    blocks = tuple(describe(name, gates, of_image, labels, everything[name]) for name, gates in chosen.items())
+    drawn = panels(list(chosen))
+    return counts, blocks, {name: _curves(chosen[name], of_image, labels, everything[name]) for name in drawn}
 
 
 def default_classes(classes: Sequence[str]) -> list[str]:
@@ -116,12 +131,12 @@ def collect(
     if not hooks:
         raise BadInput(f"{spec.backbone}: this network has no gate to look at")
     model.eval()
-    torch.manual_seed(0)  # a random squeeze draws here
     try:
-        for x, y in batches.in_order():
-            here = torch.isin(y, wanted)
-            with precision(spec, batches.device):
-                model(x)
+        with drawing_for_evaluation(model, batches.device):
+            for x, y in batches.in_order():
+                here = torch.isin(y, wanted)
+                with precision(spec, batches.device):
+                    model(x)
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,27 +1,22 @@
 """The training step as one CUDA graph: forward, backward and update replayed at once, no call from Python between.
 
-A graph belongs to a network's memory, not to its weights. So the runs of one architecture that a process trains, which
-differ in their seeds, share one network and one graph: the next run copies its initial weights in.
+Each run captures its own.
 """
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from senet_ablate.spec import Run, digest
+from senet_ablate.backbones.layers import generator_of
 
 log = logging.getLogger(__name__)
 
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """N x 3 x H x W images and N labels in; mean loss and N x K logits out, detached, good until the next call."""
 Call = Callable[[], tuple[Tensor, Tensor]]
-KEPT = 4  # architectures whose graphs a process keeps
 WARM = 3  # calls before the capture, in which libraries choose their algorithms
-
-_kept: OrderedDict[str, "Steps"] = OrderedDict()
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -33,25 +28,16 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
             group["lr"] = lr
 
 
-def steps_for(
-    run: Run, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, plain: Callable[..., object]
-) -> tuple[nn.Module, torch.optim.Optimizer, Step]:
-    """Network, optimizer and training step of a run that begins: on a GPU a graph, and the network it was taken of.
+def step_for(
+    model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, plain: Callable[..., object]
+) -> Step:
+    """The training step of a run that begins: on a GPU a graph, on a CPU the step as written.
 
-    plain(model, optimizer, x, y) is the step as written; on a CPU it is what is returned.
+    plain(model, optimizer, x, y) is the step as written.
     """
     if device.type != "cuda":
-        return model, optimizer, lambda x, y: plain(model, optimizer, x, y)  # type: ignore[return-value]
-    key = digest({name: value for name, value in run.fields.items() if name != "seed"} | {"device": str(device)})
-    if key in _kept:
-        _kept[key].begin(model)
-    else:
-        _kept[key] = Steps(model, optimizer, plain, capture)
-    _kept.move_to_end(key)
-    while len(_kept) > KEPT:
-        _kept.popitem(last=False)
-    steps = _kept[key]
-    return steps.model, steps.optimizer, steps
+        return lambda x, y: plain(model, optimizer, x, y)  # type: ignore[return-value]
+    return Steps(model, optimizer, plain, capture)
 
 
 class Steps:
@@ -62,17 +48,11 @@ class Steps:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         plain: Callable[..., object],
-        capture: Callable[[Call], Call],
+        capture: Callable[[Call, torch.Generator | None], Call],
     ) -> None:
         self.model, self.optimizer, self.plain, self.capture = model, optimizer, plain, capture
         self.replay: Call | None = None
         self.lr: Tensor | None = None
-
-    def begin(self, fresh: nn.Module) -> None:
-        """Start again from the weights of `fresh`, a network of the same architecture, with no momentum."""
-        self.model.load_state_dict(fresh.state_dict())
-        for momentum in self._momenta():
-            momentum.zero_()
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         if self.replay is None or self.optimizer.param_groups[0]["lr"] is not self.lr:  # new, or its state was loaded
@@ -91,16 +71,20 @@ class Steps:
         state = [(value, value.clone()) for value in self.model.state_dict().values()]
         state += [(value, value.clone()) for value in self._momenta()]
         had_momentum = bool(self._momenta())
+        generator = generator_of(self.model)
+        drawn = generator.get_state() if generator else None
 
         def call() -> tuple[Tensor, Tensor]:
             return self.plain(self.model, self.optimizer, self.x, self.y)  # type: ignore[return-value]
 
         with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
             try:
-                self.replay = self.capture(call)
+                self.replay = self.capture(call, generator)
             except RuntimeError as error:
                 log.warning("no CUDA graph of this network, so steps start one by one: %s", str(error).splitlines()[0])
                 self.replay = call
+        if generator and drawn is not None:
+            generator.set_state(drawn)
         with torch.no_grad():
             for value, before in state:
                 value.copy_(before)
@@ -112,8 +96,11 @@ class Steps:
         return [momentum for momentum in found if momentum is not None]
 
 
-def capture(call: Call) -> Call:
-    """`call` as one CUDA graph, which writes its results to the same places at every replay."""
+def capture(call: Call, generator: torch.Generator | None = None) -> Call:
+    """`call` as one CUDA graph, which writes its results to the same places at every replay.
+
+    generator: what the network draws from, which goes on from replay to replay.
+    """
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -121,6 +108,8 @@ def capture(call: Call) -> Call:
             call()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
+    if generator is not None:
+        graph.register_generator_state(generator)
     with torch.cuda.graph(graph):
         results = call()
 

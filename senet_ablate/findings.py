@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations, pairwise, product
 from typing import Any, Literal
 
 from senet_ablate.bench_facts import Bench
 from senet_ablate.class_gates import ClassGates, find
-from senet_ablate.health import Rows, health
+from senet_ablate.health import Rows, health, outcome, shared_seeds
 from senet_ablate.spec import Run
-from senet_ablate.stats import NAN, POWER, Difference, estimate, seeds_needed, welch
+from senet_ablate.stats import NAN, POWER, Difference, contrast, estimate, seeds_needed
 from senet_ablate.store import Record
 from senet_ablate.vocabulary import Check
 
@@ -35,7 +35,7 @@ class Finding:
 
     applies: False where the check makes no sense for this network or data, so that the claim is judged on its others.
     p_for: small where every comparison speaks for the check; `weakest` is the one that does so least. p_against: small
-    where one of them, `opposed`, speaks against it. (For not_monotone it is the other way round: one for, all against.)
+    where one of them, `opposed`, speaks against it. (For `differ` it is the other way round: one for, all against.)
     """
 
     ours: str
@@ -69,14 +69,15 @@ def not_tested(reason: str, applies: bool = True) -> Finding:
 def examine(
     check: Check,
     rows: Rows,
-    margin: float,
+    margins: Mapping[str, float],
     cannot_host: Mapping[str, str],
     networks: Sequence[Sequence[ClassGates]],
     benches: Sequence[Bench] = (),
 ) -> Finding:
     """What `check` sees.
 
-    margin: the experiment's, in points. networks: gates by class of trained networks. benches: what devices took.
+    margins: within which rows count as alike, points by quantity. networks: gates by class of trained networks.
+    benches: benchmark results by device.
     """
     if check.kind == "none":
         return not_tested(check.statement)
@@ -84,20 +85,35 @@ def examine(
         return _time(check, benches)
     if check.on_gates:
         return _gates(check, networks)
-    for name in (*check.rows, *check.than):
+    if any(name in cannot_host for name in check.needs) or any(name not in cannot_host for name in check.without):
+        return not_tested("not for a network with these stages", applies=False)
+    for name in check.named:
         if name in cannot_host:
             return not_tested(f"{name}: {cannot_host[name]}", applies=False)
         if not rows.get(name):
             return not_tested(f"{name} has no records yet")
         if check.network == "paper" and not all(map(_is_papers_network, rows[name])):
             return not_tested("stated for ResNet-50 at 224 pixels and 1,000 classes", applies=False)
-    return _ratio(check, rows) if check.kind == "ratio" else _errors(check, rows, check.within or margin)
+    if check.kind == "identical":
+        return _identical(check, rows)
+    return _ratio(check, rows) if check.kind == "ratio" else _errors(check, rows, margins[check.quantity])
 
 
 def _is_papers_network(record: Record) -> bool:
     train = Run.from_fields(record.run).train
     pixels = train.crop_size or train.image_size
     return (train.backbone, train.stem, pixels, record.classes) == ("resnet50", "default", 224, 1000)
+
+
+def _identical(check: Check, rows: Rows) -> Finding:
+    """Rows that are equal bit for bit are equal; that is not tested."""
+    first, *others = check.rows
+    pairs = [pair for other in others for pair in shared_seeds(rows[first], rows[other])]
+    if not pairs:
+        return not_tested(f"{', '.join(check.rows)} share no seed yet")
+    same = sum(outcome(a) == outcome(b) for a, b in pairs)
+    sentence = f"{same} of {len(pairs)} pairs of runs with the same seed are equal bit for bit"
+    return Finding(sentence, "supported" if same == len(pairs) else "contradicted")
 
 
 def _ratio(check: Check, rows: Rows) -> Finding:
@@ -113,10 +129,11 @@ def _ratio(check: Check, rows: Rows) -> Finding:
 
 
 _GROUPS = {"training_step": "training step", "inference": "inference, one image"}
+_SE_ROWS = ("SE", "SE, fused", "SE, lean")  # today's name of the row, then those of facts measured before 2026-11-25
 
 
 def _time(check: Check, benches: Sequence[Bench]) -> Finding:
-    """The ratio within a round, of the way of computing that our networks take on the device; its quartiles decide."""
+    """The ratio of SE to plain within a round, each as our networks train; its quartiles decide."""
     on = [
         one for one in benches if one.device.startswith("cpu: ") == (check.device == "cpu") and "overhead" in one.parts
     ]
@@ -127,7 +144,7 @@ def _time(check: Check, benches: Sequence[Bench]) -> Finding:
     for bench in on:
         part = bench.parts["overhead"]
         rows = {row.name: row for row in part.rows if row.group == _GROUPS[check.quantity]}
-        row = next((rows[name] for name in ("SE, fused", "SE, lean") if name in rows), None)
+        row = next((rows[name] for name in _SE_ROWS if name in rows), None)
         quartiles = part.ratio(row) if row else None
         if row is None or quartiles is None:
             return not_tested(f"bench overhead of {bench.device} has no {_GROUPS[check.quantity]}")
@@ -178,8 +195,6 @@ def _gate_outcome(check: Check, values: list[float | None]) -> Outcome:
         return "unresolved"
     if check.kind == "gates_within":
         return "supported" if all(_within(check, value) for value in known) else "contradicted"
-    if check.kind == "gates_fall":
-        known = known[::-1]
     if all(early < late for early, late in pairwise(known)):
         return "supported"
     return "contradicted" if known[-1] <= known[0] else "unresolved"
@@ -194,49 +209,59 @@ _NO_VALUE = {
 
 def _errors(check: Check, rows: Rows, margin: float) -> Finding:
     """Every comparison that the check asks for, by Welch's test."""
-    names = (*check.rows, *check.than)
-    values = {name: [getattr(record, check.quantity) for record in rows[name]] for name in names}
+    values = {name: [getattr(record, check.quantity) for record in rows[name]] for name in check.named}
     if any(map(math.isnan, (error for errors in values.values() for error in errors))):
         return not_tested(_NO_VALUE[check.quantity], applies=False)
-    for name in names:
+    for name in values:
         unsound = [f"seed {r.run['seed']} {'; '.join(why)}" for r in rows[name] if (why := health(r))]
         if unsound:  # averaging the runs that are left would flatter the row
             return not_tested(f"{name} is not ranked: {', '.join(unsound)}")
         if len(values[name]) < 2:
             return not_tested(f"{name} has fewer than 2 seeds")
-    if check.paired:
-        pairs = [*zip(check.rows, check.than, strict=True)]
-    else:
-        pairs = [*product(check.rows, check.than)] if check.than else [*combinations(check.rows, 2)]
-    compare = _COMPARISONS[check.kind]
+    kind = check.side or check.kind
     comparisons = tuple(
-        Comparison(f"{one} − {other}", difference, *compare(difference, margin))
-        for one, other in pairs
-        for difference in [welch(values[one], values[other])]
+        Comparison(name, difference, *_COMPARISONS[kind](difference, margin))
+        for name, weights in _contrasts(check).items()
+        for difference in [contrast([values[row] for row in weights], list(weights.values()))]
     )
-    finding = Finding(
+    some = kind == "differ"  # one comparison is enough for it, and all speak against it
+    p_for, p_against = [c.p_for for c in comparisons], [c.p_against for c in comparisons]
+    return Finding(
         _means(check, values),
         comparisons=comparisons,
-        p_for=_all_of([c.p_for for c in comparisons]),
-        p_against=_any_of([c.p_against for c in comparisons]),
-        weakest=max(comparisons, key=lambda c: math.inf if math.isnan(c.p_for) else c.p_for),
-        opposed=min(comparisons, key=lambda c: math.inf if math.isnan(c.p_against) else c.p_against),
-        wanted_power=EQUIVALENCE_POWER if check.kind == "similar" else POWER,
+        p_for=_any_of(p_for) if some else _all_of(p_for),
+        p_against=_all_of(p_against) if some else _any_of(p_against),
+        weakest=(_least if some else _most)(comparisons, lambda c: c.p_for),
+        opposed=(_most if some else _least)(comparisons, lambda c: c.p_against),
+        wanted_power=EQUIVALENCE_POWER if kind in ("similar", "within_margin") else POWER,
     )
-    return _denied(finding) if check.kind == "not_monotone" else finding
 
 
-def _denied(f: Finding) -> Finding:
-    """The finding of the opposite statement."""
-    return replace(f, p_for=f.p_against, p_against=f.p_for, weakest=f.opposed, opposed=f.weakest)
+def _contrasts(check: Check) -> dict[str, dict[str, float]]:
+    """The weighted sums of mean errors that a check is about, by how they are written."""
+    if check.kind == "contrast":
+        weights = dict(check.weights)
+        return {" ".join(f"{weight:+g} {name}" for name, weight in weights.items()): weights}
+    if check.kind == "differ" and check.than:
+        pairs = [*combinations(zip(check.rows, check.than, strict=True), 2)]
+        return {f"({a} − {b}) − ({c} − {d})": {a: 1, b: -1, c: -1, d: 1} for (a, b), (c, d) in pairs}
+    if check.paired:
+        found = [*zip(check.rows, check.than, strict=True)]
+    else:
+        found = [*product(check.rows, check.than)] if check.than else [*combinations(check.rows, 2)]
+    return {f"{one} − {other}": {one: 1, other: -1} for one, other in found}
+
+
+def _most(comparisons: Sequence[Comparison], p: Callable[[Comparison], float]) -> Comparison:
+    return max(comparisons, key=lambda c: math.inf if math.isnan(p(c)) else p(c))
+
+
+def _least(comparisons: Sequence[Comparison], p: Callable[[Comparison], float]) -> Comparison:
+    return min(comparisons, key=lambda c: math.inf if math.isnan(p(c)) else p(c))
 
 
 def _lower(d: Difference, margin: float) -> tuple[float, float, float]:
     return d.below(0), d.above(0), -d.value
-
-
-def _higher(d: Difference, margin: float) -> tuple[float, float, float]:
-    return d.above(0), d.below(0), d.value
 
 
 def _not_higher(d: Difference, margin: float) -> tuple[float, float, float]:
@@ -249,13 +274,19 @@ def _alike(d: Difference, margin: float) -> tuple[float, float, float]:
     return max(d.below(margin), d.above(-margin)), beyond, margin - abs(d.value)
 
 
+def _apart(d: Difference, margin: float) -> tuple[float, float, float]:
+    """A difference on either side for; against, two one-sided tests that it lies within the margin."""
+    return d.p, max(d.below(margin), d.above(-margin)), abs(d.value)
+
+
 _COMPARISONS: dict[str, Callable[[Difference, float], tuple[float, float, float]]] = {
     "better": _lower,
-    "worse": _higher,
+    "below_zero": _lower,
     "no_worse": _not_higher,
+    "below_margin": _not_higher,
     "similar": _alike,
-    "ordered": _lower,
-    "not_monotone": _lower,
+    "within_margin": _alike,
+    "differ": _apart,
 }
 
 

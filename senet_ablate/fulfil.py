@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from senet_ablate.data import ImageSet, load_images
+from senet_ablate.excitation import by_class, default_classes
 from senet_ablate.registry import BadInput
 from senet_ablate.resume import EVERY, Origin
 from senet_ablate.spec import Run, Training
@@ -33,7 +34,7 @@ from senet_ablate.store import (
     write_record,
 )
 from senet_ablate.team import ALONE, Team
-from senet_ablate.train import train
+from senet_ablate.train import Observed, train
 from senet_ablate.weights import save_weights
 
 OUT_OF_MEMORY = (
@@ -63,10 +64,14 @@ class Place:
     command: str
     keep: frozenset[str] = frozenset()
     """Ids of the runs whose final weights are kept."""
+    by_class: frozenset[str] = frozenset()
+    """Ids of the runs whose records hold their gates by class."""
     every: float = EVERY
     """Seconds between two checkpoints of a run at least."""
     gpus_per_run: float = 1.0
     """Share of a GPU that a run takes, at most 1."""
+    plan: str = ""
+    """Hash of the recipe's analysis plan."""
     follow: Callable[[Run], AbstractContextManager[Callable[[int, Epoch], None]]] = unfollowed
     """Gives what is told of each epoch of a run while it trains."""
 
@@ -122,9 +127,14 @@ def trained(run: Run, place: Place, device: torch.device, progress: Callable[[in
         if run.id in place.keep and team.rank == 0:
             save_weights(weights_path(place.results, place.recipe, run.id), model, run)
 
+    def observe(model: nn.Module) -> Observed:
+        if run.id not in place.by_class:
+            return (), {}
+        return by_class(model, images, device, run.train, default_classes(images.classes))[1:]
+
     try:
         with (unfollowed if team.rank else place.follow)(run) as told:
-            return train(run, images, device, place.command, progress, keep, kept, team, told)
+            return train(run, images, device, place.command, progress, keep, kept, team, told, place.plan, observe)
     except torch.OutOfMemoryError as error:
         torch.cuda.empty_cache()
         raise MemoryError(OUT_OF_MEMORY.format(batch=run.train.batch_size)) from error

@@ -5,11 +5,8 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field
-
-from senet_ablate.class_gates import ClassGates
+from senet_ablate.class_gates import ClassGates, Curves
 from senet_ablate.plan import Plan
 from senet_ablate.registry import BadInput
 from senet_ablate.store import Provenance, Record, read_sealed, weights_path, write_sealed
@@ -18,15 +15,6 @@ from senet_ablate.strict import Frozen, parse
 log = logging.getLogger(__name__)
 
 DRAWN = 50  # channels a panel at most, "fifty uniformly sampled channels" (paper, Section 7.2)
-
-
-class Curves(Frozen):
-    """The gates of one block channel by channel, over the test images; one value a drawn channel."""
-
-    channels: Annotated[tuple[int, ...], Field(description="which channels are drawn, counted from 0")]
-    everything: Annotated[tuple[float, ...], Field(description="mean gate over all test images, whatever their class")]
-    mean: Annotated[dict[str, tuple[float, ...]], Field(description="class -> mean gate over its images")]
-    std: Annotated[dict[str, tuple[float, ...]], Field(description="class -> standard deviation over its images")]
 
 
 class Excitation(Frozen):

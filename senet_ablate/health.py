@@ -31,20 +31,23 @@ def health(record: Record) -> tuple[str, ...]:
     if record.diverged is not None:
         reasons.append(f"diverged after epoch {record.diverged}")
     elif at_chance(record):
-        reasons.append(f"no better than guessing among {record.classes} classes ({record.top1:.1f}% error)")
+        reasons.append(f"no better than always answering the commonest class ({record.top1:.1f}% error)")
+    elif record.answered == 1:
+        reasons.append(f"it gives every image the same answer ({record.top1:.1f}% error)")
     stuck = stuck_gates(record)
-    if stuck and len(stuck) == len(record.gates) and not _noise_squeezed(record):
+    if stuck and len(stuck) == len(record.gates) and not _blind(record):
         reasons.append(f"all gates are stuck: {'; '.join(stuck)}")
     return tuple(reasons)
 
 
 def at_chance(record: Record) -> bool:
-    """Whether the number of right images is one that guessing, 1/classes each, reaches in 1 of 100 cases (binomial).
+    """Whether the number of right images is one that guessing reaches in 1 of 100 cases (binomial).
 
-    Classes are taken as equally frequent in the test set, as they are in every data set of this suite.
+    Guessing is right with the share of the commonest test class; in old records, which do not say it, 1 / classes.
     """
     right = record.tested - record.wrong_top1
-    return right == 0 or float(special.bdtrc(right - 1, record.tested, 1 / record.classes)) > CHANCE_ALPHA
+    chance = 1 / record.classes if record.majority is None else record.majority / record.tested
+    return right == 0 or float(special.bdtrc(right - 1, record.tested, chance)) > CHANCE_ALPHA
 
 
 def stuck_gates(record: Record) -> tuple[str, ...]:
@@ -70,10 +73,10 @@ def _distance(gates: Gates, place: float) -> float:
     return math.hypot(gates.mean - place, gates.std)
 
 
-def _noise_squeezed(record: Record) -> bool:
-    """The random squeeze is the control whose best answer is a constant gate."""
+def _blind(record: Record) -> bool:
+    """Whether the gates cannot see the image, by design: controls whose best answer is a constant gate."""
     se = Run.from_fields(record.run).se
-    return se is not None and se.squeeze == "random"
+    return se is not None and se.squeeze in ("random", "ones")
 
 
 def fairness(experiment: Experiment, rows: Rows) -> tuple[str, ...]:
@@ -122,8 +125,8 @@ def _same_networks(experiment: Experiment, rows: Rows) -> Iterator[str]:
     for one, other in combinations(rows, 2):
         if _is_constant(experiment, one) or _is_constant(experiment, other):
             continue  # the constant gate is the plain network, on purpose
-        pairs = _shared_seeds(rows[one], rows[other])
-        if pairs and all(_outcome(a) == _outcome(b) for a, b in pairs):
+        pairs = shared_seeds(rows[one], rows[other])
+        if pairs and all(outcome(a) == outcome(b) for a, b in pairs):
             yield f"{one} and {other} are one network: equal to the last bit in {len(pairs)} of {len(pairs)} seeds"
 
 
@@ -132,12 +135,14 @@ def _is_constant(experiment: Experiment, name: str) -> bool:
     return se is not None and se.gate == "constant"
 
 
-def _outcome(record: Record) -> tuple[Any, ...]:
+def outcome(record: Record) -> tuple[Any, ...]:
+    """What two runs of one network with the same seed must have in common."""
     losses = tuple(epoch.train_loss for epoch in record.epochs)
     return record.params, record.macs, record.correct, record.wrong_top5, losses
 
 
-def _shared_seeds(a: Sequence[Record], b: Sequence[Record]) -> list[tuple[Record, Record]]:
+def shared_seeds(a: Sequence[Record], b: Sequence[Record]) -> list[tuple[Record, Record]]:
+    """The records of two rows in pairs, seed by seed."""
     by_seed = {record.run["seed"]: record for record in b}
     return [(record, by_seed[record.run["seed"]]) for record in a if record.run["seed"] in by_seed]
 

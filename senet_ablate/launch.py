@@ -17,8 +17,9 @@ import torch
 from joblib import cpu_count
 
 from senet_ablate.data import ImageSet
-from senet_ablate.fast import steps_for
+from senet_ablate.fast import step_for
 from senet_ablate.fulfil import Failure, Outcome, Place, fulfil
+from senet_ablate.numerics import workers_of
 from senet_ablate.provenance import code_state, training_code
 from senet_ablate.registry import BadInput
 from senet_ablate.resume import Interrupted
@@ -61,6 +62,13 @@ def launch_local(runs: list[Run], place: Place, progress: Callable[[int, int], N
     killed takes the pool down with it: what it and its neighbours were at is tried again, each alone, the rest goes on.
     A run that another process is at is waited for.
     """
+    if not runs:
+        return []
+    with workers_of(runs[0].train):
+        return _launch(runs, place, progress)
+
+
+def _launch(runs: list[Run], place: Place, progress: Callable[[int, int], None]) -> list[Failure]:
     workers = _workers(place)
     failures: list[Failure] = []
     pending, suspects = list(runs), list[Run]()
@@ -183,7 +191,7 @@ def _look_again(run: Run, place: Place) -> Outcome:
 def seconds_per_image(run: Run, images: ImageSet, device: torch.device, steps: int = 5) -> float:
     """Seconds of one worker for one training image of `run`: the median of a few real steps, the first one left out."""
     model, optimizer, batches = prepared(run, images, device)
-    model, _, step = steps_for(run, model, optimizer, device, partial(train_step, spec=run.train))
+    step = step_for(model, optimizer, device, partial(train_step, spec=run.train))
     model.train()
     times = []
     for _, (x, y) in zip(range(steps + 1), batches.shuffled(run.seed, 1), strict=False):

@@ -20,6 +20,7 @@ import torch
 
 from senet_ablate.fulfil import Failure, Outcome, Place, fulfil
 from senet_ablate.launch import LOOK_AGAIN, settle
+from senet_ablate.numerics import PORTABLE
 from senet_ablate.provenance import code_state, training_code
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import Run
@@ -75,7 +76,9 @@ def launch_ray(runs: list[Run], place: Place, progress: Callable[[int, int], Non
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     meter = ray.remote(Meter).options(num_cpus=0, scheduling_strategy=here).remote()
     gpus = place.gpus_per_run if kind == "cuda" else 0
-    task = ray.remote(_task).options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
+    portable = bool(runs) and runs[0].train.numerics == "portable"
+    environment = {"env_vars": PORTABLE} if portable else {}
+    task = ray.remote(_task).options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES, runtime_env=environment)
 
     def submit(run: Run, wait: float = 0.0) -> Any:
         return task.remote(run, place, str(Path.cwd()), meter, wait)

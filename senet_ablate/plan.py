@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from senet_ablate.paper import published
 from senet_ablate.registry import BadInput, nearest
-from senet_ablate.spec import Experiment, Recipe, Run, Variant
+from senet_ablate.spec import AnalysisPlan, Experiment, Recipe, Run, Seeds, SESpec, Variant
 from senet_ablate.strict import read
 
 EXPERIMENTS_DIR = Path(__file__).resolve().parent.parent / "experiments"
@@ -27,16 +28,27 @@ class Plan:
     recipe_name: str
     recipe: Recipe
     experiments: dict[str, Experiment]
-    seeds: int
-    kept: tuple[Run, ...] = ()
-    """The runs whose final weights are kept: seed 0 of each of `keep_weights`, the one of figures 6 and 7 first."""
+    most: int | None = None
+    """How many seeds a row; None: as many as the recipe has."""
+    kept_rows: tuple[tuple[Run, ...], ...] = ()
+    """The rows of `keep_weights`, that of figures 6 and 7 first: every seed's record holds its gates by class."""
+
+    @property
+    def kept(self) -> tuple[Run, ...]:
+        """The runs whose final weights are kept: the first seed of each of these rows."""
+        return tuple(row[0] for row in self.kept_rows)
 
     def rows(self) -> Iterator[Row]:
         """Every row that the recipe's backbone can host, in the order of the files."""
         for experiment_name, experiment in self.experiments.items():
             for name, variant in experiment.variants.items():
                 if f"{experiment_name}/{name}" not in self.recipe.cannot_host:
-                    yield Row(experiment_name, name, tuple(self.run(variant, seed) for seed in range(self.seeds)))
+                    seeds = self.seeds_of(experiment_name, variant)
+                    yield Row(experiment_name, name, tuple(self.run(variant, seed) for seed in seeds))
+
+    def seeds_of(self, experiment: str, variant: Variant) -> Seeds:
+        """The seeds of a row, in the order in which they are trained."""
+        return _seeds(self.recipe, experiment, variant, self.most)
 
     def run(self, variant: Variant, seed: int) -> Run:
         """The run of a variant under this plan's recipe."""
@@ -45,7 +57,8 @@ class Plan:
     def runs(self) -> list[Run]:
         """Each distinct run once, breadth first: every row has one seed before any has two."""
         rows = list(self.rows())
-        by_seed = (row.runs[seed] for seed in range(self.seeds) for row in rows)
+        most = max((len(row.runs) for row in rows), default=0)
+        by_seed = (row.runs[index] for index in range(most) for row in rows if index < len(row.runs))
         return list({run.id: run for run in by_seed}.values())
 
 
@@ -65,26 +78,56 @@ def read_plan(
     asked = asked or [name for name in known if not read_experiment(name, folder).on_request]
     loaded = {name: read_experiment(name, folder) for name in asked}
     for entry in recipe_value.cannot_host:
-        _variant(recipe, "cannot_host", entry, known, folder)
+        _variant(recipe, "cannot_host", entry, folder)
     for entry in recipe_value.keep_weights:
         if entry in recipe_value.cannot_host:
             raise BadInput(f"recipe {recipe!r}, key keep_weights: {entry!r} stands under cannot_host")
-    kept = [_variant(recipe, "keep_weights", entry, known, folder) for entry in recipe_value.keep_weights]
-    kept_runs = tuple(_run(recipe_value, variant, seed=0) for variant in kept)
-    return Plan(recipe, recipe_value, loaded, seeds or recipe_value.seeds, kept_runs)
+    kept = {entry: _variant(recipe, "keep_weights", entry, folder) for entry in recipe_value.keep_weights}
+    kept_rows = tuple(
+        tuple(
+            _run(recipe_value, variant, seed) for seed in _seeds(recipe_value, entry.partition("/")[0], variant, seeds)
+        )
+        for entry, variant in kept.items()
+    )
+    if recipe_value.plan is not None:
+        _check_seeds(recipe, recipe_value.plan, seeds, known)
+    for experiment in loaded.values():
+        for variant in experiment.variants:
+            published(experiment, variant)
+    plan = Plan(recipe, recipe_value, loaded, seeds, kept_rows)
+    list(plan.rows())
+    return plan
 
 
-def _variant(recipe: str, key: str, entry: str, known: list[str], folder: Path) -> Variant:
+def _check_seeds(recipe: str, plan: AnalysisPlan, seeds: int | None, known: list[str]) -> None:
+    for name in plan.experiment_seeds:
+        if name not in known:
+            raise BadInput(
+                f"recipe {recipe!r}, key plan.experiment_seeds: unknown experiment {name!r}; {nearest(name, known)}"
+            )
+    if seeds is not None and seeds > len(plan.reference_seeds):
+        raise BadInput(f"recipe {recipe!r}: its analysis plan has {len(plan.reference_seeds)} seeds, not {seeds}")
+
+
+def _seeds(recipe: Recipe, experiment: str, variant: Variant, most: int | None) -> Seeds:
+    """The seeds of a row: the first of its analysis plan, or, in a recipe without one, from 0 on."""
+    if recipe.plan is None:
+        return tuple(range(most or recipe.seeds))
+    reference = not variant.own and (variant.se is None or variant.se == SESpec())
+    return recipe.plan.seeds_of(experiment, reference)[:most]
+
+
+def _variant(recipe: str, key: str, entry: str, folder: Path = EXPERIMENTS_DIR) -> Variant:
     """The variant that `experiment/variant` names in a recipe. Raises BadInput."""
     name, _, variant = entry.partition("/")
-    variants = read_experiment(name, folder).variants if name in known else {}
+    variants = read_experiment(name, folder).variants if name in list_experiments(folder) else {}
     if variant not in variants:
         raise BadInput(f"recipe {recipe!r}, key {key}: {entry!r} is no experiment/variant")
     return variants[variant]
 
 
 def _run(recipe: Recipe, variant: Variant, seed: int) -> Run:
-    return Run(recipe.train.model_copy(update=variant.own), variant.se, seed)
+    return Run(variant.applied_to(recipe.train), variant.se, seed)
 
 
 def list_experiments(folder: Path = EXPERIMENTS_DIR) -> list[str]:

@@ -12,19 +12,27 @@ from pathlib import Path
 
 import torch
 
+from senet_ablate.numerics import settings
 from senet_ablate.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES
 from senet_ablate.spec import Run
 from senet_ablate.store import Provenance
 
 LIBRARIES = ("senet-ablate", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
 TRAINING_CODE = (
-    *("backbones/**/*.py", "data/**/*.py", "kernels/**/*.py"),
+    *("backbones/**/*.py", "data/**/*.py"),
     *("se.py", "schedule.py", "train.py", "fast.py", "team.py", "together.py"),
 )
 
 
 def provenance(
-    run: Run, data: str, device: torch.device, command: str, started: float, train_s: float, processes: int = 1
+    run: Run,
+    data: str,
+    device: torch.device,
+    command: str,
+    started: float,
+    train_s: float,
+    processes: int = 1,
+    plan: str = "",
 ) -> Provenance:
     """The provenance of a run that began at `started` (seconds since 1970) and trained for `train_s` seconds."""
     commit, dirty = code_state()
@@ -41,6 +49,9 @@ def provenance(
         data=data,
         operators=own_operators(run),
         processes=processes,
+        instructions=torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else "",
+        settings=settings(),
+        plan=plan,
     )
 
 

@@ -92,7 +92,8 @@ SQUEEZES = Registry(
         "max": "senet_ablate.se:max_squeeze",
         "none": "senet_ablate.se:no_squeeze",
         "std": "senet_ablate.se:std_squeeze",
-        "random": "senet_ablate.se:random_squeeze",
+        "ones": "senet_ablate.se:ones_squeeze",
+        "random": "senet_ablate.se:RandomSqueeze",
     },
 )
 EXCITATIONS = Registry("excitation", {"fc": "senet_ablate.se:FCExcitation", "none": "senet_ablate.se:NoExcitation"})

@@ -264,8 +264,11 @@ def _anchor(title: str) -> str:
 
 def _command(table: Table, tables: list[Table], plan: Plan) -> str:
     """What makes a table again, with the seeds that it has."""
-    seeds = max([plan.seeds, *(int(one.rows["n"].max()) for one in tables)])
-    return f"python -m senet_ablate run {table.name} --recipe {plan.recipe_name} --seeds {seeds}"
+    command = f"python -m senet_ablate run {table.name} --recipe {plan.recipe_name}"
+    if plan.recipe.plan is not None:  # it says the seeds
+        return command
+    seeds = max([plan.recipe.seeds, *(int(one.rows["n"].max()) for one in tables)])
+    return f"{command} --seeds {seeds}"
 
 
 def _summary(records: dict[str, Record]) -> str:

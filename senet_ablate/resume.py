@@ -2,8 +2,9 @@
 
 The file holds the network, the momentum, the sums of the epoch in progress and the random state as safetensors, and in
 its metadata how far the run had come, what it was run with, and a SHA-256 over all of that. On the CPU a run that goes
-on from it ends with the record of one that was never cut off, bit for bit. State that a user's own block keeps outside
-of parameters, buffers and torch's generators is not in it.
+on from it ends with the record of one that was never cut off, bit for bit. The random state is that of the run's own
+generator and, for a user's own block that draws from it, of torch's global one. What such a block keeps outside of
+parameters, buffers and generators is not in it.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from senet_ablate.backbones.layers import generator_of
 from senet_ablate.provenance import own_operators, training_code
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import Run
@@ -126,6 +128,8 @@ class Loop:
             if momentum is not None:
                 found[f"momentum/{name}"] = momentum
         found |= {"loss_sum": self.loss_sum, "right": self.right, "random/cpu": torch.get_rng_state()}
+        if generator := generator_of(self.model):
+            found["random/own"] = generator.get_state()
         if self.device.type == "cuda":
             found["random/cuda"] = torch.cuda.get_rng_state(self.device)
         return {
@@ -154,6 +158,8 @@ class Loop:
         self.loss_sum.copy_(tensors["loss_sum"])
         self.right.copy_(tensors["right"])
         torch.set_rng_state(tensors["random/cpu"])
+        if generator := generator_of(self.model):
+            generator.set_state(tensors["random/own"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random/cuda"], self.device)
         self.epochs, self.epoch, self.step = list(reached.epochs), reached.epoch, reached.step

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet_ablate.backbones.layers import FullyConnected
+from senet_ablate.backbones.layers import FullyConnected, Random
 from senet_ablate.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES, BadInput
 from senet_ablate.spec import SESpec
 
@@ -79,9 +79,19 @@ def std_squeeze(x: Tensor) -> Tensor:
     return (centred.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
 
 
-def random_squeeze(x: Tensor) -> Tensor:
-    """Standard normal noise in place of the descriptor, N x C x 1 x 1: a negative control that knows nothing of x."""
-    return torch.randn(*x.shape[:2], 1, 1, dtype=x.dtype, device=x.device)
+def ones_squeeze(x: Tensor) -> Tensor:
+    """Ones in place of the descriptor, N x C x 1 x 1: every image gets the same learned gates. A control."""
+    return x.new_ones(x.shape[0], x.shape[1], 1, 1)
+
+
+class RandomSqueeze(Random):
+    """Standard normal noise in place of the descriptor, N x C x 1 x 1: a control that knows nothing of the image."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.randn(x.shape[0], x.shape[1], 1, 1, dtype=x.dtype, device=x.device, generator=self.generator)
 
 
 def sigmoid_gate(logits: Tensor) -> Tensor:

@@ -118,6 +118,11 @@ class Training(Frozen):
     normalise: Literal["mean_std", "mean"] = "mean_std"
     precision: Literal["float32", "bf16"] = "float32"
     evaluate: Annotated[Literal["test", "validation"], Field(description="validation: the images held out")] = "test"
+    numerics: Annotated[
+        Literal["native", "portable"],
+        Field(description="portable: on x86, instructions that every processor since 2013 has, so that bits repeat"),
+    ] = "native"
+    compile: Annotated[Flag, Field(description="training steps by torch.compile")] = False
     test_every: Annotated[
         Count, Field(description="epochs between two points of the error curve; only the last one counts")
     ] = 1
@@ -162,6 +167,70 @@ class Training(Frozen):
 
 
 MOST_SEEDS = 1000  # a row; more is a slip of the finger
+# Gain of standard SE over the plain network, relative to its error (Tables 10 to 16)
+PAPERS_GAIN = {"top1": 1.02 / 23.30, "top5": 0.52 / 6.55}
+Seeds = tuple[Annotated[Integer, Field(ge=0)], ...]
+
+
+class Look(Frozen):
+    """A point at which verdicts are made: seeds of each row, those of the two reference rows, error rate spent."""
+
+    seeds: Count
+    reference_seeds: Count
+    alpha: Annotated[Number, Field(gt=0, lt=1)]
+
+
+def expected_gain(plain_top1: float, plain_top5: float) -> dict[str, float]:
+    """The gain of SE where the paper's relative gain holds, from the plain errors; points by quantity."""
+    top1, top5 = PAPERS_GAIN["top1"] * plain_top1, PAPERS_GAIN["top5"] * plain_top5
+    return {"top1": top1, "top5": top5, "throughout": top1}
+
+
+def margins(gain: dict[str, float]) -> dict[str, float]:
+    """Within which two rows count as alike: a third of the expected gain; points by quantity."""
+    return {quantity: points / 3 for quantity, points in gain.items()}
+
+
+class AnalysisPlan(Frozen):
+    """How a recipe's results will be judged, fixed before its first record.
+
+    The reference rows are the plain network and standard SE under the recipe's own schedule, which stand in every
+    comparison. One family: all claims on errors of the recipe's page, by Holm at the error rate of each look; the rates
+    of all looks add up to that of the page. Points are of top-1 error.
+    """
+
+    seeds: Annotated[Seeds, Field(min_length=1)]
+    reference_seeds: Annotated[Seeds, Field(min_length=1)]
+    experiment_seeds: Annotated[dict[Text, Seeds], Field(default_factory=dict)]
+    looks: Annotated[tuple[Look, ...], Field(min_length=1)]
+    plain_top1: Annotated[Number, Field(gt=0, description="%, of the plain network in the search, on held-out images")]
+    plain_top5: Annotated[Number, Field(gt=0)]
+    family: Literal["page"]  # all claims on errors of the recipe's page
+    spread: Literal["shared", "own"]
+    block: Literal["seed", "none"]
+    failures: Text
+
+    @property
+    def expected_gain(self) -> dict[str, float]:
+        """The paper's relative gain of SE, of this recipe's plain error; points by quantity."""
+        return expected_gain(self.plain_top1, self.plain_top5)
+
+    def seeds_of(self, experiment: str, reference: bool) -> Seeds:
+        """The seeds of a row of an experiment."""
+        return self.reference_seeds if reference else self.experiment_seeds.get(experiment, self.seeds)
+
+    @model_validator(mode="after")
+    def _looks_add_up(self) -> Self:
+        if any(len(set(seeds)) < len(seeds) for seeds in (self.seeds, self.reference_seeds)):
+            raise ValueError("a seed is named twice")
+        if self.reference_seeds[: len(self.seeds)] != self.seeds:
+            raise ValueError("reference_seeds must begin with `seeds`: rows are compared seed by seed")
+        last = self.looks[-1]
+        if (last.seeds, last.reference_seeds) != (len(self.seeds), len(self.reference_seeds)):
+            raise ValueError("the last look must be at all seeds")
+        if sum(look.alpha for look in self.looks) > 0.05 + 1e-12:
+            raise ValueError("the looks spend more than an error rate of 0.05 together")
+        return self
 
 
 class Recipe(Frozen):
@@ -178,16 +247,32 @@ class Recipe(Frozen):
         dict[Text, Text],
         Field(description="`experiment/variant` -> why this backbone has no place for it", default_factory=dict),
     ]
-    keep_weights: Annotated[tuple[Text, ...], Field(description="`experiment/variant`: seed 0 keeps its weights")] = ()
+    keep_weights: Annotated[
+        tuple[Text, ...],
+        Field(description="`experiment/variant`: its first seed keeps weights, all seeds gates by class"),
+    ] = ()
+    plan: AnalysisPlan | None = None
     train: Training
+
+    @property
+    def plan_id(self) -> str:
+        """Hash of the analysis plan and the experiments it is for, which every record carries; empty without a plan."""
+        if self.plan is None:
+            return ""
+        return digest({"plan": self.plan.model_dump(mode="json"), "experiments": list(self.experiments)})[:16]
 
 
 class Variant(Frozen):
-    """One row of an experiment. `se: null` is the plain network; `backbone` and `cutout` override the recipe's."""
+    """One row of an experiment. `se: null` is the plain network.
+
+    backbone, cutout and epochs override the recipe's; lr_times is a factor on its learning rate.
+    """
 
     se: SESpec | None
     backbone: Text | None = None
     cutout: Annotated[Integer | None, Field(ge=0)] = None
+    epochs: Count | None = None
+    lr_times: Annotated[Number | None, Field(gt=0)] = None
     label: Annotated[
         Text, Field(description="how tables and plots name the row, where the paper's name would mislead")
     ] = ""
@@ -201,8 +286,16 @@ class Variant(Frozen):
 
     @property
     def own(self) -> dict[str, Any]:
-        """What the row sets in place of its recipe."""
-        return {key: value for key in ("backbone", "cutout") if (value := getattr(self, key)) is not None}
+        """What the row sets in place of its recipe, by the recipe's keys."""
+        keys = {"backbone": "backbone", "cutout": "cutout", "epochs": "epochs", "lr": "lr_times"}
+        return {key: value for key, name in keys.items() if (value := getattr(self, name)) is not None}
+
+    def applied_to(self, train: Training) -> Training:
+        """The recipe's `train` as this row has it. Raises BadInput if the two do not go together."""
+        own = self.own
+        if self.lr_times is not None:
+            own["lr"] = train.lr * self.lr_times
+        return parse(Training, train.model_dump(exclude_defaults=True) | own) if own else train
 
 
 class Experiment(Frozen):
@@ -216,11 +309,15 @@ class Experiment(Frozen):
     paper_table: Annotated[Text | None, Field(description="id in paper.yaml; none: the paper has no such table")] = None
     control: Text
     reference: Annotated[Text | None, Field(description="row to compare the others with beside the control")] = None
-    margin: Annotated[Number, Field(gt=0, description="points of error within which two rows count as alike")] = 0.5
     axis: Annotated[Text, Field(description="what numeric row names measure; empty: rows are categories")] = ""
     on_request: Annotated[Flag, Field(description="run only where it is named or the recipe lists it")] = False
     variants: dict[Text, Variant]
     claims: tuple[Claim, ...] = ()
+
+    @field_validator("claims")
+    @classmethod
+    def _each_error_on_its_own(cls, claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
+        return tuple(one for claim in claims for one in claim.expanded())
 
     @model_validator(mode="before")
     @classmethod
@@ -251,10 +348,18 @@ class Experiment(Frozen):
             seen[key] = name
             if self.control_of(name) not in self.variants:
                 raise ValueError(f"variants.{name}: no plain variant with {variant.own} to compare it with")
+        ids = [claim.id for claim in self.claims]
         for claim in self.claims:
-            for row in (row for check in claim.checks if not check.on_gates for row in (*check.rows, *check.than)):
-                if row not in self.variants:
-                    raise ValueError(f"claim {claim.id}: {row!r} is no variant; {nearest(row, self.variants)}")
+            if ids.count(claim.id) > 1:
+                raise ValueError(f"claim {claim.id} is there twice")
+            for check in claim.checks:
+                named = () if check.on_gates else check.named
+                for row in (*named, *check.needs, *check.without):
+                    if row not in self.variants:
+                        raise ValueError(f"claim {claim.id}: {row!r} is no variant; {nearest(row, self.variants)}")
+            for other in claim.follows:
+                if other not in ids or self.claims[ids.index(other)].follows:
+                    raise ValueError(f"claim {claim.id}: it follows from {other!r}, which is no claim with checks here")
         return self
 
     def control_of(self, name: str) -> str:

@@ -8,7 +8,7 @@ certain result). A comparison in which only one side is constant is made with th
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,17 +86,24 @@ def welch(a: npt.ArrayLike, b: npt.ArrayLike, level: float = LEVEL) -> Differenc
 
     B. L. Welch, "The generalization of Student's problem", Biometrika 34 (1947); degrees of freedom by Satterthwaite.
     """
-    x, y = _vector(a), _vector(b)
-    value, std_x, std_y = _mean(x) - _mean(y), _std(x), _std(y)
-    if not std_x + std_y > 0:  # also where one of them is NaN
+    return contrast([a, b], [1, -1], level)
+
+
+def contrast(groups: Sequence[npt.ArrayLike], weights: Sequence[float], level: float = LEVEL) -> Difference:
+    """The weighted sum of the means of groups of seeds, spreads not taken as equal; Welch's test for two and more.
+
+    std: of the `Difference`, such that the standard error is std * sqrt(2 / n) for groups of n, as for two of them.
+    """
+    found = [_vector(group) for group in groups]
+    value = sum(weight * _mean(x) for weight, x in zip(weights, found, strict=True))
+    parts = [(weight * _std(x)) ** 2 / len(x) for weight, x in zip(weights, found, strict=True)]
+    if not sum(parts) > 0:  # also where one of them is NaN
         return Difference(value, NAN, NAN, NAN, NAN, NAN, NAN)
-    part_x, part_y = std_x**2 / len(x), std_y**2 / len(y)
-    stderr = math.sqrt(part_x + part_y)
-    share = part_x / (part_x + part_y)
-    df = 1 / (share**2 / (len(x) - 1) + (1 - share) ** 2 / (len(y) - 1))
+    stderr = math.sqrt(sum(parts))
+    df = sum(parts) ** 2 / sum(part**2 / (len(x) - 1) for part, x in zip(parts, found, strict=True))
     half = float(special.stdtrit(df, (1 + level) / 2)) * stderr
     p = 2 * float(special.stdtr(df, -abs(value) / stderr))
-    std = math.sqrt((std_x**2 + std_y**2) / 2)
+    std = math.sqrt(sum((weight * _std(x)) ** 2 for weight, x in zip(weights, found, strict=True)) / 2)
     return Difference(value, std, stderr, df, value - half, value + half, p)
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field, TypeAdapter
 
+from senet_ablate.class_gates import ClassGates, Curves
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import Run, SESpec, digest
 from senet_ablate.strict import Frozen, parse
@@ -67,13 +68,21 @@ class Provenance(Frozen):
         dict[str, str], Field(description="user's own parts -> SHA-256 of their source", default_factory=dict)
     ]
     processes: Annotated[int, Field(description="how many trained the run together")] = 1
+    instructions: Annotated[str, Field(description="what a CPU computed with, e.g. AVX2, by torch")] = ""
+    settings: Annotated[
+        dict[str, str], Field(description="environment variables that choose them", default_factory=dict)
+    ]
+    plan: Annotated[str, Field(description="hash of the recipe's analysis plan")] = ""
 
 
 class Record(Frozen):
     """The facts of one run. Errors are counts of wrong test images, never rounded shares.
 
     correct: which test images were right at top 1, in the data set's order, as packed bits in base 64.
-    diverged: the last epoch with a finite loss, 0 for none; null where the run trained to its end.
+    majority: test images of the most frequent class. answered: how many different classes the network answered.
+    Both null in records from before they were kept.
+    class_gates, class_curves: gates by class over the test images, where the recipe asks for them.
+    diverged: the last epoch with finite losses and logits, 0 for none; null where the run trained to its end.
     """
 
     id: str
@@ -84,10 +93,14 @@ class Record(Frozen):
     wrong_top1: int
     wrong_top5: Annotated[int | None, Field(description="null where the data set has no more than 5 classes")]
     correct: str
+    majority: int | None = None
+    answered: int | None = None
     params: int
     macs: int
     epochs: tuple[Epoch, ...]
     gates: dict[str, Gates]
+    class_gates: tuple[ClassGates, ...] = ()
+    class_curves: Annotated[dict[str, Curves], Field(default_factory=dict)]
     diverged: int | None = None
     provenance: Provenance
 
@@ -141,7 +154,7 @@ def checkpoint_path(results: Path, recipe: str, run_id: str) -> Path:
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
     """Write facts as JSON with the checksum of their content."""
-    write_whole(path, json.dumps({"checksum": digest(content), **content}, indent=1) + "\n")
+    write_whole(path, json.dumps({"checksum": digest(content), **content}, indent=1, allow_nan=False) + "\n")
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -28,16 +28,16 @@ def survey(plan: Plan, classes: int) -> list[Network]:
     """
     networks = [Network(row, _build(plan, row, classes)) for row in plan.rows()]
     for experiment in plan.experiments:
-        seen: dict[str, str] = {}
+        seen: dict[tuple[str, str], str] = {}
         for network in networks:
             if network.row.experiment == experiment:
-                structure = repr(network.model)
-                if structure in seen:
+                key = repr(network.model), network.row.runs[0].train.model_dump_json()
+                if key in seen:
                     raise BadInput(
                         f"experiment {experiment!r}: under recipe {plan.recipe_name!r} the variants "
-                        f"{seen[structure]!r} and {network.row.variant!r} are the same network"
+                        f"{seen[key]!r} and {network.row.variant!r} are the same network, trained in the same way"
                     )
-                seen[structure] = network.row.variant
+                seen[key] = network.row.variant
     for experiment, variant, run in _declared_impossible(plan):
         try:
             _network(run, classes)

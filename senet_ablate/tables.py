@@ -11,7 +11,7 @@ from senet_ablate.class_gates import ClassGates
 from senet_ablate.health import fairness, health, mixed, stuck_gates
 from senet_ablate.paper import published
 from senet_ablate.plan import Plan
-from senet_ablate.spec import Experiment, Variant, digest
+from senet_ablate.spec import Experiment, Variant, digest, margins
 from senet_ablate.stats import estimate, holm, minimal_detectable, pooled_std, welch
 from senet_ablate.store import Record
 
@@ -58,7 +58,11 @@ def table(
         for variant, value in experiment.variants.items()
     }
     missing = {
-        variant: [seed for seed in range(plan.seeds) if seed not in {record.run["seed"] for record in have}]
+        variant: [
+            seed
+            for seed in plan.seeds_of(name, experiment.variants[variant])
+            if seed not in {record.run["seed"] for record in have}
+        ]
         for variant, have in found.items()
         if not _unhosted(plan, name, variant)
     }
@@ -79,8 +83,12 @@ def table(
         refused=refused,
         unfair=tuple(one for one in fairness(experiment, found) if one not in mixed(experiment, found)),
         resolution=minimal_detectable(spread, min(counts)) if counts else float("nan"),
-        verdicts=judge(experiment, found, unhosted, networks, benches),
+        verdicts=judge(experiment, found, unhosted, networks, benches, _margins(plan)),
     )
+
+
+def _margins(plan: Plan) -> dict[str, float] | None:
+    return None if plan.recipe.plan is None else margins(plan.recipe.plan.expected_gain)
 
 
 def _row(plan: Plan, name: str, variant: str, records: list[Record]) -> dict[str, object]:

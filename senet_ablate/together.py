@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from senet_ablate.backbones.layers import generator_of
 from senet_ablate.resume import Checkpoints, Interrupted, Loop, Origin
 from senet_ablate.spec import Run
 from senet_ablate.team import Team, own_seed
@@ -134,7 +135,10 @@ class SharedCheckpoints(Checkpoints):
             loop.restore(reached[0], tensors[0])
             loop.loss_sum.zero_()
             loop.right.zero_()
-            torch.manual_seed(own_seed(loop.epoch * 10**9 + loop.step, self.team.rank))
+            seed = own_seed(loop.epoch * 10**9 + loop.step, self.team.rank)
+            torch.manual_seed(seed)
+            if generator := generator_of(loop.model):
+                generator.manual_seed(seed)
 
     def after_step(self, loop: Loop) -> None:
         self.steps += 1

@@ -1,7 +1,9 @@
 """One run: build the network, train it, judge it once at the last epoch, and say what happened."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
@@ -13,10 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet_ablate.backbones import build_model
+from senet_ablate.backbones.layers import draw_from, drawing_from
+from senet_ablate.class_gates import ClassGates, Curves
 from senet_ablate.complexity import cost
 from senet_ablate.data.batches import Batches
 from senet_ablate.data.images import ImageSet
-from senet_ablate.fast import Step, set_lr, steps_for
+from senet_ablate.fast import Step, set_lr, step_for
+from senet_ablate.numerics import check_numerics
 from senet_ablate.provenance import provenance
 from senet_ablate.resume import Loop, Unkept
 from senet_ablate.schedule import lr_at
@@ -24,6 +29,9 @@ from senet_ablate.se import se_blocks
 from senet_ablate.spec import Run, Training
 from senet_ablate.store import Epoch, Gates, Record, pack
 from senet_ablate.team import ALONE, Team, own_seed
+
+Observed = tuple[tuple[ClassGates, ...], dict[str, Curves]]
+"""Gates by class of a trained network: all its SE blocks, and channel by channel for the blocks that are drawn."""
 
 
 def prepared(
@@ -34,7 +42,9 @@ def prepared(
     model = build_model(spec.backbone, len(images.classes), run.se, stem=spec.stem, seed=run.seed)
     model = team.synchronised(model)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    torch.manual_seed(own_seed(run.seed, team.rank))  # what is random inside a network: dropout, the random squeeze
+    seed = own_seed(run.seed, team.rank)
+    draw_from(model, torch.Generator(device).manual_seed(seed))
+    torch.manual_seed(seed)  # for a user's own block that draws from torch's global generator
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=spec.lr,
@@ -56,25 +66,32 @@ def train(
     checkpoints: Unkept = Unkept(),  # noqa: B008
     team: Team = ALONE,
     told: Callable[[int, Epoch], None] = lambda number, epoch: None,
+    plan: str = "",
+    observe: Callable[[nn.Module], Observed] = lambda model: ((), {}),
 ) -> Record:
-    """The record of `run`; `progress` is told after each epoch how many images it saw, `keep` gets the final network.
+    """The record of `run`.
 
     On the CPU, equal runs give equal records, bit for bit, but for times, also where they go on from a checkpoint. A
-    loss that is not finite ends the run early; the record says after which epoch. `team`: the processes that train it
-    together; each gets the whole record. `told`: of each epoch with its number, of the last one twice.
+    loss or a logit that is not finite ends the run early; the record says after which epoch. progress: called after
+    each epoch with the number of images it saw. keep: called with the final network. team: the processes that train the
+    run together; each gets the whole record. told: called with each epoch and its number, for the last one twice.
+    plan: hash of the analysis plan. observe: gives the gates by class of the final network. Raises BadInput if this
+    process does not compute with the recipe's numerics.
     """
     spec = run.train
+    if device.type == "cpu":
+        check_numerics(spec)
     model, optimizer, batches = prepared(run, images, device, team)
-    step: Step = partial(train_step, team.spread(model), optimizer, spec=spec)
+    called: nn.Module = torch.compile(model) if spec.compile else model  # type: ignore[assignment]
     if team.size == 1:
-        model, optimizer, step = steps_for(run, model, optimizer, device, partial(train_step, spec=spec))
+        step = step_for(called, optimizer, device, partial(train_step, spec=spec))
+    else:
+        step = partial(train_step, team.spread(called), optimizer, spec=spec)
     share = (team.rank, team.size)
     tests = Batches(images.test, images, spec, device, share)
     counted = cost(model, (3, batches.size, batches.size))
     loop = Loop(model, optimizer, device, told=told)
-    provenance(
-        run, images.checksum, device, command, loop.started, 0.0, team.size
-    )  # what is wrong with it is better known now
+    provenance(run, images.checksum, device, command, loop.started, 0.0, team.size, plan)  # fail now, not at the end
     watch = (
         Batches(images.validation, images, spec, device, share)
         if images.validation is not None and spec.schedule == "plateau"
@@ -85,12 +102,14 @@ def train(
         while loop.epoch <= spec.epochs:
             lr, loss, error = train_epoch(loop, batches, run, step, checkpoints.after_step, team)
             progress(len(batches) * spec.batch_size)
-            if not np.isfinite(loss):
+            if not math.isfinite(loss):
                 break
             read = loop.epoch % spec.test_every == 0 and loop.epoch != spec.epochs
             with GateWatch(model, team) as gates:
                 test = evaluate(model, tests, spec, checkpoints.between, team) if read else None
             validation = None if watch is None else evaluate(model, watch, spec, checkpoints.between, team)
+            if not all(one.finite for one in (test, validation) if one):
+                break
             loop.end_epoch(
                 Epoch(
                     lr=lr,
@@ -106,7 +125,10 @@ def train(
         with GateWatch(model, team) as gates:
             final = evaluate(model, tests, spec, checkpoints.between, team)
     keep(model)
+    blocks, curves = observe(model) if final.finite else ((), {})
     epochs = loop.epochs
+    if len(epochs) == spec.epochs and not final.finite:
+        epochs.pop()
     diverged = len(epochs) < spec.epochs
     if not diverged:
         epochs[-1] = epochs[-1].model_copy(update={"test_loss": final.loss, "test_top1": final.top1})
@@ -120,12 +142,16 @@ def train(
         wrong_top1=int((~final.right).sum()),
         wrong_top5=final.wrong_top5,
         correct=pack(final.right),
+        majority=int(np.bincount(images.test.labels).max()),
+        answered=final.answered,
         params=counted.params,
         macs=counted.macs,
         epochs=tuple(epochs),
         gates={} if diverged else gates.summary(),
+        class_gates=blocks,
+        class_curves=curves,
         diverged=len(epochs) if diverged else None,
-        provenance=provenance(run, images.checksum, device, command, loop.started, train_s, team.size),
+        provenance=provenance(run, images.checksum, device, command, loop.started, train_s, team.size, plan),
     )
 
 
@@ -173,11 +199,17 @@ def train_step(
 
 @dataclass(frozen=True)
 class Judgement:
-    """Mean cross-entropy; which images were right at top 1; how many were wrong at top 5 (none: too few classes)."""
+    """Mean cross-entropy; which images were right at top 1; how many were wrong at top 5 (none: too few classes).
+
+    answered: how many different classes were answered. finite: whether the loss and every logit were; an image with a
+    logit that is not finite counts as wrong.
+    """
 
     loss: float
     right: npt.NDArray[np.bool_]
     wrong_top5: int | None
+    answered: int
+    finite: bool
 
     @property
     def top1(self) -> float:
@@ -198,21 +230,36 @@ def evaluate(
     `between` is called after each batch; what it raises leaves the random state as it was, too.
     """
     model.eval()
-    losses, top1, top5 = [], [], []
-    devices = [batches.device] if batches.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(0)  # a random squeeze draws here too
+    losses, top1, top5, finite, answers = [], [], [], [], []
+    with drawing_for_evaluation(model, batches.device):
         for x, y in batches.in_order():
             with precision(spec, batches.device):
                 logits = model(x).float()
             losses.append(F.cross_entropy(logits, y, reduction="sum"))
-            ranked = logits.topk(min(5, logits.shape[1])).indices == y[:, None]
-            top1.append(ranked[:, 0])
-            top5.append(ranked.any(1))
+            finite.append(logits.isfinite().all(1))
+            ranked = logits.topk(min(5, logits.shape[1])).indices
+            right = (ranked == y[:, None]) & finite[-1][:, None]
+            top1.append(right[:, 0])
+            top5.append(right.any(1))
+            answers.append(F.one_hot(ranked[:, 0], logits.shape[1]).sum(0))
             between()
     right = team.joined(torch.cat(top1)).cpu().numpy()
     wrong5 = int(team.total((~torch.cat(top5)).sum())) if logits.shape[1] > 5 else None
-    return Judgement(float(team.total(torch.stack(losses).sum())) / len(right), right, wrong5)
+    loss = float(team.total(torch.stack(losses).sum())) / len(right)
+    unsound = int(team.total((~torch.cat(finite)).sum()))
+    answered = int((team.total(torch.stack(answers).sum(0)) > 0).sum())
+    return Judgement(loss, right, wrong5, answered, finite=math.isfinite(loss) and unsound == 0)
+
+
+@contextmanager
+def drawing_for_evaluation(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """What is random inside a network is the same in every evaluation; training's random state stays as it was."""
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        drawing_from(model, torch.Generator(device).manual_seed(0)),
+    ):
+        torch.manual_seed(0)
+        yield
 
 
 class GateWatch:

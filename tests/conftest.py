@@ -2,6 +2,10 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two cores, two test workers: more threads only wait for each other
 
+from senet_ablate.numerics import PORTABLE
+
+os.environ.update(PORTABLE)  # before torch is loaded: the tests train with the recipes' portable numerics
+
 from typing import IO
 
 import pytest

@@ -39,7 +39,7 @@ SPECS_TO_FACTS = {
     "se",
     "backbones",
     "data",
-    "kernels",
+    "backbones.layers",
     "complexity",
     "schedule",
     "provenance",
@@ -47,7 +47,7 @@ SPECS_TO_FACTS = {
     "launch",
     "fast",
 }
-SPECS_TO_FACTS |= {"survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation"}
+SPECS_TO_FACTS |= {"numerics", "survey", "describe", "interchange", "counting", "checkpoint", "weights", "excitation"}
 SPECS_TO_FACTS |= {"resume", "fulfil", "launchers", "launch_ray", "launch_torchrun", "team", "together", "bench"}
 SHARED = {
     "bench_facts",
@@ -72,9 +72,11 @@ LEVEL = {
             {"registry"},
             {"strict"},
             {"vocabulary"},
-            {"spec", "kernels"},
-            {"plan", "paper", "store", "stats", "schedule"},
-            {"se", "data", "health", "class_gates", "provenance", "costs", "bench_facts"},
+            {"spec", "backbones.layers"},
+            {"paper", "numerics", "stats", "schedule"},
+            {"plan", "class_gates"},
+            {"store"},
+            {"se", "data", "health", "provenance", "costs", "bench_facts"},
             {"backbones", "fast", "findings", "gate_facts", "timing_facts", "fault_facts"},
             {"claims"},
             {"tables"},
@@ -84,7 +86,8 @@ LEVEL = {
             {"report", "seeds"},
             {"cost_page", "bench_report", "counting", "compare", "team"},
             {"together", "train", "describe", "survey", "verify", "review"},
-            {"fulfil", "checkpoint", "excitation", "options"},
+            {"checkpoint", "excitation", "options"},
+            {"fulfil"},
             {"launch"},
             {"launch_ray", "launch_torchrun"},
             {"launchers", "bench"},
@@ -97,18 +100,23 @@ LEVEL = {
 }
 
 
+def part_of(path: tuple[str, ...]) -> str:
+    """A module at the top of the package or a folder there; the layers lie below `se`, the networks above it."""
+    return "backbones.layers" if path == ("backbones", "layers") else path[0]
+
+
 @cache
 def modules() -> dict[str, set[str]]:
-    """Top-level part of the package -> the parts it imports."""
+    """Part of the package -> the parts it imports."""
     found: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
-        part = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        part = part_of(path.relative_to(PACKAGE).with_suffix("").parts)
         for node in ast.walk(ast.parse(path.read_text())):
             names = []
             if isinstance(node, ast.ImportFrom) and node.module == "senet_ablate":
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("senet_ablate."):
-                names = [(node.module or "").split(".")[1]]
+                names = [part_of(tuple((node.module or "").split(".")[1:]))]
             found.setdefault(part, set()).update(name for name in names if name != part)
     return found
 

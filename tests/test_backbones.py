@@ -194,14 +194,14 @@ def test_the_standard_place_exists_and_a_missing_one_is_explained(name: str) -> 
 
 def test_the_hidden_width_is_exact_and_follows_the_place() -> None:
     blocks = se_blocks(look_at("shufflenet_v1_g3", SESpec()))
-    hidden = {name: block.excitation.reduce.out_features for name, block in blocks.items()}
+    hidden = {name: block.excitation.reduce.out_channels for name, block in blocks.items()}
     # a unit that concatenates sees the 240 - 24, 480 - 240 and 960 - 480 new channels alone
     assert hidden["SE_3_1"] == 216 // 16 and hidden["SE_3_2"] == 240 // 16
     assert hidden["SE_4_1"] == 240 // 16 and hidden["SE_5_1"] == 480 // 16 and hidden["SE_5_4"] == 960 // 16
 
 
 def test_se_in_a_bn_inception_follows_every_concatenation_also_the_narrowing_ones() -> None:
-    widths = [block.excitation.expand.out_features for block in se_blocks(look_at("bn_inception", SESpec())).values()]
+    widths = [block.excitation.expand.out_channels for block in se_blocks(look_at("bn_inception", SESpec())).values()]
     # arXiv:1502.03167, Fig. 5, and the num_output of the `_1x1_up` layers of the authors' SE-BN-Inception
     assert widths == [256, 320, 576, 576, 576, 608, 608, 1056, 1024, 1024]
 

@@ -180,8 +180,8 @@ def paper_benches(times: float = 1.0) -> list[Bench]:
     ):
         took = timings_ms()[kind]
         rows = (
-            Measured(group=group, name="plain, lean", rounds=(took["plain"],) * 3),
-            Measured(group=group, name="SE, lean", rounds=(times * took["SE"],) * 3, over="plain, lean"),
+            Measured(group=group, name="plain", rounds=(took["plain"],) * 3),
+            Measured(group=group, name="SE", rounds=(times * took["SE"],) * 3, over="plain"),
         )
         part = Part(unit="ms", more_is_better=False, settings="", rows=rows, provenance=PROVENANCE)
         found.append(Bench(device=device, cores=1, parts={"overhead": part}))

@@ -7,7 +7,7 @@ import torch
 
 from senet_ablate import SEBlock, SESpec, build_model
 from senet_ablate.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES
-from senet_ablate.se import CannotHost, FCExcitation, se_blocks
+from senet_ablate.se import CannotHost, FCExcitation, RandomSqueeze, se_blocks
 from senet_ablate.spec import PLACEMENTS
 
 NET = "resnet_tiny_bottleneck"
@@ -16,7 +16,7 @@ NET = "resnet_tiny_bottleneck"
 def test_the_block_is_the_papers_formula() -> None:
     block = SEBlock(32, SESpec(reduction=8)).double()
     x = torch.randn(3, 32, 5, 7, dtype=torch.float64)
-    first, second = (p for p in block.parameters())
+    first, second = (p[:, :, 0, 0] for p in block.parameters())
     assert first.shape == (4, 32) and second.shape == (32, 4), "two matrices, no bias, C // r exactly"
     z = x.sum((2, 3)) / 35
     s = 1 / (1 + torch.exp(-(torch.clamp(z @ first.T, min=0) @ second.T)))
@@ -26,7 +26,7 @@ def test_the_block_is_the_papers_formula() -> None:
 def test_nosqueeze_is_two_1x1_convolutions_with_a_gate_a_pixel() -> None:
     block = SEBlock(16, SESpec(squeeze="none", reduction=4)).double()
     x = torch.randn(2, 16, 4, 6, dtype=torch.float64)
-    first, second = (p[:, :, None, None] for p in block.parameters())
+    first, second = block.parameters()
     inner = torch.nn.functional.conv2d(x, first).relu()
     torch.testing.assert_close(block(x), x * torch.nn.functional.conv2d(inner, second).sigmoid())
 
@@ -39,7 +39,7 @@ def test_without_excitation_the_gate_sees_the_squeeze_itself() -> None:
 
 
 def test_the_hidden_width_is_never_rounded() -> None:
-    assert SEBlock(50, SESpec(reduction=16)).excitation.reduce.out_features == 3  # type: ignore[union-attr]
+    assert SEBlock(50, SESpec(reduction=16)).excitation.reduce.out_channels == 3  # type: ignore[union-attr]
     with pytest.raises(CannotHost, match="15 channels // reduction 16"):
         SEBlock(15, SESpec())
 
@@ -70,9 +70,20 @@ def test_softmax_shares_one_unit_among_the_channels() -> None:
 def test_the_random_squeeze_knows_nothing_of_its_input() -> None:
     draws = []
     for x in (torch.zeros(4, 6, 3, 3), torch.randn(4, 6, 3, 3)):
-        torch.manual_seed(0)
-        draws.append(SQUEEZES["random"](x))
-    assert torch.equal(*draws)
+        squeeze = RandomSqueeze(6)
+        squeeze.generator = torch.Generator().manual_seed(0)
+        draws.append(squeeze(x))
+    assert torch.equal(*draws) and draws[0].std() > 0.5
+
+
+def test_a_static_gate_is_learned_and_the_same_for_every_image() -> None:
+    block = SEBlock(8, SESpec(squeeze="ones", reduction=2))
+    x = torch.randn(5, 8, 3, 3)
+    gates = block(x) / x
+    torch.testing.assert_close(gates, gates[:1, :, :1, :1].expand_as(gates))
+    assert gates[0, :, 0, 0].std() > 0.001
+    block(x).sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in block.parameters())
 
 
 def specs() -> list[SESpec]:
@@ -125,7 +136,7 @@ def test_the_blocks_sit_where_the_specification_says() -> None:
     }
     widths = {
         placement: [
-            module.reduce.in_features
+            module.reduce.in_channels
             for module in build_model("resnet29_bottleneck", 10, SESpec(placement=placement, reduction=8)).modules()  # type: ignore[arg-type]
             if isinstance(module, FCExcitation)
         ]

@@ -1,6 +1,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,7 +12,7 @@ from senet_ablate.options import read_se
 from senet_ablate.paper import published, tables
 from senet_ablate.plan import EXPERIMENTS_DIR, list_experiments, list_recipes, read_experiment, read_plan, read_recipe
 from senet_ablate.registry import BadInput, Registry
-from senet_ablate.spec import Experiment, Run, SESpec, Training
+from senet_ablate.spec import AnalysisPlan, Experiment, Run, SESpec, Training, Variant
 from senet_ablate.strict import load_yaml, parse
 
 TRAIN = {"dataset": "digits", "backbone": "resnet20", "epochs": 3, "batch_size": 8, "lr": 0.1}
@@ -194,7 +195,7 @@ def test_a_network_and_its_se_version_take_each_its_own_columns_of_a_row() -> No
     assert published(cifar, "SE-WRN-16-8") == {"top1_err": 19.14}
 
 
-ON_REQUEST = ("backbones", "mobile", "cifar_backbones", "cifar10_backbones", "depth")
+ON_REQUEST = ("backbones", "mobile", "cifar_backbones", "cifar10_backbones", "depth", "schedule")
 
 
 @pytest.mark.parametrize("name", ON_REQUEST)
@@ -270,3 +271,66 @@ def test_a_mistake_in_a_file_names_the_file_and_the_key(tmp_path: Path) -> None:
 def test_the_published_numbers_are_those_of_the_checked_facts() -> None:
     facts = {table["id"]: table["rows"] for table in yaml.safe_load(SHARED_PAPER.read_text())["tables"]}
     assert {name: table["rows"] for name, table in tables().items()} == facts
+
+
+PLAN: dict[str, Any] = {
+    "seeds": [2, 3],
+    "reference_seeds": [2, 3, 4],
+    "experiment_seeds": {"schedule": [7]},
+    "looks": [{"seeds": 2, "reference_seeds": 2, "alpha": 0.01}, {"seeds": 2, "reference_seeds": 3, "alpha": 0.04}],
+    "plain_error": 46.6,
+    "family": "page",
+    "spread": "shared",
+    "block": "seed",
+    "failures": "as the suite finds them",
+}
+
+
+def test_a_margin_is_a_third_of_the_papers_relative_gain() -> None:
+    plan = parse(AnalysisPlan, PLAN)
+    assert plan.expected_gain == pytest.approx(2.04) and plan.margin == pytest.approx(0.68)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"reference_seeds": [3, 2, 4]}, "must begin with"),
+        ({"seeds": [2, 2]}, "named twice"),
+        ({"looks": [{"seeds": 2, "reference_seeds": 2, "alpha": 0.01}]}, "last look must be at all seeds"),
+        ({"looks": [{"seeds": 2, "reference_seeds": 3, "alpha": 0.06}]}, "more than an error rate of 0.05"),
+        ({"seeds": []}, "seeds"),
+    ],
+)
+def test_a_plan_that_cannot_be_followed_is_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        parse(AnalysisPlan, PLAN | change)
+
+
+def test_a_recipes_plan_says_the_seeds_of_each_row_and_marks_every_record() -> None:
+    value = read_recipe("cifar100-cpu")
+    assert value.plan is not None
+    plan = read_plan("cifar100-cpu", ["controls", "schedule"])
+    seeds = {(row.experiment, row.variant): [run.seed for run in row.runs] for row in plan.rows()}
+    assert seeds["controls", "SE"] == seeds["schedule", "plain"] == list(value.plan.reference_seeds)
+    assert seeds["controls", "Static gate"] == list(value.plan.seeds)
+    assert seeds["schedule", "SE, 8 epochs"] == list(value.plan.experiment_seeds["schedule"])
+    order = [run.seed for run in plan.runs()]
+    assert order == sorted(order), "every row has one seed before any has two"
+    assert 0 not in order and 1 not in order, "the pilots' seeds"
+    changed = value.model_copy(update={"plan": value.plan.model_copy(update={"plain_error": 1.0})})
+    assert len(value.plan_id) == 16 and changed.plan_id != value.plan_id
+    assert read_recipe("smoke").plan_id == ""
+    with pytest.raises(BadInput, match="has 15 seeds, not 16"):
+        read_plan("cifar100-cpu", seeds=16)
+
+
+def test_a_row_may_have_a_budget_and_a_rate_of_its_own() -> None:
+    rows = {row.variant: row.runs[0].train for row in read_plan("cifar100-cpu", ["schedule"]).rows()}
+    full = read_recipe("cifar100-cpu").train
+    assert rows["SE"] == rows["plain"] == full
+    assert (rows["SE, 2 epochs"].epochs, rows["SE, 2 epochs"].lr) == (2, full.lr)
+    slow = rows["plain, 8 epochs, rate / 4"]
+    assert (slow.epochs, slow.lr) == (8, full.lr / 4)
+    short = Variant(se=None, epochs=2)
+    with pytest.raises(BadInput, match="milestones must rise and lie before the last epoch"):
+        short.applied_to(full.model_copy(update={"schedule": "multistep", "milestones": (4, 8)}))

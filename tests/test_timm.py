@@ -112,7 +112,7 @@ def test_timm_rounds_the_hidden_width_to_8_where_ours_is_exact() -> None:
         return int(timm.layers.SEModule(channels, rd_ratio=1 / reduction).fc1.out_channels)
 
     def ours(channels: int, reduction: int) -> int:
-        return int(SEBlock(channels, SESpec(reduction=reduction)).excitation.reduce.out_features)
+        return int(SEBlock(channels, SESpec(reduction=reduction)).excitation.reduce.out_channels)
 
     # at 64 channels its ratios 8, 16 and 32 are one network; ours are three
     assert [theirs(64, reduction) for reduction in (8, 16, 32)] == [8, 8, 8]

@@ -1,4 +1,7 @@
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,12 +9,15 @@ import torch
 import torch.nn.functional as F
 
 from senet_ablate import SESpec, build_model
+from senet_ablate.backbones.layers import Dropout, Random, draw_from
 from senet_ablate.data.batches import Batches
-from senet_ablate.data.images import ImageSet, image_set
+from senet_ablate.data.images import ImageSet, Split, image_set
+from senet_ablate.health import health
+from senet_ablate.registry import BACKBONES
 from senet_ablate.schedule import lr_at, plateaus
 from senet_ablate.spec import Run, Training
-from senet_ablate.store import Record
-from senet_ablate.train import GateWatch, evaluate, prepared, train
+from senet_ablate.store import Record, pack, write_record
+from senet_ablate.train import GateWatch, evaluate, prepared, train, train_step
 
 CPU = torch.device("cpu")
 
@@ -234,8 +240,126 @@ def test_bf16_errs_as_float32_does_within_the_spread_of_seeds(tiny: Training, tm
 
 def test_a_user_can_train_on_any_image_set() -> None:
     generator = np.random.default_rng(0)
-    from senet_ablate.data.images import Split
-
     split = Split(generator.integers(0, 256, (32, 12, 12, 3), dtype=np.uint8), np.arange(32) % 3)
     record = train(Run(spec(epochs=1), SESpec(), 0), image_set(split, split, ["a", "b", "c"]), CPU)
     assert record.tested == 32 and record.macs > 0
+
+
+DRAWING = [SESpec(squeeze="random"), SESpec(squeeze="random", gate="tanh")]
+
+
+@pytest.mark.parametrize("se", DRAWING, ids=["sigmoid", "tanh"])
+def test_what_else_its_process_draws_changes_no_number_of_a_run(
+    se: SESpec, tiny: Training, digits: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = train(Run(tiny, se, 1), digits, CPU)
+    step = train_step
+
+    def disturbed(*args: Any, **kwargs: Any) -> Any:
+        torch.rand(3)  # another run of this process, say
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr("senet_ablate.train.train_step", disturbed)
+    assert facts(train(Run(tiny, se, 1), digits, CPU)) == facts(alone)
+
+
+def test_dropout_draws_from_its_own_generator_and_keeps_the_mean() -> None:
+    layer, x = Dropout(0.25), torch.ones(400, 50)
+    layer.generator = torch.Generator().manual_seed(3)
+    first = layer(x)
+    torch.rand(1)
+    layer.generator.manual_seed(3)
+    assert torch.equal(first, layer(x)) and first.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert (first == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
+    assert torch.equal(layer.eval()(x), x)
+
+
+@pytest.mark.parametrize("name", ["vgg16_bn", "senet154", "shake_shake_26_2x96d", "shake_even_29_2x4x64d"])
+def test_every_network_that_draws_has_its_generator_set(name: str) -> None:
+    with torch.device("meta"):
+        model = BACKBONES[name](10, None, "default")
+    draw_from(model, torch.Generator())
+    random = [module for module in model.modules() if isinstance(module, Random)]
+    assert random and all(module.generator is not None for module in random)
+    drawing = (torch.nn.Dropout, torch.nn.Dropout2d, torch.nn.AlphaDropout)
+    assert not any(isinstance(module, drawing) for module in model.modules()), "torch's own draw globally"
+
+
+class NotFinite(torch.nn.Module):
+    """Logits that are not finite, in evaluation alone, for the first image of a batch."""
+
+    def __init__(self, model: torch.nn.Module, value: float) -> None:
+        super().__init__()
+        self.model, self.value = model, value
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(x)
+        if not self.training:
+            logits = logits.clone()
+            logits[0, 0] = self.value
+        return logits
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("test_every", [1, 99], ids=["every epoch", "at the end"])
+def test_a_logit_that_is_not_finite_is_no_result(
+    value: float, test_every: int, tiny: Training, digits: ImageSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def build(*args: Any, **kwargs: Any) -> torch.nn.Module:
+        return NotFinite(build_model(*args, **kwargs), value)
+
+    monkeypatch.setattr("senet_ablate.train.build_model", build)
+    spec = tiny.model_copy(update={"test_every": test_every})
+    record = train(Run(spec, None, 0), digits, CPU)
+    assert record.diverged == len(record.epochs) == (0 if test_every == 1 else spec.epochs - 1)
+    assert health(record) == (f"diverged after epoch {record.diverged}",)
+    assert not record.right()[0], "an image with such a logit is wrong"
+    text = write_record(tmp_path, "r", record).read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+@pytest.mark.parametrize("lr", [1e10, 1e38])
+def test_no_rate_makes_a_record_that_is_not_json(lr: float, tiny: Training, digits: ImageSet, tmp_path: Path) -> None:
+    for se in (None, SESpec(), SESpec(gate="relu", squeeze="none")):
+        record = train(Run(tiny.model_copy(update={"lr": lr, "epochs": 3}), se, 0), digits, CPU)
+        text = write_record(tmp_path, "r", record).read_text()
+        json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def noise(share: float, count: int = 200) -> ImageSet:
+    """Images that say nothing, of two classes of which the first has a share of the images."""
+    generator = np.random.default_rng(0)
+    labels = (np.arange(count) >= share * count).astype(np.int64)
+    split = Split(generator.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8), labels)
+    other = Split(generator.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8), labels)
+    return image_set(split, other, ["often", "seldom"])
+
+
+def test_noise_in_unequal_classes_gives_no_sound_run(tiny: Training) -> None:
+    spec = tiny.model_copy(update={"train_images": None, "test_images": None, "epochs": 2})
+    for seed in range(3):
+        record = train(Run(spec, SESpec(), seed), noise(0.9), CPU)
+        assert (record.majority, record.tested) == (180, 200)
+        assert health(record), f"{record.top1}% error is what always answering the first class gives"
+
+
+def test_chance_is_the_share_of_the_commonest_class(tiny: Training, digits: ImageSet) -> None:
+    record = train(Run(tiny.model_copy(update={"epochs": 1}), None, 0), digits, CPU)
+
+    def judged(right: int, majority: int | None, answered: int = 2) -> tuple[str, ...]:
+        flags = np.arange(400) < right
+        counts = {"tested": 400, "wrong_top1": 400 - right, "correct": pack(flags), "classes": 2, "gates": {}}
+        return health(record.model_copy(update=counts | {"majority": majority, "answered": answered}))
+
+    assert judged(340, 360) and not judged(380, 360), "of nine to one, 85% right is guessing, 95% is not"
+    assert not judged(340, 200) and judged(205, 200), "equal classes, as ever"
+    assert not judged(340, None), "old records do not say it: 1 / classes"
+    assert "same answer" in judged(300, 200, answered=1)[0]
+
+
+def test_compiled_steps_learn_what_the_network_as_written_learns(tiny: Training, digits: ImageSet) -> None:
+    ways = (tiny.model_copy(update={"compile": compiled}) for compiled in (False, True))
+    written, compiled = (train(Run(way, SESpec(), 0), digits, CPU) for way in ways)
+    assert written.id != compiled.id
+    for ours, theirs in zip(written.epochs, compiled.epochs, strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-3)

@@ -2,10 +2,11 @@
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet_ablate.registry import BadInput
@@ -75,6 +76,51 @@ def stem_7x7(backbone: str, stem: str, outputs: int = 64) -> OrderedDict[str, nn
     return layers
 
 
+class Random(nn.Module):
+    """A module that draws random numbers: from `generator`, which `draw_from` sets, or from torch's global one."""
+
+    generator: torch.Generator | None = None
+
+
+class Dropout(Random):
+    """Each element is zero with probability p in training, the others are scaled by 1 / (1 - p)."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        return x * torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator) / (1 - self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+def generator_of(model: nn.Module) -> torch.Generator | None:
+    """What the random modules of a network draw from; None if it has none, or they draw from torch's global one."""
+    return next((module.generator for module in model.modules() if isinstance(module, Random)), None)
+
+
+def draw_from(model: nn.Module, generator: torch.Generator | None) -> None:
+    """Let every random module of `model` draw from `generator`, which must be on the model's device."""
+    for module in model.modules():
+        if isinstance(module, Random):
+            module.generator = generator
+
+
+@contextmanager
+def drawing_from(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
+    """The same while the context is open."""
+    before = generator_of(model)
+    draw_from(model, generator)
+    try:
+        yield
+    finally:
+        draw_from(model, before)
+
+
 class Parallel(nn.Sequential):
     """Branches that all see the input; their outputs, side by side in channels."""
 
@@ -93,7 +139,7 @@ def classified(body: OrderedDict[str, nn.Module], width: int, num_classes: int, 
     """`body`, then `pool`, `dropout` if any, and `classifier`: N x 3 x H x W in, N x num_classes logits out."""
     layers = OrderedDict(body, pool=GlobalPool())
     if dropout:
-        layers["dropout"] = nn.Dropout(dropout)
+        layers["dropout"] = Dropout(dropout)
     layers["classifier"] = nn.Linear(width, num_classes)
     return nn.Sequential(layers)
 
@@ -115,7 +161,7 @@ def initialise(model: nn.Module, seed: int) -> None:
             mode: Literal["fan_in", "fan_out"] = (
                 "fan_in" if isinstance(module, nn.Linear | FullyConnected) else "fan_out"
             )
-            generator = torch.Generator().manual_seed(key)
+            generator = torch.Generator(module.weight.device).manual_seed(key)
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu", generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet_ablate.backbones.layers import classified, conv, norm, small_stem_stride
+from senet_ablate.backbones.layers import Random, classified, conv, norm, small_stem_stride
 from senet_ablate.backbones.residual import ResidualUnit, stacked
 from senet_ablate.se import Slots
 from senet_ablate.spec import SESpec
 
 
-class Shaken(nn.Module):
+class Shaken(Random):
     """alpha * one(x) + (1 - alpha) * two(x), with gradients as if the share were beta, N x C x H x W.
 
-    In training alpha is uniform in [0, 1) an image, from torch's global generator of the device, and so is beta, or 0.5
+    In training alpha is uniform in [0, 1) an image, and so is beta, or 0.5
     if `even_backward`; in evaluation both are 0.5.
     """
 
@@ -32,13 +32,12 @@ class Shaken(nn.Module):
         even = 0.5 * (one + two)
         if not self.training:
             return even
-        backward = even if self.even_backward else torch.lerp(two, one, _shares(one))
-        forward = torch.lerp(two, one, _shares(one))
+        backward = even if self.even_backward else torch.lerp(two, one, self._shares(one))
+        forward = torch.lerp(two, one, self._shares(one))
         return backward + (forward - backward).detach()
 
-
-def _shares(like: Tensor) -> Tensor:
-    return torch.rand(len(like), 1, 1, 1, dtype=like.dtype, device=like.device)
+    def _shares(self, like: Tensor) -> Tensor:
+        return torch.rand(len(like), 1, 1, 1, dtype=like.dtype, device=like.device, generator=self.generator)
 
 
 class ShiftedShortcut(nn.Module):
@@ -85,7 +84,9 @@ def _grouped(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     )
 
 
-def _network(name: str, outputs: dict[int, int], count: int, num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
+def _network(
+    name: str, outputs: dict[int, int], count: int, num_classes: int, se: SESpec | None, stem: str
+) -> nn.Module:
     slots = Slots(name, se, stages=tuple(outputs))
     even = name.startswith("shake_even")
     branch = _grouped if even else _basic

@@ -8,7 +8,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from senet_ablate.backbones.layers import conv_norm_relu, stem_strides
+from senet_ablate.backbones.layers import Dropout, conv_norm_relu, stem_strides
 from senet_ablate.backbones.plain import PlainUnit
 from senet_ablate.se import Slots
 from senet_ablate.spec import SESpec
@@ -64,10 +64,10 @@ def vgg16_bn(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
     hidden = OrderedDict(
         fc1=nn.Linear(512 * side * side, 4096),
         relu1=nn.ReLU(),
-        dropout1=nn.Dropout(0.5),
+        dropout1=Dropout(0.5),
         fc2=nn.Linear(4096, 4096),
         relu2=nn.ReLU(),
-        dropout2=nn.Dropout(0.5),
+        dropout2=Dropout(0.5),
     )
     layers.update(grid=GridPool(side), flatten=nn.Flatten(), hidden=nn.Sequential(hidden))
     layers["classifier"] = nn.Linear(4096, num_classes)

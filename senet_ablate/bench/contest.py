@@ -3,32 +3,29 @@
 import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from senet_ablate.backbones import build_model
 from senet_ablate.bench.clock import seconds
 from senet_ablate.data.batches import Batches
 from senet_ablate.data.images import ImageSet, Split, image_set
-from senet_ablate.fast import capture, steps_for
-from senet_ablate.kernels.engine import forced
+from senet_ablate.fast import step_for
 from senet_ablate.spec import Run, SESpec, Training
-from senet_ablate.train import precision, prepared, train_step
+from senet_ablate.train import prepared, train_step
 
 CLASSES = 10
 WARM = 4  # steps before each measurement: they use up what the classic loader made ready while the others ran
 
-Code = Literal["classic", "airbench", "ours", "branches", "vmap"]
+Code = Literal["classic", "airbench", "ours"]
 Maker = Callable[["Network", "Way", torch.device], Callable[[], object]]
 
 
@@ -58,14 +55,13 @@ class Network:
 
 @dataclass(frozen=True)
 class Way:
-    """A way to train: whose code, how many processes at once with so many threads each, runs that each has at once."""
+    """A way to train: whose code, and how many processes at once with so many threads each."""
 
     name: str
     code: Code
     processes: int
     threads: int
     bf16: bool = False
-    runs: int = 1
     data: bool = True
 
 
@@ -107,7 +103,7 @@ class Contest:
         for worker in self.workers[way]:
             worker.send(network)
         step_seconds = self._answers(way)
-        return None if way in self.failed else sum(way.runs * network.batch / value for value in step_seconds)
+        return None if way in self.failed else sum(network.batch / value for value in step_seconds)
 
     def _answers(self, way: Way) -> list[float]:
         """What each process of a way says; a process that ends, or says in words what went wrong, fails the way."""
@@ -139,22 +135,14 @@ def _compete(connection: Connection, way: Way, networks: list[Network], device: 
     torch.set_num_threads(way.threads)
     torch.backends.cudnn.allow_tf32 = way.code == "classic"  # PyTorch's default; a recipe's float32 is float32
     on = torch.device(device)
-    makers: dict[Code, Maker] = {
-        "classic": _classic,
-        "airbench": _airbench,
-        "ours": _ours,
-        "branches": _branches,
-        "vmap": _fused_seeds,
-    }
-    engine: AbstractContextManager[None] = nullcontext() if way.code in ("ours", "branches") else forced("naive")
+    makers: dict[Code, Maker] = {"classic": _classic, "airbench": _airbench, "ours": _ours}
     try:
         steps = {network: makers[way.code](network, way, on) for network in networks}
         connection.send(0.0)
-        with engine:
-            while True:
-                network = connection.recv()
-                seconds(steps[network], on, WARM)
-                connection.send(seconds(steps[network], on, network.steps))
+        while True:
+            network = connection.recv()
+            seconds(steps[network], on, WARM)
+            connection.send(seconds(steps[network], on, network.steps))
     except EOFError:
         return  # nobody asks any more
     except Exception as error:  # a compiler that is missing, memory that does not suffice: the other ways go on
@@ -210,68 +198,11 @@ def _ours(network: Network, way: Way, device: torch.device) -> Callable[[], obje
     run = network.run(way.bf16)
     model, optimizer, batches = prepared(run, random_images(network.pixels, device.type), device)
     model.train()
-    model, optimizer, step = steps_for(run, model, optimizer, batches.device, partial(train_step, spec=run.train))
-    source = _forever(batches, 0)
+    step = step_for(model, optimizer, batches.device, partial(train_step, spec=run.train))
+    source = _forever(batches)
     return lambda: step(*next(source))
 
 
-def _branches(network: Network, way: Way, device: torch.device) -> Callable[[], object]:
-    """Seeds as parallel branches of one CUDA graph."""
-    images, runs = random_images(network.pixels, device.type), [network.run(way.bf16, s) for s in range(way.runs)]
-    trained = [prepared(run, images, device) for run in runs]
-    sources = [_forever(batches, run.seed) for run, (_, _, batches) in zip(runs, trained, strict=True)]
-    places = [tuple(part.clone() for part in next(source)) for source in sources]
-    streams = [torch.cuda.Stream(device) for _ in runs]  # type: ignore[no-untyped-call]
-
-    def all_steps() -> tuple[Tensor, Tensor]:
-        now, results = torch.cuda.current_stream(), []
-        for (model, optimizer, _), (x, y), stream in zip(trained, places, streams, strict=True):
-            stream.wait_stream(now)
-            with torch.cuda.stream(stream):
-                results.append(train_step(model.train(), optimizer, x, y, runs[0].train))
-        for stream in streams:
-            now.wait_stream(stream)
-        return results[-1]
-
-    replay = capture(all_steps)
-
-    def step() -> None:
-        for place, source in zip(places, sources, strict=True):
-            for held, part in zip(place, next(source), strict=True):
-                held.copy_(part)
-        replay()
-
-    return step
-
-
-def _fused_seeds(network: Network, way: Way, device: torch.device) -> Callable[[], Tensor]:
-    """Seeds fused horizontally: one network whose weights have one more dimension, by torch.vmap."""
-    images, runs = random_images(network.pixels, device.type), [network.run(way.bf16, s) for s in range(way.runs)]
-    trained = [prepared(run, images, device) for run in runs]
-    sources = [_forever(batches, run.seed) for run, (_, _, batches) in zip(runs, trained, strict=True)]
-    models = [model.train() for model, _, _ in trained]
-    weights, buffers = torch.func.stack_module_state(models)
-    skeleton, train = deepcopy(models[0]).to("meta"), runs[0].train
-    optimizer = torch.optim.SGD(weights.values(), train.lr, train.momentum, 0, train.weight_decay, fused=True)
-
-    def loss(weights: Any, buffers: Any, x: Tensor, y: Tensor) -> Tensor:
-        with precision(train, device):
-            logits = torch.func.functional_call(skeleton, (weights, buffers), (x,))
-        return F.cross_entropy(logits.float(), y)
-
-    def step() -> Tensor:
-        x, y = (torch.stack(parts) for parts in zip(*map(next, sources), strict=True))
-        optimizer.zero_grad(set_to_none=True)
-        losses = torch.vmap(loss, randomness="different")(weights, buffers, x, y)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        return losses.detach()
-
-    return step
-
-
-def _forever(batches: Batches, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    epoch = 0
-    while True:
-        epoch += 1
-        yield from batches.shuffled(seed, epoch)
+def _forever(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+    for epoch in count(1):
+        yield from batches.shuffled(0, epoch)

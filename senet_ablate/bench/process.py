@@ -9,7 +9,6 @@ import torch
 from senet_ablate.bench.contest import random_images
 from senet_ablate.bench.parts import Tell, networks, part
 from senet_ablate.bench_facts import Measured, Part
-from senet_ablate.kernels.engine import Engine, engine, forced
 from senet_ablate.train import prepared, train_step
 
 
@@ -29,17 +28,14 @@ def start(device: str, rounds: int, command: str, tell: Tell) -> Part:
 
 
 def memory(device: str, rounds: int, command: str, tell: Tell) -> Part:
-    """Peak memory of fresh processes that take three training steps, plain and SE, ours and as written."""
+    """Peak memory of fresh processes that take three training steps, plain and SE."""
     started, rows = time.time(), []
     network = networks(device)[-1]
-    best = engine(torch.device(device))
-    for way in (best, "naive"):
-        for name in ("plain", "SE"):
-            code = f"from senet_ablate.bench.process import peak; print(peak({device!r}, {name == 'SE'}, {way!r}))"
-            found = tuple(float(_fresh(code).split()[-1]) for _ in range(rounds))
-            over = f"plain, {way}" if name == "SE" else ""
-            rows.append(Measured(group=network.backbone, name=f"{name}, {way}", rounds=found, over=over))
-            tell(f"memory: {name}, {way}")
+    for name, over in (("plain", ""), ("SE", "plain")):
+        code = f"from senet_ablate.bench.process import peak; print(peak({device!r}, {name == 'SE'}))"
+        found = tuple(float(_fresh(code).split()[-1]) for _ in range(rounds))
+        rows.append(Measured(group=network.backbone, name=name, rounds=found, over=over))
+        tell(f"memory: {name}")
     settings = f"{network.backbone}, {network.pixels} px, batch {network.batch}, float32."
     return part("MB", False, settings, rows, device, command, started)
 
@@ -52,7 +48,7 @@ def first_step(device: str) -> None:
     float(train_step(model.train(), optimizer, x, y, network.run().train)[0])
 
 
-def peak(device: str, se: bool, way: Engine) -> float:
+def peak(device: str, se: bool) -> float:
     """Peak memory in MB after three training steps of the last network of `networks`."""
     import resource
 
@@ -60,9 +56,8 @@ def peak(device: str, se: bool, way: Engine) -> float:
     network = next(n for n in reversed(networks(device)) if n.se == se)
     model, optimizer, batches = prepared(network.run(), random_images(network.pixels), torch.device(device))
     x, y = next(batches.shuffled(0, 1))
-    with forced(way):
-        for _ in range(3):
-            train_step(model.train(), optimizer, x, y, network.run().train)
+    for _ in range(3):
+        train_step(model.train(), optimizer, x, y, network.run().train)
     if device != "cpu":
         return torch.cuda.max_memory_allocated() / 1e6
     unit = 1 if sys.platform == "darwin" else 1024  # bytes a unit of ru_maxrss

@@ -13,8 +13,7 @@ from senet_ablate.bench.clock import seconds
 from senet_ablate.bench.contest import in_a_line, random_images
 from senet_ablate.bench.parts import Tell, networks, part, sizes, threads
 from senet_ablate.bench_facts import Measured, Part
-from senet_ablate.fast import steps_for
-from senet_ablate.kernels.engine import Engine, engine, forced
+from senet_ablate.fast import step_for
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import SESpec
 from senet_ablate.train import prepared, train_step
@@ -34,7 +33,7 @@ def floor(device: str, rounds: int, command: str, tell: Tell) -> Part:
         x, y = next(batches.shuffled(0, 1))
         model.train()
         convolutions, norms = _traffic(model, x, kind.itemsize)
-        model, optimizer, step = steps_for(run, model, optimizer, on, partial(train_step, spec=run.train))
+        step = step_for(model, optimizer, on, partial(train_step, spec=run.train))
         found: dict[str, list[float]] = {"training step": [], "floor": [], "floor, convolutions alone": []}
         for number in range(rounds + 1):
             copies, products = _bandwidth(on), _matrix_rate(on, kind)
@@ -62,20 +61,20 @@ def overhead(device: str, rounds: int, command: str, tell: Tell) -> Part:
     numbers = torch.autocast(on.type, torch.bfloat16, enabled=on.type == "cuda")
     kinds = {"training step": (_trains, batch), "inference": (_infers, batch), "inference, one image": (_infers, 1)}
     ways = _ways(on, tell)
-    for _, _, model, _ in ways:
+    for _, _, model in ways:
         model.to(on, memory_format=torch.channels_last)
     times: dict[tuple[str, str], list[float]] = {(kind, name): [] for kind in kinds for name, *_ in ways}
     for number in range(rounds + 1):
-        for name, _, model, way in ways:
+        for name, _, model in ways:
             for kind, (call, images) in kinds.items():
-                with forced(way), numbers:
+                with numbers:
                     work = partial(call, model, x[:images], y[:images])
                     taken = seconds(work, on, 10 if on.type == "cuda" else 1)
                 if number:
                     times[kind, name].append(1000 * taken)
         gc.collect()
         tell(f"overhead: round {number} of {rounds}")
-    overs = {name: over for name, over, _, _ in ways}
+    overs = {name: over for name, over, _ in ways}
     rows = [
         Measured(group=kind, name=name, rounds=tuple(values), over=overs[name])
         for (kind, name), values in times.items()
@@ -85,25 +84,21 @@ def overhead(device: str, rounds: int, command: str, tell: Tell) -> Part:
     return part("ms", False, settings, rows, device, command, started)
 
 
-def _ways(device: torch.device, tell: Tell) -> list[tuple[str, str, Any, Engine]]:
-    """Name, name of the plain network it is compared with, network, and the engine it runs on."""
+def _ways(device: torch.device, tell: Tell) -> list[tuple[str, str, Any]]:
+    """Name, name of the plain network it is compared with, and network."""
     try:
         import timm
     except ImportError as error:
         raise BadInput("bench overhead compares with timm: pip install timm") from error
-    engines: list[Engine] = ["fused", "lean", "naive"] if engine(device) == "fused" else ["lean", "naive"]
-    plain, se = (build_model("resnet50", 1000, spec) for spec in (None, SESpec()))
-    pairs: list[tuple[str, Any, Any, Engine]] = [(name, plain, se, name) for name in engines]
-    copies = [build_model("resnet50", 1000, spec).to(device) for spec in (None, SESpec())]
+    pairs: dict[str, list[Any]] = {"": [build_model("resnet50", 1000, spec) for spec in (None, SESpec())]}
     if _compiles(device, tell):
-        without, with_se = (torch.compile(copy, dynamic=False) for copy in copies)
-        pairs.append(("compiled", without, with_se, "naive"))
-    without, with_se = (timm.create_model(name, pretrained=False) for name in ("resnet50", "seresnet50"))
-    pairs.append(("timm", without, with_se, "naive"))
+        copies = [build_model("resnet50", 1000, spec).to(device) for spec in (None, SESpec())]
+        pairs[", compiled"] = [torch.compile(copy, dynamic=False) for copy in copies]
+    pairs[", timm"] = [timm.create_model(name, pretrained=False) for name in ("resnet50", "seresnet50")]
     return [
         row
-        for name, without, with_se, way in pairs
-        for row in ((f"plain, {name}", "", without, way), (f"SE, {name}", f"plain, {name}", with_se, way))
+        for way, (plain, se) in pairs.items()
+        for row in ((f"plain{way}", "", plain), (f"SE{way}", f"plain{way}", se))
     ]
 
 
@@ -151,8 +146,7 @@ def _traffic(model: nn.Module, x: Tensor, size: int) -> tuple[list[tuple[float, 
 
     kinds = (nn.Conv2d, nn.BatchNorm2d)
     hooks = [module.register_forward_hook(count) for module in model.modules() if isinstance(module, kinds)]
-    with forced("naive"):  # the kernels call no batch norm
-        model(x)
+    model(x)
     for hook in hooks:
         hook.remove()
     return convolutions, norms

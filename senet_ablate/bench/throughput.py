@@ -1,4 +1,4 @@
-"""Images a second in training: ours against other loops, and many runs at once in several ways."""
+"""Images a second in training: ours against other loops, and many runs at once."""
 
 import importlib.util
 import time
@@ -37,17 +37,11 @@ def loop(device: str, rounds: int, command: str, tell: Tell) -> Part:
 
 
 def many(device: str, rounds: int, command: str, tell: Tell) -> Part:
-    """All runs together, where one process trains one after the other, or several at once in one of several ways."""
+    """All runs together, where one process trains one after the other, or each run has a process of its own."""
     started, cores, gpu = time.time(), cpu_count(), device != "cpu"
     alone = Way("one after another", "ours", 1, cores, bf16=gpu)
     count = AT_ONCE if gpu else cores
-    ways = {
-        alone: "",
-        Way("a process each", "ours", count, 1, bf16=gpu): alone.name,
-        Way("fused by vmap", "vmap", 1, cores, bf16=gpu, runs=count): alone.name,
-    }
-    if gpu:
-        ways[Way("branches of one graph", "branches", 1, 1, bf16=gpu, runs=count)] = alone.name
+    ways = {alone: "", Way("a process each", "ours", count, 1, bf16=gpu): alone.name}
     rows = _contest(ways, networks(device), device, rounds, lambda line: tell(f"many: {line}"))
     numbers = "bfloat16" if gpu else "float32"
     settings = f"{count} runs that differ in their seeds, {numbers}. {sizes(device)}."

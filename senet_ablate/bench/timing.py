@@ -14,7 +14,7 @@ import torch
 from senet_ablate.bench.clock import seconds
 from senet_ablate.data.batches import Batches
 from senet_ablate.data.images import ImageSet
-from senet_ablate.fast import steps_for
+from senet_ablate.fast import step_for
 from senet_ablate.provenance import provenance
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import Run
@@ -71,7 +71,7 @@ def measure(
 def _calls(run: Run, images: ImageSet, device: torch.device) -> dict[str, Call]:
     """What is timed, on a network and optimizer of its own and one batch that lies on the device already."""
     model, optimizer, batches = prepared(run, images, device)
-    model, _, step = steps_for(run, model, optimizer, device, partial(train_step, spec=run.train))
+    step = step_for(model, optimizer, device, partial(train_step, spec=run.train))
     x, y = next(batches.shuffled(run.seed, 1))
     one = next(Batches(images.test, images, run.train, device).in_order())[0][:1]
 

@@ -1,7 +1,7 @@
 """Image folders too large to be held decoded: each image is decoded anew whenever it is needed, crop by crop.
 
 PyTorch's DataLoader does it, in worker processes that run ahead of the network, and Pillow decodes and resizes, as it
-does for the cache; `senet-ablate bench loader` has the measurement behind that choice. What is random about a crop is
+does for the cache; dev/LOG.md has the measurement behind that choice. What is random about a crop is
 drawn before, by the same generator as for images in memory, so workers change no number.
 """
 

@@ -1,0 +1,63 @@
+"""Portable numerics: set before torch is loaded, in force where a run is trained, and part of what a run is."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from senet_ablate import SESpec
+from senet_ablate.data.images import ImageSet
+from senet_ablate.numerics import PORTABLE, check_numerics, set_numerics, settings, workers_of
+from senet_ablate.registry import BadInput
+from senet_ablate.spec import Run, Training
+from senet_ablate.train import train
+
+
+def test_numerics_are_part_of_a_run_and_absent_where_native(tiny: Training) -> None:
+    portable = tiny.model_copy(update={"numerics": "portable"})
+    assert Run(tiny, None, 0).id != Run(portable, None, 0).id
+    assert "numerics" not in Run(tiny, None, 0).fields["train"] and "compile" not in Run(tiny, None, 0).fields["train"]
+
+
+def test_a_record_says_what_it_was_computed_with(tiny: Training, digits: ImageSet) -> None:
+    where = train(
+        Run(tiny.model_copy(update={"numerics": "portable"}), SESpec(), 0), digits, torch.device("cpu")
+    ).provenance
+    assert where.settings == PORTABLE == settings()
+    assert where.instructions == torch.backends.cpu.get_cpu_capability()
+
+
+def test_a_process_that_computes_otherwise_is_refused(
+    tiny: Training, digits: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portable = tiny.model_copy(update={"numerics": "portable"})
+    monkeypatch.delenv("MKL_CBWR")
+    with pytest.raises(BadInput, match=r"before torch is loaded: start Python with ONEDNN_MAX_CPU_ISA=AVX2 .*MKL_CBWR"):
+        set_numerics(portable)
+    if torch.cpu._is_avx2_supported():
+        with pytest.raises(BadInput, match="does not compute with numerics: portable"):
+            train(Run(portable, None, 0), digits, torch.device("cpu"))
+    check_numerics(tiny)
+
+
+def test_settings_are_those_of_the_workers_alone(tiny: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKL_CBWR", "AVX")
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    before = dict(os.environ)
+    with workers_of(tiny.model_copy(update={"numerics": "portable"})):
+        assert settings() == PORTABLE
+    assert dict(os.environ) == before
+
+
+@pytest.mark.skipif(not torch.cpu._is_avx2_supported(), reason="needs a processor with AVX2")
+def test_a_fresh_process_computes_with_what_is_set_before_torch_is_loaded() -> None:
+    program = (
+        "from senet_ablate.numerics import *; from senet_ablate.spec import Training;"
+        "train = Training(dataset='digits', backbone='resnet20', epochs=1, batch_size=8, lr=0.1, numerics='portable');"
+        "set_numerics(train); import torch; check_numerics(train); print(torch.backends.cpu.get_cpu_capability())"
+    )
+    clean = {name: value for name, value in os.environ.items() if name not in PORTABLE}
+    done = subprocess.run([sys.executable, "-c", program], env=clean, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["AVX2"]

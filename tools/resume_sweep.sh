@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# The CIFAR-100 sweep: frozen code, its own environment, records that come home by commits.
+#
+#   tools/resume_sweep.sh start      rebuild worktree, environment and data, and go on in the background (nice 19)
+#   tools/resume_sweep.sh collect    copy new records into results/ and commit them
+#   tools/resume_sweep.sh stop       SIGTERM, wait for the checkpoints, collect
+#   tools/resume_sweep.sh status     the last lines of the log
+#
+# The frozen commit stands in tools/sweep_commit. $SWEEP (default /tmp/senet-sweep) may vanish at any time.
+# CIFAR-100 comes from ../shared/data, or from $SENET_ABLATE_DATA.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+recipe=cifar100-cpu
+commit=$(cat tools/sweep_commit)
+sweep=${SWEEP:-/tmp/senet-sweep}
+runs=results/$recipe/runs
+
+running() { [ -f "$sweep/pid" ] && kill -0 "$(cat "$sweep/pid")" 2>/dev/null; }
+
+collect() {
+    mkdir -p "$runs"
+    local new=0 name
+    for record in "$sweep/results/$recipe/runs"/*.json; do
+        [ -f "$record" ] || continue
+        name=$(basename "$record")
+        [ -f "$runs/$name" ] || { cp "$record" "$runs/$name" && new=$((new + 1)); }
+    done
+    git add "$runs"
+    if ! git diff --cached --quiet -- "$runs"; then
+        git commit --quiet -m "cifar100-cpu: $(ls "$runs" | wc -l) records of the sweep at ${commit:0:12}" -- "$runs"
+    fi
+    echo "$new new records, $(ls "$runs" | wc -l) in all"
+}
+
+case ${1:-status} in
+start)
+    running && { echo "already running: $(cat "$sweep/pid")"; exit 0; }
+    mkdir -p "$sweep/results/$recipe/runs" "$sweep/data"
+    git worktree prune
+    [ -d "$sweep/code" ] || git worktree add --detach "$sweep/code" "$commit"
+    [ "$(git -C "$sweep/code" rev-parse HEAD)" = "$commit" ] || { echo "$sweep/code is not at $commit" >&2; exit 1; }
+    if [ ! -x "$sweep/.venv/bin/senet-ablate" ]; then
+        python3 -m venv "$sweep/.venv"
+        grep == "$sweep/code/requirements.txt" | sed 's/ *#.*//' >"$sweep/constraints.txt"
+        "$sweep/.venv/bin/pip" install --quiet --disable-pip-version-check -e "$sweep/code" -c "$sweep/constraints.txt"
+    fi
+    data=${SENET_ABLATE_DATA:-$sweep/data}
+    if [ ! -d "$data/cifar100" ] && [ ! -d "$data/cifar-100-python" ]; then
+        "$sweep/.venv/bin/python" ../shared/data/unpack.py cifar100 "$data"
+    fi
+    if [ -d "$runs" ]; then cp -n "$runs"/*.json "$sweep/results/$recipe/runs/" 2>/dev/null || true; fi
+    cd "$sweep/code"
+    nohup nice -n 19 "$sweep/.venv/bin/python" tools/sweep.py $recipe --results "$sweep/results" --data "$data" \
+        >>"$sweep/log" 2>&1 &
+    echo $! >"$sweep/pid"
+    echo "started: $(cat "$sweep/pid"), log $sweep/log"
+    ;;
+collect) collect ;;
+stop)
+    if running; then
+        kill -TERM "$(cat "$sweep/pid")"
+        while running; do sleep 1; done
+    fi
+    collect
+    ;;
+status)
+    running && echo "running: $(cat "$sweep/pid")" || echo "not running"
+    tail -n 5 "$sweep/log" 2>/dev/null || true
+    ;;
+*)
+    sed -n '2,10p' tools/resume_sweep.sh
+    exit 2
+    ;;
+esac

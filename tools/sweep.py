@@ -1,0 +1,104 @@
+"""Train what is missing of a recipe, seed by seed, and say how many runs are done and how fast: no error is read.
+
+    python tools/sweep.py RECIPE --results DIR --data DIR
+
+Run from a frozen checkout (tools/resume_sweep.sh makes one). A seed that has records of another processor is continued
+only if this one gives the same bits, shown by training one of its shortest runs again; else it is left for a machine of
+its own kind. SIGTERM or Ctrl-C ends it; checkpoints lie in DIR, and the same command goes on.
+"""
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from senet_ablate.numerics import set_numerics
+from senet_ablate.plan import read_plan
+from senet_ablate.store import Record, read_record, read_records, runs_folder
+
+EVERY = 60.0  # seconds between two lines
+
+
+def interrupt(number: int, frame: Any) -> None:
+    """SIGTERM ends the sweep as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def facts(record: Record) -> dict[str, Any]:
+    """What must be equal bit for bit."""
+    return record.model_dump(exclude={"provenance"})
+
+
+def main() -> None:
+    """Train what is missing."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("recipe")
+    words.add_argument("--results", type=Path, required=True)
+    words.add_argument("--data", type=Path, required=True)
+    given = words.parse_args()
+    signal.signal(signal.SIGTERM, interrupt)
+    plan = read_plan(given.recipe)
+    set_numerics(plan.recipe.train)  # before torch is loaded
+
+    from senet_ablate.fulfil import Place
+    from senet_ablate.launch import launch_local
+    from senet_ablate.provenance import processor
+
+    place = Place(
+        results=given.results,
+        recipe=given.recipe,
+        data=given.data,
+        device="cpu",
+        command=f"python tools/sweep.py {given.recipe}",
+        keep=frozenset(run.id for run in plan.kept),
+        by_class=frozenset(run.id for row in plan.kept_rows for run in row),
+        plan=plan.recipe.plan_id,
+    )
+
+    def equal_here(record: Record) -> bool:
+        """Whether this machine gives a record again, bit for bit."""
+        run = next(run for run in plan.runs() if run.id == record.id)
+        with tempfile.TemporaryDirectory() as folder:
+            again = Place(Path(folder), given.recipe, given.data, "cpu", place.command, by_class=place.by_class)
+            failures = launch_local([run], again, lambda runs, images: None)
+            path = runs_folder(Path(folder), given.recipe) / f"{run.id}.json"
+            return not failures and facts(read_record(path)) == facts(record)
+
+    done, here = read_records(given.results, given.recipe), processor()
+    same = {here: True}
+    runs = plan.runs()
+    begun: dict[int, set[str]] = {}
+    for record in sorted(done.values(), key=lambda record: record.run["train"]["epochs"]):
+        where = record.provenance.device
+        if where not in same:
+            same[where] = equal_here(record)
+            print(
+                f"{here} gives {'the same' if same[where] else 'OTHER'} bits as {where} (run {record.id})", flush=True
+            )
+        begun.setdefault(record.run["seed"], set()).add(where)
+    open_seeds = {run.seed for run in runs if all(same[where] for where in begun.get(run.seed, ()))}
+    missing = [run for run in runs if run.id not in done and run.seed in open_seeds]
+    left = sorted({run.seed for run in runs if run.id not in done} - open_seeds)
+    print(
+        f"{len(runs)} runs, {len(done)} done, {len(missing)} to do here; seeds left for other makes: {left}", flush=True
+    )
+    finished, images, told = 0, 0, time.monotonic()
+
+    def progress(count: int, more: int) -> None:
+        nonlocal finished, images, told
+        finished, images = finished + count, images + more
+        if count or time.monotonic() - told > EVERY:
+            told = time.monotonic()
+            rate = images / (told - began)
+            print(f"{time.strftime('%H:%M:%S')}  {finished}/{len(missing)} runs, {rate:,.0f} images/s", flush=True)
+
+    began = time.monotonic()
+    for failure in launch_local(missing, place, progress):
+        print(f"failed: seed {failure.run.seed}, run {failure.run.id}: {failure.cause}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
