@@ -28,6 +28,7 @@ from senet_ablate.options import (
     command_line,
     data_root,
     read_se,
+    set_arguments,
 )
 from senet_ablate.plan import (
     Plan,
@@ -322,6 +323,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code; no mistake of a user's ends in a traceback."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     signal.signal(signal.SIGTERM, _interrupt)
+    set_arguments(arguments)
     sys.exit(_guarded(lambda: app(arguments, standalone_mode=True)))
 
 

@@ -37,7 +37,7 @@ def measure(
 
     Raises BadInput, with the command that helps, where there is no record, no weights, no gate, or no such class.
     """
-    started, recipe = time.time(), plan.recipe_name
+    began, recipe = time.monotonic(), plan.recipe_name
     if not plan.kept:
         raise BadInput(f"recipe {recipe!r} keeps no weights; name a row, e.g. `keep_weights: [role_of_excitation/SE]`")
     run, entry = plan.kept[0], plan.recipe.keep_weights[0]
@@ -63,7 +63,7 @@ def measure(
         images=counts,
         blocks=blocks,
         curves=curves,
-        provenance=provenance(run, images.checksum, device, command, started, 0.0),
+        provenance=provenance(run, images.checksum, device, command, began, 0.0),
     )
 
 

@@ -27,9 +27,19 @@ def data_root(data: Path | None) -> Path:
     return data or Path(os.environ.get("SENET_ABLATE_DATA") or "data")
 
 
+_given: list[str] | None = None  # arguments that `main` was called with, where they are not the process's own
+
+
+def set_arguments(arguments: list[str] | None) -> None:
+    """Remember what the command line was called with; None: the process's own arguments."""
+    global _given
+    _given = arguments
+
+
 def command_line() -> str:
-    """This command as it was typed."""
-    return "python -m senet_ablate " + shlex.join(sys.argv[1:])
+    """This command as it was given; bytes that are no UTF-8 are written as escapes."""
+    words = shlex.join(sys.argv[1:] if _given is None else _given)
+    return "python -m senet_ablate " + words.encode("utf-8", "backslashreplace").decode()
 
 
 def read_se(pairs: list[str]) -> SESpec:

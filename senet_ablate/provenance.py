@@ -5,6 +5,7 @@ import functools
 import hashlib
 import importlib.metadata
 import inspect
+import os
 import platform
 import subprocess
 import time
@@ -29,13 +30,15 @@ def provenance(
     data: str,
     device: torch.device,
     command: str,
-    started: float,
+    began: float,
     train_s: float,
     processes: int = 1,
     plan: str = "",
 ) -> Provenance:
-    """The provenance of a run that began at `started` (seconds since 1970) and trained for `train_s` seconds."""
+    """The provenance of a run that began at `began` (seconds of time.monotonic) and trained for `train_s` seconds."""
     commit, dirty = code_state()
+    wall_s = time.monotonic() - began
+    started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=wall_s)
     return Provenance(
         command=command,
         commit=commit,
@@ -43,8 +46,8 @@ def provenance(
         versions=_versions(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         threads=torch.get_num_threads(),
-        started=datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
-        wall_s=time.time() - started,
+        started=started.isoformat(timespec="seconds"),
+        wall_s=wall_s,
         train_s=train_s,
         data=data,
         operators=own_operators(run),
@@ -57,13 +60,20 @@ def provenance(
 
 @functools.cache
 def code_state() -> tuple[str, bool]:
-    """The commit of the package's checkout and whether anything but results differs from it; unknown outside git."""
+    """The commit of the package's checkout and whether anything but results differs from it.
+
+    Unknown outside git, and in sources that lie in a repository of something else.
+    """
     here = Path(__file__).resolve().parent
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(["git", *words], cwd=here, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != here.parent:
+            return "unknown", False
         changes = git("status", "--porcelain", "--", ":/", ":(top,exclude)results")
         return git("rev-parse", "HEAD"), bool(changes)
     except (OSError, subprocess.CalledProcessError):

@@ -85,7 +85,7 @@ class Loop:
     """The state of a training loop; with the random state, all that the rest of a run depends on.
 
     epoch: the one in progress, from 1. step: how many of its steps are done. loss_sum, right: of these steps, on the
-    device. started: when the run began, or would have, had it not been cut off (seconds since 1970). told: of each
+    device. began: when the run began, or would have, had it not been cut off (seconds of time.monotonic). told: of each
     finished epoch with its number, also of those before a checkpoint.
     """
 
@@ -95,7 +95,7 @@ class Loop:
     epochs: list[Epoch] = field(default_factory=list)
     epoch: int = 1
     step: int = 0
-    started: float = field(default_factory=time.time)
+    began: float = field(default_factory=time.monotonic)
     told: Callable[[int, Epoch], None] = lambda number, epoch: None
     loss_sum: Tensor = field(init=False)
     right: Tensor = field(init=False)
@@ -117,7 +117,7 @@ class Loop:
     @property
     def reached(self) -> Reached:
         """How far the run has come."""
-        seconds = time.time() - self.started
+        seconds = time.monotonic() - self.began
         return Reached(epochs=tuple(self.epochs), epoch=self.epoch, step=self.step, seconds=seconds)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -163,7 +163,7 @@ class Loop:
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random/cuda"], self.device)
         self.epochs, self.epoch, self.step = list(reached.epochs), reached.epoch, reached.step
-        self.started = time.time() - reached.seconds
+        self.began = time.monotonic() - reached.seconds
         for number, epoch in enumerate(self.epochs, start=1):
             self.told(number, epoch)
 

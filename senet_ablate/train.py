@@ -91,7 +91,7 @@ def train(
     tests = Batches(images.test, images, spec, device, share)
     counted = cost(model, (3, batches.size, batches.size))
     loop = Loop(model, optimizer, device, told=told)
-    provenance(run, images.checksum, device, command, loop.started, 0.0, team.size, plan)  # fail now, not at the end
+    provenance(run, images.checksum, device, command, loop.began, 0.0, team.size, plan)  # fail now, not at the end
     watch = (
         Batches(images.validation, images, spec, device, share)
         if images.validation is not None and spec.schedule == "plateau"
@@ -121,7 +121,7 @@ def train(
                     gates=gates.summary(),
                 )
             )
-        train_s = time.time() - loop.started
+        train_s = time.monotonic() - loop.began
         with GateWatch(model, team) as gates:
             final = evaluate(model, tests, spec, checkpoints.between, team)
     keep(model)
@@ -151,7 +151,7 @@ def train(
         class_gates=blocks,
         class_curves=curves,
         diverged=len(epochs) if diverged else None,
-        provenance=provenance(run, images.checksum, device, command, loop.started, train_s, team.size, plan),
+        provenance=provenance(run, images.checksum, device, command, loop.began, train_s, team.size, plan),
     )
 
 

@@ -17,7 +17,7 @@ FILES, CROP = 64, 224  # the sizes of ImageNet: about 500 x 375, seen at 224
 
 def loader(device: str, rounds: int, command: str, tell: Tell) -> Part:
     """Images a second that one core decodes and crops."""
-    started = time.time()
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         paths = write_images(Path(folder))
         rates = []
@@ -26,7 +26,7 @@ def loader(device: str, rounds: int, command: str, tell: Tell) -> Part:
             tell(f"loader: round {number} of {rounds}")
     rows = [Measured(group="one core", name="Pillow, as in image-stream", rounds=tuple(rates[1:]))]
     settings = f"{len(paths)} JPEG files of 375 x 500 pixels and the like, random crops resized to {CROP}, one thread."
-    return part("images/s", True, settings, rows, device, command, started)
+    return part("images/s", True, settings, rows, device, command, began)
 
 
 def write_images(folder: Path) -> list[Path]:

@@ -38,9 +38,9 @@ def threads(device: str) -> str:
     return f"{count} thread{'s' * (count > 1)}, " if device == "cpu" else ""
 
 
-def part(unit: str, more: bool, settings: str, rows: list[Measured], device: str, command: str, started: float) -> Part:
-    """The facts of a part whose measurement began at `started` (seconds since 1970)."""
+def part(unit: str, more: bool, settings: str, rows: list[Measured], device: str, command: str, began: float) -> Part:
+    """The facts of a part whose measurement began at `began` (seconds of time.monotonic)."""
     run = networks(device)[0].run()
     load = os.getloadavg()[2] if hasattr(os, "getloadavg") else None
-    where = provenance(run, random_images(8).checksum, torch.device(device), command, started, 0.0)
+    where = provenance(run, random_images(8).checksum, torch.device(device), command, began, 0.0)
     return Part(unit=unit, more_is_better=more, settings=settings, load=load, rows=tuple(rows), provenance=where)

@@ -14,7 +14,7 @@ from senet_ablate.train import prepared, train_step
 
 def start(device: str, rounds: int, command: str, tell: Tell) -> Part:
     """Seconds of a fresh process that takes one training step, and of one that only imports PyTorch."""
-    started = time.time()
+    began = time.monotonic()
     first = f"from senet_ablate.bench.process import first_step; first_step({device!r})"
     times: dict[str, list[float]] = {}
     for number in range(rounds):
@@ -24,12 +24,12 @@ def start(device: str, rounds: int, command: str, tell: Tell) -> Part:
             times.setdefault(name, []).append(time.perf_counter() - begun)
         tell(f"start: round {number + 1} of {rounds}")
     rows = [Measured(group="process", name=name, rounds=tuple(values)) for name, values in times.items()]
-    return part("s", False, "The SE network of the first row of `loop`.", rows, device, command, started)
+    return part("s", False, "The SE network of the first row of `loop`.", rows, device, command, began)
 
 
 def memory(device: str, rounds: int, command: str, tell: Tell) -> Part:
     """Peak memory of fresh processes that take three training steps, plain and SE."""
-    started, rows = time.time(), []
+    began, rows = time.monotonic(), []
     network = networks(device)[-1]
     for name, over in (("plain", ""), ("SE", "plain")):
         code = f"from senet_ablate.bench.process import peak; print(peak({device!r}, {name == 'SE'}))"
@@ -37,7 +37,7 @@ def memory(device: str, rounds: int, command: str, tell: Tell) -> Part:
         rows.append(Measured(group=network.backbone, name=name, rounds=found, over=over))
         tell(f"memory: {name}")
     settings = f"{network.backbone}, {network.pixels} px, batch {network.batch}, float32."
-    return part("MB", False, settings, rows, device, command, started)
+    return part("MB", False, settings, rows, device, command, began)
 
 
 def first_step(device: str) -> None:

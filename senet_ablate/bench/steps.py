@@ -24,7 +24,7 @@ NORM_PASSES = 7  # forward: read, write; backward: read twice for the sums, read
 
 def floor(device: str, rounds: int, command: str, tell: Tell) -> Part:
     """Time of our training step against the least that arithmetic and bytes leave, at rates measured beside it."""
-    started, on, rows = time.time(), torch.device(device), []
+    began, on, rows = time.monotonic(), torch.device(device), []
     bf16 = device != "cpu"
     kind = torch.bfloat16 if bf16 else torch.float32
     for network in networks(device):
@@ -49,12 +49,12 @@ def floor(device: str, rounds: int, command: str, tell: Tell) -> Part:
         tell(f"floor: {network.label}")
     numbers = "bfloat16" if bf16 else "float32"
     settings = f"One process, {threads(device)}{numbers}. {sizes(device)}. Ratio: the fraction reached."
-    return part("ms", False, settings, rows, device, command, started)
+    return part("ms", False, settings, rows, device, command, began)
 
 
 def overhead(device: str, rounds: int, command: str, tell: Tell) -> Part:
     """ResNet-50 and SE-ResNet-50 at 224 pixels: training step and inference, each way over its own plain network."""
-    started, on = time.time(), torch.device(device)
+    began, on = time.monotonic(), torch.device(device)
     batch = 256 if on.type == "cuda" else 2
     x = torch.randn(batch, 3, 224, 224, device=on).to(memory_format=torch.channels_last)
     y = torch.arange(batch, device=on) % 1000
@@ -81,7 +81,7 @@ def overhead(device: str, rounds: int, command: str, tell: Tell) -> Part:
     ]
     words = "bfloat16 autocast" if on.type == "cuda" else "float32"
     settings = f"224 px, batch {batch}, {threads(device)}{words}, channels_last; forward and backward, without update."
-    return part("ms", False, settings, rows, device, command, started)
+    return part("ms", False, settings, rows, device, command, began)
 
 
 def _ways(device: torch.device, tell: Tell) -> list[tuple[str, str, Any]]:

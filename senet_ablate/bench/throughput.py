@@ -15,7 +15,7 @@ AIRBENCH = "airbench's loader, compiled"
 
 def loop(device: str, rounds: int, command: str, tell: Tell) -> Part:
     """Ours, the classic loop, and airbench's loader with the network compiled; plain and SE."""
-    started, cores = time.time(), cpu_count()
+    began, cores = time.monotonic(), cpu_count()
     classic = Way("classic loop", "classic", 1, cores)
     ours = Way("ours, one process", "ours", 1, cores)
     ways = {classic: "", Way("classic, step alone", "classic", 1, cores, data=False): classic.name}
@@ -33,19 +33,19 @@ def loop(device: str, rounds: int, command: str, tell: Tell) -> Part:
         f"Random uint8 images, crops and flips, SGD with momentum, float32 unless it says otherwise. {sizes(device)}. "
         "A loop runs while the others wait."
     )
-    return part("images/s", True, settings, rows, device, command, started)
+    return part("images/s", True, settings, rows, device, command, began)
 
 
 def many(device: str, rounds: int, command: str, tell: Tell) -> Part:
     """All runs together, where one process trains one after the other, or each run has a process of its own."""
-    started, cores, gpu = time.time(), cpu_count(), device != "cpu"
+    began, cores, gpu = time.monotonic(), cpu_count(), device != "cpu"
     alone = Way("one after another", "ours", 1, cores, bf16=gpu)
     count = AT_ONCE if gpu else cores
     ways = {alone: "", Way("a process each", "ours", count, 1, bf16=gpu): alone.name}
     rows = _contest(ways, networks(device), device, rounds, lambda line: tell(f"many: {line}"))
     numbers = "bfloat16" if gpu else "float32"
     settings = f"{count} runs that differ in their seeds, {numbers}. {sizes(device)}."
-    return part("images/s", True, settings, rows, device, command, started)
+    return part("images/s", True, settings, rows, device, command, began)
 
 
 def _contest(ways: dict[Way, str], trained: list[Network], device: str, rounds: int, tell: Tell) -> list[Measured]:

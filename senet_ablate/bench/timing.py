@@ -39,7 +39,7 @@ def measure(
 
     All networks are held on the device at once. Raises BadInput if they do not fit it.
     """
-    started = time.time()
+    began = time.monotonic()
     try:
         calls = {label: _calls(run, images, device) for label, run in networks.items()}
         repeats = {
@@ -64,7 +64,7 @@ def measure(
             run.id: NetworkTime(label=label, **{what: tuple(times) for what, times in found[label].items()})
             for label, run in networks.items()
         },
-        provenance=provenance(first, images.checksum, device, command, started, 0.0),
+        provenance=provenance(first, images.checksum, device, command, began, 0.0),
     )
 
 

@@ -1,0 +1,91 @@
+"""Where a record says that it comes from."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from senet_ablate import SESpec
+from senet_ablate.data.images import ImageSet
+from senet_ablate.options import command_line, set_arguments
+from senet_ablate.spec import Run, Training
+from senet_ablate.train import train
+
+ROOT = Path(__file__).resolve().parent.parent
+SAY = "from senet_ablate.provenance import code_state; print(*code_state())"
+
+
+def git(folder: Path, *words: str) -> str:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main")
+    done = subprocess.run(["git", *who, *words], cwd=folder, env=clean, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def state(folder: Path, **environment: str) -> list[str]:
+    """What the copy of the package in a folder says of itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", SAY],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split()
+
+
+def repository(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    git(folder, "init")
+    (folder / "theirs.txt").write_text("theirs")
+    git(folder, "add", ".")
+    git(folder, "commit", "-m", "theirs")
+    return folder
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """The sources, without .git, inside the repository of somebody else."""
+    outer = repository(tmp_path / "outer")
+    target = outer / "vendored"
+    shutil.copytree(ROOT / "senet_ablate", target / "senet_ablate", ignore=shutil.ignore_patterns("__pycache__"))
+    return target
+
+
+def test_sources_inside_another_repository_are_of_no_commit(copied: Path) -> None:
+    assert state(copied) == ["unknown", "False"]
+
+
+def test_a_checkout_names_its_own_commit_whatever_git_variables_point_to(copied: Path, tmp_path: Path) -> None:
+    git(copied, "init")
+    git(copied, "add", ".")
+    git(copied, "commit", "-m", "ours")
+    commit = git(copied, "rev-parse", "HEAD")
+    other = repository(tmp_path / "other")
+    pointed = {"GIT_DIR": str(other / ".git"), "GIT_WORK_TREE": str(other)}
+    assert state(copied) == [commit, "False"] == state(copied, **pointed)
+    (copied / "senet_ablate" / "se.py").write_text("")
+    assert state(copied, **pointed) == [commit, "True"]
+
+
+def test_a_clock_that_is_put_back_makes_no_negative_duration(
+    tiny: Training, digits: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter(range(2_000_000_000, 0, -1000))
+    monkeypatch.setattr(time, "time", lambda: float(next(times)))
+    where = train(Run(tiny, SESpec(), 0), digits, torch.device("cpu")).provenance
+    assert 0 <= where.train_s <= where.wall_s < 600
+
+
+def test_the_command_is_the_one_that_was_given() -> None:
+    set_arguments(["run", "a b", "--results", "caf\udce9"])
+    try:
+        assert command_line() == "python -m senet_ablate run 'a b' --results 'caf\\udce9'"
+    finally:
+        set_arguments(None)
