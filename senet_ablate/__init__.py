@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from senet_ablate.backbones import build_model, list_backbones
     from senet_ablate.complexity import cost
+    from senet_ablate.frame import load_records
     from senet_ablate.se import SEBlock
     from senet_ablate.spec import SESpec
-    from senet_ablate.store import load_records
 
 _HOMES = {
     "SESpec": "spec",
@@ -19,7 +19,7 @@ _HOMES = {
     "build_model": "backbones",
     "list_backbones": "backbones",
     "cost": "complexity",
-    "load_records": "store",
+    "load_records": "frame",
 }
 
 __all__ = ["SEBlock", "SESpec", "build_model", "cost", "list_backbones", "load_records"]

@@ -17,7 +17,7 @@ import numpy as np
 from senet_ablate.bench_facts import Bench
 from senet_ablate.class_gates import ClassGates
 from senet_ablate.findings import Comparison, Finding, Outcome, examine, not_tested
-from senet_ablate.health import Rows, mixed
+from senet_ablate.health import Rows, health, mixed
 from senet_ablate.spec import Experiment, expected_gain
 from senet_ablate.spec import margins as margins_of
 from senet_ablate.stats import ALPHA, holm
@@ -72,7 +72,8 @@ def judge(
 
 
 def _observed_margins(plain: Sequence[Record]) -> dict[str, float]:
-    errors = [[getattr(record, name) for record in plain] or [math.nan] for name in ("top1", "top5")]
+    sound = [record for record in plain if not health(record)]  # a failed run would widen them
+    errors = [[getattr(record, name) for record in sound] or [math.nan] for name in ("top1", "top5")]
     return margins_of(expected_gain(*(sum(values) / len(values) for values in errors)))
 
 
@@ -139,9 +140,11 @@ def _verdict(claim: Claim, findings: Sequence[Finding]) -> Verdict:
     outcome: Outcome = next((outcome for outcome in ORDER if outcome in outcomes), "not tested")
     needed = [finding.seeds for finding in applying if finding.outcome == "unresolved"]
     known = [seeds for seeds in needed if seeds is not None]
-    untested = {finding.reason: None for finding in findings if finding.reason}
-    reason = "; ".join(untested)
-    if applying and len(applying) < len(findings):
+    asked = findings
+    if applying:  # a check that stands in where the network has no place for a row is no part where it has one
+        asked = [f for check, f in zip(claim.checks, findings, strict=True) if f.applies or not check.without]
+    reason = "; ".join({finding.reason: None for finding in asked if finding.reason})
+    if applying and len(applying) < len(asked):
         reason = f"judged in part: {reason}"
     return Verdict(
         claim=claim.id,

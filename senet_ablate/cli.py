@@ -40,7 +40,7 @@ from senet_ablate.plan import (
 )
 from senet_ablate.registry import BadInput
 from senet_ablate.spec import MOST_SEEDS, PLACEMENTS, Run
-from senet_ablate.store import read_records
+from senet_ablate.store import check_recorded, read_records, recorded
 
 if TYPE_CHECKING:
     from senet_ablate.data import ImageSet
@@ -199,13 +199,21 @@ def report(
     results: Results = RESULTS,
 ) -> None:
     """Rebuild every table, plot and page from the records, also of a half-finished sweep."""
-    names = [recipe] if recipe else evidence_cli.recorded(results)
-    for name in names:
+    if recipe:
+        read_recipe(recipe)
+        check_recorded(results, recipe)
+    names = [recipe] if recipe else recorded(results)
+    unknown = [name for name in names if name not in list_recipes()]
+    for name in unknown:
+        print(f"{results / name}: this checkout has no recipe of that name, so no page is made", file=sys.stderr)
+    for name in [name for name in names if name not in unknown]:
         evidence_cli.report_recipe(name, results)
     if recipe is None and facts_path(results).is_file():
         network_cli.report_costs(results)
     if recipe is None and bench_files(results):
         evidence_cli.report_bench(results)
+    if not names and not facts_path(results).is_file() and not bench_files(results):
+        raise BadInput(f"{results}: nothing to report, neither records nor facts")
 
 
 @app.command()
@@ -259,7 +267,8 @@ def verify(
 
     if recipe:
         read_recipe(recipe)
-    names = [recipe] if recipe else [path.parent.name for path in sorted(results.glob("*/runs"))]
+        check_recorded(results, recipe)
+    names = [recipe] if recipe else recorded(results)
     found = [problem for name in names for problem in problems(name, results)]
     if recipe is None and facts_path(results).is_file():
         names.append("cost")
@@ -274,7 +283,9 @@ def verify(
         print(problem, file=sys.stderr)
     if found:
         raise typer.Exit(1)
-    print(f"{', '.join(names) or 'nothing'}: every record is sound and every generated file follows from the records")
+    if not names:
+        raise BadInput(f"{results}: nothing to verify, neither records nor facts")
+    print(f"{', '.join(names)}: every record is sound and every generated file follows from the records")
 
 
 def _checked(

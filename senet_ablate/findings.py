@@ -48,10 +48,15 @@ class Finding:
     weakest: Comparison | None = None
     opposed: Comparison | None = None
     wanted_power: float = POWER
+    one_is_enough: bool = False
     seeds: int | None = None
 
     def seeds_needed(self, alpha: float) -> int | None:
         """Seeds a row that settle the check (one-sided `alpha`, 80% power) if the differences seen are the truth."""
+        if self.one_is_enough:  # on either side
+            level = alpha / len(self.comparisons)
+            found = [seeds_needed(c.lead, c.difference.std, level, self.wanted_power) for c in self.comparisons]
+            return min((n for n in found if n is not None), default=None)
         behind = [c for c in self.comparisons if c.lead <= 0]
         asked = behind or self.comparisons
         needed = [seeds_needed(c.lead, c.difference.std, 2 * alpha, self.wanted_power) for c in asked]
@@ -85,11 +90,13 @@ def examine(
         return _time(check, benches)
     if check.on_gates:
         return _gates(check, networks)
-    if any(name in cannot_host for name in check.needs) or any(name not in cannot_host for name in check.without):
-        return not_tested("not for a network with these stages", applies=False)
-    for name in check.named:
+    for name in check.without:
+        if name not in cannot_host:
+            return not_tested(f"stated for a network that has no place for {name}", applies=False)
+    for name in (*check.needs, *check.named):
         if name in cannot_host:
             return not_tested(f"{name}: {cannot_host[name]}", applies=False)
+    for name in check.named:
         if not rows.get(name):
             return not_tested(f"{name} has no records yet")
         if check.network == "paper" and not all(map(_is_papers_network, rows[name])):
@@ -219,6 +226,8 @@ def _errors(check: Check, rows: Rows, margin: float) -> Finding:
         if len(values[name]) < 2:
             return not_tested(f"{name} has fewer than 2 seeds")
     kind = check.side or check.kind
+    if math.isnan(margin) and kind in _BY_MARGIN:
+        return not_tested("no margin is known: the plain network has no sound run yet")
     comparisons = tuple(
         Comparison(name, difference, *_COMPARISONS[kind](difference, margin))
         for name, weights in _contrasts(check).items()
@@ -234,6 +243,7 @@ def _errors(check: Check, rows: Rows, margin: float) -> Finding:
         weakest=(_least if some else _most)(comparisons, lambda c: c.p_for),
         opposed=(_most if some else _least)(comparisons, lambda c: c.p_against),
         wanted_power=EQUIVALENCE_POWER if kind in ("similar", "within_margin") else POWER,
+        one_is_enough=some,
     )
 
 
@@ -288,6 +298,7 @@ _COMPARISONS: dict[str, Callable[[Difference, float], tuple[float, float, float]
     "within_margin": _alike,
     "differ": _apart,
 }
+_BY_MARGIN = ("no_worse", "below_margin", "similar", "within_margin")  # `differ` has a test without it too
 
 
 def _all_of(p_values: list[float]) -> float:

@@ -173,7 +173,7 @@ def import_weights(path: Path | str, backbone: str, se: SESpec | None = None) ->
     the file's. What is returned computes what the file's own network computes: where that one differs from ours in
     something that holds no weights (torchvision's ResNets have their stride in the 3x3, Caffe's align the first pooling
     left, TF-Slim's batch norms have epsilon 1e-3), the returned one differs from `build_model(backbone)` too. Weights
-    become float32. Raises BadInput, naming the file and what is missing, left over or of another shape.
+    become float32. Raises BadInput, naming the file and what is missing, left over, of another shape or not finite.
     """
     if BACKBONES.check(backbone) not in LAYOUTS:
         raise BadInput(f"no public files of {backbone!r} are known; they are of: {', '.join(sorted(LAYOUTS))}")
@@ -211,6 +211,8 @@ def _matched(state: State, model: nn.Module, layout: Layout, where: str) -> Stat
         value = given.reshape(wanted.shape) if alike and given.shape[:2] == wanted.shape[:2] else given
         if value.shape != wanted.shape:
             raise BadInput(f"{where}: {theirs[key]!r} has shape {_by(given.shape)}, not {_by(wanted.shape)}")
+        if value.is_floating_point() and not value.isfinite().all():
+            raise BadInput(f"{where}: {theirs[key]!r} has values that are not finite")
         matched[key] = value.float() if value.is_floating_point() else value
     return matched
 

@@ -1,5 +1,6 @@
 """A recipe and the experiments asked for under it, read from their files, as a list of runs."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,8 @@ from senet_ablate.paper import published
 from senet_ablate.registry import BadInput, nearest
 from senet_ablate.spec import AnalysisPlan, Experiment, Recipe, Run, Seeds, SESpec, Variant
 from senet_ablate.strict import read
+
+log = logging.getLogger(__name__)
 
 EXPERIMENTS_DIR = Path(__file__).resolve().parent.parent / "experiments"
 
@@ -97,6 +100,19 @@ def read_plan(
     plan = Plan(recipe, recipe_value, loaded, seeds, kept_rows)
     list(plan.rows())
     return plan
+
+
+def fitting_experiments(recipe: str, folder: Path = EXPERIMENTS_DIR) -> list[str]:
+    """The experiments whose rows the recipe can train; not so those with budgets that its schedule does not fit."""
+    found = []
+    for name in list_experiments(folder):
+        try:
+            read_plan(recipe, [name], folder=folder)
+        except BadInput as error:
+            log.debug("recipe %r, experiment %r: %s", recipe, name, error)
+        else:
+            found.append(name)
+    return found
 
 
 def _check_seeds(recipe: str, plan: AnalysisPlan, seeds: int | None, known: list[str]) -> None:

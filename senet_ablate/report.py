@@ -11,8 +11,9 @@ from PIL import Image
 from senet_ablate import figures, gates_report, timing_report, webpage
 from senet_ablate.bench_facts import read_benches
 from senet_ablate.claims import Verdict
+from senet_ablate.frame import strangers
 from senet_ablate.gate_facts import current_excitation
-from senet_ablate.plan import EXPERIMENTS_DIR, Plan, list_experiments, read_experiment, read_plan
+from senet_ablate.plan import EXPERIMENTS_DIR, Plan, fitting_experiments, read_experiment, read_plan
 from senet_ablate.stats import ALPHA
 from senet_ablate.store import Record, read_records, write_whole
 from senet_ablate.tables import Table, table
@@ -20,11 +21,19 @@ from senet_ablate.timing_facts import read_timings
 
 
 def read_reported(recipe: str, results: Path, folder: Path = EXPERIMENTS_DIR) -> Plan:
-    """The plan of all that a recipe's page shows: its own experiments, and those on request of which there are runs."""
+    """The plan of all that a recipe's page shows: its own experiments, and those on request of which there are runs.
+
+    Such an experiment is shown if it has a run of its own, or if every row has one that other tables have too.
+    """
     plan = read_plan(recipe, folder=folder)
-    others = set(read_records(results, recipe)) - {run.id for run in plan.runs()}
-    names = [name for name in list_experiments(folder) if read_experiment(name, folder).on_request]
-    names = [name for name in names if others & {run.id for run in read_plan(recipe, [name], folder=folder).runs()}]
+    have = set(read_records(results, recipe))
+    others = have - {run.id for run in plan.runs()}
+    names = []
+    for name in fitting_experiments(recipe, folder):
+        rows = [{run.id for run in row.runs} for row in read_plan(recipe, [name], folder=folder).rows()]
+        asked = read_experiment(name, folder).on_request
+        if asked and (any(others & ids for ids in rows) or all(have & ids for ids in rows)):
+            names.append(name)
     return read_plan(recipe, list(dict.fromkeys([*plan.experiments, *names])), folder=folder)
 
 
@@ -103,7 +112,7 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
         )
         for one in tables
     ]
-    summary, facts = _summary(records), provenance(plan, records)
+    summary, facts = _summary(plan, records), provenance(plan, records)
     files["report.html"] = webpage.html(plan, tables, records, sections, summary, facts, files, speed).encode()
     return files
 
@@ -202,7 +211,7 @@ def page(plan: Plan, tables: list[Table], records: dict[str, Record], files: set
     if recipe.warning:
         parts.append(f"> **{recipe.warning}**")
     facts = [f"- {title}: {text}" for title, text in provenance(plan, records).items()]
-    parts += [recipe.about, f"{_summary(records)}\n\n" + "\n".join(facts)]
+    parts += [recipe.about, f"{_summary(plan, records)}\n\n" + "\n".join(facts)]
     parts += ["[The same as one page to sort and zoom in](report.html); save it, it needs nothing else.", "## Claims"]
     if recipe.warning:
         parts.append("Each verdict is about these images and this training alone; see the warning above.")
@@ -271,10 +280,13 @@ def _command(table: Table, tables: list[Table], plan: Plan) -> str:
     return f"{command} --seeds {seeds}"
 
 
-def _summary(records: dict[str, Record]) -> str:
+def _summary(plan: Plan, records: dict[str, Record]) -> str:
+    others = strangers(plan.recipe_name, records)
+    count = sum(map(len, others.values()))
+    apart = f", of which {count} belong to no row here ({'; '.join(others)})" if count else ""
     return (
-        f"{len(records)} runs. Errors are those of the last epoch on the test images; nothing was chosen by them.\n"
-        "Intervals are Student-t, 95%, over the seeds."
+        f"{len(records)} runs{apart}. Errors are those of the last epoch on the test images; nothing was chosen by "
+        "them.\nIntervals are Student-t, 95%, over the seeds."
     )
 
 

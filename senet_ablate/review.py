@@ -17,7 +17,7 @@ from senet_ablate.gate_facts import current_excitation
 from senet_ablate.plan import EXPERIMENTS_DIR, Plan, list_recipes
 from senet_ablate.registry import BadInput
 from senet_ablate.report import markdown, provenance, read_reported
-from senet_ablate.store import Record, read_records
+from senet_ablate.store import Record, read_records, recorded
 from senet_ablate.tables import Table, table
 from senet_ablate.timing_facts import read_timings
 
@@ -40,8 +40,8 @@ class Picture:
 
 
 def recipes_with_records(results: Path) -> list[str]:
-    """The recipes of which `results` has records."""
-    return [name for name in list_recipes() if any((results / name / "runs").glob("*.json"))]
+    """The recipes of this checkout of which `results` has records."""
+    return [name for name in recorded(results) if name in list_recipes()]
 
 
 def open_results(recipe: str = "", results: str | Path = "") -> "Review":

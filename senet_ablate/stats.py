@@ -96,7 +96,7 @@ def contrast(groups: Sequence[npt.ArrayLike], weights: Sequence[float], level: f
     """
     found = [_vector(group) for group in groups]
     value = sum(weight * _mean(x) for weight, x in zip(weights, found, strict=True))
-    parts = [(weight * _std(x)) ** 2 / len(x) for weight, x in zip(weights, found, strict=True)]
+    parts = [(weight * _std(x)) ** 2 / max(len(x), 1) for weight, x in zip(weights, found, strict=True)]
     if not sum(parts) > 0:  # also where one of them is NaN
         return Difference(value, NAN, NAN, NAN, NAN, NAN, NAN)
     stderr = math.sqrt(sum(parts))

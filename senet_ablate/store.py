@@ -5,18 +5,16 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from senet_ablate.class_gates import ClassGates, Curves
-from senet_ablate.registry import BadInput
-from senet_ablate.spec import Run, SESpec, digest
+from senet_ablate.registry import BadInput, nearest
+from senet_ablate.spec import Run, digest
 from senet_ablate.strict import Frozen, parse
 
 log = logging.getLogger(__name__)
@@ -240,31 +238,19 @@ def read_records(results: Path, recipe: str) -> dict[str, Record]:
     return records
 
 
-def load_records(results_dir: str | Path, recipe: str) -> pd.DataFrame:
-    """A tidy table of a recipe's records, one row a run.
-
-    Columns: id, seed, backbone, dataset, plain (no SE), the fields of SESpec (missing for the plain network), top1 and
-    top5 (test error, %), params, macs, train_loss, diverged, wall_s, device, data, commit.
-    """
-    return tidy(read_records(Path(results_dir), recipe).values())
+def recorded(results: Path) -> list[str]:
+    """The recipes of which a results folder has records, by name. Raises BadInput if there is no such folder."""
+    if not results.is_dir():
+        raise BadInput(f"{results}: no such folder; --results names the one that holds a folder a recipe")
+    return sorted(path.parent.name for path in results.glob("*/runs") if any(path.glob("*.json")))
 
 
-def tidy(records: Iterable[Record]) -> pd.DataFrame:
-    """Records as a table, one row a run; see `load_records`."""
-    names = list(TypeAdapter(SESpec).dump_python(SESpec()))
-    rows = []
-    for record in records:
-        run = Run.from_fields(record.run)
-        se = dict.fromkeys(names) if run.se is None else TypeAdapter(SESpec).dump_python(run.se)
-        rows.append(
-            {"id": record.id, "seed": run.seed, "backbone": run.train.backbone, "dataset": run.train.dataset}
-            | {"plain": run.se is None}
-            | {name: str(value) if name == "stages" and value is not None else value for name, value in se.items()}
-            | {"top1": record.top1, "top5": record.top5, "params": record.params, "macs": record.macs}
-            | {"train_loss": record.epochs[-1].train_loss if record.epochs else float("nan")}
-            | {"diverged": record.diverged, "wall_s": record.provenance.wall_s, "device": record.provenance.device}
-            | {"data": record.provenance.data, "commit": record.provenance.commit}
-        )
-    columns = ["id", "seed", "backbone", "dataset", "plain", *names, "top1", "top5", "params", "macs", "train_loss"]
-    columns += ["diverged", "wall_s", "device", "data", "commit"]
-    return pd.DataFrame(rows, columns=columns)
+def check_recorded(results: Path, recipe: str) -> None:
+    """Raises BadInput, naming what the folder has, where it has no records of a recipe."""
+    known = recorded(results)
+    if recipe in known:
+        return
+    if known:
+        raise BadInput(f"{results} has no records of recipe {recipe!r}; {nearest(recipe, known)}")
+    found = ", ".join(sorted(path.name for path in results.iterdir())[:5]) or "nothing"
+    raise BadInput(f"{results} has no records of any recipe, no <recipe>/runs/*.json; it holds {found}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from senet_ablate.bench_report import bench_pages, verify_bench
 from senet_ablate.cost_page import cost_files
 from senet_ablate.fault_facts import markdown, read_faults
+from senet_ablate.frame import strangers
 from senet_ablate.gate_facts import misfit, read_excitation
 from senet_ablate.plan import Plan
 from senet_ablate.registry import BadInput
@@ -31,6 +32,12 @@ def verify(recipe: str, results: Path) -> list[str]:
     except BadInput as error:
         return [*problems, str(error)]
     rebuild = f"`python -m senet_ablate report --recipe {recipe}`"
+    for reason, ids in strangers(recipe, records).items():
+        listed = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
+        problems.append(
+            f"{results / recipe}: {len(ids)} records belong to no row of the recipe as it stands ({reason}): {listed}; "
+            "put the recipe back, or take them away"
+        )
     problems += _excitation(plan, results, records) + _timings(plan, results)
     return problems + _stale(results / recipe, report_files(plan, results), "the records", rebuild)
 

@@ -146,8 +146,24 @@ class Check(Frozen):
             raise ValueError(f"a check of kind {self.kind!r} compares two rows or more")
         if self.weights and abs(sum(weight for _, weight in self.weights)) > 1e-9:
             raise ValueError("the weights of a contrast add up to 0")
+        if not all(weight for _, weight in self.weights):
+            raise ValueError("a weight of 0 says nothing of its row")
         if len(set(self.named)) < len(self.named):
             raise ValueError(f"a check of kind {self.kind!r} names a row twice")
+        return self
+
+    @model_validator(mode="after")
+    def _says_nothing_in_vain(self) -> Self:
+        on_rows = not self.on_gates and self.kind not in ("time", "none")
+        inert = {
+            "paired": self.paired and self.kind not in ("better", "no_worse", "ratio"),
+            "quantity": self.quantity != "top1" and self.kind in ("identical", "none"),
+            "network": self.network != "any" and not on_rows,
+            "needs or without": bool(self.needs or self.without) and not on_rows,
+        }
+        for name, is_inert in inert.items():
+            if is_inert:
+                raise ValueError(f"a check of kind {self.kind!r} has no use for {name}")
         return self
 
 
@@ -172,7 +188,8 @@ class Claim(Frozen):
         ledgers = {"error" if check.on_errors else "other" for check in self.checks if check.kind != "none"}
         if len(ledgers) > 1:
             raise ValueError(f"claim {self.id}: errors and exact figures are claims of their own")
-        if self.top5 and not all(check.on_errors and check.quantity == "top1" for check in self.checks):
+        on_top1 = [check.on_errors and check.quantity == "top1" for check in self.checks]
+        if self.top5 and not (on_top1 and all(on_top1)):
             raise ValueError(f"claim {self.id}: `top5` repeats checks on the top-1 error")
         return self
 

@@ -34,6 +34,7 @@ FACTS_TO_CLAIMS |= {
     "bench_facts",
     "bench_report",
     "fault_facts",
+    "frame",
 }
 SPECS_TO_FACTS = {
     "se",
@@ -77,7 +78,7 @@ LEVEL = {
             {"plan", "class_gates"},
             {"store"},
             {"se", "data", "health", "provenance", "costs", "bench_facts"},
-            {"backbones", "fast", "findings", "gate_facts", "timing_facts", "fault_facts"},
+            {"backbones", "fast", "findings", "frame", "gate_facts", "timing_facts", "fault_facts"},
             {"claims"},
             {"tables"},
             {"figures", "webpage"},

@@ -31,7 +31,8 @@ def test_the_table_of_records_is_tidy(record: Record, tmp_path: Path) -> None:
     row = frame.iloc[0]
     assert len(frame) == 1 and row["seed"] == 7 and row["stages"] == "(2, 3)" and not row["plain"]
     assert row["top1"] == 100 * record.wrong_top1 / record.tested
-    assert load_records(tmp_path, "nothing").empty
+    with pytest.raises(BadInput, match="no records of recipe 'nothing'; known: r"):
+        load_records(tmp_path, "nothing")
 
 
 def test_every_changed_byte_is_found(record: Record, tmp_path: Path) -> None:
