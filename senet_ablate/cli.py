@@ -124,7 +124,9 @@ def run(
         print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {count} x {kind}")
         clear_finished(place)
     finished, total = 0, sum(_images_of(one, images) for one in missing)
-    with tqdm(total=total, unit=" images", unit_scale=True, disable=not missing or not first) as bar:
+    now_and_then = 0.1 if sys.stderr.isatty() else 30.0  # seconds between two states of the bar; a log wants few
+    hidden = not missing or not first
+    with tqdm(total=total, unit=" images", unit_scale=True, disable=hidden, mininterval=now_and_then) as bar:
 
         def progress(runs: int, trained: int) -> None:
             nonlocal finished

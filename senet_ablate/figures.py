@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from senet_ablate.spec import Run, SESpec
 from senet_ablate.store import Record
 from senet_ablate.tables import Table
 
@@ -54,12 +55,15 @@ def files(figure: Figure) -> dict[str, bytes]:
 def plot(table: Table) -> Figure | None:
     """The plot of a table; none if empty.
 
-    Against its numeric axis if it has one; in pairs if its rows have not all the same control; else dots and intervals.
+    Against its numeric axis if it has one; against epochs and learning rate if its rows have their own; in pairs if its
+    rows have not all the same control; else dots and intervals.
     """
     if table.rows["n"].sum() == 0:
         return None
     if table.experiment.axis:
         return _against_axis(table)
+    if any(variant.epochs or variant.lr_times for variant in table.experiment.variants.values()):
+        return _budgets(table)
     several = len({table.experiment.control_of(variant) for variant in table.experiment.variants}) > 1
     return _pairs(table) if several else _dots(table)
 
@@ -128,6 +132,68 @@ def _against_axis(table: Table) -> Figure:
         axes.set_xlabel(table.experiment.axis)
     _legend(figure, table, math.isfinite(shift))
     return figure
+
+
+def _budgets(table: Table) -> Figure:
+    """What each network gains over the plain one of its own schedule: against epochs, and against the peak rate."""
+    points = _budget_points(table)
+    own = [name for name, variant in table.experiment.variants.items() if variant.lr_times is None]
+    reference = points[points.index.isin(own)]
+    budgets = points.groupby("epochs")["lr"].nunique() if len(points) else pd.Series(dtype=int)
+    rates = points[points.epochs == budgets.idxmax()] if len(budgets) and budgets.max() > 1 else points.iloc[:0]
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    by_epochs, by_rate, errors = figure.subplots(1, 3)
+    for network, colour, marker in (("SE", OURS, "o"), ("Static gate", PAPER, "s")):
+        for axes, chosen, key in ((by_epochs, reference, "epochs"), (by_rate, rates, "lr")):
+            of_it = chosen[chosen.network == network].sort_values(key)
+            if len(of_it):
+                beside = of_it[key] * (1 if network == "SE" else 1.06)  # beside it, not behind it
+                axes.plot(beside, of_it.gain, marker + "-", ms=7, lw=1, color=colour, label=network)
+                axes.vlines(beside, of_it.gain_low, of_it.gain_high, color=colour, lw=2)
+    for network, colour in (("plain", PLAIN), ("SE", OURS)):
+        of_it = reference[reference.network == network].sort_values("epochs")
+        errors.plot(of_it.epochs, of_it.top1, "o-", ms=7, lw=1, color=colour, label=network)
+        errors.vlines(of_it.epochs, of_it.low, of_it.high, color=colour, lw=2)
+    for axes, ticks, label in (
+        (by_epochs, reference.epochs, "epochs, each its own schedule"),
+        (by_rate, rates.lr, f"peak learning rate, {rates.epochs.iloc[0] if len(rates) else '?'} epochs"),
+        (errors, reference.epochs, "epochs, each its own schedule"),
+    ):
+        places = sorted(set(ticks))
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(places, [f"{place:g}" for place in places])
+        axes.minorticks_off()
+        axes.set_xlabel(label)
+    for axes in (by_epochs, by_rate):
+        axes.axhline(0, color=PLAIN, lw=1)
+        axes.set_ylabel("gain over the plain network, points")
+    errors.set_ylabel("top-1 test error, % (lower is better)")
+    by_epochs.legend()
+    errors.legend()
+    return figure
+
+
+def _budget_points(table: Table) -> pd.DataFrame:
+    """Rows with records: network, epochs, lr, error and gain with their intervals; index variant."""
+    found = {}
+    for variant, row in table.rows.iterrows():
+        records, se = table.records[str(variant)], table.experiment.variants[str(variant)].se
+        if records and row["n"]:
+            train = Run.from_fields(records[0].run).train
+            network = "plain" if se is None else "SE" if se == SESpec() else str(row["label"]).partition(",")[0]
+            found[variant] = {
+                "network": network,
+                "epochs": train.epochs,
+                "lr": train.lr,
+                "top1": row["top1"],
+                "low": row["top1_low"],
+                "high": row["top1_high"],
+                "gain": -float(row["effect"]),
+                "gain_low": -float(row["effect_high"]),
+                "gain_high": -float(row["effect_low"]),
+            }
+    columns = ["network", "epochs", "lr", "top1", "low", "high", "gain", "gain_low", "gain_high"]
+    return pd.DataFrame.from_dict(found, orient="index", columns=columns)
 
 
 def _pairs(table: Table) -> Figure:

@@ -21,11 +21,23 @@ class Network:
     model: nn.Module
 
 
+def check_compiler() -> None:
+    """Raises BadInput if torch.compile does not work on this machine."""
+    try:
+        torch.compile(lambda x: x * 2 + 1)(torch.ones(8))
+    except Exception as error:  # compilers fail in many ways
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        why = lines[0][:200]
+        raise BadInput(f"compile: true, and torch.compile does not work here: {why}; install a C++ compiler") from error
+
+
 def survey(plan: Plan, classes: int) -> list[Network]:
     """The network of every row. Raises BadInput if one cannot be built, or two of a table are the same network.
 
     A row that the recipe declares as impossible (`cannot_host`) must be impossible.
     """
+    if plan.recipe.train.compile:
+        check_compiler()
     networks = [Network(row, _build(plan, row, classes)) for row in plan.rows()]
     for experiment in plan.experiments:
         seen: dict[tuple[str, str], str] = {}

@@ -30,6 +30,7 @@ from senet_ablate.spec import Run, Training
 from senet_ablate.store import Epoch, Gates, Record, pack
 from senet_ablate.team import ALONE, Team, own_seed
 
+REPORT_EVERY = 0.5  # seconds
 Observed = tuple[tuple[ClassGates, ...], dict[str, Curves]]
 """Gates by class of a trained network: all its SE blocks, and channel by channel for the blocks that are drawn."""
 
@@ -72,8 +73,8 @@ def train(
     """The record of `run`.
 
     On the CPU, equal runs give equal records, bit for bit, but for times, also where they go on from a checkpoint. A
-    loss or a logit that is not finite ends the run early; the record says after which epoch. progress: called after
-    each epoch with the number of images it saw. keep: called with the final network. team: the processes that train the
+    loss or a logit that is not finite ends the run early; the record says after which epoch. progress: called twice a
+    second with the number of images seen since. keep: called with the final network. team: the processes that train the
     run together; each gets the whole record. told: called with each epoch and its number, for the last one twice.
     plan: hash of the analysis plan. observe: gives the gates by class of the final network. Raises BadInput if this
     process does not compute with the recipe's numerics.
@@ -97,11 +98,17 @@ def train(
         if images.validation is not None and spec.schedule == "plateau"
         else None
     )
+    meter = Meter(progress)
+
+    def after_step(loop: Loop) -> None:
+        meter.add(spec.batch_size)
+        checkpoints.after_step(loop)
+
     with checkpoints.of(loop):
-        progress((loop.epoch - 1) * len(batches) * spec.batch_size)
+        meter.add(((loop.epoch - 1) * len(batches) + loop.step) * spec.batch_size)  # of a checkpoint
         while loop.epoch <= spec.epochs:
-            lr, loss, error = train_epoch(loop, batches, run, step, checkpoints.after_step, team)
-            progress(len(batches) * spec.batch_size)
+            lr, loss, error = train_epoch(loop, batches, run, step, after_step, team)
+            meter.report()
             if not math.isfinite(loss):
                 break
             read = loop.epoch % spec.test_every == 0 and loop.epoch != spec.epochs
@@ -153,6 +160,24 @@ def train(
         diverged=len(epochs) if diverged else None,
         provenance=provenance(run, images.checksum, device, command, loop.began, train_s, team.size, plan),
     )
+
+
+class Meter:
+    """Reports how many images were trained on since the last report, at most every REPORT_EVERY seconds."""
+
+    def __init__(self, progress: Callable[[int], None]) -> None:
+        self.progress, self.images, self.reported = progress, 0, time.monotonic()
+
+    def add(self, images: int) -> None:
+        """Count images; on a GPU their step may be still under way."""
+        self.images += images
+        if time.monotonic() - self.reported >= REPORT_EVERY:
+            self.report()
+
+    def report(self) -> None:
+        """Report what is counted."""
+        self.progress(self.images)
+        self.images, self.reported = 0, time.monotonic()
 
 
 def train_epoch(

@@ -204,9 +204,7 @@ def network_against(check: Check) -> list[ClassGates]:
     field = check.quantity
     if check.quantity == "centred_share":
         field, changes = "centred_between_class_std", {first.name: changes[first.name] * first.between_class_std}
-    return [
-        block.model_copy(update={field: changes[block.name]} if block.name in changes else {}) for block in network
-    ]
+    return [block.model_copy(update={field: changes[block.name]} if block.name in changes else {}) for block in network]
 
 
 def verdicts(experiment: Experiment, rows: Mapping[str, Sequence[Record]], **more: Any) -> dict[str, Verdict]:
@@ -322,52 +320,132 @@ def test_a_time_that_may_lie_on_either_side_is_unresolved() -> None:
     assert verdicts(reduction, {}, benches=[cpu])["cost.4"].reason.startswith("no GPU was timed yet")
 
 
-def opposite_network() -> list[ClassGates]:
-    """Early blocks that tell classes apart, and late ones that neither do nor saturate nor agree."""
-    facts = {
-        "SE_2_3": {"between_class_std": 0.2, "within_class_std": 0.2, "correlation": 0.5},
-        "SE_4_6": {"between_class_std": 0.1, "within_class_std": 0.1, "correlation": 0.7},
-        "SE_5_1": {"between_class_std": 0.01, "within_class_std": 0.01, "correlation": 0.9},
-        "SE_5_2": {"share_high": 0.1, "within_class_std": 0.3},
-        "SE_5_3": {"correlation": 0.1, "centred_between_class_std": 0.09},
-    }
-    return [block.model_copy(update=facts.get(block.name, {})) for block in paper_network()]
-
-
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_one_seed_supports_nothing_but_arithmetic(name: str) -> None:
-    experiment = EXPERIMENTS[name]
-    for verdict, claim in zip(judge(experiment, as_published(experiment, seeds=1)), experiment.claims, strict=True):
-        if any(check.kind not in ("ratio", "none", "time") and not check.on_gates for check in claim.checks):
+def test_one_seed_supports_nothing_but_what_is_exact(name: str) -> None:
+    found = verdicts(EXPERIMENTS[name], as_published(name, seeds=1))
+    for claim in EXPERIMENTS[name].claims:
+        kinds = [check.kind for check in checks_behind(name, claim.id)]
+        verdict = found[claim.id]
+        if any(check.on_errors for check in claim.checks):
             assert verdict.outcome == "not tested" and "fewer than 2 seeds" in verdict.reason
-        elif not claim.checks[0].on_gates and claim.checks[0].kind not in ("none", "time"):
-            assert verdict.outcome == "supported"
+        elif claim.follows or set(kinds) & set(OTHER_EVIDENCE):
+            assert verdict.outcome == "not tested"
+        else:
+            assert set(kinds) <= {"ratio", "identical"} and verdict.outcome == "supported"
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_table_without_noise_resolves_nothing_but_arithmetic(name: str) -> None:
-    experiment = EXPERIMENTS[name]
-    for verdict, claim in zip(judge(experiment, as_published(experiment, spread=0)), experiment.claims, strict=True):
-        if any(check.kind not in ("ratio", "none", "time") and not check.on_gates for check in claim.checks):
+def test_a_table_without_noise_resolves_nothing_but_what_is_exact(name: str) -> None:
+    found = verdicts(EXPERIMENTS[name], as_published(name, spread=0))
+    for claim in EXPERIMENTS[name].claims:
+        verdict, kinds = found[claim.id], {check.kind for check in claim.checks}
+        if any(check.on_errors for check in claim.checks):
             assert verdict.outcome == "unresolved" and "no spread" in verdict.reason and verdict.seeds_needed is None
+        elif kinds and kinds <= {"ratio", "identical"}:
+            assert verdict.outcome == "supported"
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_empty_table_is_not_tested_and_says_why(name: str) -> None:
     for rows in ({}, {name: [] for name in EXPERIMENTS[name].variants}):
-        for verdict in judge(EXPERIMENTS[name], rows):
-            assert verdict.outcome == "not tested" and verdict.reason
+        found = verdicts(EXPERIMENTS[name], rows)
+        for claim in EXPERIMENTS[name].claims:
+            verdict = found[claim.id]
+            why = verdict.ours if claim.follows else verdict.reason
+            assert verdict.outcome == "not tested" and why
+            assert all(f"{other} is not tested" in verdict.ours for other in claim.follows)
+
+
+THREE_STAGES = {"SE_Stage_5": "a CIFAR ResNet has stages 2 to 4"}
+
+
+def of_three_stages(**errors: float) -> dict[str, list[Record]]:
+    rows = {name: records for name, records in as_published("stages").items() if name != "SE_Stage_5"}
+    return changed(rows, errors, "top1")
 
 
 def test_a_row_that_the_backbone_cannot_host_is_no_evidence() -> None:
     stages = EXPERIMENTS["stages"]
-    rows = {name: records for name, records in as_published(stages).items() if name != "SE_Stage_5"}
-    why = {"SE_Stage_5": "a CIFAR ResNet has stages 2 to 4"}
-    found = verdicts(stages, rows, cannot_host=why)["F6.5"]
-    assert (
-        found.outcome == "supported" and found.reason == "judged in part: SE_Stage_5: a CIFAR ResNet has stages 2 to 4"
-    )
-    assert verdicts(stages, rows)["F6.5"].outcome == "not tested", "a row that is only missing may still come"
+    found = verdicts(stages, of_three_stages(), cannot_host=THREE_STAGES)["F6.5"]
+    assert (found.outcome, found.ours) == ("not tested", "")
+    assert found.reason == "SE_Stage_5: a CIFAR ResNet has stages 2 to 4"
+    missing = verdicts(stages, of_three_stages())["F6.5"]
+    assert missing.reason == "SE_Stage_5 has no records yet", "a row that is only missing may still come"
+
+
+def test_a_check_that_needs_a_row_is_not_made_where_the_network_has_no_place_for_it() -> None:
+    stages, last_is_bad = EXPERIMENTS["stages"], {"SE_Stage_4": 24.0}
+    found = verdicts(stages, of_three_stages(**last_is_bad), cannot_host=THREE_STAGES)["T13.1"]
+    assert found.outcome == "supported" and "SE_Stage_4" not in found.ours, "stage 4 is the last one of three"
+    assert found.reason == "judged in part: SE_Stage_5: a CIFAR ResNet has stages 2 to 4"
+    hosted = verdicts(stages, changed(as_published("stages"), last_is_bad, "top1"))["T13.1"]
+    assert hosted.outcome == "contradicted" and "SE_Stage_4" in hosted.ours and not hosted.reason
+    yet_to_come = verdicts(stages, of_three_stages())["T13.1"]
+    assert yet_to_come.outcome == "supported", "the row itself is no part of the check"
+
+
+def test_a_check_for_networks_without_a_row_is_made_there_and_nowhere_else() -> None:
+    stages = EXPERIMENTS["stages"]
+    here = verdicts(stages, of_three_stages(), cannot_host=THREE_STAGES)["T13.3"]
+    assert here.outcome == "supported" and "SE_Stage_5" not in here.ours and "+2 ResNet-50 = +0.13" in here.ours
+    assert here.reason == "judged in part: SE_Stage_5: a CIFAR ResNet has stages 2 to 4"
+    more = verdicts(stages, of_three_stages(SE_All=23.28), cannot_host=THREE_STAGES)["T13.3"]
+    assert more.outcome == "contradicted" and "= +1.13" in more.ours
+    five_adds = changed(as_published("stages"), {"SE_Stage_5": 21.3}, "top1")
+    there = verdicts(stages, five_adds)["T13.3"]
+    assert there.outcome == "contradicted" and "+3 ResNet-50" in there.ours and "+2 ResNet-50" not in there.ours
+    assert not there.reason, "the sum of three stages stands in for that of four where there are but three"
+    assert verdicts(stages, of_three_stages())["T13.3"].reason == "SE_Stage_5 has no records yet"
+    alone = claims({"checks": [BETTER | {"without": ["v2"]}]})
+    rows = simulated(alone, {"v1": 20.0}, 5, np.random.default_rng(0))
+    assert judge(alone, rows, {"v2": "no place"})[0].outcome == "supported"
+    (verdict,) = judge(alone, rows)
+    assert verdict.outcome == "not tested" and verdict.reason == "stated for a network that has no place for v2"
+
+
+def test_a_claim_that_follows_from_others_holds_where_they_all_hold() -> None:
+    integration, name = EXPERIMENTS["integration"], "integration"
+    rows = as_published(name)
+    assert verdicts(integration, rows)["T14.3"].ours == "T14.1 is supported; T14.2 is supported"
+    (alike,), (worse,) = (claim_of(name, claim).checks for claim in ("T14.1", "T14.2"))
+    for check in (alike, worse):
+        assert verdicts(integration, against(check, rows, "plain"))["T14.3"].outcome == "contradicted"
+    noisy = as_published(name, share=0.2)
+    assert verdicts(integration, rows | {"SE-POST": noisy["SE-POST"]})["T14.3"].outcome == "unresolved"
+    without = verdicts(integration, rows | {"SE-POST": []})["T14.3"]
+    assert (without.outcome, without.ours) == ("not tested", "T14.1 is supported; T14.2 is not tested")
+
+
+def test_what_speaks_against_one_claim_speaks_against_all_that_follow_from_it() -> None:
+    def check(one: str, other: str) -> list[dict[str, Any]]:
+        return [{"kind": "better", "rows": [one], "than": [other]}]
+
+    listed = [
+        {"id": "yes", "checks": check("v1", "plain")},
+        {"id": "no", "checks": check("plain", "v1")},
+        {"id": "open", "checks": check("v2", "plain")},
+        {"id": "untold", "checks": check("v3", "plain")},
+    ]
+    expected = {
+        ("yes",): "supported",
+        ("yes", "open"): "unresolved",
+        ("yes", "open", "untold"): "not tested",
+        ("yes", "open", "untold", "no"): "contradicted",
+    }
+    for follows, outcome in expected.items():
+        for order in (follows, follows[::-1]):
+            experiment = claims({"id": "so", "follows": list(order)}, *listed)
+            rows = simulated(experiment, {"v1": 20.0}, 5, np.random.default_rng(0)) | {"v3": []}
+            first = judge(experiment, rows)[0]
+            assert (first.claim, first.outcome, first.seeds_needed) == ("so", outcome, None)
+
+
+def test_a_claim_that_follows_takes_no_part_in_the_correction() -> None:
+    one = {"id": "one", "checks": [BETTER]}
+    alone, followed = claims(one), claims(one, {"id": "so", "follows": ["one"]})
+    for mean in (21.6, 21.75, 21.9):
+        rows = simulated(alone, {"v1": mean}, 5, np.random.default_rng(0))
+        assert judge(alone, rows)[0] == judge(followed, rows)[0]
 
 
 def test_a_number_stated_for_resnet_50_is_not_asked_of_another_network() -> None:
@@ -375,24 +453,31 @@ def test_a_number_stated_for_resnet_50_is_not_asked_of_another_network() -> None
     reduction = EXPERIMENTS["reduction"]
     rows = {
         name: [r.model_copy(update={"run": r.run | {"train": Run(small, None, 0).fields["train"]}}) for r in records]
-        for name, records in as_published(reduction).items()
+        for name, records in as_published("reduction").items()
     }
     found = verdicts(reduction, rows)
     assert found["cost.1"].outcome == "not tested" and "ResNet-50" in found["cost.1"].reason
     assert found["T10.3"].outcome == "supported" and found["T10.3"].reason.startswith("judged in part: stated for")
+    assert found["T10.0"].outcome == "supported" and not found["T10.0"].reason
 
 
 def test_a_data_set_without_top_5_error_leaves_those_claims_alone() -> None:
     stages = EXPERIMENTS["stages"]
-    rows = {n: [r.model_copy(update={"wrong_top5": None}) for r in rs] for n, rs in as_published(stages).items()}
-    cost = next(claim for claim in stages.claims if claim.id == "cost.3b")
-    assert verdicts(stages, rows)["cost.3b"].outcome == "supported" and cost.checks[0].quantity == "top1"
-    assert "no top-5" in verdicts(stages, rows)["cost.3"].reason
+    rows = {n: [r.model_copy(update={"wrong_top5": None}) for r in rs] for n, rs in as_published("stages").items()}
+    with_top5, without = verdicts(stages, as_published("stages")), verdicts(stages, rows)
+    for claim in stages.claims:
+        if any(check.quantity == "top5" for check in claim.checks):
+            assert without[claim.id].outcome == "not tested" and "no top-5" in without[claim.id].reason
+        else:
+            assert without[claim.id].outcome == with_top5[claim.id].outcome == "supported"
+    assert sum("no top-5" in verdict.reason for verdict in without.values()) == 3
 
 
 def test_a_recipe_that_reads_the_error_once_says_nothing_of_the_course_of_training() -> None:
     backbones = EXPERIMENTS["backbones"]
-    once = {n: [r.model_copy(update={"epochs": r.epochs[1:]}) for r in rs] for n, rs in as_published(backbones).items()}
+    once = {
+        n: [r.model_copy(update={"epochs": r.epochs[1:]}) for r in rs] for n, rs in as_published("backbones").items()
+    }
     found = verdicts(backbones, once)
     assert found["F4.1"].outcome == "not tested" and "last epoch alone" in found["F4.1"].reason
     assert found["T2.1"].outcome == "supported"
@@ -414,7 +499,7 @@ def test_paired_rows_are_compared_each_with_its_own_and_with_no_other() -> None:
 
 def test_a_row_with_a_run_that_did_not_train_is_flagged_and_not_ranked() -> None:
     squeeze = EXPERIMENTS["squeeze"]
-    rows = as_published(squeeze)
+    rows = as_published("squeeze")
     rows["Max"][1] = rows["Max"][1].model_copy(update={"diverged": 1})
     found = verdicts(squeeze, rows)["T11.1"]
     assert found.outcome == "not tested" and found.reason == "Max is not ranked: seed 1 diverged after epoch 1"
@@ -422,13 +507,13 @@ def test_a_row_with_a_run_that_did_not_train_is_flagged_and_not_ranked() -> None
 
 def test_a_table_of_two_recipes_is_not_judged() -> None:
     squeeze = EXPERIMENTS["squeeze"]
-    rows = as_published(squeeze)
-    longer = Run(TRAIN.model_copy(update={"epochs": 3}), None, 0).fields["train"]
+    rows = as_published("squeeze")
+    longer = Run(TRAIN.model_copy(update={"epochs": 17}), None, 0).fields["train"]
     rows["plain"] = [r.model_copy(update={"run": r.run | {"train": longer}}) for r in rows["plain"]]
-    assert fairness(squeeze, rows) == ("the recipe differs between rows: epochs is 2 (Max, Avg); 3 (plain)",)
+    assert fairness(squeeze, rows) == ("the recipe differs between rows: epochs is 16 (Max, Avg); 17 (plain)",)
     assert {verdict.outcome for verdict in judge(squeeze, rows)} == {"not tested"}
     other = PROVENANCE.model_copy(update={"data": "e", "device": "gpu"})
-    rows["plain"] = [r.model_copy(update={"provenance": other}) for r in as_published(squeeze)["plain"]]
+    rows["plain"] = [r.model_copy(update={"provenance": other}) for r in as_published("squeeze")["plain"]]
     sentences = fairness(squeeze, rows)
     assert "test data or labels" in sentences[0] and "devices" in sentences[1]
     assert "data" in judge(squeeze, rows)[0].reason
@@ -436,7 +521,7 @@ def test_a_table_of_two_recipes_is_not_judged() -> None:
 
 def test_fewer_seeds_and_equal_networks_are_named() -> None:
     controls = EXPERIMENTS["controls"]
-    rows = as_published(controls)
+    rows = as_published("controls")
     assert fairness(controls, rows) == (), "a constant gate is the plain network on purpose"
     rows["SE"] = rows["SE"][:3]
     rows["Random squeeze"] = [r.model_copy(update={"run": r.run | {"se": {"squeeze": "random"}}}) for r in rows["SE"]]
@@ -476,35 +561,61 @@ def test_gates_that_say_nothing_are_stuck(se: dict[str, str], mean: float, std: 
     assert bool(health(every)) == stuck
 
 
-def test_noise_in_place_of_the_squeeze_may_end_in_a_constant_gate() -> None:
+@pytest.mark.parametrize("squeeze", ["random", "ones"])
+def test_gates_that_cannot_see_the_image_may_end_as_constants(squeeze: str) -> None:
     run = record(Run(TRAIN, None, 0), 22.0, gates={"SE_2_3": gates(0.5, 0.001)})
-    noise = run.model_copy(update={"run": run.run | {"se": {"squeeze": "random"}}})
-    assert stuck_gates(noise) and not health(noise)
+    blind, seeing = (run.model_copy(update={"run": run.run | {"se": {"squeeze": one}}}) for one in (squeeze, "max"))
+    assert stuck_gates(blind) and not health(blind)
+    assert stuck_gates(seeing) and "all gates are stuck" in health(seeing)[0]
 
 
-def test_guessing_is_not_training() -> None:
-    run = Run(TRAIN, None, 0)
+def test_always_answering_the_commonest_class_is_not_training() -> None:
+    run, words = Run(TRAIN, None, 0), "no better than always answering the commonest class"
     few = {"tested": 500, "classes": 10}
-    assert "guessing" in health(record(run, 0, **few, wrong_top1=450))[0]
-    assert "guessing" in health(record(run, 0, **few, wrong_top1=435))[0], "65 right of 500 is within the noise of 50"
+    assert words in health(record(run, 0, **few, wrong_top1=450))[0]
+    assert words in health(record(run, 0, **few, wrong_top1=435))[0], "65 right of 500 is within the noise of 50"
     assert health(record(run, 0, **few, wrong_top1=425)) == ()
-    assert "guessing" in health(record(run, 100.0))[0]
+    assert words in health(record(run, 100.0))[0]
+    assert health(record(run, 0, **few, wrong_top1=425, majority=50)) == ()
+    uneven = few | {"majority": 300}
+    assert health(record(run, 0, **uneven, wrong_top1=200)) == (f"{words} (40.0% error)",)
+    assert words in health(record(run, 0, **uneven, wrong_top1=177))[0], "323 right of 500 is within the noise of 300"
+    assert health(record(run, 0, **uneven, wrong_top1=170)) == ()
 
 
-def table(claims: list[dict[str, Any]], rows: int = 6) -> Experiment:
+def test_one_answer_for_every_image_is_not_training() -> None:
+    run = Run(TRAIN, None, 0)
+    assert health(record(run, 22.0, answered=1)) == ("it gives every image the same answer (22.0% error)",)
+    assert health(record(run, 22.0, answered=2)) == health(record(run, 22.0, answered=None)) == ()
+    assert len(health(record(run, 100.0, answered=1))) == 1, "said once"
+    assert health(record(run, 22.0, answered=1, diverged=3)) == ("diverged after epoch 3",)
+    squeeze = EXPERIMENTS["squeeze"]
+    rows = as_published("squeeze")
+    rows["Max"][2] = rows["Max"][2].model_copy(update={"answered": 1})
+    found = verdicts(squeeze, rows)["T11.2"]
+    assert found.outcome == "not tested" and found.reason.startswith("Max is not ranked: seed 2 it gives every image")
+
+
+def claims(*listed: dict[str, Any], rows: int = 6) -> Experiment:
     variants: dict[str, Any] = {"plain": {"se": None}} | {f"v{i}": {"se": {"reduction": 2**i}} for i in range(1, rows)}
-    listed = [{"id": str(i), "says": "s", "paper": "p", "checks": [check]} for i, check in enumerate(claims)]
-    content = {"title": "t", "question": "q", "control": "plain", "variants": variants, "claims": listed}
+    told = [{"id": str(i), "says": "s", "paper": "p"} | claim for i, claim in enumerate(listed)]
+    content = {"title": "t", "question": "q", "control": "plain", "variants": variants, "claims": told}
     return parse(Experiment, content)
 
 
+def table(checks: list[dict[str, Any]], rows: int = 6) -> Experiment:
+    return claims(*({"checks": [check]} for check in checks), rows=rows)
+
+
+BETTER: dict[str, Any] = {"kind": "better", "rows": ["v1"], "than": ["plain"]}
 MIXED_TABLE = table(
     [
         *({"kind": "better", "rows": [f"v{i}"], "than": ["plain"]} for i in range(1, 6)),
-        {"kind": "worse", "rows": ["v5"], "than": ["v1"]},
+        {"kind": "better", "rows": ["v1"], "than": ["v5"]},
         {"kind": "better", "rows": ["v1", "v2", "v3"], "than": ["plain"]},
-        {"kind": "ordered", "rows": ["v1", "v2", "v3"]},
-        {"kind": "not_monotone", "rows": ["v3", "v4", "v5"]},
+        {"kind": "contrast", "weights": {"v1": 1, "v2": 1, "v4": -1, "plain": -1}, "side": "below_zero"},
+        {"kind": "differ", "rows": ["v3", "v4", "v5"]},
+        {"kind": "differ", "rows": ["v1", "v3"], "than": ["v4", "plain"]},
     ]
 )
 SIMILAR_TABLE = table(
@@ -512,8 +623,12 @@ SIMILAR_TABLE = table(
         {"kind": "similar", "rows": ["v1", "v2", "v3"]},
         {"kind": "no_worse", "rows": ["v4"], "than": ["plain"]},
         {"kind": "no_worse", "rows": ["v5"], "than": ["plain"]},
+        {"kind": "contrast", "weights": {"v4": 0.5, "v5": 0.5, "plain": -1}, "side": "below_margin"},
+        {"kind": "contrast", "weights": {"v4": 0.5, "v5": 0.5, "v2": -1}, "side": "within_margin"},
+        {"kind": "differ", "rows": ["v1", "v2", "v3"]},
     ]
 )
+HALF_A_POINT = dict.fromkeys(("top1", "top5", "throughout"), 0.5)
 
 
 def simulated(
@@ -526,16 +641,23 @@ def simulated(
 
 
 def changed_fast(records: Sequence[Record], errors: np.ndarray) -> list[Record]:
-    wrong = np.rint(errors / 100 * TESTED).astype(int).tolist()
-    return [r.model_copy(update={"wrong_top1": count}) for r, count in zip(records, wrong, strict=True)]
+    return [r.model_copy(update=wrong(error)) for r, error in zip(records, errors.tolist(), strict=True)]
 
 
 TEMPLATES = {n: {name: row(MIXED_TABLE, name, [22.0] * n) for name in MIXED_TABLE.variants} for n in (2, 3, 5, 9)}
 
 
-def rate(experiment: Experiment, means: Mapping[str, float], seeds: int, tables: int, hit: Any) -> float:
+def rate(
+    experiment: Experiment,
+    means: Mapping[str, float],
+    seeds: int,
+    tables: int,
+    hit: Callable[[Sequence[Verdict]], bool],
+    margins: Mapping[str, float] | None = None,
+) -> float:
     draw = np.random.default_rng(seeds)
-    return sum(hit(judge(experiment, simulated(experiment, means, seeds, draw))) for _ in range(tables)) / tables
+    tries = (judge(experiment, simulated(experiment, means, seeds, draw), margins=margins) for _ in range(tables))
+    return sum(map(hit, tries)) / tables
 
 
 def at_most(share: float, rate: float, trials: int) -> bool:
@@ -543,25 +665,69 @@ def at_most(share: float, rate: float, trials: int) -> bool:
     return share <= rate + 4 * math.sqrt(rate * (1 - rate) / trials)
 
 
-def any_verdict(found: Sequence[Verdict]) -> bool:
-    return any(verdict.outcome != "unresolved" for verdict in found)
+def outcomes(found: Sequence[Verdict]) -> list[str]:
+    return [verdict.outcome for verdict in found]
+
+
+def wrong_of_equal_rows(found: Sequence[Verdict]) -> bool:
+    """Whether a verdict of MIXED_TABLE errs about equal rows: what is within the margin is rightly no difference."""
+    kinds = (claim.checks[0].kind for claim in MIXED_TABLE.claims)
+    right = {"differ": ("unresolved", "contradicted")}
+    return any(v.outcome not in right.get(kind, ("unresolved",)) for kind, v in zip(kinds, found, strict=True))
 
 
 @pytest.mark.parametrize(("seeds", "trials"), [(3, 1000), (5, 200)])
-def test_a_thousand_tables_without_a_difference_give_a_verdict_in_5_of_100_at_most(seeds: int, trials: int) -> None:
-    assert at_most(rate(MIXED_TABLE, {}, seeds, trials, any_verdict), 0.05, trials)
+def test_a_thousand_tables_without_a_difference_give_a_false_verdict_in_5_of_100_at_most(
+    seeds: int, trials: int
+) -> None:
+    assert at_most(rate(MIXED_TABLE, {}, seeds, trials, wrong_of_equal_rows), 0.05, trials)
 
 
-def test_rows_at_the_margin_are_called_alike_in_5_of_100_tables_at_most() -> None:
+def test_rows_at_the_margin_are_called_alike_or_not_in_5_of_100_tables_at_most() -> None:
     edge = {"v1": 22.5, "v2": 22.0, "v3": 22.25, "v4": 22.5, "v5": 22.5}
-    assert at_most(rate(SIMILAR_TABLE, edge, 5, 300, any_verdict), 0.05, 300)
+    differ = "supported"  # which is true
+
+    def is_wrong(found: Sequence[Verdict]) -> bool:
+        return any(v.outcome != "unresolved" for v in found[:-1]) or found[-1].outcome not in ("unresolved", differ)
+
+    assert at_most(rate(SIMILAR_TABLE, edge, 5, 300, is_wrong, HALF_A_POINT), 0.05, 300)
 
 
-ONE_CLAIM = table([{"kind": "better", "rows": ["v1"], "than": ["plain"]}])
+def test_rows_at_the_margin_that_do_differ_are_never_shown_to_be_one() -> None:
+    lone = table([{"kind": "differ", "rows": ["v1", "v2", "v3"]}])
+    edge, trials = {"v1": 22.5, "v2": 22.0, "v3": 22.0}, 400
+    hits = rate(lone, edge, 5, trials, lambda found: found[0].outcome == "contradicted", HALF_A_POINT)
+    assert at_most(hits, 0.05, trials)
+    seen = rate(lone, edge, 5, trials, lambda found: found[0].outcome == "supported", HALF_A_POINT)
+    assert seen > 0.6
+
+
+@pytest.mark.parametrize(
+    ("check", "least"),
+    [
+        # a test on both sides and one against it, which Holm counts as two: half of 5 in 100, less Bonferroni's cost
+        ({"kind": "differ", "rows": ["v1", "v2"]}, 0.002),
+        ({"kind": "differ", "rows": ["v1", "v2", "v3", "v4"]}, 0.002),
+        ({"kind": "differ", "rows": ["v1", "v2", "v3"], "than": ["plain", "v4", "v5"]}, 0.002),
+        ({"kind": "contrast", "weights": {"v1": 1, "plain": -1}, "side": "below_zero"}, 0.02),
+        ({"kind": "contrast", "weights": {"v1": 1, "v2": -1, "v3": -1, "plain": 1}, "side": "below_zero"}, 0.02),
+        ({"kind": "contrast", "weights": {"v1": 0.3, "v2": 0.1, "v3": -0.1, "v4": -0.3}, "side": "below_zero"}, 0.02),
+    ],
+)
+def test_a_lone_check_of_equal_rows_errs_in_about_5_of_100_tables(check: dict[str, Any], least: float) -> None:
+    trials = 600
+    right = ("unresolved", "contradicted") if check["kind"] == "differ" else ("unresolved",)
+    wrong_ones = rate(table([check]), {}, 5, trials, lambda found: found[0].outcome not in right)
+    assert least <= wrong_ones and at_most(wrong_ones, 0.05, trials)
+
+
+ONE_CLAIM = table([BETTER])
 
 
 def test_one_lone_claim_is_the_ordinary_two_sided_welch_test() -> None:
     draw, seen = np.random.default_rng(0), set()
+    weighed = table([{"kind": "contrast", "weights": {"v1": 1, "plain": -1}, "side": "below_zero"}])
+    differ = table([{"kind": "differ", "rows": ["v1", "plain"]}])
     for mean in np.repeat([21.6, 21.8, 22.2, 22.4], 40):
         rows = simulated(ONE_CLAIM, {"v1": mean}, 5, draw)
         (verdict,) = judge(ONE_CLAIM, rows)
@@ -569,33 +735,137 @@ def test_one_lone_claim_is_the_ordinary_two_sided_welch_test() -> None:
         theirs = scipy_stats.ttest_ind(v1, plain, equal_var=False)
         sure = "supported" if theirs.statistic < 0 else "contradicted"
         assert verdict.outcome == (sure if theirs.pvalue < 0.05 else "unresolved")
+        assert judge(weighed, rows)[0].outcome == verdict.outcome, "two rows with the weights 1 and -1"
+        assert (judge(differ, rows)[0].outcome == "supported") == (2 * theirs.pvalue < 0.05), "on either side"
         seen.add(verdict.outcome)
     assert len(seen) == 3
+
+
+FAMILY = claims(
+    {"checks": [BETTER]},
+    {"checks": [BETTER, {"kind": "better", "rows": ["v2", "v3"], "than": ["plain", "v4"]}]},
+    {"checks": [{"kind": "better", "paired": True, "rows": ["v2", "v3"], "than": ["plain", "v4"]}]},
+    {"checks": [{"kind": "no_worse", "rows": ["v2"], "than": ["v3", "v4"]}]},
+    {"checks": [{"kind": "similar", "rows": ["v3", "v4", "v5"]}]},
+    {"checks": [{"kind": "differ", "rows": ["v2", "v3", "v4"]}]},
+    {"checks": [{"kind": "differ", "rows": ["v1", "v2", "v3"], "than": ["plain", "v4", "v5"]}]},
+    *(
+        {"checks": [{"kind": "contrast", "weights": {"v1": 1, "v2": 0.5, "v3": -1, "plain": -0.5}, "side": side}]}
+        for side in ("below_zero", "below_margin", "within_margin")
+    ),
+    # none of these is a test
+    {"checks": [{"kind": "ratio", "quantity": "params", "rows": ["v1"], "than": ["plain"], "high": 2.0}]},
+    {"checks": [{"kind": "identical", "rows": ["v1", "plain"]}]},
+    {"checks": [BETTER | {"quantity": "top5"}]},
+    {"checks": [BETTER | {"without": ["v1"]}]},
+    {"checks": [{"kind": "none", "statement": "no"}]},
+    {"follows": ["0", "3"]},
+)
+
+
+def tail(groups: Sequence[Sequence[float]], weights: Sequence[float], bound: float) -> float:
+    """One-sided p-value of a weighted sum of means below `bound`, by Welch and Satterthwaite as in textbooks."""
+    parts = [w**2 * np.var(x, ddof=1) / len(x) for w, x in zip(weights, groups, strict=True)]
+    df = sum(parts) ** 2 / sum(part**2 / (len(x) - 1) for part, x in zip(parts, groups, strict=True))
+    value = sum(w * np.mean(x) for w, x in zip(weights, groups, strict=True))
+    return float(scipy_stats.t.cdf((value - bound) / math.sqrt(sum(parts)), df))
+
+
+def p_values(check: Check, errors: Mapping[str, list[float]], margin: float) -> tuple[float, float]:
+    """For and against a check, each comparison with SciPy's Welch test where it is one of two rows."""
+
+    def below(names: tuple[str, ...], weights: tuple[float, ...], bound: float) -> float:
+        groups = [errors[name] for name in names]
+        if weights == (1, -1):
+            moved = np.asarray(groups[0]) - bound
+            return float(scipy_stats.ttest_ind(moved, groups[1], equal_var=False, alternative="less").pvalue)
+        return tail(groups, weights, bound)
+
+    pairs = [*zip(check.rows, check.than, strict=False)]
+    if check.kind == "contrast":
+        names, weights = zip(*check.weights, strict=True)
+        asked = [(names, weights)]
+    elif check.kind == "differ" and check.than:
+        asked = [((*one, *other), (1, -1, -1, 1)) for one, other in combinations(pairs, 2)]
+    else:
+        every = [*product(check.rows, check.than)] if check.than else [*combinations(check.rows, 2)]
+        asked = [(pair, (1, -1)) for pair in (pairs if check.paired else every)]
+    sides = {"below_zero": "better", "below_margin": "no_worse", "within_margin": "similar"}
+    kind = sides[check.side] if check.side else check.kind
+    by_bound = {bound: [below(*one, bound) for one in asked] for bound in (-margin, 0.0, margin)}
+    inside = [max(low, 1 - high) for low, high in zip(by_bound[margin], by_bound[-margin], strict=True)]
+    number = len(asked)
+    if kind == "similar":
+        beyond = [2 * min(1 - low, high) for low, high in zip(by_bound[margin], by_bound[-margin], strict=True)]
+        return max(inside), min(1, number * min(1, *beyond))
+    if kind == "differ":
+        return min(1, number * min(2 * min(p, 1 - p) for p in by_bound[0.0])), max(inside)
+    found = by_bound[margin if kind == "no_worse" else 0.0]
+    return max(found), min(1, number * min(1 - p for p in found))
+
+
+def test_the_checks_of_a_table_are_one_family_in_holms_correction() -> None:
+    draw, seen = np.random.default_rng(0), set()
+    checks = list(dict.fromkeys(claim.checks[-1] for claim in FAMILY.claims[:10]))
+    assert len(checks) == 10 and FAMILY.claims[1].checks[0] == checks[0], "a check of two claims is one test"
+    for _ in range(60):
+        means = {f"v{i}": 22 + 0.3 * draw.standard_normal() for i in range(1, 6)}
+        rows = simulated(FAMILY, means, 5, draw)
+        rows = {name: [r.model_copy(update={"wrong_top5": None}) for r in have] for name, have in rows.items()}
+        errors = {name: [r.top1 for r in have] for name, have in rows.items()}
+        pairs = [p_values(check, errors, 0.5) for check in checks]
+        corrected = multitest.multipletests(np.ravel(pairs), method="holm")[1].reshape(-1, 2)
+        expected = ["supported" if a < 0.05 else "contradicted" if b < 0.05 else "unresolved" for a, b in corrected]
+        found = judge(FAMILY, rows, margins=HALF_A_POINT)
+        for i, (verdict, (p_for, p_against)) in enumerate(zip(found[:10], corrected, strict=True)):
+            p = p_against if expected[i] == "contradicted" else p_for
+            assert f"corrected p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}" in verdict.ours.split("; ")[-1]
+            if len(FAMILY.claims[i].checks) == 1:
+                assert verdict.outcome == expected[i]
+                seen.add((checks[i].side or checks[i].kind, expected[i]))
+        assert outcomes(found[10:15]) == ["supported", "contradicted", *["not tested"] * 3]
+    assert len(seen) == 7 * 3 - 1, "every kind with every verdict, but for rows that differ and are certainly alike"
 
 
 def test_a_planted_difference_is_found_as_often_as_its_power_says() -> None:
     seeds = seeds_needed(0.3, 0.2)
     assert seeds == 9
     trials, draw = 600, np.random.default_rng(0)
-    outcomes = [judge(ONE_CLAIM, simulated(ONE_CLAIM, {"v1": 21.7}, seeds, draw))[0].outcome for _ in range(trials)]
+    found = [judge(ONE_CLAIM, simulated(ONE_CLAIM, {"v1": 21.7}, seeds, draw))[0].outcome for _ in range(trials)]
     stated = power(0.3, 0.2, seeds)
-    assert abs(outcomes.count("supported") / trials - stated) <= 4 * math.sqrt(stated * (1 - stated) / trials)
-    assert outcomes.count("contradicted") == 0
+    assert abs(found.count("supported") / trials - stated) <= 4 * math.sqrt(stated * (1 - stated) / trials)
+    assert found.count("contradicted") == 0
+
+
+def test_a_planted_contrast_is_found_as_often_as_that_of_two_rows_with_its_spread() -> None:
+    lone = table([{"kind": "contrast", "weights": {"v1": 1, "v2": -1, "v3": -1, "plain": 1}, "side": "below_zero"}])
+    value, spread = -0.3 * math.sqrt(2), 0.2 * math.sqrt(2)  # four rows in place of two
+    assert seeds_needed(value, spread) == 9
+    trials = 600
+    hits = rate(lone, {"v1": 22 + value}, 9, trials, lambda found: found[0].outcome == "supported")
+    df = 4 * 8  # twice as many as for two rows of equal spread
+    critical = scipy_stats.t.ppf(0.975, df)
+    exact = float(scipy_stats.nct.cdf(-critical, df, value / spread * math.sqrt(9 / 2)))
+    assert power(value, spread, 9) < exact < power(value, spread, 10)
+    assert abs(hits - exact) <= 4 * math.sqrt(exact * (1 - exact) / trials)
 
 
 def test_a_large_planted_difference_is_supported_and_its_opposite_contradicted_in_every_table() -> None:
     good = {"v1": 18.0, "v2": 19.5, "v3": 21.0, "v4": 17.0, "v5": 19.0}
-    outcomes = ["supported"] * 9
-    assert rate(MIXED_TABLE, good, 5, 100, lambda found: [v.outcome for v in found] == outcomes) > 0.95
-    bad = {"v1": 27.0, "v2": 25.5, "v3": 24.0, "v4": 25.5, "v5": 26.9}
-    wrong = ["contradicted"] * 8
-    first = [0, 1, 2, 3, 4, 6, 7, 8]
-    assert rate(MIXED_TABLE, bad, 5, 100, lambda found: [found[i].outcome for i in first] == wrong) > 0.95
+    assert rate(MIXED_TABLE, good, 5, 100, lambda found: outcomes(found) == ["supported"] * 10) > 0.95
+    bad = {"v1": 27.0, "v2": 25.5, "v3": 24.0, "v4": 24.0, "v5": 25.5}
+    assert rate(MIXED_TABLE, bad, 5, 100, lambda found: outcomes(found[:8]) == ["contradicted"] * 8) > 0.95
+    far = {"v1": 24.0, "v2": 22.0, "v3": 22.0, "v4": 24.0, "v5": 24.0}
+    opposite = [*["contradicted"] * 5, "supported"]
+    assert rate(SIMILAR_TABLE, far, 5, 100, lambda found: outcomes(found) == opposite, HALF_A_POINT) > 0.95
 
 
 def test_alike_is_supported_with_enough_seeds_and_unresolved_with_two() -> None:
-    assert rate(SIMILAR_TABLE, {}, 9, 100, lambda found: found[0].outcome == "supported") > 0.9
-    assert rate(SIMILAR_TABLE, {}, 2, 100, lambda found: found[0].outcome == "unresolved") > 0.9
+    alike = [*["supported"] * 5, "contradicted"]
+    for place, outcome in enumerate(alike):
+        for seeds, wanted in ((9, outcome), (2, "unresolved")):
+            hits = rate(SIMILAR_TABLE, {}, seeds, 100, lambda found: outcomes(found)[place] == wanted, HALF_A_POINT)  # noqa: B023
+            assert hits > 0.9, (place, seeds)
 
 
 def test_too_few_seeds_leave_a_real_difference_unresolved_and_say_how_many_it_takes() -> None:
@@ -608,26 +878,268 @@ def test_too_few_seeds_leave_a_real_difference_unresolved_and_say_how_many_it_ta
     assert len(needed) > 0.9 * unresolved and 4 <= np.median(needed) <= 20, "9 for the true difference and spread"
 
 
+def test_rows_differ_with_the_seeds_of_the_pair_that_is_easiest_to_tell_apart() -> None:
+    lone = table([{"kind": "differ", "rows": ["v1", "v2", "plain"]}])
+    draw, told = np.random.default_rng(0), 0
+    for _ in range(20):
+        rows = simulated(lone, {"v1": 21.7}, 3, draw)
+        rows["plain"] = [r.model_copy(update=wrong(r.top1)) for r in rows["v2"]]  # a pair that no number tells apart
+        (verdict,) = judge(lone, rows)
+        pairs = [welch(*([r.top1 for r in rows[n]] for n in names)) for names in combinations(("v1", "v2", "plain"), 2)]
+        needed = [seeds_needed(d.value, d.std, 0.05 / 2 / 3) for d in pairs]  # two tests, three pairs, either side
+        assert needed[0] == needed[1] and needed[2] is None
+        if verdict.outcome == "unresolved":
+            assert verdict.seeds_needed == needed[0]
+            told += verdict.seeds_needed is not None
+    assert told > 10
+
+
+ALIKE = {"kind": "similar", "rows": ["v1", "v2"]}
+
+
+def apart(points: float, plain: float, quantity: str = "top1") -> dict[str, list[Record]]:
+    """v1 and v2 so many points apart, and the plain network."""
+    means = {"plain": plain, "v1": plain - 1, "v2": plain - 1 - points}
+    rows = {name: TEMPLATES[5][name] for name in MIXED_TABLE.variants}
+    noise = np.random.default_rng(0).normal(0, 0.001, (len(means), 5))
+    for (name, mean), shifts in zip(means.items(), noise, strict=True):
+        rows[name] = [with_error(r, quantity, mean + s) for r, s in zip(rows[name], shifts, strict=True)]
+    return rows
+
+
+@pytest.mark.parametrize(("quantity", "papers", "margin"), [("top1", 23.30, 0.34), ("top5", 6.55, 0.52 / 3)])
+def test_without_a_plan_the_margin_is_a_third_of_the_papers_relative_gain_of_the_plain_rows(
+    quantity: str, papers: float, margin: float
+) -> None:
+    experiment = table([ALIKE | {"quantity": quantity}])
+    for plain, points in ((papers, margin), (papers / 2, margin / 2)):
+        for share, outcome in ((0.95, "supported"), (1.05, "contradicted")):
+            assert judge(experiment, apart(share * points, plain, quantity))[0].outcome == outcome
+    given = {"top1": 0.1, "top5": 0.1}
+    assert judge(experiment, apart(0.05, papers, quantity), margins=given)[0].outcome == "supported"
+    assert judge(experiment, apart(0.15, papers, quantity), margins=given)[0].outcome == "contradicted"
+
+
+def test_all_through_training_the_margin_is_that_of_the_top_1_error() -> None:
+    experiment = table([ALIKE | {"quantity": "throughout"}])
+    rows = {name: have for name, have in apart(0.3, 50.0, "throughout").items() if name in ("plain", "v1", "v2")}
+    rows["plain"] = [with_error(r, "top1", 23.30) for r in rows["plain"]]  # at its end
+    assert judge(experiment, rows)[0].outcome == "supported"
+    rows["plain"] = [with_error(r, "top1", 15.0) for r in rows["plain"]]
+    assert judge(experiment, rows)[0].outcome == "contradicted"
+
+
+def test_a_run_that_failed_does_not_widen_the_margin() -> None:
+    rows = apart(0.4, 23.30)
+    rows["plain"] = [*rows["plain"][:4], with_error(rows["plain"][4], "top1", 99.9)]
+    assert judge(table([ALIKE]), rows)[0].outcome == "contradicted", "0.34 points, not 0.56"
+
+
+def test_without_a_plain_network_nothing_is_called_alike_and_the_rest_is_judged() -> None:
+    asked = [
+        {"kind": "better", "rows": ["v2"], "than": ["v1"]},
+        {"kind": "differ", "rows": ["v1", "v2"]},
+        {"kind": "contrast", "weights": {"v2": 1, "v1": -1}, "side": "below_zero"},
+        ALIKE,
+        {"kind": "no_worse", "rows": ["v2"], "than": ["v1"]},
+        {"kind": "contrast", "weights": {"v2": 1, "v1": -1}, "side": "below_margin"},
+        {"kind": "contrast", "weights": {"v2": 1, "v1": -1}, "side": "within_margin"},
+    ]
+    rows = apart(1.0, 23.30)
+    failed = [r.model_copy(update={"diverged": 3}) for r in rows["plain"]]
+    for plain in ([], failed):
+        found = judge(table(asked), rows | {"plain": plain})
+        assert outcomes(found) == [*["supported"] * 3, *["not tested"] * 4]
+        assert {v.reason for v in found[3:]} == {"no margin is known: the plain network has no sound run yet"}
+    noisy = as_published("squeeze", share=0.2) | {"plain": []}
+    found = verdicts(EXPERIMENTS["squeeze"], noisy)
+    assert (found["T11.1b"].outcome, found["T11.2"].outcome) == ("unresolved", "not tested")
+
+
+def test_the_margin_of_a_recipe_with_an_analysis_plan_is_the_plans() -> None:
+    """Maximum and average are 0.29 points apart in the paper."""
+    seeds = [0, 1, 2, 3, 4]
+    analysis = {
+        "seeds": seeds,
+        "reference_seeds": seeds,
+        "looks": [{"seeds": 5, "reference_seeds": 5, "alpha": 0.05}],
+        "plain_top1": 23.30,
+        "plain_top5": 6.55,
+        "family": "page",
+        "spread": "own",
+        "block": "none",
+        "failures": "as the suite finds them",
+    }
+    asked = plan.read_plan("imagenet", ["squeeze"], seeds=5)
+    published_rows = as_published("squeeze")
+    records = {}
+    for one in asked.rows():
+        for run, made in zip(one.runs, published_rows.get(one.variant, ()), strict=False):
+            records[run.id] = made.model_copy(update={"id": run.id, "run": run.fields})
+    expected = {None: "supported", 23.30: "supported", 15.0: "contradicted"}
+    for plain, outcome in expected.items():
+        analysed = None if plain is None else parse(AnalysisPlan, analysis | {"plain_top1": plain})
+        made = replace(asked, recipe=asked.recipe.model_copy(update={"plan": analysed}))
+        found = {verdict.claim: verdict.outcome for verdict in table_of(made, "squeeze", records).verdicts}
+        assert (found["T11.2"], found["T11.2/top-5"]) == (outcome, "supported")
+
+
+def identical(*others: str) -> Experiment:
+    return table([{"kind": "identical", "rows": ["plain", *others]}])
+
+
+def test_rows_are_identical_where_every_shared_seed_is_equal_bit_for_bit() -> None:
+    draw = np.random.default_rng(0)
+    rows = simulated(identical("v1"), {}, 5, draw)
+    assert judge(identical("v1"), rows)[0].outcome == "contradicted"
+    copies = [r.model_copy(update=wrong(r.top1)) for r in rows["plain"]]
+    (same,) = judge(identical("v1"), rows | {"v1": copies})
+    assert same.outcome == "supported" and same.ours.startswith("5 of 5 pairs of runs")
+    odd_ones: dict[str, Any] = {
+        "correct": "0",
+        "wrong_top5": 1,
+        "params": 1,
+        "macs": 1,
+        "epochs": (Epoch(lr=0.1, train_loss=2.0, train_top1=50.0),),
+    }
+    for field, value in odd_ones.items():
+        other = [*copies[:4], copies[4].model_copy(update={field: value})]
+        (verdict,) = judge(identical("v1"), rows | {"v1": other})
+        assert verdict.outcome == "contradicted" and verdict.ours.startswith("4 of 5 pairs"), field
+    (verdict,) = judge(identical("v1"), rows | {"v1": copies[:2]})
+    assert verdict.outcome == "supported" and verdict.ours.startswith("2 of 2 pairs"), "in the seeds that they share"
+    apart = [r.model_copy(update={"run": r.run | {"seed": 10 + r.run["seed"]}}) for r in copies]
+    (verdict,) = judge(identical("v1"), rows | {"v1": apart})
+    assert verdict.outcome == "not tested" and verdict.reason == "plain, v1 share no seed yet"
+    three = rows | {"v1": copies, "v2": copies}
+    assert judge(identical("v1", "v2"), three)[0].ours.startswith("10 of 10")
+    assert judge(identical("v1", "v2"), three | {"v2": rows["v2"]})[0].outcome == "contradicted"
+
+
+WEIGHED = {"kind": "contrast", "weights": {"v1": 1, "plain": -1}, "side": "below_zero"}
+
+
 @pytest.mark.parametrize(
     ("check", "message"),
     [
         ({"kind": "better", "rows": ["v1"]}, "needs than"),
         ({"kind": "better", "rows": ["v1"], "than": ["v1"]}, "names a row twice"),
         ({"kind": "similar", "rows": ["v1"]}, "two rows or more"),
+        ({"kind": "identical", "rows": ["v1"]}, "two rows or more"),
+        ({"kind": "differ", "rows": ["v1"]}, "two rows or more"),
+        ({"kind": "differ", "rows": ["v1"], "than": ["v2"]}, "two rows or more"),
+        ({"kind": "differ", "rows": ["v1", "v2"], "than": ["v3"]}, "as many"),
+        ({"kind": "differ", "rows": ["v1", "v2"], "than": ["v3", "v1"]}, "names a row twice"),
         ({"kind": "similar", "rows": ["v1", "v2"], "than": ["v3"]}, "no use for than"),
-        ({"kind": "better", "rows": ["v1"], "than": ["v2"], "within": 0.1}, "no use for within"),
+        ({"kind": "identical", "rows": ["v1", "v2"], "than": ["v3"]}, "no use for than"),
+        ({"kind": "similar", "rows": ["v1", "v2"], "within": 0.1}, "unknown key .*within"),
+        ({"kind": "better", "rows": ["v1"], "than": ["v2"], "side": "below_zero"}, "no use for side"),
+        ({"kind": "better", "rows": ["v1"], "than": ["v2"], "weights": {"v3": 1, "v4": -1}}, "no use for weights"),
+        ({"kind": "contrast", "weights": {"v1": 1, "plain": -1}}, "needs side"),
+        ({"kind": "contrast", "side": "below_zero"}, "needs weights"),
+        ({"kind": "contrast", "weights": {"v1": 1, "plain": -1}, "side": "above_zero"}, "below_zero"),
+        (WEIGHED | {"rows": ["v2"]}, "no use for rows"),
+        (WEIGHED | {"weights": {"v1": 1, "plain": -0.9}}, "add up to 0"),
+        (WEIGHED | {"weights": {"v1": 1}}, "add up to 0"),
+        (WEIGHED | {"weights": {"v1": 1, "plain": -1, "v2": 0}}, "a weight of 0"),
+        (WEIGHED | {"weights": {"v1": "1", "plain": -1}}, "weights.*number"),
+        (WEIGHED | {"weights": [["v1", 1], ["v1", -1]]}, "names a row twice"),
+        (WEIGHED | {"weights": {"v1": 1, "v9": -1}}, "'v9' is no variant"),
+        (WEIGHED | {"quantity": "params"}, "on top1, top5"),
+        (WEIGHED | {"paired": True}, "no use for paired"),
+        (BETTER | {"needs": ["v9"]}, "'v9' is no variant"),
+        (BETTER | {"without": ["v9"]}, "'v9' is no variant"),
         ({"kind": "better", "paired": True, "rows": ["v1", "v2"], "than": ["v3"]}, "as many"),
         ({"kind": "ratio", "rows": ["v1"], "than": ["v2"], "high": 1.0}, "on params, macs"),
         ({"kind": "ratio", "rows": ["v1"], "than": ["v2"], "quantity": "macs"}, "needs low or high"),
         ({"kind": "better", "rows": ["v1"], "than": ["v2"], "quantity": "params"}, "on top1, top5"),
+        ({"kind": "identical", "rows": ["v1", "v2"], "quantity": "top5"}, "no use for quantity"),
         ({"kind": "gates_rise", "rows": ["early", "late"]}, "on between_class_std"),
+        ({"kind": "gates_rise", "rows": ["early", "late"], "quantity": "mean", "needs": ["v1"]}, "no use for needs"),
+        ({"kind": "gates_rise", "rows": ["early", "late"], "quantity": "mean", "network": "paper"}, "no use for netw"),
+        ({"kind": "none", "statement": "no", "without": ["v1"]}, "no use for needs or without"),
         ({"kind": "better", "rows": ["v1"], "than": ["v9"]}, "is no variant"),
         ({"kind": "bettr", "rows": ["v1"], "than": ["plain"]}, "bettr"),
+        *(
+            ({"kind": kind, "rows": ["v1", "v2"], "than": ["plain"]}, f"found '{kind}'")
+            for kind in ("worse", "ordered", "not_monotone", "gates_fall")
+        ),
     ],
 )
 def test_a_check_that_means_nothing_is_refused(check: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         table([check])
+
+
+RATIO = {"kind": "ratio", "quantity": "params", "rows": ["v1"], "than": ["plain"], "high": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ([{}], "has checks, or follows"),
+        ([{"checks": []}], "has checks, or follows"),
+        ([{"checks": [BETTER]}, {"checks": [BETTER], "follows": ["0"]}], "has checks, or follows"),
+        ([{"checks": [BETTER, RATIO]}], "errors and exact figures are claims of their own"),
+        ([{"checks": [RATIO, WEIGHED]}], "errors and exact figures are claims of their own"),
+        ([{"checks": [BETTER, {"kind": "identical", "rows": ["v1", "v2"]}]}], "errors and exact figures"),
+        ([{"checks": [BETTER, {"kind": "gates_rise", "rows": ["early", "late"], "quantity": "mean"}]}], "of their own"),
+        ([{"checks": [BETTER, {"kind": "time", "quantity": "inference", "device": "cpu", "high": 1}]}], "of their own"),
+        ([{"checks": [BETTER | {"quantity": "top5"}], "top5": "p"}], "`top5` repeats checks on the top-1 error"),
+        ([{"checks": [BETTER | {"quantity": "throughout"}], "top5": "p"}], "`top5` repeats"),
+        ([{"checks": [BETTER, BETTER | {"quantity": "top5"}], "top5": "p"}], "`top5` repeats"),
+        ([{"checks": [RATIO], "top5": "p"}], "`top5` repeats"),
+        ([{"checks": [{"kind": "none", "statement": "no"}], "top5": "p"}], "`top5` repeats"),
+        ([{"checks": [BETTER]}, {"follows": ["0"], "top5": "p"}], "`top5` repeats"),
+        ([{"checks": [BETTER]}, {"follows": ["0", "2"]}], "follows from '2', which is no claim with checks"),
+        ([{"follows": ["0"]}], "follows from '0', which is no claim with checks"),
+        ([{"checks": [BETTER]}, {"follows": ["0"]}, {"follows": ["1"]}], "follows from '1', which is no claim with"),
+        ([{"id": "a", "checks": [BETTER]}, {"id": "a", "checks": [RATIO]}], "claim a is there twice"),
+        (
+            [{"id": "a", "checks": [BETTER], "top5": "p"}, {"id": "a/top-5", "checks": [RATIO]}],
+            "a/top-5 is there twice",
+        ),
+    ],
+)
+def test_a_claim_that_means_nothing_is_refused(told: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        claims(*told)
+
+
+def test_what_is_nearly_refused_is_taken() -> None:
+    told = claims(
+        {"checks": [BETTER, {"kind": "none", "statement": "the rest cannot be tested"}]},
+        {"checks": [RATIO, {"kind": "identical", "rows": ["v1", "v2"]}]},
+        {"id": "a", "checks": [BETTER, WEIGHED], "top5": "p"},
+        {"follows": ["a/top-5", "a"]},
+        {"checks": [WEIGHED | {"weights": {"v1": 0.1, "v2": 0.2, "v3": -0.3}, "needs": ["v4"]}]},
+    )
+    assert [claim.id for claim in told.claims] == ["0", "1", "a", "a/top-5", "3", "4"]
+
+
+def test_an_experiment_has_no_margin_of_its_own_and_a_row_is_weighed_once(tmp_path: Path) -> None:
+    text = """
+title: t
+question: q
+control: plain
+variants: {plain: {se: null}, SE: {se: {}}}
+claims:
+  - id: a
+    says: s
+    paper: p
+    checks: [{kind: contrast, weights: {SE: 1, plain: -1}, side: below_zero}]
+"""
+    for more, words in (
+        (text, ""),
+        (f"{text}margin: 0.5\n", "unknown key 'margin'"),
+        (text.replace("{SE: 1, plain: -1}", "{SE: 1, plain: -1, SE: 1}"), "'SE' is written twice"),
+    ):
+        (tmp_path / "own.yaml").write_text(more)
+        if not words:
+            assert dict(plan.read_experiment("own", tmp_path).claims[0].checks[0].weights) == {"SE": 1, "plain": -1}
+        else:
+            with pytest.raises(BadInput, match=words):
+                plan.read_experiment("own", tmp_path)
 
 
 def test_a_block_of_planted_gates_is_described_as_planted() -> None:
@@ -664,5 +1176,18 @@ def test_blocks_are_found_by_their_part_in_any_network() -> None:
 
 
 def test_networks_that_disagree_leave_a_claim_about_gates_unresolved() -> None:
-    found = verdicts(EXPERIMENTS["role_of_excitation"], {}, networks=[paper_network(), opposite_network()])
+    (check,) = claim_of("role_of_excitation", "F6.3").checks
+    other = network_against(check)
+    found = verdicts(EXPERIMENTS["role_of_excitation"], {}, networks=[paper_network(), other])
     assert found["F6.3"].outcome == "unresolved" and "2 networks" in found["F6.3"].ours
+    assert found["F6.2"].outcome == found["F7.2"].outcome == "supported", "they agree in the rest"
+
+
+def test_gates_that_neither_rise_nor_fall_leave_a_claim_unresolved() -> None:
+    (check,) = claim_of("role_of_excitation", "F6.2b").checks
+    network = [
+        block.model_copy(update={check.quantity: 0.2} if block.name == "SE_4_6" else {}) for block in paper_network()
+    ]
+    found = verdicts(EXPERIMENTS["role_of_excitation"], {}, networks=[network])
+    assert found["F6.2b"].outcome == "unresolved" and "0.018 (SE_2_3), 0.200 (SE_4_6)" in found["F6.2b"].ours
+    assert found["F6.2"].outcome == "supported"

@@ -12,7 +12,7 @@ from senet_ablate.options import read_se
 from senet_ablate.paper import published, tables
 from senet_ablate.plan import EXPERIMENTS_DIR, list_experiments, list_recipes, read_experiment, read_plan, read_recipe
 from senet_ablate.registry import BadInput, Registry
-from senet_ablate.spec import AnalysisPlan, Experiment, Run, SESpec, Training, Variant
+from senet_ablate.spec import AnalysisPlan, Experiment, Run, SESpec, Training, Variant, margins
 from senet_ablate.strict import load_yaml, parse
 
 TRAIN = {"dataset": "digits", "backbone": "resnet20", "epochs": 3, "batch_size": 8, "lr": 0.1}
@@ -278,7 +278,8 @@ PLAN: dict[str, Any] = {
     "reference_seeds": [2, 3, 4],
     "experiment_seeds": {"schedule": [7]},
     "looks": [{"seeds": 2, "reference_seeds": 2, "alpha": 0.01}, {"seeds": 2, "reference_seeds": 3, "alpha": 0.04}],
-    "plain_error": 46.6,
+    "plain_top1": 46.6,
+    "plain_top5": 13.1,
     "family": "page",
     "spread": "shared",
     "block": "seed",
@@ -288,7 +289,8 @@ PLAN: dict[str, Any] = {
 
 def test_a_margin_is_a_third_of_the_papers_relative_gain() -> None:
     plan = parse(AnalysisPlan, PLAN)
-    assert plan.expected_gain == pytest.approx(2.04) and plan.margin == pytest.approx(0.68)
+    assert plan.expected_gain == pytest.approx({"top1": 2.04, "top5": 1.04, "throughout": 2.04})
+    assert margins(plan.expected_gain) == pytest.approx({"top1": 0.68, "top5": 1.04 / 3, "throughout": 0.68})
 
 
 @pytest.mark.parametrize(
@@ -317,7 +319,7 @@ def test_a_recipes_plan_says_the_seeds_of_each_row_and_marks_every_record() -> N
     order = [run.seed for run in plan.runs()]
     assert order == sorted(order), "every row has one seed before any has two"
     assert 0 not in order and 1 not in order, "the pilots' seeds"
-    changed = value.model_copy(update={"plan": value.plan.model_copy(update={"plain_error": 1.0})})
+    changed = value.model_copy(update={"plan": value.plan.model_copy(update={"plain_top1": 1.0})})
     assert len(value.plan_id) == 16 and changed.plan_id != value.plan_id
     assert read_recipe("smoke").plan_id == ""
     with pytest.raises(BadInput, match="has 15 seeds, not 16"):

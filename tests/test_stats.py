@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -30,6 +31,19 @@ def test_the_interval_is_students() -> None:
     assert (ours.low, ours.high) == pytest.approx((low, high))
 
 
+def textbook(groups: Sequence[Sequence[float]], weights: Sequence[float]) -> tuple[float, float, float, float]:
+    """Value, standard error, Satterthwaite's degrees of freedom and two-sided p of a contrast, in plain Python."""
+    value = squares = below = 0.0
+    for x, weight in zip(groups, weights, strict=True):
+        mean = math.fsum(x) / len(x)
+        variance = math.fsum((one - mean) ** 2 for one in x) / (len(x) - 1)
+        value += weight * mean
+        squares += weight**2 * variance / len(x)
+        below += (weight**2 * variance / len(x)) ** 2 / (len(x) - 1)
+    df = squares**2 / below
+    return value, math.sqrt(squares), df, 2 * scipy_stats.t.sf(abs(value) / math.sqrt(squares), df)
+
+
 def test_students_1908_sleep_data_give_the_textbook_welch_test() -> None:
     first = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
     second = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
@@ -54,6 +68,78 @@ def test_welch_and_tost_agree_with_scipy_and_statsmodels(a: list[float], b: list
 
 
 @MANY
+@given(seeds, seeds, st.floats(0.1, 10))
+def test_a_contrast_of_two_groups_is_scipys_welch_test_in_the_unit_of_its_weight(
+    a: list[float], b: list[float], weight: float
+) -> None:
+    if min(np.ptp(a), np.ptp(b)) == 0:
+        return
+    ours, theirs = stats.contrast([a, b], [weight, -weight]), scipy_stats.ttest_ind(a, b, equal_var=False)
+    interval = theirs.confidence_interval()
+    assert (ours.p, ours.df) == pytest.approx((theirs.pvalue, theirs.df), rel=1e-6, abs=1e-9)
+    assert (ours.low, ours.high) == pytest.approx((weight * interval.low, weight * interval.high), rel=1e-6, abs=1e-9)
+    assert stats.contrast([a, b], [1, -1]) == stats.welch(a, b)
+
+
+@MANY
+@given(st.lists(st.tuples(seeds, st.floats(-3, 3).filter(lambda w: abs(w) > 0.01)), min_size=3, max_size=6))
+def test_a_contrast_of_more_groups_is_welchs_and_satterthwaites_formula(
+    weighed: list[tuple[list[float], float]],
+) -> None:
+    groups, weights = (
+        zip(*((x, weight) for x, weight in weighed if np.ptp(x) > 0), strict=True)
+        if any(np.ptp(x) > 0 for x, _ in weighed)
+        else ((), ())
+    )
+    if not groups:
+        return
+    ours, (value, stderr, df, p) = stats.contrast(groups, weights), textbook(groups, weights)
+    assert (ours.value, ours.stderr, ours.df, ours.p) == pytest.approx((value, stderr, df, p), rel=1e-6, abs=1e-9)
+    half = scipy_stats.t.ppf(0.975, df) * stderr
+    assert (ours.low, ours.high) == pytest.approx((value - half, value + half), rel=1e-6, abs=1e-6)
+    lower = scipy_stats.t.cdf((value - 0.5) / stderr, df)
+    assert (ours.below(0.5), ours.above(0.5)) == pytest.approx((lower, 1 - lower), rel=1e-6, abs=1e-9)
+    narrow = stats.contrast(groups, weights, level=0.5)
+    assert narrow.high - narrow.value == pytest.approx(scipy_stats.t.ppf(0.75, df) * stderr, rel=1e-6, abs=1e-9)
+
+
+def test_a_contrast_by_hand() -> None:
+    """Means 2, 5, 4 and 7, variances 1, 4, 2 and 0.5 of 3, 3, 2 and 2 values; weights 1, -1, -1 and 1."""
+    groups = [[1.0, 2.0, 3.0], [3.0, 5.0, 7.0], [3.0, 5.0], [6.5, 7.5]]
+    ours = stats.contrast(groups, [1, -1, -1, 1])
+    squares = 1 / 3 + 4 / 3 + 2 / 2 + 0.5 / 2
+    assert ours.value == pytest.approx(0.0) and ours.p == pytest.approx(1.0)
+    assert ours.stderr == pytest.approx(math.sqrt(squares))
+    assert ours.df == pytest.approx(squares**2 / ((1 / 3) ** 2 / 2 + (4 / 3) ** 2 / 2 + 1**2 + 0.25**2))
+    doubled = stats.contrast(groups, [2, -2, -2, 2])
+    assert (doubled.stderr, doubled.df) == pytest.approx((2 * ours.stderr, ours.df))
+
+
+@MANY
+@given(st.lists(seeds, min_size=2, max_size=5), st.floats(-20, 20))
+def test_what_all_groups_share_is_no_part_of_a_contrast(groups: list[list[float]], shift: float) -> None:
+    weights = [1.0] * (len(groups) - 1) + [1.0 - len(groups)]
+    one = stats.contrast(groups, weights)
+    other = stats.contrast([[value + shift for value in x] for x in groups][::-1], weights[::-1])
+    assert other.value == pytest.approx(one.value, abs=1e-9)
+    assert (other.stderr, other.df) == pytest.approx((one.stderr, one.df), rel=1e-6, nan_ok=True)
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_the_spread_of_a_contrast_is_that_of_two_groups_with_its_standard_error(n: int) -> None:
+    groups = np.random.default_rng(n).normal(22, 0.2, (4, n))
+    ours = stats.contrast(groups, [1, -1, -0.5, 0.5])
+    assert ours.std == pytest.approx(ours.stderr / math.sqrt(2 / n))
+    first, second = groups[:2]
+    assert stats.welch(first, second).std == pytest.approx(math.sqrt((first.var(ddof=1) + second.var(ddof=1)) / 2))
+
+
+def test_a_contrast_wants_a_weight_for_each_group() -> None:
+    with pytest.raises(ValueError):
+        stats.contrast([[1.0, 2.0], [2.0, 3.0]], [1.0])
+
+
+@MANY
 @given(seeds, seeds)
 def test_swapping_the_sides_flips_the_difference_and_nothing_else(a: list[float], b: list[float]) -> None:
     one, other = stats.welch(a, b), stats.welch(b, a)
@@ -72,13 +158,25 @@ def test_nothing_is_certain_without_spread(values: list[float]) -> None:
         assert math.isnan(against.p) and math.isnan(against.low)
         assert math.isnan(against.below(5)) and math.isnan(stats.equivalence(values, [1.0, 1.0], 0.5))
         assert math.isnan(stats.minimal_detectable(ours.std, ours.n))
+        same = stats.contrast([values, [1.0, 1.0], [2.0, 2.0]], [1, -0.5, -0.5])
+        assert math.isnan(same.p) and math.isnan(same.high) and math.isnan(same.above(0))
         assert stats.seeds_needed(0.3, ours.std) is None
+
+
+@pytest.mark.parametrize("few", [[], [22.3]])
+def test_a_group_of_fewer_than_two_leaves_a_contrast_without_a_test(few: list[float]) -> None:
+    ours = stats.contrast([[1.0, 2.0, 4.0], few, [3.0, 5.0]], [1, -2, 1])
+    assert math.isnan(ours.p) and math.isnan(ours.stderr) and math.isnan(ours.df)
+    assert math.isnan(ours.value) if not few else ours.value == pytest.approx(7 / 3 - 44.6 + 4)
 
 
 def test_one_constant_side_is_tested_with_the_spread_of_the_other() -> None:
     ours = stats.welch([1.0, 1.0, 1.0], [2.0, 2.1, 2.3])
     assert ours.df == pytest.approx(2)
     assert ours.p == pytest.approx(scipy_stats.ttest_1samp([2.0, 2.1, 2.3], 1.0).pvalue)
+    three = stats.contrast([[1.0, 1.0], [0.5, 0.5, 0.5], [2.0, 2.1, 2.3]], [1, 1, -2])
+    assert three.df == pytest.approx(2)
+    assert three.p == pytest.approx(scipy_stats.ttest_1samp([2.0, 2.1, 2.3], 0.75).pvalue)
 
 
 @MANY
@@ -201,6 +299,19 @@ def test_welchs_interval_covers_the_truth_and_misses_on_both_sides_alike(n: int,
     # Satterthwaite's degrees of freedom are an approximation: cautious for equal spreads, a little short otherwise.
     assert 0.935 <= hits / trials <= 0.975
     over, under = sum(d.low > -1.0 for d in differences), sum(d.high < -1.0 for d in differences)
+    assert within_binomial_noise(over, over + under, 0.5)
+
+
+@pytest.mark.parametrize("spreads", [(0.2, 0.2, 0.2, 0.2), (0.1, 0.4, 0.2, 0.1)])
+def test_the_interval_of_a_contrast_covers_the_truth_and_misses_on_both_sides_alike(
+    spreads: tuple[float, ...],
+) -> None:
+    trials, draw, weights = 4000, np.random.default_rng(0), [1, -1, -1, 1]
+    drawn = [draw.normal(22.0 + mean, spread, (trials, 5)) for mean, spread in enumerate(spreads)]
+    found = [stats.contrast(groups, weights) for groups in zip(*drawn, strict=True)]  # the truth is 0
+    hits = sum(d.low <= 0 <= d.high for d in found)
+    assert 0.935 <= hits / trials <= 0.975  # as for two groups
+    over, under = sum(d.low > 0 for d in found), sum(d.high < 0 for d in found)
     assert within_binomial_noise(over, over + under, 0.5)
 
 

@@ -363,3 +363,12 @@ def test_compiled_steps_learn_what_the_network_as_written_learns(tiny: Training,
     assert written.id != compiled.id
     for ours, theirs in zip(written.epochs, compiled.epochs, strict=True):
         assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-3)
+
+
+def test_progress_is_reported_within_an_epoch(
+    tiny: Training, digits: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("senet_ablate.train.REPORT_EVERY", 0.0)
+    seen: list[int] = []
+    train(Run(tiny, None, 0), digits, CPU, progress=seen.append)
+    assert sum(seen) == 96 * tiny.epochs and [count for count in seen if count] == [32] * 3 * tiny.epochs

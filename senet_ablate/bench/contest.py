@@ -63,6 +63,7 @@ class Way:
     threads: int
     bf16: bool = False
     data: bool = True
+    compiled: bool = False
 
 
 def random_images(pixels: int, device: str = "cpu") -> ImageSet:
@@ -198,7 +199,8 @@ def _ours(network: Network, way: Way, device: torch.device) -> Callable[[], obje
     run = network.run(way.bf16)
     model, optimizer, batches = prepared(run, random_images(network.pixels, device.type), device)
     model.train()
-    step = step_for(model, optimizer, batches.device, partial(train_step, spec=run.train))
+    called: torch.nn.Module = torch.compile(model) if way.compiled else model  # type: ignore[assignment]
+    step = step_for(called, optimizer, batches.device, partial(train_step, spec=run.train))
     source = _forever(batches)
     return lambda: step(*next(source))
 

@@ -20,11 +20,12 @@ def networks(device: str) -> list[Network]:
         names, batch, steps = ("resnet20", "resnet56_bottleneck"), 128, 100
         return [Network(name, se, 32, batch, steps) for name in names for se in (False, True)]
     tiny = [Network("resnet_tiny_bottleneck", se, 16, 32, 20, "16px") for se in (False, True)]
-    return tiny + [
-        Network(name, se, 32, batch, 4)
-        for name, batch in (("resnet20", 64), ("resnet29_bottleneck", 32))
-        for se in (False, True)
-    ]
+    larger = (
+        ("resnet20", 64, "default"),
+        ("resnet29_bottleneck", 32, "default"),
+        ("resnet20_bottleneck", 128, "stride2"),
+    )
+    return tiny + [Network(name, se, 32, batch, 4, stem) for name, batch, stem in larger for se in (False, True)]
 
 
 def sizes(device: str) -> str:

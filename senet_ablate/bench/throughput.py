@@ -20,10 +20,13 @@ def loop(device: str, rounds: int, command: str, tell: Tell) -> Part:
     ours = Way("ours, one process", "ours", 1, cores)
     ways = {classic: "", Way("classic, step alone", "classic", 1, cores, data=False): classic.name}
     if device == "cpu":
-        ways |= {ours: classic.name, Way("ours, a process a core", "ours", cores, 1): classic.name}
+        each, compiled = "ours, a process a core", "ours, compiled, a process a core"
+        ways |= {ours: classic.name, Way(each, "ours", cores, 1): classic.name}
+        ways |= {Way(compiled, "ours", cores, 1, compiled=True): classic.name}
     else:
         amp = Way("classic loop, bfloat16", "classic", 1, cores, bf16=True)
         ways |= {amp: "", ours: classic.name, Way("ours, bfloat16", "ours", 1, cores, bf16=True): amp.name}
+        ways |= {Way("ours, compiled, bfloat16", "ours", 1, cores, bf16=True, compiled=True): amp.name}
     if importlib.util.find_spec("airbench"):
         ways[Way(AIRBENCH, "airbench", 1, cores, bf16=device != "cpu")] = classic.name
     else:
