@@ -195,8 +195,8 @@ class AnalysisPlan(Frozen):
     """How a recipe's results will be judged, fixed before its first record.
 
     The reference rows are the plain network and standard SE under the recipe's own schedule, which stand in every
-    comparison. One family: all claims on errors of the recipe's page, by Holm at the error rate of each look; the rates
-    of all looks add up to that of the page. Points are of top-1 error.
+    comparison. Family `page`: at each look, the chance of any false verdict among all claims on errors of the recipe's
+    page is at most its alpha; the looks' alphas add up to at most 5%.
     """
 
     seeds: Annotated[Seeds, Field(min_length=1)]

@@ -147,3 +147,19 @@ def test_gates_are_averaged_over_seeds_and_stuck_ones_counted() -> None:
     assert found.loc["SE_3_1", "between_seeds"] == pytest.approx(0.499 / np.sqrt(2))
     assert found.loc["SE_3_1", "high"] == pytest.approx(0.6)
     assert by_block([record(plan.run(plan.experiments["reduction"].variants["original"], 0))]).empty
+
+
+def test_rows_of_one_network_differ_by_budget_and_rate(tmp_path: Path) -> None:
+    plan = read_plan("cue", ["schedule"], seeds=3)
+    wrong = {"SE, 2 epochs": 90, "plain, 2 epochs": 80, "SE, 8 epochs": 40, "SE, 8 epochs, rate x 2": 60}
+    for row in plan.rows():
+        for run in row.runs if row.variant in wrong else ():
+            write_record(tmp_path, "cue", wrong_on(record(run), range(wrong[row.variant] + run.seed)))
+    behind = compare(tmp_path, "cue", "SE, 2 epochs", "plain, 2 epochs")
+    assert behind.rows.loc["difference of the means, points", "value"] == pytest.approx(2.5)
+    assert "Mind" not in behind.sentence
+    longer = compare(tmp_path, "cue", "SE, 8 epochs", "SE, 2 epochs")
+    assert longer.rows.loc["difference of the means, points", "value"] == pytest.approx(-12.5)
+    assert "they differ in epochs too" in longer.sentence
+    faster = compare(tmp_path, "cue", "SE, 8 epochs, rate x 2", "SE, 8 epochs")
+    assert "they differ in lr too" in faster.sentence

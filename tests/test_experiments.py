@@ -10,10 +10,16 @@ from senet_ablate.spec import Run
 from senet_ablate.train import prepared, train_step
 
 ON_REQUEST = [name for name in list_experiments() if read_experiment(name).on_request]
-RUNS = {run.id: run for name in ON_REQUEST for run in read_plan("smoke", [name], seeds=1).runs()}
+RUNS = [run for name in ON_REQUEST for run in read_plan("smoke", [name], seeds=1).runs()]
+NETWORKS = {(run.train.backbone, run.se): run for run in RUNS}  # budgets and rates do not make another one
 
 
-@pytest.mark.parametrize("run", RUNS.values(), ids=lambda run: f"{run.train.backbone}{'-SE' if run.se else ''}")
+def named(run: Run) -> str:
+    squeezed = run.se.squeeze if run.se and run.se.squeeze != "avg" else ""
+    return "-".join(filter(None, (run.train.backbone, "SE" if run.se else "", squeezed)))
+
+
+@pytest.mark.parametrize("run", NETWORKS.values(), ids=named)
 def test_every_network_trains_a_step(run: Run, digits: ImageSet) -> None:
     """Under the smoke recipe, but for the stem, which the ImageNet networks need to be one for small images."""
     spec = run.train.model_copy(update={"stem": "32px", "batch_size": 2})

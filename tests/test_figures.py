@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from fabricated import record as fabricated
 
 from senet_ablate import figures
 from senet_ablate.plan import Plan, read_plan
@@ -94,7 +95,7 @@ def test_a_run_that_did_not_train_is_shown_and_left_out_of_the_mean(plan: Plan) 
     guesses = record(plan, "squeeze", "Max", 1, 905)
     got = table(plan, "squeeze", records | {guesses.id: guesses}).rows.loc["Max"]
     assert got["n"] == 2 and got["top1"] == pytest.approx(30.0)
-    assert "seed 1: LEFT OUT, no better than guessing" in got["remark"]
+    assert "seed 1: LEFT OUT, no better than always answering the commonest class" in got["remark"]
 
 
 @pytest.mark.parametrize("experiment", ["squeeze", "reduction"])
@@ -111,6 +112,27 @@ def test_a_plot_is_the_same_bytes_each_time_and_its_svg_keeps_text(plan: Plan, e
     assert drawn[0] == drawn[1]
     words = " ".join(ET.fromstring(drawn[0]["svg"]).itertext())
     assert "top-1 test error" in words and "paper (one run)" in words and "n = 3" in words
+
+
+def test_a_table_of_budgets_and_rates_is_drawn_as_gains_against_both() -> None:
+    schedule = read_plan("cifar100-cpu", ["schedule"], seeds=3)
+    made = {run.id: fabricated(run) for run in schedule.runs()}
+    one = table(schedule, "schedule", made)
+    with figures.style():
+        figure = figures.plot(one)
+    assert figure is not None
+    by_epochs, by_rate, errors = figure.axes
+    gains = {line.get_label(): line for line in by_epochs.lines}
+    assert list(np.ravel(gains["SE"].get_xdata())) == [2, 4, 8, 16]
+    names = ["SE, 2 epochs", "SE, 4 epochs", "SE, 8 epochs", "SE"]
+    assert list(np.ravel(gains["SE"].get_ydata())) == pytest.approx([-one.rows.loc[name, "effect"] for name in names])
+    assert len(np.ravel(gains["Static gate"].get_xdata())) == 4
+    rate = schedule.recipe.train.lr
+    assert list(np.ravel(by_rate.lines[0].get_xdata())) == pytest.approx([rate / 4, rate / 2, rate, 2 * rate])
+    assert {line.get_label() for line in errors.lines} == {"plain", "SE"}
+    some = table(schedule, "schedule", {key: value for key, value in made.items() if value.run["train"]["epochs"] == 2})
+    with figures.style():
+        assert figures.plot(some) is not None, "also of a sweep that has begun"
 
 
 def test_the_paper_is_drawn_as_far_from_its_plain_network_as_it_printed(plan: Plan) -> None:

@@ -18,7 +18,7 @@ PROVENANCE = Provenance(
 )
 
 
-def write(results: Path, variant: str, seed: int, wrong: int) -> None:
+def write(results: Path, variant: str, seed: int, wrong: int, answered: int = 10) -> None:
     """A record of role_of_excitation's `variant` with `wrong` of 1,000 test images wrong."""
     plan = read_plan("smoke", ["role_of_excitation"])
     run = plan.run(plan.experiments["role_of_excitation"].variants[variant], seed)
@@ -32,6 +32,8 @@ def write(results: Path, variant: str, seed: int, wrong: int) -> None:
         wrong_top1=wrong,
         wrong_top5=0,
         correct=pack(np.arange(1000) >= wrong),
+        majority=100,
+        answered=answered,
         params=1,
         macs=1,
         epochs=(Epoch(lr=0.1, train_loss=1.0, train_top1=50.0),),
@@ -58,6 +60,10 @@ def test_nothing_is_said_where_nothing_is_known(tmp_path: Path) -> None:
     assert "no row has two sound seeds" in sentence(needs(plan, tmp_path, 0.3)[0], 0.3)
     write(tmp_path, "SE", 0, 200)
     write(tmp_path, "SE", 1, 1000)  # nothing right: not sound
+    write(tmp_path, "plain", 0, 890)
+    write(tmp_path, "plain", 1, 895)  # as always answering one class would
+    write(tmp_path, "plain", 2, 240)
+    write(tmp_path, "plain", 3, 250, answered=1)
     assert "no row has two sound seeds" in sentence(needs(plan, tmp_path, 0.3)[0], 0.3)
     write(tmp_path, "SE", 2, 200)
     assert "no spread was seen" in sentence(needs(plan, tmp_path, 0.3)[0], 0.3)

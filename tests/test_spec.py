@@ -3,16 +3,18 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from senet_ablate.options import read_se
+from senet_ablate.options import RESULTS, read_se
 from senet_ablate.paper import published, tables
 from senet_ablate.plan import EXPERIMENTS_DIR, list_experiments, list_recipes, read_experiment, read_plan, read_recipe
 from senet_ablate.registry import BadInput, Registry
 from senet_ablate.spec import AnalysisPlan, Experiment, Run, SESpec, Training, Variant, margins
+from senet_ablate.store import read_records
 from senet_ablate.strict import load_yaml, parse
 
 TRAIN = {"dataset": "digits", "backbone": "resnet20", "epochs": 3, "batch_size": 8, "lr": 0.1}
@@ -336,3 +338,22 @@ def test_a_row_may_have_a_budget_and_a_rate_of_its_own() -> None:
     short = Variant(se=None, epochs=2)
     with pytest.raises(BadInput, match="milestones must rise and lie before the last epoch"):
         short.applied_to(full.model_copy(update={"schedule": "multistep", "milestones": (4, 8)}))
+
+
+def test_the_plan_of_cifar100_cpu_takes_its_errors_and_its_rate_from_the_search() -> None:
+    recipe = read_recipe("cifar100-cpu")
+    searched = [(Run.from_fields(r.run), r) for r in read_records(RESULTS / "cifar100-cpu", "search").values()]
+    full = [(run, r) for run, r in searched if run.train.epochs == recipe.train.epochs]
+    both = {
+        lr: np.mean(
+            [np.mean([r.top1 for run, r in full if (run.train.lr, run.se) == (lr, se)]) for se in (None, SESpec())]
+        )
+        for lr in {run.train.lr for run, _ in full}
+    }
+    assert recipe.train.lr == min(both, key=lambda lr: both[lr])
+    plain = [r for run, r in full if run.se is None and run.train.lr == recipe.train.lr]
+    assert recipe.plan is not None and len(plain) > 1
+    assert recipe.plan.plain_top1 == pytest.approx(np.mean([r.top1 for r in plain]), abs=0.005)
+    assert recipe.plan.plain_top5 == pytest.approx(np.mean([r.top5 for r in plain]), abs=0.005)
+    assert not {run.seed for run, _ in searched} & set(recipe.plan.reference_seeds), "a seed of the search is reported"
+    assert all(run.train.evaluate == "validation" for run, _ in searched), "no test image was read"

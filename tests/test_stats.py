@@ -15,6 +15,7 @@ from senet_ablate import stats
 
 errors = st.floats(0, 100).map(lambda value: round(value, 3))
 seeds = st.lists(errors, min_size=2, max_size=8)
+unequal = seeds.filter(lambda values: min(values) < max(values))
 MANY = settings(max_examples=50, deadline=None, derandomize=True)
 
 
@@ -68,12 +69,10 @@ def test_welch_and_tost_agree_with_scipy_and_statsmodels(a: list[float], b: list
 
 
 @MANY
-@given(seeds, seeds, st.floats(0.1, 10))
+@given(unequal, unequal, st.floats(0.1, 10))
 def test_a_contrast_of_two_groups_is_scipys_welch_test_in_the_unit_of_its_weight(
     a: list[float], b: list[float], weight: float
 ) -> None:
-    if min(np.ptp(a), np.ptp(b)) == 0:
-        return
     ours, theirs = stats.contrast([a, b], [weight, -weight]), scipy_stats.ttest_ind(a, b, equal_var=False)
     interval = theirs.confidence_interval()
     assert (ours.p, ours.df) == pytest.approx((theirs.pvalue, theirs.df), rel=1e-6, abs=1e-9)
@@ -82,17 +81,11 @@ def test_a_contrast_of_two_groups_is_scipys_welch_test_in_the_unit_of_its_weight
 
 
 @MANY
-@given(st.lists(st.tuples(seeds, st.floats(-3, 3).filter(lambda w: abs(w) > 0.01)), min_size=3, max_size=6))
+@given(st.lists(st.tuples(unequal, st.floats(-3, 3).filter(lambda weight: abs(weight) > 0.01)), min_size=3, max_size=6))
 def test_a_contrast_of_more_groups_is_welchs_and_satterthwaites_formula(
     weighed: list[tuple[list[float], float]],
 ) -> None:
-    groups, weights = (
-        zip(*((x, weight) for x, weight in weighed if np.ptp(x) > 0), strict=True)
-        if any(np.ptp(x) > 0 for x, _ in weighed)
-        else ((), ())
-    )
-    if not groups:
-        return
+    groups, weights = zip(*weighed, strict=True)
     ours, (value, stderr, df, p) = stats.contrast(groups, weights), textbook(groups, weights)
     assert (ours.value, ours.stderr, ours.df, ours.p) == pytest.approx((value, stderr, df, p), rel=1e-6, abs=1e-9)
     half = scipy_stats.t.ppf(0.975, df) * stderr

@@ -50,9 +50,11 @@ start)
     fi
     if [ -d "$runs" ]; then cp -n "$runs"/*.json "$sweep/results/$recipe/runs/" 2>/dev/null || true; fi
     cd "$sweep/code"
-    nohup nice -n 19 "$sweep/.venv/bin/python" tools/sweep.py $recipe --results "$sweep/results" --data "$data" \
+    setsid nohup nice -n 19 "$sweep/.venv/bin/python" tools/sweep.py $recipe --results "$sweep/results" --data "$data" \
         >>"$sweep/log" 2>&1 &
     echo $! >"$sweep/pid"
+    # Where the kernel groups processes by session, nice counts within a group only: the group gets it, too.
+    sleep 1 && echo 19 2>/dev/null >"/proc/$(cat "$sweep/pid")/autogroup" || true
     echo "started: $(cat "$sweep/pid"), log $sweep/log"
     ;;
 collect) collect ;;

@@ -18,7 +18,6 @@ import pandas as pd
 from senet_ablate import figures
 from senet_ablate.fulfil import Place
 from senet_ablate.launch import launch_local
-from senet_ablate.numerics import set_numerics
 from senet_ablate.plan import read_recipe
 from senet_ablate.spec import Run, SESpec, Training
 from senet_ablate.store import read_records, write_whole
@@ -26,6 +25,8 @@ from senet_ablate.strict import load_yaml, parse
 
 HELD_OUT = 0.1  # share of the training images
 NETWORKS = ("plain", "SE")
+NOT_BRACKETED = """ The chosen rate is the last of those tried at {} epochs; that a higher one is worse is
+known from the shorter budget alone."""
 
 
 class Point(NamedTuple):
@@ -51,7 +52,6 @@ def main() -> None:
     words.add_argument("--results", type=Path, default=Path(__file__).resolve().parent.parent / "results")
     given = words.parse_args()
     recipe = read_recipe(given.recipe).train
-    set_numerics(recipe)
     folder = given.results / given.recipe
     runs = [
         Run(_searched(recipe, given.epochs, lr), se, seed)
@@ -117,6 +117,7 @@ def page(recipe: str, points: list[Point]) -> str:
     chosen = min(both, key=lambda lr: both[lr])
     own = {name: min(rates, key=lambda lr: mean(last[lr, name].top1)) for name in NETWORKS}
     plain = last[chosen, "plain"]
+    bracket = "" if min(rates) < chosen < max(rates) else NOT_BRACKETED.format(longest)
     rows = []
     for key in sorted({(p.source, p.epochs, p.judged_on, p.lr) for p in points}, key=lambda k: (k[0] == "given", k)):
         pair = {p.network: p for p in points if (p.source, p.epochs, p.judged_on, p.lr) == key}
@@ -146,7 +147,7 @@ them judged on test images, are listed as such and chose nothing.
 **Chosen: {chosen:g}** (mean error of the two {both[chosen]:.2f}%). The best rate at {longest} epochs of the plain
 network alone is {own["plain"]:g}, of the SE network alone {own["SE"]:g}. At the chosen rate the plain network errs on
 {mean(plain.top1):.2f}% (top-1) and {mean(plain.top5):.2f}% (top-5) of the held-out images; the analysis plan takes its
-expected gain from these.
+expected gain from these.{bracket}
 
 Top-1 error in %, means over seeds:
 

@@ -2,7 +2,8 @@
 
 from collections import OrderedDict
 
-from torch import Tensor, nn
+from torch import nn
+from torch.nn import ChannelShuffle
 
 from senet_ablate.backbones.layers import classified, conv, conv_norm_relu, max_pool, norm, stem_strides
 from senet_ablate.backbones.residual import ResidualUnit, concatenate, stacked
@@ -11,17 +12,6 @@ from senet_ablate.spec import SESpec
 
 GROUPS = 3
 OUTPUTS = {3: 240, 4: 480, 5: 960}
-
-
-class ChannelShuffle(nn.Module):
-    """Deals the channels of each group out to all groups, N x C x H x W in and out (arXiv:1707.01083, Fig. 1)."""
-
-    def __init__(self, groups: int) -> None:
-        super().__init__()
-        self.groups = groups
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.reshape(len(x), self.groups, -1, *x.shape[2:]).transpose(1, 2).flatten(1, 2)
 
 
 def shufflenet_v1_g3(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
@@ -42,7 +32,7 @@ def shufflenet_v1_g3(num_classes: int, se: SESpec | None, stem: str) -> nn.Modul
             conv1=conv(inputs, width, 1, groups=1 if inputs == 24 else GROUPS),  # 24 channels are too few to group
             norm1=norm(width),
             relu1=nn.ReLU(),
-            shuffle=ChannelShuffle(GROUPS),
+            shuffle=ChannelShuffle(GROUPS),  # arXiv:1707.01083, Fig. 1
             conv2=conv(width, width, 3, stride, groups=width),
             norm2=norm(width),
             se_conv3x3=slots("conv3x3", stage, width),

@@ -6,6 +6,7 @@ SE follows the non-linearity of every convolution (paper, Section 3.3).
 from collections import OrderedDict
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from senet_ablate.backbones.layers import Dropout, conv_norm_relu, stem_strides
@@ -16,28 +17,32 @@ from senet_ablate.spec import SESpec
 STAGES = {1: (64, 2), 2: (128, 2), 3: (256, 3), 4: (512, 3), 5: (512, 3)}
 
 
-class GridPool(nn.Module):
-    """Means over a side x side grid, N x C x H x W to N x C x side x side; what has that size already stays as it is.
+@torch.fx.wrap  # one call in the graph of torch.fx, which cannot follow a question about sizes
+def grid_means(x: Tensor, side: int) -> Tensor:
+    """Means over a side x side grid, N x C x H x W to N x C x side x side; what has that size stays as it is."""
+    if x.shape[2:] == (side, side):
+        return x
+    rows, columns = (_cells(side, size, x) for size in x.shape[2:])
+    return rows @ x @ columns.T
 
-    The cells of adaptive average pooling, as two matrix products, whose backward is deterministic on CUDA.
-    """
+
+def _cells(side: int, size: int, like: Tensor) -> Tensor:
+    """The side x size matrix whose row i averages the pixels of cell i."""
+    cell = torch.arange(side, device=like.device)[:, None]
+    pixel = torch.arange(size, device=like.device)[None, :]
+    inside = (pixel >= cell * size // side) & (pixel < -(-(cell + 1) * size // side))
+    return inside.to(like.dtype) / inside.sum(1, keepdim=True)
+
+
+class GridPool(nn.Module):
+    """The cells of adaptive average pooling, as two matrix products, whose backward is deterministic on CUDA."""
 
     def __init__(self, side: int) -> None:
         super().__init__()
         self.side = side
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[2:] == (self.side, self.side):
-            return x
-        rows, columns = (self._cells(size, x) for size in x.shape[2:])
-        return rows @ x @ columns.T
-
-    def _cells(self, size: int, like: Tensor) -> Tensor:
-        """The side x size matrix whose row i averages the pixels of cell i."""
-        cell = torch.arange(self.side, device=like.device)[:, None]
-        pixel = torch.arange(size, device=like.device)[None, :]
-        inside = (pixel >= cell * size // self.side) & (pixel < -(-(cell + 1) * size // self.side))
-        return inside.to(like.dtype) / inside.sum(1, keepdim=True)
+        return grid_means(x, self.side)
 
 
 def vgg16_bn(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
