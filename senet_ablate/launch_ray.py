@@ -77,7 +77,7 @@ def launch_ray(runs: list[Run], place: Place, progress: Callable[[int, int], Non
     meter = ray.remote(Meter).options(num_cpus=0, scheduling_strategy=here).remote()
     gpus = place.gpus_per_run if kind == "cuda" else 0
     portable = bool(runs) and runs[0].train.numerics == "portable"
-    environment = {"env_vars": PORTABLE} if portable else {}
+    environment = {"env_vars": PORTABLE} if portable else None
     task = ray.remote(_task).options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES, runtime_env=environment)
 
     def submit(run: Run, wait: float = 0.0) -> Any:

@@ -166,19 +166,19 @@ def leaves(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.numel() <= LEAF}
 
 
-def small_and_large(network: Network) -> Iterator[Tensor]:
-    """Two images of 24 pixels, and two so large that an SE block (or a convolution) sees LARGE elements."""
+def small_and_large(network: Network, count: int) -> Iterator[Tensor]:
+    """Images of 24 pixels, and so large ones that some SE block (or convolution) sees LARGE elements; in float64."""
     kind, handles = SEBlock if network.se else nn.Conv2d, []
     for module in network.model.modules():
         if isinstance(module, kind):
             handles.append(module.register_forward_hook(lambda module, args, y: elements.append(y.numel())))
     elements: list[int] = []
     with torch.inference_mode():
-        network.model(random_images(2, PIXELS))
+        network.model(random_images(count, PIXELS))
     for handle in handles:
         handle.remove()
     for pixels in (24, PIXELS * math.ceil((LARGE / max(elements)) ** 0.5)):
-        yield random_images(2, pixels).double()
+        yield random_images(count, pixels).double()
 
 
 # ---- the checks
@@ -323,7 +323,7 @@ def gradients_by_image(network: Network) -> None:
     def loss(parameters: dict[str, Tensor], image: Tensor) -> Tensor:
         return functional_call(model, parameters, (image[None],)).square().sum()
 
-    for images in small_and_large(network):
+    for images in small_and_large(network, 2):
         found = vmap(grad(loss), in_dims=(None, 0))(parameters, images)
         for index, image in enumerate(images):
             expected = torch.autograd.grad(model(image[None]).square().sum(), [*parameters.values()])
@@ -351,7 +351,7 @@ def double_backward(network: Network) -> None:
         found, slope = grad(penalty, has_aux=True)(parameters)
         return [slope, *(found[name] for name in parameters)]
 
-    for images in small_and_large(network):
+    for images in small_and_large(network, 1):
         expected = by_autograd(replaced(model, Formula), images.clone())
         assert_near(by_autograd(model, images.clone()), expected, 1e-8)
         assert_near(by_func(images), expected, 1e-8)
