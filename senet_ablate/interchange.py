@@ -206,9 +206,9 @@ def _matched(state: State, model: nn.Module, layout: Layout, where: str) -> Stat
     matched = {}
     for key, wanted in ours.items():
         given = state.get(theirs[key], torch.tensor(0))
-        # a fully connected layer may be written as a 1x1 convolution, here or there
-        alike = {given.ndim, wanted.ndim} == {2, 4} and given.numel() == wanted.numel()
-        value = given.reshape(wanted.shape) if alike and given.shape[:2] == wanted.shape[:2] else given
+        # a fully connected layer may be written as a convolution, here or there
+        alike = {given.ndim, wanted.ndim} == {2, 4} and given.flatten(1).shape == wanted.flatten(1).shape
+        value = given.reshape(wanted.shape) if alike else given
         if value.shape != wanted.shape:
             raise BadInput(f"{where}: {theirs[key]!r} has shape {_by(given.shape)}, not {_by(wanted.shape)}")
         if value.is_floating_point() and not value.isfinite().all():

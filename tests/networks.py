@@ -367,37 +367,30 @@ def an_empty_batch(network: Network) -> None:
 
 
 def compiled(network: Network) -> None:
-    """`torch.compile` in evaluation and eager agree within rounding, in float64: logits and gradients."""
-    logits, slopes, _ = both_ways(in_float64(network.model), network.images.double())
-    assert_near(*logits, 1e-8)
-    assert_near(*slopes, 1e-8)
-
-
-def compiled_training(network: Network) -> None:
-    """`torch.compile` in training and eager agree, in float32: logits, running statistics and, roughly, gradients.
-
-    Roughly, because rounding carries a ReLU over its kink: the gradient of a layer in float32, eager too, is up to a
-    tenth off that in float64 (ResNet-164).
-    """
-    if network.name in DRAWS:
-        return
-    logits, slopes, statistics = both_ways(copy.deepcopy(network.model).train(), network.images)
-    assert_near(*logits, 2e-4)
-    assert_near(*statistics, 2e-4)
-    assert_near(*slopes, 0.3)
-
-
-def both_ways(model: nn.Module, images: Tensor) -> Any:
-    """Logits, gradients and running statistics of a training step; of each the compiled ones and the eager ones."""
+    """`torch.compile` in evaluation and eager agree within rounding: logits in float32."""
     torch.compiler.reset()
+    with torch.no_grad():
+        assert_near(torch.compile(network.model)(network.images), network.model(network.images), 1e-5)
+    torch.compiler.reset()
+
+
+def compiled_step(network: Network) -> None:
+    """A step by `torch.compile` and eager agree in float64: logits, gradients and, in training, running statistics.
+
+    In float32 rounding carries a ReLU over its kink, which moves a layer's gradient by up to a tenth (ResNet-164).
+    Networks that draw random numbers take the step in evaluation mode.
+    """
+    torch.compiler.reset()
+    model, images = in_float64(network.model).train(network.name not in DRAWS), network.images.double()
     found = []
     for way in (torch.compile, lambda model: model):
-        twin = copy.deepcopy(model)
+        twin = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
         logits = way(twin)(images)
         slopes = torch.autograd.grad(logits.square().sum(), [*leaves(twin).values()])
         found.append((logits, slopes, [value for value in twin.buffers() if value.is_floating_point()]))
+    for ours, theirs in zip(*found, strict=True):
+        assert_near(ours, theirs, 1e-8)
     torch.compiler.reset()
-    return zip(*found, strict=True)
 
 
 CHECKS: list[tuple[str, Callable[[Network], None]]] = [
@@ -412,8 +405,8 @@ CHECKS: list[tuple[str, Callable[[Network], None]]] = [
     ("torch.func", gradients_by_image),
     ("double backward", double_backward),
     ("empty batch", an_empty_batch),
-    ("compile", compiled),
-    ("compile, training", compiled_training),
+    ("torch.compile", compiled),
+    ("compiled step", compiled_step),
 ]
 
 

@@ -207,7 +207,7 @@ def test_wide_and_shaken_networks_grow_to_other_published_counts() -> None:
     """The exact counts (osmr/imgclsmob, CIFAR-10) of relatives from the same code, as ours are printed rounded."""
     with torch.device("meta"):
         wide = preact_network("wrn_16_10", 16, 10, False, 10, None, "default")
-        shaken = shake_network("shake_shake_26_2x32d", {2: 32, 3: 64, 4: 128}, 4, 10, None)
+        shaken = shake_network("shake_shake_26_2x32d", {2: 32, 3: 64, 4: 128}, 4, 10, None, "default")
     assert parameters(wide) == 17_116_634
     assert parameters(shaken) == 2_923_162
 

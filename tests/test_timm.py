@@ -95,7 +95,7 @@ def test_timms_legacy_basic_block_has_a_relu_before_its_gate_that_the_plain_bloc
     names |= {f"se_module.fc{n}": f"se_standard.excitation.{ours}" for n, ours in ((1, "reduce"), (2, "expand"))}
     ours.load_state_dict(
         {
-            names[module] + "." + leaf: value.flatten(1) if ".fc" in key and value.ndim == 4 else value
+            names[module] + "." + leaf: value
             for key, value in values.items()
             for module, _, leaf in [key.rpartition(".")]
         }

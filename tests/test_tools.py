@@ -53,5 +53,5 @@ def test_a_sweep_goes_on_on_another_processor_only_where_it_gives_the_same_bits(
             }
             write_record(tmp_path, "smoke", record.model_copy(update=other))
     said = sweep(tmp_path, tmp_path)
-    assert "gives OTHER bits as cpu: other" in said and "0 to do here; seeds left to others: [0]" in said
+    assert "gives OTHER bits as cpu: other" in said and "0 to do here; seeds left for other makes: [0]" in said
     assert not (tmp_path / "smoke" / "runs" / f"{lost}.json").exists()
