@@ -7,19 +7,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from senet_ablate.backbones import build_model, list_backbones
-    from senet_ablate.complexity import cost
-    from senet_ablate.frame import load_records
-    from senet_ablate.se import SEBlock
-    from senet_ablate.spec import SESpec
+    from senet_ablate.analysis.frame import load_records
+    from senet_ablate.models.build import build_model, list_backbones
+    from senet_ablate.models.complexity import cost
+    from senet_ablate.models.se import SEBlock
+    from senet_ablate.spec.spec import SESpec
 
 _HOMES = {
-    "SESpec": "spec",
-    "SEBlock": "se",
-    "build_model": "backbones",
-    "list_backbones": "backbones",
-    "cost": "complexity",
-    "load_records": "frame",
+    "SESpec": "spec.spec",
+    "SEBlock": "models.se",
+    "build_model": "models.build",
+    "list_backbones": "models.build",
+    "cost": "models.complexity",
+    "load_records": "analysis.frame",
 }
 
 __all__ = ["SEBlock", "SESpec", "build_model", "cost", "list_backbones", "load_records"]

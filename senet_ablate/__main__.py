@@ -1,6 +1,6 @@
 """`python -m senet_ablate`."""
 
-from senet_ablate.cli import main
+from senet_ablate.cli.main import main
 
 if __name__ == "__main__":
     main()

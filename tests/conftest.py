@@ -2,7 +2,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two cores, two test workers: more threads only wait for each other
 
-from senet_ablate.numerics import PORTABLE
+from senet_ablate.train.numerics import PORTABLE
 
 os.environ.update(PORTABLE)  # before torch is loaded: the tests train with the recipes' portable numerics
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from senet_ablate.data import load_images
 from senet_ablate.data.images import ImageSet
-from senet_ablate.spec import Training
+from senet_ablate.spec.spec import Training
 
 torch.set_num_threads(1)
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from senet_ablate.plan import read_plan
-from senet_ablate.spec import Run
-from senet_ablate.store import Epoch, Gates, Provenance, Record, pack, write_record
+from senet_ablate.records.store import Epoch, Gates, Provenance, Record, pack, write_record
+from senet_ablate.spec.plan import read_plan
+from senet_ablate.spec.spec import Run
 
 TESTED = 400
 CLASSES = 4

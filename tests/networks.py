@@ -21,10 +21,10 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from senet_ablate.backbones import build_model
-from senet_ablate.backbones.layers import Random
-from senet_ablate.se import CannotHost, SEBlock
-from senet_ablate.spec import Placement, SESpec
+from senet_ablate.models.build import build_model
+from senet_ablate.models.layers import Random
+from senet_ablate.models.se import CannotHost, SEBlock
+from senet_ablate.spec.spec import Placement, SESpec
 
 CLASSES = 5
 STEM, PIXELS = "32px", 32  # the stem that every network knows

@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from senet_ablate.registry import BACKBONES
-from senet_ablate.spec import SESpec
+from senet_ablate.spec.registry import BACKBONES
+from senet_ablate.spec.spec import SESpec
 
 
 def skeleton(name: str, num_classes: int, se: SESpec | None = None, stem: str = "default") -> nn.Module:

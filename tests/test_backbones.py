@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from skeletons import skeleton
 from torch import Tensor, nn
 
-from senet_ablate.backbones import build_model, list_backbones
-from senet_ablate.backbones.shake import Shaken
-from senet_ablate.backbones.shufflenet import ChannelShuffle
-from senet_ablate.backbones.vgg import GridPool
-from senet_ablate.registry import BadInput
-from senet_ablate.se import CannotHost, SEBlock, Slots, se_blocks
-from senet_ablate.spec import Placement, SESpec
+from senet_ablate.models.build import build_model, list_backbones
+from senet_ablate.models.se import CannotHost, SEBlock, Slots, se_blocks
+from senet_ablate.models.shake import Shaken
+from senet_ablate.models.shufflenet import ChannelShuffle
+from senet_ablate.models.vgg import GridPool
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import Placement, SESpec
 
 CLASSES = 5
 STEM = "32px"  # the one that every network knows

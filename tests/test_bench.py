@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from senet_ablate.backbones import build_model
 from senet_ablate.bench import contest, decoding, parts, process, steps, throughput
 from senet_ablate.bench.classic import ClassicTraining, PilImages
 from senet_ablate.bench.contest import Network, random_images
 from senet_ablate.bench.measures import MEASURES
-from senet_ablate.bench_facts import Measured, Part, add_part, bench_path, read_bench
-from senet_ablate.bench_report import TARGETS, bench_pages, write_bench_pages
-from senet_ablate.cli import _guarded, app
-from senet_ablate.plan import read_plan
-from senet_ablate.registry import BadInput
-from senet_ablate.report import report_files
-from senet_ablate.store import Provenance, read_sealed, write_sealed
+from senet_ablate.cli.main import _guarded, app
+from senet_ablate.models.build import build_model
+from senet_ablate.records.bench import Measured, Part, add_part, bench_path, read_bench
+from senet_ablate.records.store import Provenance, read_sealed, write_sealed
+from senet_ablate.report.bench_page import TARGETS, bench_pages, write_bench_pages
+from senet_ablate.report.recipe_page import report_files
+from senet_ablate.spec.plan import read_plan
+from senet_ablate.spec.registry import BadInput
 
 CPU = "cpu: Some CPU"
 TINY = [Network("resnet_tiny_bottleneck", se, 8, 4, 1) for se in (False, True)]

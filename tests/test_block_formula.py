@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet_ablate import SEBlock, SESpec, build_model
-from senet_ablate.backbones.residual import ResidualUnit, bottleneck_unit
-from senet_ablate.se import Slots
-from senet_ablate.spec import PLACEMENTS
+from senet_ablate.models.se import Slots
+from senet_ablate.models.units import ResidualUnit, bottleneck_unit
+from senet_ablate.spec.spec import PLACEMENTS
 
 FORMATS = [torch.channels_last, torch.contiguous_format]
 SIZES = {"small": (3, 16, 7, 5), "large": (8, 16, 40, 60)}  # the large map has 307,200 elements

@@ -10,9 +10,9 @@ from checkpoints import randomised
 from PIL import Image
 from test_cli import inside
 
-from senet_ablate.checkpoint import AT_ONCE, errors_on_folder
-from senet_ablate.interchange import import_weights
-from senet_ablate.registry import BadInput
+from senet_ablate.models.pretrained import import_weights
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.train.evaluate_folder import AT_ONCE, errors_on_folder
 
 CLASSES, EACH, SIZE = 7, 3, 32
 
@@ -75,7 +75,7 @@ def test_images_are_judged_a_few_at_a_time_and_a_folder_may_be_val_itself(
     model, done = import_weights(resnet50[1], "resnet50"), []
     whole = errors_on_folder(model, "resnet50", folder, SIZE)
     assert AT_ONCE > whole.images == CLASSES * EACH
-    monkeypatch.setattr("senet_ablate.checkpoint.AT_ONCE", 8)
+    monkeypatch.setattr("senet_ablate.train.evaluate_folder.AT_ONCE", 8)
     assert errors_on_folder(model, "resnet50", folder / "val", SIZE, progress=done.append) == whole
     assert done == [8, 8, 5]
 

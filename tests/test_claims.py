@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from senet_ablate import paper, plan
-from senet_ablate.bench_facts import Bench, Measured, Part
-from senet_ablate.claims import Verdict, judge
-from senet_ablate.class_gates import ClassGates, describe, find, paper_network
-from senet_ablate.health import fairness, health, stuck_gates
-from senet_ablate.paper import timings_ms
-from senet_ablate.registry import BadInput
-from senet_ablate.spec import AnalysisPlan, Experiment, Run, Training
-from senet_ablate.stats import power, seeds_needed, welch
-from senet_ablate.store import Epoch, Gates, Provenance, Record
-from senet_ablate.strict import parse
-from senet_ablate.tables import table as table_of
-from senet_ablate.vocabulary import Check, Claim
+from senet_ablate.analysis.exclusions import fairness, health, stuck_gates
+from senet_ablate.analysis.stats import power, seeds_needed, welch
+from senet_ablate.analysis.tables import table as table_of
+from senet_ablate.analysis.verdicts import Verdict, judge
+from senet_ablate.records.bench import Bench, Measured, Part
+from senet_ablate.records.class_gates import ClassGates, describe, find, paper_network
+from senet_ablate.records.store import Epoch, Gates, Provenance, Record
+from senet_ablate.spec import paper, plan
+from senet_ablate.spec.claim import Check, Claim
+from senet_ablate.spec.paper import timings_ms
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.schema import parse
+from senet_ablate.spec.spec import AnalysisPlan, Experiment, Run, Training
 
 TESTED = 10_000_000  # so many that rounding to whole images is no part of the noise
 TRAIN = Training(

@@ -8,15 +8,15 @@ import pytest
 from fabricated import TESTED, record, write_recipe
 from scipy import stats as scipy_stats
 
-from senet_ablate.compare import compare
-from senet_ablate.gate_blocks import by_block
-from senet_ablate.plan import read_plan
-from senet_ablate.registry import BadInput
-from senet_ablate.report import read_reported
-from senet_ablate.spec import Run
-from senet_ablate.store import Gates, Record, pack, read_records, write_record
-from senet_ablate.tables import Table, table
-from senet_ablate.tradeoffs import plot, tradeoffs
+from senet_ablate.analysis.compare import compare
+from senet_ablate.analysis.pareto import tradeoffs
+from senet_ablate.analysis.tables import Table, read_reported, table
+from senet_ablate.records.store import Gates, Record, pack, read_records, write_record
+from senet_ablate.report.gate_blocks import by_block
+from senet_ablate.report.pareto import plot
+from senet_ablate.spec.plan import read_plan
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import Run
 
 Change = Callable[[Record], Record]
 

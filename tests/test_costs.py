@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from test_cli import inside
 
-from senet_ablate.backbones import list_backbones
-from senet_ablate.cost_page import SE, beside_paper, by_stage, cost_files, networks, write_cost_page
-from senet_ablate.costs import facts_path, read_costs, write_costs
-from senet_ablate.counting import count, to_count
-from senet_ablate.registry import BadInput
-from senet_ablate.verify import verify_costs
+from senet_ablate.models.build import list_backbones
+from senet_ablate.models.counting import count, to_count
+from senet_ablate.records.cost import facts_path, read_costs, write_costs
+from senet_ablate.report.cost_page import SE, beside_paper, by_stage, cost_files, networks, write_cost_page
+from senet_ablate.report.verify import verify_costs
+from senet_ablate.spec.registry import BadInput
 
 RESULTS = Path(__file__).parent.parent / "results"
 COSTS = read_costs(RESULTS)

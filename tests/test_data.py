@@ -10,10 +10,10 @@ from PIL import Image
 
 from senet_ablate.data import cifar as cifar_module
 from senet_ablate.data import load_images
-from senet_ablate.data.batches import Batches
 from senet_ablate.data.images import ImageSet, Split, image_set
-from senet_ablate.registry import DATASETS, BadInput
-from senet_ablate.spec import Training
+from senet_ablate.data.loader import Batches
+from senet_ablate.spec.registry import DATASETS, BadInput
+from senet_ablate.spec.spec import Training
 
 CPU = torch.device("cpu")
 
@@ -278,7 +278,7 @@ def test_cutout_is_one_square_of_zeros_an_image_cut_off_at_the_border(counted: I
 
 
 def test_a_whole_scale_crop_is_the_image(counted: ImageSet) -> None:
-    from senet_ablate.data.batches import _scale_cropped
+    from senet_ablate.data.loader import _scale_cropped
 
     pixels = torch.from_numpy(counted.train.images)
     whole = _scale_cropped(pixels, 8, edges=torch.ones(12, 2), place=torch.zeros(12, 2))

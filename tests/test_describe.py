@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from skeletons import skeleton
 
-from senet_ablate.backbones import list_backbones
-from senet_ablate.describe import describe, stages
-from senet_ablate.se import se_blocks
-from senet_ablate.spec import SESpec
+from senet_ablate.models.build import list_backbones
+from senet_ablate.models.se import se_blocks
+from senet_ablate.models.summary import describe, stages
+from senet_ablate.spec.spec import SESpec
 
 
 @pytest.mark.parametrize("name", list_backbones())
@@ -23,8 +23,8 @@ def test_every_network_is_described_by_sizes_places_and_costs(name: str, monkeyp
             built[key] = skeleton(name, classes, se, stem)
         return built[key]
 
-    monkeypatch.setattr("senet_ablate.describe.build_model", once)
-    monkeypatch.setattr("senet_ablate.describe.stages", cache(stages))  # counted once for all forms
+    monkeypatch.setattr("senet_ablate.models.summary.build_model", once)
+    monkeypatch.setattr("senet_ablate.models.summary.stages", cache(stages))  # counted once for all forms
     rows = pd.read_csv(io.StringIO(describe(name, SESpec(), form="csv")), index_col=0)
     parts = rows.drop(index="all")
     assert (parts[["params", "multiply-adds"]].sum() == rows.loc["all", ["params", "multiply-adds"]]).all()

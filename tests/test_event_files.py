@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from senet_ablate.cli import _guarded, app
+from senet_ablate.cli.main import _guarded, app
 from senet_ablate.data import load_images
-from senet_ablate.event_files import curves_of
-from senet_ablate.plan import Plan, read_plan
-from senet_ablate.store import Epoch, read_records, write_record
-from senet_ablate.train import train
+from senet_ablate.records.store import Epoch, read_records, write_record
+from senet_ablate.report.tensorboard import curves_of
+from senet_ablate.spec.plan import Plan, read_plan
+from senet_ablate.train.loop import train
 
 
 @pytest.fixture(scope="module")

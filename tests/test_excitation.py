@@ -11,21 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from senet_ablate import SESpec, build_model
-from senet_ablate.class_gates import paper_network
-from senet_ablate.cli import _guarded, app
-from senet_ablate.data.batches import Batches
+from senet_ablate.analysis.tables import table
+from senet_ablate.cli.main import _guarded, app
 from senet_ablate.data.images import ImageSet
-from senet_ablate.excitation import collect, default_classes
-from senet_ablate.gate_facts import drawn_channels, panels, read_excitation
-from senet_ablate.gates_report import gates_table
-from senet_ablate.plan import read_plan
-from senet_ablate.registry import BadInput
-from senet_ablate.se import se_blocks
-from senet_ablate.spec import Run, Training
-from senet_ablate.store import read_record, runs_folder, weights_path
-from senet_ablate.tables import table
-from senet_ablate.train import evaluate
-from senet_ablate.weights import load_network, save_weights
+from senet_ablate.data.loader import Batches
+from senet_ablate.models.se import se_blocks
+from senet_ablate.records.class_gates import paper_network
+from senet_ablate.records.gate_facts import drawn_channels, panels, read_excitation
+from senet_ablate.records.store import read_record, runs_folder, weights_path
+from senet_ablate.report.gates import gates_table
+from senet_ablate.spec.plan import read_plan
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import Run, Training
+from senet_ablate.train.class_gates import collect, default_classes
+from senet_ablate.train.loop import evaluate
+from senet_ablate.train.weights import load_network, save_weights
 
 
 def senet(*words: str) -> int:
@@ -36,7 +36,10 @@ def senet(*words: str) -> int:
 def one_table() -> Iterator[None]:
     """Pages of this file hold the one experiment that it is about: the others would be drawn again and again."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("verify", "report"):  # verify first: imported later, it would keep the patched one for good
+        for module in (
+            "report.verify",
+            "analysis.tables",
+        ):  # the other way round verify would keep the patched one for good
             plan = read_plan("smoke", ["role_of_excitation"])
             patch.setattr(f"senet_ablate.{module}.read_reported", lambda recipe, results, plan=plan: plan)
         yield

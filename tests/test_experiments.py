@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from senet_ablate.data.images import ImageSet
-from senet_ablate.plan import list_experiments, read_experiment, read_plan
-from senet_ablate.registry import BACKBONES
-from senet_ablate.spec import Run
-from senet_ablate.train import prepared, train_step
+from senet_ablate.spec.plan import list_experiments, read_experiment, read_plan
+from senet_ablate.spec.registry import BACKBONES
+from senet_ablate.spec.spec import Run
+from senet_ablate.train.loop import prepared, train_step
 
 ON_REQUEST = [name for name in list_experiments() if read_experiment(name).on_request]
 RUNS = [run for name in ON_REQUEST for run in read_plan("smoke", [name], seeds=1).runs()]

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from senet_ablate import SESpec
-from senet_ablate.data.batches import Batches
 from senet_ablate.data.images import ImageSet
-from senet_ablate.fast import WARM, Call, Step, Steps, step_for
-from senet_ablate.resume import Loop
-from senet_ablate.spec import Run, Training
-from senet_ablate.store import Epoch
-from senet_ablate.train import prepared, train_epoch, train_step
+from senet_ablate.data.loader import Batches
+from senet_ablate.records.store import Epoch
+from senet_ablate.spec.spec import Run, Training
+from senet_ablate.train.checkpoint import Loop
+from senet_ablate.train.cuda_graph import WARM, Call, Step, Steps, step_for
+from senet_ablate.train.loop import prepared, train_epoch, train_step
 
 CPU = torch.device("cpu")
 

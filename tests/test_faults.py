@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from senet_ablate.bench.faults import kill, overhead
-from senet_ablate.fault_facts import Faults, faults_path, markdown, read_faults, write_faults
-from senet_ablate.registry import BadInput
-from senet_ablate.verify import verify_faults
+from senet_ablate.records.faults import Faults, faults_path, markdown, read_faults, write_faults
+from senet_ablate.report.verify import verify_faults
+from senet_ablate.spec.registry import BadInput
 
 FAULTS = Faults(
     command="python -m senet_ablate bench faults",

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from fabricated import record as fabricated
 
-from senet_ablate import figures
-from senet_ablate.plan import Plan, read_plan
-from senet_ablate.report import markdown, page, same
-from senet_ablate.store import Epoch, Gates, Provenance, Record, pack
-from senet_ablate.tables import table
+from senet_ablate.analysis.tables import table
+from senet_ablate.records.store import Epoch, Gates, Provenance, Record, pack
+from senet_ablate.report import plots as figures
+from senet_ablate.report.recipe_page import markdown, page, same
+from senet_ablate.spec.plan import Plan, read_plan
 
 
 def record(

@@ -8,14 +8,14 @@ import pytest
 from fabricated import record as fabricated
 
 from senet_ablate import SESpec, load_records
-from senet_ablate.cli import _guarded, app
-from senet_ablate.frame import strangers, tidy
-from senet_ablate.health import health
-from senet_ablate.plan import read_plan
-from senet_ablate.registry import BadInput
-from senet_ablate.spec import Run
-from senet_ablate.store import Record, write_record
-from senet_ablate.tables import table
+from senet_ablate.analysis.exclusions import health
+from senet_ablate.analysis.frame import strangers, tidy
+from senet_ablate.analysis.tables import table
+from senet_ablate.cli.main import _guarded, app
+from senet_ablate.records.store import Record, write_record
+from senet_ablate.spec.plan import read_plan
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import Run
 
 
 def guessing(record: Record) -> Record:
@@ -85,7 +85,7 @@ def test_the_page_and_verify_name_records_of_another_state(tmp_path: Path, capsy
 
 @pytest.mark.usefixtures("blank_plots")
 def test_an_experiment_on_request_is_shown_where_other_tables_have_all_its_runs(tmp_path: Path) -> None:
-    from senet_ablate.report import read_reported
+    from senet_ablate.analysis.tables import read_reported
 
     for run in read_plan("smoke", ["backbones"]).runs():
         write_record(tmp_path, "smoke", fabricated(run))

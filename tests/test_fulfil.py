@@ -13,14 +13,14 @@ import torch
 from filelock import FileLock
 
 from senet_ablate import SESpec
-from senet_ablate.cli import main
-from senet_ablate.fulfil import Outcome, Place, clear_finished, fulfil, locked
-from senet_ablate.launch import launch_local, slots
-from senet_ablate.launchers import launcher_named
-from senet_ablate.plan import read_plan
-from senet_ablate.registry import BadInput
-from senet_ablate.spec import Run, Training
-from senet_ablate.store import checkpoint_path, read_record, read_records, runs_folder
+from senet_ablate.cli.main import main
+from senet_ablate.records.store import checkpoint_path, read_record, read_records, runs_folder
+from senet_ablate.spec.plan import read_plan
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import Run, Training
+from senet_ablate.train.job import Outcome, Place, clear_finished, fulfil, locked
+from senet_ablate.train.launch.launchers import launcher_named
+from senet_ablate.train.launch.local import launch_local, slots
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -37,8 +37,8 @@ def silent(*_: int) -> None:
 def runner(results: Path, *words: str) -> subprocess.Popen[str]:
     """A `run` command of its own process group, with a log line for every run that it trains."""
     code = (
-        "import os, senet_ablate.fulfil as f\n"
-        "from senet_ablate.cli import main\n"
+        "import os, senet_ablate.train.job as f\n"
+        "from senet_ablate.cli.main import main\n"
         "whole = f.train\n"
         "def logged(run, *rest):\n"
         f"    with open({str(results / 'trained')!r}, 'a') as log: log.write(run.id + '\\n')\n"
@@ -166,7 +166,7 @@ def test_too_little_gpu_memory_fails_the_run_by_name_with_advice(
 ) -> None:
     run = Run(tiny.model_copy(update={"epochs": 1}), None, 0)
     with monkeypatch.context() as patched:
-        patched.setattr("senet_ablate.fulfil.train", _small_gpu)
+        patched.setattr("senet_ablate.train.job.train", _small_gpu)
         with pytest.raises(MemoryError, match=r"out of GPU memory at 32 images.*smaller batch_size.*bf16"):
             fulfil(run, place(tmp_path), CPU, silent)
     assert fulfil(run, place(tmp_path), CPU, silent) is Outcome.TRAINED, "its lock was given back"
@@ -187,10 +187,10 @@ def test_a_run_out_of_memory_stops_no_other(tiny: Training, tmp_path: Path, monk
 
 
 def test_a_gpu_that_runs_take_a_share_of_has_several_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("senet_ablate.launch.devices", lambda kind: ["cuda:0", "cuda:1"])
+    monkeypatch.setattr("senet_ablate.train.launch.local.devices", lambda kind: ["cuda:0", "cuda:1"])
     for share, workers in ((1.0, 2), (0.5, 4), (0.3, 6)):
         assert slots(Place(tmp_path, "own", tmp_path, "cuda", "test", gpus_per_run=share)) == (workers, "cuda:0")
-    monkeypatch.setattr("senet_ablate.launch.devices", lambda kind: ["cpu"])
+    monkeypatch.setattr("senet_ablate.train.launch.local.devices", lambda kind: ["cpu"])
     assert slots(Place(tmp_path, "own", tmp_path, "cpu", "test", gpus_per_run=0.5)) == (1, "cpu")
 
 

@@ -22,11 +22,12 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from torch.nn import Conv2d
 
-from senet_ablate import cli, data
-from senet_ablate.plan import EXPERIMENTS_DIR, Plan, list_experiments, read_plan
-from senet_ablate.registry import BadInput
-from senet_ablate.spec import Experiment, Recipe, SESpec, Training
-from senet_ablate.survey import Network
+from senet_ablate import data
+from senet_ablate.cli import main as cli
+from senet_ablate.spec.plan import EXPERIMENTS_DIR, Plan, list_experiments, read_plan
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import Experiment, Recipe, SESpec, Training
+from senet_ablate.train.preflight import Network
 
 RELAXED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 TIMES = int(os.environ.get("SENET_ABLATE_FUZZ", "1"))  # as many times as many inputs
@@ -41,8 +42,9 @@ EXPERIMENT, RECIPE = (
 NASTY: list[Any] = [
     None, True, False, 0, -1, 1, 2, 3.5, 10**30, -0.0, float("inf"), float("nan"), "", "0", "16", "null", "yes", "on",
     [], {}, [[]], [None], {"a": {"b": 1}}, "../../etc/passwd", "/etc/passwd", "a/b", ".", "..", "x" * 5000, "\x00", "é",
-    "os:system", "no_such_module:thing", "senet_ablate.se:nothing", "a:b:c", ":", "subprocess:Popen", [1, 1], [2, 3],
-    "all", "all_but_last", "avg", "avgg", "sigmoid", "digits", "cue", "2026-11-22", "1e3", "1_000", "0x10", "12:30",
+    "os:system", "no_such_module:thing", "senet_ablate.models.se:nothing", "a:b:c", ":", "subprocess:Popen", [1, 1],
+    [2, 3], "all", "all_but_last", "avg", "avgg", "sigmoid", "digits", "cue", "2026-11-22", "1e3", "1_000", "0x10",
+    "12:30",
 ]
 SYNTAX = [
     "\t", ":", "- ", "#", "{", "}", "[", "]", "&a ", "*a", "!!python/object/apply:os.system ['true']", "<<: ", "|",
@@ -223,18 +225,19 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
     known = functools.lru_cache(data.load_images)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("senet_ablate.data.load_images", lambda *words: known(*words))
-        patch.setattr("senet_ablate.cli.read_records", lambda results, recipe: {})
-        patch.setattr("senet_ablate.launch.launch_local", lambda *words: noted.append(words) or [])
-        patch.setattr("senet_ablate.launch.seconds_per_image", lambda *words: 1e-3)
+        patch.setattr("senet_ablate.cli.main.read_records", lambda results, recipe: {})
+        patch.setattr("senet_ablate.train.launch.local.launch_local", lambda *words: noted.append(words) or [])
+        patch.setattr("senet_ablate.train.launch.local.seconds_per_image", lambda *words: 1e-3)
         patch.setattr(
-            "senet_ablate.survey.survey", lambda plan, classes: (Network(row, Conv2d(3, 1, 1)) for row in plan.rows())
+            "senet_ablate.train.preflight.survey",
+            lambda plan, classes: (Network(row, Conv2d(3, 1, 1)) for row in plan.rows()),
         )
-        patch.setattr("senet_ablate.report.write_report", lambda plan, results: results)
+        patch.setattr("senet_ablate.report.recipe_page.write_report", lambda plan, results: results)
         patch.setattr("senet_ablate.bench.timing.measure", lambda *words: None)
-        patch.setattr("senet_ablate.timing_facts.write_timing", lambda *words: Path())
-        patch.setattr("senet_ablate.counting.count_all", lambda progress: {})
-        patch.setattr("senet_ablate.costs.write_costs", lambda *words: None)
-        patch.setattr("senet_ablate.network_cli.report_costs", lambda results: None)
+        patch.setattr("senet_ablate.records.timing.write_timing", lambda *words: Path())
+        patch.setattr("senet_ablate.models.counting.count_all", lambda progress: {})
+        patch.setattr("senet_ablate.records.cost.write_costs", lambda *words: None)
+        patch.setattr("senet_ablate.cli.networks.report_costs", lambda results: None)
         empty = tmp_path_factory.mktemp("empty")
         patch.setenv("SENET_ABLATE_RESULTS", str(empty / "results"))
         patch.chdir(empty)

@@ -9,10 +9,10 @@ import torchvision
 from checkpoints import difference, randomised
 from torch import nn
 
-from senet_ablate.backbones import build_model
-from senet_ablate.interchange import import_weights
-from senet_ablate.registry import BadInput
-from senet_ablate.spec import SESpec
+from senet_ablate.models.build import build_model
+from senet_ablate.models.pretrained import import_weights
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import SESpec
 
 CLASSES = 7
 

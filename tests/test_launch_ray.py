@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from senet_ablate import SESpec
-from senet_ablate.fulfil import Place, fulfil
-from senet_ablate.registry import BadInput
-from senet_ablate.spec import Run, Training
-from senet_ablate.store import Record, read_records, runs_folder
+from senet_ablate.records.store import Record, read_records, runs_folder
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import Run, Training
+from senet_ablate.train.job import Place, fulfil
 
 ROOT = Path(__file__).parent.parent
 ray = pytest.importorskip("ray", reason="Ray is an optional extra: pip install -e '.[ray]'")
@@ -56,7 +56,7 @@ def runs(tiny: Training, epochs: int) -> list[Run]:
 def test_two_nodes_write_the_records_of_the_serial_launcher_also_when_one_is_lost(
     cluster: Any, tiny: Training, tmp_path: Path
 ) -> None:
-    from senet_ablate.launch_ray import launch_ray
+    from senet_ablate.train.launch.ray import launch_ray
 
     todo, seen = runs(tiny, 30), list[tuple[int, int]]()
     node = sorted(cluster.worker_nodes, key=str)[0]
@@ -85,7 +85,7 @@ def test_two_nodes_write_the_records_of_the_serial_launcher_also_when_one_is_los
 def test_a_run_that_fails_is_named_and_stops_no_other(
     cluster: Any, tiny: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from senet_ablate.launch_ray import launch_ray
+    from senet_ablate.train.launch.ray import launch_ray
 
     (tmp_path / "ray_breaks.py").write_text("def squeeze(x): raise RuntimeError('this operator is broken')\n")
     monkeypatch.chdir(tmp_path)
@@ -101,8 +101,8 @@ import signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_launch_ray import Training, place, runs
-from senet_ablate.cli import _guarded, _interrupt
-from senet_ablate.launch_ray import launch_ray
+from senet_ablate.cli.main import _guarded, _interrupt
+from senet_ablate.train.launch.ray import launch_ray
 signal.signal(signal.SIGTERM, _interrupt)
 todo = runs(Training.model_validate({tiny}), 60)
 sys.exit(_guarded(lambda: launch_ray(todo, place(Path({results!r})), lambda finished, images: None)))
@@ -111,7 +111,7 @@ sys.exit(_guarded(lambda: launch_ray(todo, place(Path({results!r})), lambda fini
 
 def test_a_driver_asked_to_stop_leaves_what_the_next_goes_on_from(cluster: Any, tiny: Training, tmp_path: Path) -> None:
     """SIGTERM, as a scheduler sends it: the runs write their checkpoints, and the same command finishes them."""
-    from senet_ablate.launch_ray import launch_ray
+    from senet_ablate.train.launch.ray import launch_ray
 
     script, checkpoints = tmp_path / "driver.py", tmp_path / "own" / "checkpoints"
     fields = tiny.model_dump(mode="json")
@@ -134,7 +134,7 @@ def test_a_driver_asked_to_stop_leaves_what_the_next_goes_on_from(cluster: Any, 
 def test_a_device_that_the_cluster_lacks_is_one_clear_message(
     cluster: Any, device: str, message: str, tmp_path: Path
 ) -> None:
-    from senet_ablate.launch_ray import slots_of_cluster
+    from senet_ablate.train.launch.ray import slots_of_cluster
 
     with pytest.raises(BadInput, match=message):
         slots_of_cluster(Place(tmp_path, "own", tmp_path, device, "test"))

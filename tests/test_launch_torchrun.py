@@ -12,12 +12,12 @@ import torch
 
 from senet_ablate import SESpec
 from senet_ablate.data import load_images
-from senet_ablate.data.batches import Batches
 from senet_ablate.data.images import ImageSet
-from senet_ablate.plan import read_plan
-from senet_ablate.spec import Run, Training
-from senet_ablate.store import Record, checkpoint_path, read_records
-from senet_ablate.train import train
+from senet_ablate.data.loader import Batches
+from senet_ablate.records.store import Record, checkpoint_path, read_records
+from senet_ablate.spec.plan import read_plan
+from senet_ablate.spec.spec import Run, Training
+from senet_ablate.train.loop import train
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -26,8 +26,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_launch_torchrun import RUNS
-from senet_ablate.fulfil import Place
-from senet_ablate.launch_torchrun import launch_torchrun
+from senet_ablate.train.job import Place
+from senet_ablate.train.launch.torchrun import launch_torchrun
 results = Path({results!r})
 assert not launch_torchrun(RUNS, Place(results, "own", results, "cpu", "test", every=0.0), lambda runs, images: None)
 """

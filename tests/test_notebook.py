@@ -11,9 +11,9 @@ import nbformat
 import pytest
 from fabricated import write_recipe
 
-from senet_ablate.plan import list_experiments, read_plan
-from senet_ablate.registry import BadInput
-from senet_ablate.review import Picture, Review, open_results, recipes_with_records
+from senet_ablate.report.notebook import Picture, Review, open_results, recipes_with_records
+from senet_ablate.spec.plan import list_experiments, read_plan
+from senet_ablate.spec.registry import BadInput
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "review.ipynb"
 # Jupyter's own libraries: a new event loop a process, ports that the kernel's exit leaves open

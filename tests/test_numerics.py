@@ -9,10 +9,10 @@ import torch
 
 from senet_ablate import SESpec
 from senet_ablate.data.images import ImageSet
-from senet_ablate.numerics import PORTABLE, check_numerics, set_numerics, settings, workers_of
-from senet_ablate.registry import BadInput
-from senet_ablate.spec import Run, Training
-from senet_ablate.train import train
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import Run, Training
+from senet_ablate.train.loop import train
+from senet_ablate.train.numerics import PORTABLE, check_numerics, set_numerics, settings, workers_of
 
 
 def test_numerics_are_part_of_a_run_and_absent_where_native(tiny: Training) -> None:
@@ -54,7 +54,7 @@ def test_settings_are_those_of_the_workers_alone(tiny: Training, monkeypatch: py
 @pytest.mark.skipif(not torch.cpu._is_avx2_supported(), reason="needs a processor with AVX2")
 def test_a_fresh_process_computes_with_what_is_set_before_torch_is_loaded() -> None:
     program = (
-        "from senet_ablate.numerics import *; from senet_ablate.spec import Training;"
+        "from senet_ablate.train.numerics import *; from senet_ablate.spec.spec import Training;"
         "train = Training(dataset='digits', backbone='resnet20', epochs=1, batch_size=8, lr=0.1, numerics='portable');"
         "set_numerics(train); import torch; check_numerics(train); print(torch.backends.cpu.get_cpu_capability())"
     )

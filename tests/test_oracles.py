@@ -16,14 +16,16 @@ from skeletons import skeleton
 from torch import nn
 
 import senet_ablate
-from senet_ablate.backbones.preact import _network as preact_network
-from senet_ablate.backbones.shake import _network as shake_network
-from senet_ablate.complexity import Cost, cost
-from senet_ablate.cost_page import REASONS
-from senet_ablate.se import se_blocks
-from senet_ablate.spec import SESpec
+from senet_ablate.models.complexity import Cost, cost
+from senet_ablate.models.preact import _network as preact_network
+from senet_ablate.models.se import se_blocks
+from senet_ablate.models.shake import _network as shake_network
+from senet_ablate.report.cost_page import REASONS
+from senet_ablate.spec.spec import SESpec
 
-TABLES = yaml.safe_load((Path(senet_ablate.__file__).parent / "paper.yaml").read_text(encoding="utf-8"))["tables"]
+TABLES = yaml.safe_load((Path(senet_ablate.__file__).parent / "spec" / "paper.yaml").read_text(encoding="utf-8"))[
+    "tables"
+]
 TABLE_2 = {
     "ResNet-50": "resnet50",
     "ResNet-101": "resnet101",

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from senet_ablate import SESpec
+from senet_ablate.cli.options import command_line, set_arguments
 from senet_ablate.data.images import ImageSet
-from senet_ablate.options import command_line, set_arguments
-from senet_ablate.spec import Run, Training
-from senet_ablate.train import train
+from senet_ablate.spec.spec import Run, Training
+from senet_ablate.train.loop import train
 
 ROOT = Path(__file__).resolve().parent.parent
-SAY = "from senet_ablate.provenance import code_state; print(*code_state())"
+SAY = "from senet_ablate.train.provenance import code_state; print(*code_state())"
 
 
 def git(folder: Path, *words: str) -> str:

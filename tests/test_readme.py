@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from senet_ablate.plan import list_recipes
-from senet_ablate.registry import DATASETS
+from senet_ablate.spec.plan import list_recipes
+from senet_ablate.spec.registry import DATASETS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

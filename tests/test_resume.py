@@ -17,12 +17,20 @@ import torch
 
 from senet_ablate import SESpec
 from senet_ablate.data.images import ImageSet
-from senet_ablate.fulfil import Outcome, Place, clear_finished, fulfil
-from senet_ablate.registry import BadInput
-from senet_ablate.resume import Checkpoints, Interrupted, Loop, Origin, Unkept, load_checkpoint, save_checkpoint
-from senet_ablate.spec import Run, Training
-from senet_ablate.store import Record, checkpoint_path, read_records, runs_folder
-from senet_ablate.train import prepared, train
+from senet_ablate.records.store import Record, checkpoint_path, read_records, runs_folder
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import Run, Training
+from senet_ablate.train.checkpoint import (
+    Checkpoints,
+    Interrupted,
+    Loop,
+    Origin,
+    Unkept,
+    load_checkpoint,
+    save_checkpoint,
+)
+from senet_ablate.train.job import Outcome, Place, clear_finished, fulfil
+from senet_ablate.train.loop import prepared, train
 
 CPU = torch.device("cpu")
 TIMES = {"provenance": {"started", "wall_s", "train_s"}}
@@ -263,7 +271,7 @@ def test_a_full_disk_stops_no_training_and_loses_no_checkpoint(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
-        patched.setattr("senet_ablate.store.os.fsync", full)
+        patched.setattr("senet_ablate.records.store.os.fsync", full)
         with pytest.raises(OSError, match="No space left"):  # of the record, once the training is through
             fulfil(run, place(tmp_path), CPU, lambda images: None)
     assert len(caplog.records) == 1 and "training goes on" in caplog.text
@@ -280,13 +288,13 @@ def test_runs_of_seconds_write_no_checkpoint_and_writing_takes_less_than_a_fifti
     model, optimizer, _ = prepared(run, digits, CPU)
     loop, origin = Loop(model, optimizer, CPU), Origin.of(run, digits.checksum, CPU)
     now, writes = [0.0], []
-    monkeypatch.setattr("senet_ablate.resume.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("senet_ablate.train.checkpoint.time.monotonic", lambda: now[0])
 
     def slow(path: Path, origin: Origin, loop: Loop) -> None:
         writes.append(now[0])
         now[0] += 3.0
 
-    monkeypatch.setattr("senet_ablate.resume.save_checkpoint", slow)
+    monkeypatch.setattr("senet_ablate.train.checkpoint.save_checkpoint", slow)
     kept = Checkpoints(tmp_path / "c", origin, every=30.0)
     with kept.of(loop):
         while now[0] < 29.5:

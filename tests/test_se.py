@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from senet_ablate import SEBlock, SESpec, build_model
-from senet_ablate.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES
-from senet_ablate.se import CannotHost, FCExcitation, RandomSqueeze, se_blocks
-from senet_ablate.spec import PLACEMENTS
+from senet_ablate.models.se import CannotHost, FCExcitation, RandomSqueeze, se_blocks
+from senet_ablate.spec.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES
+from senet_ablate.spec.spec import PLACEMENTS
 
 NET = "resnet_tiny_bottleneck"
 

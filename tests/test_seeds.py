@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from senet_ablate.cli import _guarded, app
-from senet_ablate.plan import read_plan
-from senet_ablate.seeds import needs, sentence
-from senet_ablate.stats import power, std_interval
-from senet_ablate.store import Epoch, Gates, Provenance, Record, pack, write_record
+from senet_ablate.analysis.power import needs, sentence
+from senet_ablate.analysis.stats import power, std_interval
+from senet_ablate.cli.main import _guarded, app
+from senet_ablate.records.store import Epoch, Gates, Provenance, Record, pack, write_record
+from senet_ablate.spec.plan import read_plan
 
 PROVENANCE = Provenance(
     command="", commit="", dirty=False, versions={}, device="", threads=1, started="", wall_s=1, train_s=1, data="d"
@@ -89,7 +89,7 @@ def test_the_interval_of_the_spread_covers_the_true_one() -> None:
 
 def test_asking_for_seeds_never_imports_torch() -> None:
     code = (
-        "import sys; from senet_ablate.cli import _guarded, app\n"
+        "import sys; from senet_ablate.cli.main import _guarded, app\n"
         "_guarded(lambda: app(['seeds', '--recipe', 'smoke', '--for', '1', '--results', '/nowhere']))\n"
         "sys.exit('torch' in sys.modules)"
     )

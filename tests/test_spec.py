@@ -9,13 +9,20 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from senet_ablate.options import RESULTS, read_se
-from senet_ablate.paper import published, tables
-from senet_ablate.plan import EXPERIMENTS_DIR, list_experiments, list_recipes, read_experiment, read_plan, read_recipe
-from senet_ablate.registry import BadInput, Registry
-from senet_ablate.spec import AnalysisPlan, Experiment, Run, SESpec, Training, Variant, margins
-from senet_ablate.store import read_records
-from senet_ablate.strict import load_yaml, parse
+from senet_ablate.cli.options import RESULTS, read_se
+from senet_ablate.records.store import read_records
+from senet_ablate.spec.paper import published, tables
+from senet_ablate.spec.plan import (
+    EXPERIMENTS_DIR,
+    list_experiments,
+    list_recipes,
+    read_experiment,
+    read_plan,
+    read_recipe,
+)
+from senet_ablate.spec.registry import BadInput, Registry
+from senet_ablate.spec.schema import load_yaml, parse
+from senet_ablate.spec.spec import AnalysisPlan, Experiment, Run, SESpec, Training, Variant, margins
 
 TRAIN = {"dataset": "digits", "backbone": "resnet20", "epochs": 3, "batch_size": 8, "lr": 0.1}
 SHARED_PAPER = Path(__file__).parents[2] / "shared" / "paper.yaml"

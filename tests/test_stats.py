@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from statsmodels.stats import multitest, power, weightstats
 
-from senet_ablate import stats
+from senet_ablate.analysis import stats
 
 errors = st.floats(0, 100).map(lambda value: round(value, 3))
 seeds = st.lists(errors, min_size=2, max_size=8)

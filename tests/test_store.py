@@ -7,10 +7,10 @@ import torch
 
 from senet_ablate import SESpec, load_records
 from senet_ablate.data.images import ImageSet
-from senet_ablate.registry import BadInput
-from senet_ablate.spec import Run, Training, digest
-from senet_ablate.store import Record, read_record, read_records, set_aside, write_record, write_whole
-from senet_ablate.train import train
+from senet_ablate.records.store import Record, read_record, read_records, set_aside, write_record, write_whole
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import Run, Training, digest
+from senet_ablate.train.loop import train
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("senet_ablate.store.os.fsync", stop)
+    monkeypatch.setattr("senet_ablate.records.store.os.fsync", stop)
     with pytest.raises(KeyboardInterrupt):
         write_whole(path, "new")
     assert path.read_text() == "old" and [p.name for p in path.parent.iterdir()] == ["file.json"]

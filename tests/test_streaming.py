@@ -9,12 +9,12 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from senet_ablate.data import load_images
-from senet_ablate.data.batches import Batches
+from senet_ablate.data.loader import Batches
 from senet_ablate.data.streaming import Stream, workers
-from senet_ablate.plan import read_plan
-from senet_ablate.registry import BadInput
-from senet_ablate.spec import Run, Training
-from senet_ablate.train import train
+from senet_ablate.spec.plan import read_plan
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import Run, Training
+from senet_ablate.train.loop import train
 
 CPU = torch.device("cpu")
 SIZES = ((40, 52), (61, 44), (48, 48), (90, 50))  # height, width

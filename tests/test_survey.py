@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from senet_ablate.plan import Plan, read_plan
-from senet_ablate.registry import BadInput
-from senet_ablate.survey import survey
+from senet_ablate.spec.plan import Plan, read_plan
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.train.preflight import survey
 
 
 def compiling(plan: Plan) -> Plan:

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from senet_ablate.bench.timing import measure
-from senet_ablate.cli import _guarded, app
+from senet_ablate.cli.main import _guarded, app
 from senet_ablate.data import load_images
 from senet_ablate.data.images import ImageSet
-from senet_ablate.paper import timings_ms
-from senet_ablate.plan import Plan, read_plan
-from senet_ablate.spec import Run, SESpec, Training
-from senet_ablate.store import Provenance, read_sealed, write_record, write_sealed
-from senet_ablate.timing_facts import NetworkTime, Timing, pair, ratio, read_timings, timing_files, write_timing
-from senet_ablate.timing_report import section, speed
-from senet_ablate.train import train
+from senet_ablate.records.store import Provenance, read_sealed, write_record, write_sealed
+from senet_ablate.records.timing import NetworkTime, Timing, pair, ratio, read_timings, timing_files, write_timing
+from senet_ablate.report.speed import section, speed
+from senet_ablate.spec.paper import timings_ms
+from senet_ablate.spec.plan import Plan, read_plan
+from senet_ablate.spec.spec import Run, SESpec, Training
+from senet_ablate.train.loop import train
 
 PROVENANCE = Provenance(
     command="",
@@ -90,7 +90,10 @@ def test_every_network_is_timed_in_every_round(digits: ImageSet, tiny: Training)
 def one_table() -> Iterator[None]:
     """Pages of this file hold the one experiment that it is about: the others would be drawn again and again."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("verify", "report"):  # verify first: imported later, it would keep the patched one for good
+        for module in (
+            "report.verify",
+            "analysis.tables",
+        ):  # the other way round verify would keep the patched one for good
             plan = read_plan("smoke", ["role_of_excitation"])
             patch.setattr(f"senet_ablate.{module}.read_reported", lambda recipe, results, plan=plan: plan)
         yield

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from senet_ablate.plan import read_plan
-from senet_ablate.store import read_records, write_record
+from senet_ablate.records.store import read_records, write_record
+from senet_ablate.spec.plan import read_plan
 
 ROOT = Path(__file__).resolve().parent.parent
 

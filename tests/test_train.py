@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 
 from senet_ablate import SESpec, build_model
-from senet_ablate.backbones.layers import Dropout, Random, draw_from
-from senet_ablate.data.batches import Batches
+from senet_ablate.analysis.exclusions import health
 from senet_ablate.data.images import ImageSet, Split, image_set
-from senet_ablate.health import health
-from senet_ablate.registry import BACKBONES
-from senet_ablate.schedule import lr_at, plateaus
-from senet_ablate.spec import Run, Training
-from senet_ablate.store import Record, pack, write_record
-from senet_ablate.train import GateWatch, evaluate, prepared, train, train_step
+from senet_ablate.data.loader import Batches
+from senet_ablate.models.layers import Dropout, Random, draw_from
+from senet_ablate.records.store import Record, pack, write_record
+from senet_ablate.spec.registry import BACKBONES
+from senet_ablate.spec.spec import Run, Training
+from senet_ablate.train.loop import GateWatch, evaluate, prepared, train, train_step
+from senet_ablate.train.schedule import lr_at, plateaus
 
 CPU = torch.device("cpu")
 
@@ -259,7 +259,7 @@ def test_what_else_its_process_draws_changes_no_number_of_a_run(
         torch.rand(3)  # another run of this process, say
         return step(*args, **kwargs)
 
-    monkeypatch.setattr("senet_ablate.train.train_step", disturbed)
+    monkeypatch.setattr("senet_ablate.train.loop.train_step", disturbed)
     assert facts(train(Run(tiny, se, 1), digits, CPU)) == facts(alone)
 
 
@@ -308,7 +308,7 @@ def test_a_logit_that_is_not_finite_is_no_result(
     def build(*args: Any, **kwargs: Any) -> torch.nn.Module:
         return NotFinite(build_model(*args, **kwargs), value)
 
-    monkeypatch.setattr("senet_ablate.train.build_model", build)
+    monkeypatch.setattr("senet_ablate.train.loop.build_model", build)
     spec = tiny.model_copy(update={"test_every": test_every})
     record = train(Run(spec, None, 0), digits, CPU)
     assert record.diverged == len(record.epochs) == (0 if test_every == 1 else spec.epochs - 1)
@@ -368,7 +368,7 @@ def test_compiled_steps_learn_what_the_network_as_written_learns(tiny: Training,
 def test_progress_is_reported_within_an_epoch(
     tiny: Training, digits: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("senet_ablate.train.REPORT_EVERY", 0.0)
+    monkeypatch.setattr("senet_ablate.train.loop.REPORT_EVERY", 0.0)
     seen: list[int] = []
     train(Run(tiny, None, 0), digits, CPU, progress=seen.append)
     assert sum(seen) == 96 * tiny.epochs and [count for count in seen if count] == [32] * 3 * tiny.epochs

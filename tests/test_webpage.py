@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from fabricated import write_recipe
 
-from senet_ablate.plan import read_plan
-from senet_ablate.report import report_files, write_report
-from senet_ablate.webpage import inline, sort_key
+from senet_ablate.report.html import inline, sort_key
+from senet_ablate.report.recipe_page import report_files, write_report
+from senet_ablate.spec.plan import read_plan
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from senet_ablate import figures
-from senet_ablate.fulfil import Place
-from senet_ablate.launch import launch_local
-from senet_ablate.plan import read_recipe
-from senet_ablate.spec import Run, SESpec, Training
-from senet_ablate.store import read_records, write_whole
-from senet_ablate.strict import load_yaml, parse
+from senet_ablate.records.store import read_records, write_whole
+from senet_ablate.report import plots as figures
+from senet_ablate.spec.plan import read_recipe
+from senet_ablate.spec.schema import load_yaml, parse
+from senet_ablate.spec.spec import Run, SESpec, Training
+from senet_ablate.train.job import Place
+from senet_ablate.train.launch.local import launch_local
 
 HELD_OUT = 0.1  # share of the training images
 NETWORKS = ("plain", "SE")

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from senet_ablate.numerics import set_numerics
-from senet_ablate.plan import read_plan
-from senet_ablate.store import Record, read_record, read_records, runs_folder
+from senet_ablate.records.store import Record, read_record, read_records, runs_folder
+from senet_ablate.spec.plan import read_plan
+from senet_ablate.train.numerics import set_numerics
 
 EVERY = 60.0  # seconds between two lines
 
@@ -43,9 +43,9 @@ def main() -> None:
     plan = read_plan(given.recipe)
     set_numerics(plan.recipe.train)  # before torch is loaded
 
-    from senet_ablate.fulfil import Place
-    from senet_ablate.launch import launch_local
-    from senet_ablate.provenance import processor
+    from senet_ablate.train.job import Place
+    from senet_ablate.train.launch.local import launch_local
+    from senet_ablate.train.provenance import processor
 
     place = Place(
         results=given.results,

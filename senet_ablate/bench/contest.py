@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from senet_ablate.backbones import build_model
 from senet_ablate.bench.clock import seconds
-from senet_ablate.data.batches import Batches
 from senet_ablate.data.images import ImageSet, Split, image_set
-from senet_ablate.fast import step_for
-from senet_ablate.spec import Run, SESpec, Training
-from senet_ablate.train import prepared, train_step
+from senet_ablate.data.loader import Batches
+from senet_ablate.models.build import build_model
+from senet_ablate.spec.spec import Run, SESpec, Training
+from senet_ablate.train.cuda_graph import step_for
+from senet_ablate.train.loop import prepared, train_step
 
 CLASSES = 10
 WARM = 4  # steps before each measurement: they use up what the classic loader made ready while the others ran

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from senet_ablate.bench.parts import Tell, part
-from senet_ablate.bench_facts import Measured, Part
 from senet_ablate.data.streaming import Box, cropped
+from senet_ablate.records.bench import Measured, Part
 
 FILES, CROP = 64, 224  # the sizes of ImageNet: about 500 x 375, seen at 224
 

@@ -20,15 +20,15 @@ from typing import Any
 import torch
 from joblib import cpu_count
 
-from senet_ablate.fault_facts import Faults
-from senet_ablate.fulfil import Place, cached_images, clear_finished, fulfil
-from senet_ablate.launch import settle
-from senet_ablate.plan import read_plan
-from senet_ablate.provenance import code_state, processor
-from senet_ablate.resume import Checkpoints, Loop, Origin
-from senet_ablate.spec import Run
-from senet_ablate.store import Record, read_records, runs_folder
-from senet_ablate.train import train
+from senet_ablate.records.faults import Faults
+from senet_ablate.records.store import Record, read_records, runs_folder
+from senet_ablate.spec.plan import read_plan
+from senet_ablate.spec.spec import Run
+from senet_ablate.train.checkpoint import Checkpoints, Loop, Origin
+from senet_ablate.train.job import Place, cached_images, clear_finished, fulfil
+from senet_ablate.train.launch.local import settle
+from senet_ablate.train.loop import train
+from senet_ablate.train.provenance import code_state, processor
 
 CPU = torch.device("cpu")
 KILLS, INTERVAL_S = 20, 1.0
@@ -192,7 +192,7 @@ def ray_seconds(folder: Path, workers: int) -> float | None:
         import ray
     except ImportError:
         return None
-    from senet_ablate.launch_ray import launch_ray
+    from senet_ablate.train.launch.ray import launch_ray
 
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray reads it so; else all other work goes first
     ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 
 from senet_ablate.bench.contest import Network, random_images
-from senet_ablate.bench_facts import Measured, Part
-from senet_ablate.provenance import provenance
+from senet_ablate.records.bench import Measured, Part
+from senet_ablate.train.provenance import provenance
 
 Tell = Callable[[str], None]
 Measure = Callable[[str, int, str, Tell], Part]

@@ -8,8 +8,8 @@ import torch
 
 from senet_ablate.bench.contest import random_images
 from senet_ablate.bench.parts import Tell, networks, part
-from senet_ablate.bench_facts import Measured, Part
-from senet_ablate.train import prepared, train_step
+from senet_ablate.records.bench import Measured, Part
+from senet_ablate.train.loop import prepared, train_step
 
 
 def start(device: str, rounds: int, command: str, tell: Tell) -> Part:

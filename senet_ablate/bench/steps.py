@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from senet_ablate.backbones import build_model
 from senet_ablate.bench.clock import seconds
 from senet_ablate.bench.contest import in_a_line, random_images
 from senet_ablate.bench.parts import Tell, networks, part, sizes, threads
-from senet_ablate.bench_facts import Measured, Part
-from senet_ablate.fast import step_for
-from senet_ablate.registry import BadInput
-from senet_ablate.spec import SESpec
-from senet_ablate.train import prepared, train_step
+from senet_ablate.models.build import build_model
+from senet_ablate.records.bench import Measured, Part
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import SESpec
+from senet_ablate.train.cuda_graph import step_for
+from senet_ablate.train.loop import prepared, train_step
 
 LARGE_COPY, LARGE_MATRIX = 1 << 25, 1536  # float32 elements, 128 MiB; edge on a CPU
 NORM_PASSES = 7  # forward: read, write; backward: read twice for the sums, read twice and write for the gradient

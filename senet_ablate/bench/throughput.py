@@ -7,7 +7,7 @@ from joblib import cpu_count
 
 from senet_ablate.bench.contest import Contest, Network, Way
 from senet_ablate.bench.parts import Tell, networks, part, sizes
-from senet_ablate.bench_facts import Measured, Part
+from senet_ablate.records.bench import Measured, Part
 
 AT_ONCE = 4  # runs on one GPU
 AIRBENCH = "airbench's loader, compiled"

@@ -12,14 +12,14 @@ from functools import partial
 import torch
 
 from senet_ablate.bench.clock import seconds
-from senet_ablate.data.batches import Batches
 from senet_ablate.data.images import ImageSet
-from senet_ablate.fast import step_for
-from senet_ablate.provenance import provenance
-from senet_ablate.registry import BadInput
-from senet_ablate.spec import Run
-from senet_ablate.timing_facts import NetworkTime, Timing
-from senet_ablate.train import precision, prepared, train_step
+from senet_ablate.data.loader import Batches
+from senet_ablate.records.timing import NetworkTime, Timing
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import Run
+from senet_ablate.train.cuda_graph import step_for
+from senet_ablate.train.loop import precision, prepared, train_step
+from senet_ablate.train.provenance import provenance
 
 AT_LEAST_S = 0.05  # a measurement repeats its call until it lasts so long: shorter ones drown in the clock's noise
 AT_MOST = 50  # calls

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from senet_ablate.data.images import ImageSet, Split
-from senet_ablate.registry import DATASETS, BadInput
-from senet_ablate.spec import Training
+from senet_ablate.spec.registry import DATASETS, BadInput
+from senet_ablate.spec.spec import Training
 
 __all__ = ["ImageSet", "Split", "load_images"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from senet_ablate.data.images import Files, ImageSet, Split, cached, class_folders, decode, image_set, subfolders
-from senet_ablate.registry import BadInput
+from senet_ablate.spec.registry import BadInput
 
 SIZES = [50_000, 10_000]  # images of the two splits
 

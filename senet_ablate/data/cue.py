@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from senet_ablate.data.images import ImageSet, Split, image_set
-from senet_ablate.registry import BadInput
+from senet_ablate.spec.registry import BadInput
 
 CELL, GRID = 4, 4  # pixels; cells a side
 CUES, STRIPES, NOISE = 3, 4, 0.05  # cells of cue; cells of each colour's stripes; of 0 to 1

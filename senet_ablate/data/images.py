@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from senet_ablate.registry import BadInput
+from senet_ablate.spec.registry import BadInput
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]

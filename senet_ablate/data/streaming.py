@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from senet_ablate.data.image_folder import HOW_TO_GET, find
 from senet_ablate.data.images import Files, ImageSet, Split, decode, decode_one, opened, statistics
-from senet_ablate.registry import BadInput
-from senet_ablate.store import write_whole
+from senet_ablate.records.store import write_whole
+from senet_ablate.spec.registry import BadInput
 
 SAMPLE = 2000  # training images that the channels' mean and standard deviation are taken from
 AHEAD = 4  # batches that each worker decodes in advance

@@ -1,0 +1,1 @@
+"""From records to verdicts: statistics, exclusions, checks, tables, comparisons. No torch."""

@@ -1,0 +1,175 @@
+"""Any two rows held against each other: over seeds, over test images, and by what they cost."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from senet_ablate.analysis.exclusions import health
+from senet_ablate.analysis.stats import (
+    ALPHA,
+    NAN,
+    Difference,
+    estimate,
+    image_bootstrap,
+    mcnemar,
+    probability_of_improvement,
+    seeds_needed,
+    welch,
+)
+from senet_ablate.analysis.tables import Table, read_reported, table
+from senet_ablate.records.store import Record, read_records
+from senet_ablate.spec.registry import BadInput, nearest
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two rows, in one sentence and in numbers.
+
+    rows: index what is asked; columns value, low, high (95% interval), p (two-sided, as it is: one pair that was chosen
+    beforehand needs no correction, the best of many does), says. Errors are in percent, differences in points of a - b.
+    """
+
+    a: str
+    b: str
+    sentence: str
+    rows: pd.DataFrame
+
+    def _repr_markdown_(self) -> str:
+        cells = pd.DataFrame(
+            {
+                "": self.rows.index,
+                "value": [_number(value) for value in self.rows["value"]],
+                "95% interval": [
+                    "" if np.isnan(low) else f"{low:.2f} to {high:.2f}"
+                    for low, high in zip(self.rows["low"], self.rows["high"], strict=True)
+                ],
+                "p": [_number(p, 3) for p in self.rows["p"]],
+                "in words": list(self.rows["says"]),
+            }
+        )
+        return f"{self.sentence}\n\n{cells.to_markdown(index=False, disable_numparse=True)}"
+
+
+def compare(results: str | Path, recipe: str, a: str, b: str) -> Comparison:
+    """Two rows of a recipe, named `experiment/variant` or by a variant's name alone where that is clear.
+
+    Raises BadInput for an unknown or ambiguous name, for a row without a sound run, and for rows that were not tested
+    on the same images.
+    """
+    plan, records = read_reported(recipe, Path(results)), read_records(Path(results), recipe)
+    return compare_rows({name: table(plan, name, records) for name in plan.experiments}, a, b)
+
+
+def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> Comparison:
+    """As `compare`, of tables that are at hand."""
+    name_a, name_b = find(tables, a), find(tables, b)
+    if runs(tables, name_a) == runs(tables, name_b):
+        raise BadInput(f"{name_a} and {name_b} are the same runs")
+    runs_a, runs_b = sound(tables, name_a), sound(tables, name_b)
+    for what in ("tested", "train_images", "classes"):
+        _same(what, {getattr(record, what) for record in (*runs_a, *runs_b)})
+    _same("data", {record.provenance.data for record in (*runs_a, *runs_b)})
+    difference = welch([record.top1 for record in runs_a], [record.top1 for record in runs_b])
+    found = [*_over_seeds(runs_a, runs_b, difference), *_over_images(runs_a, runs_b), *_costs(runs_a, runs_b)]
+    rows = pd.DataFrame(found, columns=["", "value", "low", "high", "p", "says"]).set_index("")
+    sentence = _sentence(name_a, name_b, len(runs_a), len(runs_b), difference) + _other_training(runs_a, runs_b)
+    return Comparison(name_a, name_b, sentence, rows)
+
+
+def find(tables: Mapping[str, Table], name: str) -> str:
+    """The row `experiment/variant` that a name means. Raises BadInput."""
+    rows = [f"{table.name}/{variant}" for table in tables.values() for variant in table.records]
+    if name in rows:
+        return name
+    meant = [row for row in rows if row.partition("/")[2] == name]
+    if not meant:
+        raise BadInput(f"unknown row {name!r}; {nearest(name, rows)}")
+    if len({tuple(record.id for record in runs(tables, row)) for row in meant}) > 1:
+        raise BadInput(f"row {name!r} means several networks: {', '.join(meant)}")
+    return meant[0]
+
+
+def sound(tables: Mapping[str, Table], name: str) -> list[Record]:
+    """The runs of a row that may be averaged. Raises BadInput if there are none."""
+    records = [record for record in runs(tables, name) if not health(record)]
+    if not records:
+        raise BadInput(f"row {name!r} has no sound run")
+    return records
+
+
+def runs(tables: Mapping[str, Table], name: str) -> list[Record]:
+    """All runs of the row `experiment/variant`, by seed."""
+    experiment, _, variant = name.partition("/")
+    return tables[experiment].records[variant]
+
+
+def _same(what: str, values: set[object]) -> None:
+    if len(values) > 1:
+        raise BadInput(f"the two rows cannot be compared: {what} is {' and '.join(sorted(map(str, values)))}")
+
+
+Found = tuple[str, float, float, float, float, str]
+
+
+def _over_seeds(a: Sequence[Record], b: Sequence[Record], difference: Difference) -> Iterator[Found]:
+    """What new seeds would give."""
+    for side, runs in (("a", a), ("b", b)):
+        got = estimate([record.top1 for record in runs])
+        yield f"error of {side}, %", got.mean, got.low, got.high, NAN, f"mean of {got.n} seeds"
+    yield (
+        *("difference of the means, points", difference.value, difference.low, difference.high, difference.p),
+        "Welch's test: would new seeds show it again?",
+    )
+    chance = probability_of_improvement([record.top1 for record in a], [record.top1 for record in b])
+    yield "probability of improvement", chance, NAN, NAN, NAN, "how often a run of a beats a run of b"
+
+
+def _over_images(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Found]:
+    """What other test images would give, for these trained networks."""
+    value, low, high = image_bootstrap(np.array([one.right() for one in a]), np.array([one.right() for one in b]))
+    yield "difference on the images, points", value, low, high, NAN, "these networks, test images drawn anew"
+    other = {record.run["seed"]: record for record in b}
+    for one in a:
+        seed = one.run["seed"]
+        if seed in other:
+            split = mcnemar(one.right(), other[seed].right())
+            says = f"McNemar: only a is right on {split.only_a} images, only b on {split.only_b}"
+            points = 100 * (split.only_b - split.only_a) / one.tested
+            yield f"seed {seed}: difference, points", points, NAN, NAN, split.p, says
+
+
+def _costs(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Found]:
+    for what, one, other in (
+        ("parameters", a[0].params, b[0].params),
+        ("multiply-adds", a[0].macs, b[0].macs),
+    ):
+        yield f"{what}, a over b", one / other, NAN, NAN, NAN, f"{one:,} against {other:,}"
+
+
+def _sentence(a: str, b: str, n_a: int, n_b: int, difference: Difference) -> str:
+    """What the seeds allow to be said."""
+    seeds = f"{n_a} and {n_b} seeds" if n_a != n_b else f"{n_a} seeds each" if n_a > 1 else "one seed each"
+    gap = f"a = {a}, b = {b}. Over {seeds} a errs by {abs(difference.value):.2f} points "
+    gap += "more" if difference.value > 0 else "less"
+    if np.isnan(difference.p):
+        return f"{gap} than b; without a spread between seeds nothing can be said about new runs."
+    interval = f"95% interval {difference.low:+.2f} to {difference.high:+.2f}, p = {difference.p:.3f}"
+    if difference.p < ALPHA:
+        return f"{gap} than b, and that is more than the noise between seeds ({interval})."
+    needed = seeds_needed(difference.value, difference.std)
+    settle = f"; if the true difference is the one seen, {needed} seeds each would show it" if needed else ""
+    return f"{gap} than b, which the noise between seeds can explain ({interval}){settle}."
+
+
+def _other_training(a: Sequence[Record], b: Sequence[Record]) -> str:
+    """A warning where the rows differ in more than the SE block."""
+    one, other = a[0].run["train"], b[0].run["train"]
+    keys = sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
+    return f" Mind: they differ in {', '.join(keys)} too, not in SE alone." if keys else ""
+
+
+def _number(value: float, digits: int = 2) -> str:
+    return "" if np.isnan(value) else f"< {10**-digits:g}" if 0 < abs(value) < 10**-digits else f"{value:.{digits}f}"

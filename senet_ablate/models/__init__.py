@@ -1,0 +1,1 @@
+"""The paper's mechanism and the networks that host it."""

@@ -1,0 +1,79 @@
+"""VGG-16 with batch norm (arXiv:1409.1556, configuration D), stages 1 to 5, stage N being its convN_x.
+
+SE follows the non-linearity of every convolution (paper, Section 3.3).
+"""
+
+from collections import OrderedDict
+
+import torch
+import torch.fx
+from torch import Tensor, nn
+
+from senet_ablate.models.layers import Dropout, conv_norm_relu, stem_strides
+from senet_ablate.models.plain import PlainUnit
+from senet_ablate.models.se import Slots
+from senet_ablate.spec.spec import SESpec
+
+STAGES = {1: (64, 2), 2: (128, 2), 3: (256, 3), 4: (512, 3), 5: (512, 3)}
+
+
+@torch.fx.wrap  # one call in the graph of torch.fx, which cannot follow a question about sizes
+def grid_means(x: Tensor, side: int) -> Tensor:
+    """Means over a side x side grid, N x C x H x W to N x C x side x side; what has that size stays as it is."""
+    if x.shape[2:] == (side, side):
+        return x
+    rows, columns = (_cells(side, size, x) for size in x.shape[2:])
+    return rows @ x @ columns.T
+
+
+def _cells(side: int, size: int, like: Tensor) -> Tensor:
+    """The side x size matrix whose row i averages the pixels of cell i."""
+    cell = torch.arange(side, device=like.device)[:, None]
+    pixel = torch.arange(size, device=like.device)[None, :]
+    inside = (pixel >= cell * size // side) & (pixel < -(-(cell + 1) * size // side))
+    return inside.to(like.dtype) / inside.sum(1, keepdim=True)
+
+
+class GridPool(nn.Module):
+    """The cells of adaptive average pooling, as two matrix products, whose backward is deterministic on CUDA."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        return grid_means(x, self.side)
+
+
+def vgg16_bn(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
+    """VGG-16: 138.4 M parameters, 15.5 G multiply-adds at 224 pixels.
+
+    The convolutions have no bias, since a batch norm follows. The stems for smaller inputs leave out the first pooling
+    or the first two, and their first linear layer sees a 1 x 1 map in place of 7 x 7, so that it does not hold
+    103 M of the parameters.
+    """
+    strides = (*stem_strides("vgg16_bn", stem), 2, 2, 2)
+    side = 7 if stem == "default" else 1
+    slots = Slots("vgg16_bn", se, stages=tuple(STAGES))
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    inputs = 3
+    for (stage, (width, count)), stride in zip(STAGES.items(), strides, strict=True):
+        units = []
+        for _ in range(count):
+            units.append(PlainUnit(conv_norm_relu(inputs, width, 3), width, slots, stage))
+            inputs = width
+        layers[f"stage{stage}"] = nn.Sequential(*units)
+        if stride == 2:
+            layers[f"pool{stage}"] = nn.MaxPool2d(2)
+    slots.close()
+    hidden = OrderedDict(
+        fc1=nn.Linear(512 * side * side, 4096),
+        relu1=nn.ReLU(),
+        dropout1=Dropout(0.5),
+        fc2=nn.Linear(4096, 4096),
+        relu2=nn.ReLU(),
+        dropout2=Dropout(0.5),
+    )
+    layers.update(grid=GridPool(side), flatten=nn.Flatten(), hidden=nn.Sequential(hidden))
+    layers["classifier"] = nn.Linear(4096, num_classes)
+    return nn.Sequential(layers)

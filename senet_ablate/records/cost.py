@@ -1,0 +1,89 @@
+"""What each network costs, as facts: counted by `counting`, which needs torch; shown by `cost_page`, which does not."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from senet_ablate.records.store import write_whole
+from senet_ablate.spec.paper import published, tables
+from senet_ablate.spec.plan import read_experiment
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.schema import Frozen, parse
+from senet_ablate.spec.spec import SESpec
+
+COMPARED = ("backbones", "mobile", "reduction", "stages", "conv3x3", "role_of_squeeze")
+"""The experiments whose tables in the paper (2, 3, 10, 13, 15, 16) print parameters or multiply-adds."""
+PAPERS_NETWORK = "resnet50"
+ALL_BUT_LAST = SESpec(stages="all_but_last")  # of which the paper tells the cost in Section 4
+
+
+class Part(Frozen):
+    """A top-level part of a network, such as a stage: learnable parameters, and multiply-adds of one image."""
+
+    params: int
+    macs: int
+
+
+class NetworkCost(Frozen):
+    """A network at one input size (pixels of the square's edge), as a whole and by its parts in order."""
+
+    backbone: str
+    se: SESpec | None
+    pixels: int
+    classes: int
+    params: int
+    macs: int
+    parts: dict[str, Part]
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A row of the paper that prints a cost, and the network it is of. params: millions; gflops: 1e9 multiply-adds."""
+
+    table: str
+    row: str
+    backbone: str
+    se: SESpec | None
+    params: float | None
+    gflops: float | None
+
+
+def printed() -> Iterator[Printed]:
+    """Every cost that the paper prints in a table, in the order of the tables."""
+    for name in COMPARED:
+        experiment = read_experiment(name)
+        for variant, value in experiment.variants.items():
+            table = value.paper_row.partition("/")[0] or experiment.paper_table
+            facts = published(experiment, variant)
+            if table and table == experiment.paper_table and not facts.keys().isdisjoint(("params", "gflops")):
+                where = tables()[table]["paper_table"]
+                network = value.backbone or PAPERS_NETWORK
+                yield Printed(where, variant, network, value.se, facts.get("params"), facts.get("gflops"))
+
+
+Costs = dict[tuple[str, SESpec | None], NetworkCost]
+
+
+def facts_path(results: Path) -> Path:
+    """Where the facts lie."""
+    return results / "cost" / "facts.json"
+
+
+def write_costs(results: Path, costs: list[NetworkCost]) -> None:
+    """Write the facts."""
+    content = TypeAdapter(list[NetworkCost]).dump_python(costs, mode="json")
+    write_whole(facts_path(results), json.dumps(content, indent=1) + "\n")
+
+
+def read_costs(results: Path) -> Costs:
+    """The facts by backbone and SE specification. Raises BadInput."""
+    path = facts_path(results)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        costs = parse(list[NetworkCost], content)
+    except (OSError, ValueError, RecursionError) as error:  # BadInput is a ValueError
+        raise BadInput(f"{path}: {error}; `python -m senet_ablate cost` writes it") from error
+    return {(one.backbone, one.se): one for one in costs}

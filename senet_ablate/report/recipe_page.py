@@ -1,0 +1,302 @@
+"""Every generated file of a recipe, as bytes from its records alone: nothing here trains, and nothing is typed."""
+
+import io
+import re
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from senet_ablate.analysis.frame import strangers
+from senet_ablate.analysis.stats import ALPHA
+from senet_ablate.analysis.tables import Table, table
+from senet_ablate.analysis.verdicts import Verdict
+from senet_ablate.records.bench import read_benches
+from senet_ablate.records.gate_facts import current_excitation
+from senet_ablate.records.store import Record, read_records, write_whole
+from senet_ablate.records.timing import read_timings
+from senet_ablate.report import gates as gates_report
+from senet_ablate.report import html as webpage
+from senet_ablate.report import plots as figures
+from senet_ablate.report import speed as timing_report
+from senet_ablate.spec.plan import Plan
+
+
+def write_report(plan: Plan, results: Path) -> Path:
+    """Write every table, plot and page of a recipe; returns the path of its README."""
+    folder = results / plan.recipe_name
+    write_files(folder, report_files(plan, results))
+    return folder / "README.md"
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
+    """Write generated files by their path in `folder`, those that do not show the same already."""
+    for name, content in files.items():
+        path = folder / name
+        if not path.is_file() or not same(path, content):
+            write_whole(path, content)
+
+
+def same(path: Path, content: bytes) -> bool:
+    """Whether a file holds `content`; a PNG, whether it shows the same pixels (processors compress differently)."""
+    if path.suffix != ".png":
+        return path.read_bytes() == content
+    try:
+        with Image.open(path) as ours, Image.open(io.BytesIO(content)) as theirs:
+            return ours.size == theirs.size and ours.convert("RGBA").tobytes() == theirs.convert("RGBA").tobytes()
+    except (OSError, ValueError, SyntaxError):
+        return False
+
+
+def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
+    """Every generated file of a recipe by its path in the recipe's results folder."""
+    records = read_records(results, plan.recipe_name)
+    timings = read_timings(plan, results)
+    gates = current_excitation(plan, results, records)
+    benches = read_benches(results)
+    tables = [table(plan, name, records, [gates.blocks] if gates else (), benches) for name in plan.experiments]
+    files: dict[str, bytes] = {}
+    annexes: dict[str, str] = {}
+    with figures.style():
+        for one in tables:
+            folder = one.name
+            files[f"{folder}/table.md"] = markdown(one).encode()
+            files[f"{folder}/table.csv"] = one.rows.to_csv(lineterminator="\n", float_format="%.10g").encode()
+            files[f"{folder}/table.tex"] = latex(one).encode()
+            figure = figures.plot(one)
+            if figure is not None:
+                files |= {f"{folder}/plot.{kind}": content for kind, content in figures.files(figure).items()}
+        figure = figures.curves(_plain_and_se(tables))
+        if figure is not None:
+            files |= {f"curves.{kind}": content for kind, content in figures.files(figure).items()}
+        if gates and gates_report.EXPERIMENT in plan.experiments:
+            files |= gates_report.gates_files(gates)
+            annexes[gates_report.EXPERIMENT] = gates_report.section(gates, plan.recipe_name)
+        files |= timing_report.timing_files(plan, tables, timings)
+    annexes["cost"] = timing_report.section(plan, timings, "pareto.png" in files)
+    files["README.md"] = page(plan, tables, records, set(files), annexes).encode()
+    rows = timing_report.speed(plan, timings)
+    speed = [webpage.grid("Speed", [timing_report.legend(rows)], timing_report.speed_cells(rows))] if timings else []
+    by_class = (
+        [
+            webpage.grid(
+                "Gates by class", [gates_report.sample(gates), gates_report.LEGEND], gates_report.gates_cells(gates)
+            )
+        ]
+        if gates
+        else []
+    )
+    sections = [
+        webpage.section(
+            one,
+            shown(one),
+            notes(one),
+            _command(one, tables, plan),
+            files,
+            by_class if one.name == gates_report.EXPERIMENT else [],
+        )
+        for one in tables
+    ]
+    summary, facts = _summary(plan, records), provenance(plan, records)
+    files["report.html"] = webpage.html(plan, tables, records, sections, summary, facts, files, speed).encode()
+    return files
+
+
+def _plain_and_se(tables: list[Table]) -> dict[str, list[Record]]:
+    """The runs of the plain network and of the standard SE network, from the first table that holds both."""
+    for one in tables:
+        if one.experiment.reference:
+            return {"plain": one.records[one.experiment.control], "SE": one.records[one.experiment.reference]}
+    return {}
+
+
+OUTCOMES = ("supported", "contradicted", "unresolved", "not tested")
+COLUMNS = {
+    "label": "",
+    "n": "n",
+    "top1": "top-1 error, %",
+    "effect": "against the control, points",
+    "top5": "top-5 error, %",
+    "params": "params, M",
+    "macs": "mult-adds, G",
+    "paper_top1": "paper: top-1",
+    "paper_top5": "paper: top-5",
+    "paper_params": "paper: params, M",
+    "paper_gflops": "paper: GFLOPs",
+    "remark": "remark",
+}
+
+
+def shown(table: Table) -> pd.DataFrame:
+    """A table as text cells: mean with its 95% interval, units in the heading, empty where there is nothing."""
+    rows = pd.DataFrame(index=table.rows.index)
+    for column, heading in COLUMNS.items():
+        values = table.rows[column]
+        if column in ("top1", "top5", "effect"):
+            cells = [_interval(row, column) for _, row in table.rows.iterrows()]
+        elif column in ("params", "macs"):
+            cells = [_scaled(value, 1e6 if column == "params" else 1e9) for value in values]
+        else:
+            cells = ["" if pd.isna(value) else str(value) for value in values]
+        if column in ("label", "n", "top1") or any(cells):
+            rows[heading] = cells
+    return rows
+
+
+def _interval(row: pd.Series, column: str) -> str:
+    if pd.isna(row[column]):
+        return ""
+    sign = "+" if column == "effect" else ""
+    star = "*" if column == "effect" and row["p"] < ALPHA else ""
+    if pd.isna(row[f"{column}_low"]):
+        return f"{row[column]:{sign}.2f}"
+    return f"{row[column]:{sign}.2f}{star} [{row[f'{column}_low']:{sign}.2f}, {row[f'{column}_high']:{sign}.2f}]"
+
+
+def _scaled(value: float | None, unit: float) -> str:
+    return "" if value is None or pd.isna(value) else f"{value / unit:.3g}" if value < unit else f"{value / unit:.2f}"
+
+
+def markdown(table: Table) -> str:
+    """The table with what is missing from it, as Markdown."""
+    parts = [shown(table).to_markdown(index=False, disable_numparse=True), *notes(table)]
+    if table.refused:
+        parts.insert(0, f"**Withheld**: {table.refused}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def notes(table: Table) -> list[str]:
+    """What stands under a table: what its numbers can resolve, what to mind, what is missing."""
+    parts = []
+    if table.resolution == table.resolution:
+        n = int(min(count for count in table.rows["n"] if count))
+        parts.append(
+            f"`*`: differs from the control (Welch, 5%, Holm over the table). Under the spread seen "
+            f"here, {n} seeds find a difference in 4 of 5 tries only if it is {table.resolution:.2f} points or more."
+        )
+    parts += [f"**Mind**: {sentence}." for sentence in table.unfair]
+    if table.missing:
+        names = ", ".join(f"{name} (seeds {', '.join(map(str, seeds))})" for name, seeds in table.missing.items())
+        parts.append(f"**Not run yet**: {names}.")
+    return parts
+
+
+def latex(table: Table) -> str:
+    """The table for a paper, with booktabs rules."""
+    rows = shown(table)
+    columns = "l" + "r" * (rows.shape[1] - 1)
+    style = rows.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    return style.to_latex(hrules=True, column_format=columns)
+
+
+def page(plan: Plan, tables: list[Table], records: dict[str, Record], files: set[str], annexes: dict[str, str]) -> str:
+    """The README of a recipe's results; `annexes`: experiment -> what follows its table; cost -> its section."""
+    recipe = plan.recipe
+    parts = [f"# {recipe.title}"]
+    if recipe.warning:
+        parts.append(f"> **{recipe.warning}**")
+    facts = [f"- {title}: {text}" for title, text in provenance(plan, records).items()]
+    parts += [recipe.about, f"{_summary(plan, records)}\n\n" + "\n".join(facts)]
+    parts += ["[The same as one page to sort and zoom in](report.html); save it, it needs nothing else.", "## Claims"]
+    if recipe.warning:
+        parts.append("Each verdict is about these images and this training alone; see the warning above.")
+    parts.append(ledger(tables))
+    if "curves.png" in files:
+        parts += [
+            "## Training",
+            "Mean and range over the seeds. The training loss is the one that was minimised, label smoothing included.",
+            "![Training curves](curves.png)",
+        ]
+    parts += [annexes["cost"]] if annexes.get("cost") else []
+    for one in tables:
+        parts += [f"## {one.experiment.title}", one.experiment.question, markdown(one).strip()]
+        if one.verdicts:
+            parts.append(_claims(one.verdicts))
+        if f"{one.name}/plot.png" in files:
+            parts.append(f"![{one.experiment.title}]({one.name}/plot.png)")
+        if one.name in annexes:
+            parts.append(annexes[one.name])
+        links = ", ".join(
+            f"[{kind}]({one.name}/{kind})"
+            for kind in ("table.csv", "table.tex", "plot.svg")
+            if f"{one.name}/{kind}" in files
+        )
+        parts.append(f"{links}; again by `{_command(one, tables, plan)}`")
+    return "\n\n".join(parts) + "\n"
+
+
+def ledger(tables: list[Table]) -> str:
+    """All claims of all experiments with their verdicts, as Markdown."""
+    counts = Counter[str](verdict.outcome for one in tables for verdict in one.verdicts)
+    rows = [
+        (f"[{one.experiment.title}](#{_anchor(one.experiment.title)})", verdict.claim, verdict.says, _outcome(verdict))
+        for one in tables
+        for verdict in one.verdicts
+    ]
+    summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES)
+    head = pd.DataFrame(rows, columns=["table", "claim", "the paper says", "here"])
+    return f"{summary}.\n\n{head.to_markdown(index=False, disable_numparse=True)}"
+
+
+def _claims(verdicts: tuple[Verdict, ...]) -> str:
+    rows = [(v.claim, v.says, v.paper, v.ours, _outcome(v), v.reason) for v in verdicts]
+    heads = ["claim", "the paper says", "its evidence", "ours", "verdict", "because"]
+    table = pd.DataFrame(rows, columns=heads)
+    return table.loc[:, (table != "").any()].to_markdown(index=False, disable_numparse=True)
+
+
+def _outcome(verdict: Verdict) -> str:
+    seeds = f", {verdict.seeds_needed} seeds might do" if verdict.seeds_needed else ""
+    bold = "**" if verdict.outcome in ("supported", "contradicted") else ""
+    return f"{bold}{verdict.outcome}{bold}{seeds}"
+
+
+def _anchor(title: str) -> str:
+    """The link target that code hosts give a heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def _command(table: Table, tables: list[Table], plan: Plan) -> str:
+    """What makes a table again, with the seeds that it has."""
+    command = f"python -m senet_ablate run {table.name} --recipe {plan.recipe_name}"
+    if plan.recipe.plan is not None:  # it says the seeds
+        return command
+    seeds = max([plan.recipe.seeds, *(int(one.rows["n"].max()) for one in tables)])
+    return f"{command} --seeds {seeds}"
+
+
+def _summary(plan: Plan, records: dict[str, Record]) -> str:
+    others = strangers(plan.recipe_name, records)
+    count = sum(map(len, others.values()))
+    apart = f", of which {count} belong to no row here ({'; '.join(others)})" if count else ""
+    return (
+        f"{len(records)} runs{apart}. Errors are those of the last epoch on the test images; nothing was chosen by "
+        "them.\nIntervals are Student-t, 95%, over the seeds."
+    )
+
+
+def provenance(plan: Plan, records: dict[str, Record]) -> dict[str, str]:
+    """What was run, on what, and how to run it again."""
+    train = plan.recipe.train.model_dump(mode="json", exclude_defaults=True)
+    facts = {"recipe": ", ".join(f"{key} {value}" for key, value in train.items())}
+    for title, values in (
+        ("device", Counter(record.provenance.device for record in records.values())),
+        ("libraries", Counter(_libraries(record) for record in records.values())),
+        ("code", Counter(_code(record) for record in records.values())),
+        ("data (SHA-256)", Counter(record.provenance.data for record in records.values())),
+        ("command", Counter(record.provenance.command for record in records.values())),
+    ):
+        facts[title] = "; ".join(
+            f"{value} ({count} runs)" if len(values) > 1 else value for value, count in sorted(values.items())
+        )
+    facts["these files again, from the records"] = f"`python -m senet_ablate report --recipe {plan.recipe_name}`"
+    return facts
+
+
+def _libraries(record: Record) -> str:
+    return ", ".join(f"{name} {version}" for name, version in record.provenance.versions.items())
+
+
+def _code(record: Record) -> str:
+    return f"commit {record.provenance.commit[:12]}{' with uncommitted changes' if record.provenance.dirty else ''}"

@@ -1,0 +1,1 @@
+"""What is asked: registered names, specifications, recipes, experiments, claims, plans, the paper. No torch."""

@@ -1,0 +1,144 @@
+"""The one way from a name in a file or on a command line to code.
+
+Names are listed here without importing the code behind them, so that a recipe or an experiment can be checked, and a
+table rendered, on a machine that has no torch. An entry is either the object itself or a reference `module:attribute`
+that is imported when first asked for. A reference that a user writes in place of a name (`their_module:TheirSqueeze`)
+is resolved in the same way.
+"""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class BadInput(ValueError):
+    """Something a user wrote is wrong; the message says what, where, and what is allowed."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence that points from a name that does not exist to the ones that do."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {', '.join(names)}"
+
+
+class Registry:
+    """Named parts of one kind; refuses duplicates and explains a miss."""
+
+    def __init__(self, kind: str, entries: dict[str, Any] | None = None) -> None:
+        self.kind = kind
+        self._entries: dict[str, Any] = dict(entries or {})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that adds a part under `name`. Raises BadInput if the name is taken."""
+
+        def add(part: T) -> T:
+            if name in self._entries:
+                raise BadInput(f"{self.kind} {name!r} is registered twice")
+            self._entries[name] = part
+            return part
+
+        return add
+
+    def unregister(self, name: str) -> None:
+        """Take a name back (for tests and notebooks that try a part out)."""
+        self._entries.pop(name, None)
+
+    def check(self, name: str) -> str:
+        """Return `name` if it is known or a `module:attribute` reference; imports nothing. Raises BadInput."""
+        if name in self._entries or _is_reference(name):
+            return name
+        raise BadInput(f"unknown {self.kind} {name!r}; {nearest(name, self)}; or your own as 'module:name'")
+
+    def __getitem__(self, name: str) -> Any:
+        """The part behind a name or reference. Raises BadInput if there is none."""
+        entry = self._entries.get(self.check(name), name)
+        return _import(entry, self.kind) if isinstance(entry, str) else entry
+
+
+def _is_reference(name: str) -> bool:
+    module, colon, attribute = name.partition(":")
+    return bool(colon) and attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
+def _import(reference: str, kind: str) -> Any:
+    module, _, attribute = reference.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:  # a user's own part lies where they work; an installed command does not look there
+        sys.path.append(here)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever a user's module does wrong when it is imported
+        raise BadInput(f"{kind} {reference!r} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+BLOCKS = Registry("block", {"se": "senet_ablate.models.se:SEBlock"})
+SQUEEZES = Registry(
+    "squeeze",
+    {
+        "avg": "senet_ablate.models.se:avg_squeeze",
+        "max": "senet_ablate.models.se:max_squeeze",
+        "none": "senet_ablate.models.se:no_squeeze",
+        "std": "senet_ablate.models.se:std_squeeze",
+        "ones": "senet_ablate.models.se:ones_squeeze",
+        "random": "senet_ablate.models.se:RandomSqueeze",
+    },
+)
+EXCITATIONS = Registry(
+    "excitation", {"fc": "senet_ablate.models.se:FCExcitation", "none": "senet_ablate.models.se:NoExcitation"}
+)
+GATES = Registry(
+    "gate",
+    {
+        "sigmoid": "senet_ablate.models.se:sigmoid_gate",
+        "tanh": "senet_ablate.models.se:tanh_gate",
+        "relu": "senet_ablate.models.se:relu_gate",
+        "hard_sigmoid": "senet_ablate.models.se:hard_sigmoid_gate",
+        "softmax": "senet_ablate.models.se:softmax_gate",
+        "constant": "senet_ablate.models.se:constant_gate",
+    },
+)
+_BACKBONE_FILES = {
+    "resnet_tiny": ("resnet_tiny_bottleneck",),
+    "resnet_imagenet": ("resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x4d"),
+    "senet154": ("senet154",),
+    "vgg": ("vgg16_bn",),
+    "inception": ("googlenet_bn", "bn_inception"),
+    "inception_resnet": ("inception_resnet_v2",),
+    "mobilenet": ("mobilenet_v1",),
+    "shufflenet": ("shufflenet_v1_g3",),
+    "resnet_cifar": (
+        *("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
+        *("resnet20_bottleneck", "resnet29_bottleneck", "resnet56_bottleneck", "resnet164"),
+    ),
+    "preact": ("preact_resnet110", "preact_resnet164", "wrn_16_8"),
+    "shake": ("shake_shake_26_2x96d", "shake_even_29_2x4x64d"),
+}
+BACKBONES = Registry(
+    "backbone",
+    {name: f"senet_ablate.models.{file}:{name}" for file, names in _BACKBONE_FILES.items() for name in names},
+)
+DATASETS = Registry(
+    "dataset",
+    {
+        "cue": "senet_ablate.data.cue:load",
+        "digits": "senet_ablate.data.digits:load",
+        "cifar10": "senet_ablate.data.cifar:load_cifar10",
+        "cifar100": "senet_ablate.data.cifar:load_cifar100",
+        "tiny-imagenet": "senet_ablate.data.tiny_imagenet:load",
+        "image-folder": "senet_ablate.data.image_folder:load",
+        "image-stream": "senet_ablate.data.streaming:load",
+    },
+)

@@ -1,0 +1,111 @@
+"""Strict YAML: safe, no repeated key, no unknown key, and one clear sentence when something is wrong."""
+
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError
+
+from senet_ablate.spec.registry import BadInput, nearest
+
+T = TypeVar("T")
+Integer = Annotated[int, Strict()]
+Count = Annotated[int, Strict(), Field(ge=1)]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Flag = Annotated[bool, Strict()]
+Text = Annotated[str, Strict()]
+
+
+class Frozen(BaseModel):
+    """A value read from a file: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def read(path: Path, model: type[T]) -> T:
+    """The value in a YAML file. Raises BadInput naming file, key, what was found and what is allowed."""
+    try:
+        return parse(model, load_yaml(path.read_text(encoding="utf-8"), str(path)))
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8 text: {error}") from error
+    except BadInput as error:
+        message = str(error)
+        raise BadInput(message if message.startswith(str(path)) else f"{path}: {message}") from error
+
+
+class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml where it is there
+    """Safe YAML in which a repeated key is an error instead of the last one winning."""
+
+
+def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[str, Any]:
+    loader.flatten_mapping(node)
+    mapping: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str | int):
+            raise BadInput(f"line {key_node.start_mark.line + 1}: {key!r} cannot be a key")
+        if str(key) in mapping:
+            raise BadInput(f"line {key_node.start_mark.line + 1}: key {key!r} is written twice")
+        mapping[str(key)] = loader.construct_object(value_node, deep=True)
+    return mapping
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def load_yaml(text: str, where: str) -> Any:
+    """The plain data in a YAML text. Raises BadInput that begins with `where`."""
+    try:
+        return yaml.load(text, _StrictLoader)
+    except (yaml.YAMLError, BadInput, ValueError, RecursionError) as error:
+        raise BadInput(f"{where}: {' '.join(str(error).split())}") from error
+
+
+def field_names(model: Any) -> list[str]:
+    """Names of the fields of a model or validated dataclass; none for anything else."""
+    return list(getattr(model, "model_fields", None) or getattr(model, "__pydantic_fields__", {}))
+
+
+def parse(model: type[T], data: Any) -> T:
+    """Plain data as a `model`. Raises BadInput in one line."""
+    try:
+        return TypeAdapter(model).validate_python(data)
+    except ValidationError as error:
+        raise BadInput(_explain(model, error)) from error
+    except BadInput:
+        raise
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadInput(str(error)) from error
+
+
+def _explain(model: Any, error: ValidationError) -> str:
+    """The first thing wrong, in one line: key, what was found, what is allowed."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("tuple", "literal", "constrained")))
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        allowed = _model_at(model, first["loc"][:-1])
+        return f"unknown key {key!r}; {nearest(str(first['loc'][-1]), field_names(allowed))}"
+    if first["type"] == "missing":
+        return f"key {key!r} is missing"
+    if first["type"] == "value_error":
+        return f"key {key!r}: {message}" if key else message
+    return f"key {key!r}: {message[0].lower()}{message[1:]}, found {first['input']!r}" if key else message
+
+
+def _model_at(model: Any, location: tuple[int | str, ...]) -> Any:
+    """The model whose key is at `location` inside `model`, found by following its annotations."""
+
+    def models(annotation: Any) -> Iterator[Any]:
+        if field_names(annotation):
+            yield annotation
+        for argument in typing.get_args(annotation):
+            yield from models(argument)
+
+    for part in location:
+        fields = getattr(model, "model_fields", None) or getattr(model, "__pydantic_fields__", {})
+        if part in fields:
+            model = next(models(fields[part].annotation), model)
+    return model

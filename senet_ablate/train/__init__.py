@@ -1,0 +1,1 @@
+"""From a specification to a record: the training loop and all that runs it."""

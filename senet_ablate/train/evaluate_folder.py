@@ -1,0 +1,82 @@
+"""The error of a network with public weights on a folder of images in ImageNet's layout."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from senet_ablate.data.images import Files, ImageSet, class_folders, decode, subfolders
+from senet_ablate.data.loader import Batches
+from senet_ablate.spec.registry import BACKBONES, BadInput
+from senet_ablate.spec.spec import Training
+from senet_ablate.train.loop import evaluate
+
+AT_ONCE = 100  # images in memory and in a batch
+RESIZED = 256 / 224  # the shorter edge over the crop (paper, Section 5.1)
+Colours = tuple[tuple[float, float, float], tuple[float, float, float]]
+IMAGENET: Colours = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # torchvision's and timm's, on 0 to 255
+NORMALISED: dict[str, Colours] = {"inception_resnet_v2": ((127.5,) * 3, (127.5,) * 3)}  # timm's, after TF-Slim
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Top-1 and top-5 error in percent over so many images; top5 is None where there are 5 classes or fewer."""
+
+    images: int
+    top1: float
+    top5: float | None
+
+
+def errors_on_folder(
+    model: nn.Module,
+    backbone: str,
+    root: Path,
+    size: int | None = None,
+    device: torch.device | None = None,
+    progress: Callable[[int], None] = lambda images: None,
+) -> Errors:
+    """The errors of `model` on the images in `<root>/val/<class>/`, or in `<root>/<class>/` without a folder val.
+
+    Classes are numbered in the sorted order of their folders' names: for ImageNet's synsets (n01440764, ...) that is
+    the order of the published networks. Images are resized to 256/224 of `size` at their shorter edge and cropped in
+    the centre; size: by default what the network was made for. Colours are normalised as those who trained the public
+    files did. `progress` is told how many images are done. Raises BadInput for a folder without images, or with another
+    number of classes than the network has.
+    """
+    folder = root / "val" if (root / "val").is_dir() else root
+    classes = subfolders(folder) if folder.is_dir() else []
+    classifier = model.get_submodule("classifier")
+    assert isinstance(classifier, nn.Linear)
+    if len(classes) != classifier.out_features:
+        raise BadInput(
+            f"{folder}: {len(classes)} folders of classes, but the network tells {classifier.out_features} apart"
+        )
+    crop = size or int(getattr(BACKBONES[backbone], "pixels", 224))
+    spec = Training(
+        dataset="image-folder",
+        image_size=round(crop * RESIZED),
+        crop_size=crop,
+        backbone=backbone,
+        epochs=1,
+        batch_size=AT_ONCE,
+        lr=1.0,  # nothing is trained
+    )
+    on = device or torch.device("cpu")
+    model.to(on, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    files = class_folders(folder, classes)
+    right, wrong_top5 = [], 0
+    for start in range(0, len(files.paths), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        split = decode(Files(files.paths[part], files.labels[part]), spec.image_size)
+        mean, std = NORMALISED.get(backbone, IMAGENET)
+        images = ImageSet(split, split, tuple(classes), mean, std, checksum="")
+        judged = evaluate(model, Batches(split, images, spec, on), spec)
+        right.append(judged.right)
+        wrong_top5 += judged.wrong_top5 or 0
+        progress(len(split))
+    count = len(files.paths)
+    top5 = 100 * wrong_top5 / count if len(classes) > 5 else None
+    return Errors(count, 100 * float(np.mean(~np.concatenate(right))), top5)

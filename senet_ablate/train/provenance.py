@@ -1,0 +1,121 @@
+"""Where a record comes from: code, libraries, machine, data, command and time."""
+
+import datetime
+import functools
+import hashlib
+import importlib.metadata
+import inspect
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+import torch
+
+from senet_ablate.records.store import Provenance
+from senet_ablate.spec.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES
+from senet_ablate.spec.spec import Run
+from senet_ablate.train.numerics import settings
+
+LIBRARIES = ("senet-ablate", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
+TRAINING_CODE = ("models", "data", "train")  # folders of the package that decide a run's numbers
+
+
+def provenance(
+    run: Run,
+    data: str,
+    device: torch.device,
+    command: str,
+    began: float,
+    train_s: float,
+    processes: int = 1,
+    plan: str = "",
+) -> Provenance:
+    """The provenance of a run that began at `began` (seconds of time.monotonic) and trained for `train_s` seconds."""
+    commit, dirty = code_state()
+    wall_s = time.monotonic() - began
+    started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=wall_s)
+    return Provenance(
+        command=command,
+        commit=commit,
+        dirty=dirty,
+        versions=_versions(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        threads=torch.get_num_threads(),
+        started=started.isoformat(timespec="seconds"),
+        wall_s=wall_s,
+        train_s=train_s,
+        data=data,
+        operators=own_operators(run),
+        processes=processes,
+        instructions=torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else "",
+        settings=settings(),
+        plan=plan,
+    )
+
+
+@functools.cache
+def code_state() -> tuple[str, bool]:
+    """The commit of the package's checkout and whether anything but results differs from it.
+
+    Unknown outside git, and in sources that lie in a repository of something else.
+    """
+    package = Path(__file__).resolve().parents[1]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=package, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != package.parent:
+            return "unknown", False
+        changes = git("status", "--porcelain", "--", ":/", ":(top,exclude)results")
+        return git("rev-parse", "HEAD"), bool(changes)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown", False
+
+
+@functools.cache
+def training_code() -> str:
+    """SHA-256 of the folders that decide a run's numbers: another one, and half a run cannot be gone on with."""
+    package, hashed = Path(__file__).resolve().parents[1], hashlib.sha256()
+    for path in sorted(path for folder in TRAINING_CODE for path in (package / folder).rglob("*.py")):
+        hashed.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
+    return hashed.hexdigest()
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+@functools.cache
+def processor() -> str:
+    """The name of this machine's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"cpu: {name}"
+
+
+def own_operators(run: Run) -> dict[str, str]:
+    """SHA-256 of the source file of each part that is a user's own."""
+    if run.se is None:
+        return {}
+    parts = {run.se.squeeze: SQUEEZES, run.se.excitation: EXCITATIONS, run.se.gate: GATES, run.se.block: BLOCKS}
+    hashes = {}
+    for name, registry in parts.items():
+        if ":" in name:
+            source = inspect.getsourcefile(registry[name])
+            hashes[name] = hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else "no source"
+    return hashes
