@@ -24,11 +24,11 @@ made = lru_cache(maxsize=1)(network)  # a check leaves a network as it was
 def cases() -> list[Any]:
     """By measured seconds: what one core does in a minute."""
     chosen = [(TINY, form, WITHOUT_COMPILER) for form in forms(TINY)]
-    chosen += [(name, form, CHEAP) for name in ("resnet20", "resnet20_bottleneck") for form in forms(name)]
-    chosen += [("shufflenet_v1_g3", form, CHEAPEST) for form in forms("shufflenet_v1_g3")]
+    chosen += [("resnet20_bottleneck", form, CHEAP) for form in forms("resnet20_bottleneck")]
+    chosen += [(name, form, CHEAP) for name in ("resnet20", "shufflenet_v1_g3") for form in ("plain", "standard")]
     chosen += [("shufflenet_v1_g3", "standard", ["torch.export", "jit.trace"])]
     for name in ("mobilenet_v1", "preact_resnet110", "wrn_16_8", "googlenet_bn", "vgg16_bn", "shake_shake_26_2x96d"):
-        chosen += [(name, "standard", [*CHEAPEST, "hooks"])]
+        chosen += [(name, "standard", CHEAPEST)]
     chosen += [(name, "standard", ["torch.compile"]) for name in (TINY, "resnet20_bottleneck")]
     return [pytest.param(*one, label, id="-".join((*one, label))) for *one, labels in chosen for label in labels]
 

@@ -19,9 +19,14 @@ def test_its_table_is_the_generated_one() -> None:
         assert text == (ROOT / path).read_text(), f"paste {path} again"
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\((?!http)([^)#]+)\)", README))
-def test_every_link_leads_somewhere(target: str) -> None:
-    assert (ROOT / target).exists()
+LINK = r"\]\((?!http)([^)#]+)\)"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKS = [(page.relative_to(ROOT), target) for page in PAGES for target in re.findall(LINK, page.read_text())]
+
+
+@pytest.mark.parametrize(("page", "target"), LINKS, ids=[f"{page}: {target}" for page, target in LINKS])
+def test_every_link_leads_somewhere(page: Path, target: str) -> None:
+    assert ((ROOT / page).parent / target).exists()
 
 
 def test_every_recipe_it_speaks_of_exists() -> None:
