@@ -23,7 +23,8 @@ made = lru_cache(maxsize=1)(network)  # a check leaves a network as it was
 
 def cases() -> list[Any]:
     """By measured seconds: what one core does in a minute."""
-    chosen = [(TINY, form, WITHOUT_COMPILER) for form in forms(TINY)]
+    chosen = [(TINY, form, WITHOUT_COMPILER) for form in ("plain", "standard")]
+    chosen += [(TINY, form, [*CHEAP, "double backward"]) for form in ("pre", "post", "identity", "conv3x3")]
     chosen += [("resnet20_bottleneck", form, CHEAP) for form in forms("resnet20_bottleneck")]
     chosen += [(name, form, CHEAP) for name in ("resnet20", "shufflenet_v1_g3") for form in ("plain", "standard")]
     chosen += [("shufflenet_v1_g3", "standard", ["torch.export", "jit.trace"])]

@@ -84,12 +84,39 @@ def table(
         refused=refused,
         unfair=tuple(one for one in fairness(experiment, found) if one not in mixed(experiment, found)),
         resolution=minimal_detectable(spread, min(counts)) if counts else float("nan"),
-        verdicts=judge(experiment, found, unhosted, networks, benches, _margins(plan)),
+        verdicts=_verdicts(plan, name, found, unhosted, networks, benches),
     )
 
 
-def _margins(plan: Plan) -> dict[str, float] | None:
-    return None if plan.recipe.plan is None else margins(plan.recipe.plan.expected_gain)
+def _verdicts(
+    plan: Plan,
+    name: str,
+    found: dict[str, list[Record]],
+    unhosted: dict[str, str],
+    networks: Sequence[Sequence[ClassGates]],
+    benches: Sequence[Bench],
+) -> tuple[Verdict, ...]:
+    """The verdicts on an experiment; under an analysis plan, those of its last look that every row has reached."""
+    experiment, rules = plan.experiments[name], plan.recipe.plan
+    if rules is None:
+        return judge(experiment, found, unhosted, networks, benches)
+    shared = margins(rules.expected_gain)
+    hosted = [variant for variant in found if variant not in unhosted]
+    for look in reversed(rules.looks):
+        seeds = {variant: plan.seeds_at(look, name, experiment.variants[variant]) for variant in hosted}
+        judged = {
+            variant: [record for record in found[variant] if record.run["seed"] in seeds.get(variant, ())]
+            for variant in found
+        }
+        if all(len(judged[variant]) == len(seeds[variant]) for variant in hosted):
+            alpha = look.alpha / max(plan.tables_on_errors(), 1)
+            return judge(experiment, judged, unhosted, networks, benches, shared, alpha)
+    first = rules.looks[0]
+    ready = sum(len(found[v]) >= len(plan.seeds_at(first, name, experiment.variants[v])) for v in hosted)
+    waiting = (
+        f"the analysis plan judges errors from {first.seeds} seeds a row on; {ready} of {len(hosted)} rows have them"
+    )
+    return judge(experiment, found, unhosted, networks, benches, shared, waiting=waiting)
 
 
 def _row(plan: Plan, name: str, variant: str, records: list[Record]) -> dict[str, object]:

@@ -5,7 +5,9 @@ speaks for it (an intersection-union test, so the weakest decides), and contradi
 (Bonferroni over them). "Alike" is never the absence of a difference: it is an equivalence test with the plan's
 margin, contradicted only by a difference that certainly exceeds the margin. These two p-values of every distinct check
 of the table are one family, and Holm's correction keeps the chance of any false verdict in the table at 5%; for a
-single check that is the ordinary two-sided 5%. Whatever does not clear it is unresolved, with the seeds it would take.
+single check that is the ordinary two-sided 5%. Under an analysis plan the chance is the alpha of its look, shared
+evenly by the tables of the page, so that it holds for the page; before the first look no error is judged. Whatever does
+not clear it is unresolved, with the seeds it would take.
 """
 
 import math
@@ -51,18 +53,25 @@ def judge(
     networks: Sequence[Sequence[ClassGates]] = (),
     benches: Sequence[Bench] = (),
     margins: Mapping[str, float] | None = None,
+    alpha: float = ALPHA,
+    waiting: str = "",
 ) -> tuple[Verdict, ...]:
     """The verdict on each claim of `experiment`, in the order of its file.
 
     rows: the records of each variant, one a seed; a row may be empty or missing. cannot_host: variant -> why this
     recipe's backbone has no place for it. networks: gates by class of trained networks, for claims about gates.
     benches: benchmark results by device, for claims about time. margins: within which rows count as alike, in points
-    by quantity; without an analysis plan, those that the plain network's own errors give.
+    by quantity; without an analysis plan, those that the plain network's own errors give. alpha: the chance of any
+    false verdict on errors. waiting: why no claim on errors is judged yet; empty if they are.
     """
     margins = margins or _observed_margins(rows.get(experiment.control, ()))
     checks = list(dict.fromkeys(check for claim in experiment.claims for check in claim.checks))
     findings = dict(
-        zip(checks, _findings(experiment, checks, rows, cannot_host or {}, networks, benches, margins), strict=True)
+        zip(
+            checks,
+            _findings(experiment, checks, rows, cannot_host or {}, networks, benches, margins, alpha, waiting),
+            strict=True,
+        )
     )
     made = {claim.id: _verdict(claim, [findings[check] for check in claim.checks]) for claim in experiment.claims}
     return tuple(
@@ -93,32 +102,39 @@ def _findings(
     networks: Sequence[Sequence[ClassGates]],
     benches: Sequence[Bench],
     margins: Mapping[str, float],
+    alpha: float,
+    waiting: str,
 ) -> list[Finding]:
     """What each check of the table found, settled with Holm's correction over all of them."""
     unfair = mixed(experiment, rows)
     if unfair:
         return [not_tested("; ".join(unfair)) for _ in checks]
-    findings = [examine(check, rows, margins, cannot_host, networks, benches) for check in checks]
+    findings = [
+        not_tested(waiting)
+        if waiting and check.on_errors
+        else examine(check, rows, margins, cannot_host, networks, benches)
+        for check in checks
+    ]
     p_values = np.array([(finding.p_for, finding.p_against) for finding in findings]).reshape(-1)
     tests = int((~np.isnan(p_values)).sum())
     corrected = holm(p_values).reshape(-1, 2)  # one-sided, but both sides are in the family: no factor 2 is missing
     return [
-        finding if finding.outcome else _settled(finding, float(p_for), float(p_against), tests)
+        finding if finding.outcome else _settled(finding, float(p_for), float(p_against), tests, alpha)
         for finding, (p_for, p_against) in zip(findings, corrected, strict=True)
     ]
 
 
-def _settled(finding: Finding, p_for: float, p_against: float, tests: int) -> Finding:
+def _settled(finding: Finding, p_for: float, p_against: float, tests: int, alpha: float) -> Finding:
     """The outcome of a check on errors by its corrected p-values."""
-    if p_for < ALPHA:
+    if p_for < alpha:
         return replace(finding, outcome="supported", ours=_with_decider(finding, finding.weakest, p_for))
-    if p_against < ALPHA:
+    if p_against < alpha:
         return replace(finding, outcome="contradicted", ours=_with_decider(finding, finding.opposed, p_against))
     return replace(
         finding,
         outcome="unresolved",
         ours=_with_decider(finding, finding.weakest, p_for),
-        seeds=finding.seeds_needed(ALPHA / max(tests, 1)),
+        seeds=finding.seeds_needed(alpha / max(tests, 1)),
         reason="no spread between seeds was seen on either side" if np.isnan(p_for) else "",
     )
 

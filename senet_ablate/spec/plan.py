@@ -8,7 +8,7 @@ from pathlib import Path
 from senet_ablate.spec.paper import published
 from senet_ablate.spec.registry import BadInput, nearest
 from senet_ablate.spec.schema import read
-from senet_ablate.spec.spec import AnalysisPlan, Experiment, Recipe, Run, Seeds, SESpec, Variant
+from senet_ablate.spec.spec import AnalysisPlan, Experiment, Look, Recipe, Run, Seeds, SESpec, Variant
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,16 @@ class Plan:
     def seeds_of(self, experiment: str, variant: Variant) -> Seeds:
         """The seeds of a row, in the order in which they are trained."""
         return _seeds(self.recipe, experiment, variant, self.most)
+
+    def seeds_at(self, look: Look, experiment: str, variant: Variant) -> Seeds:
+        """The seeds of a row on which a look of the analysis plan judges it."""
+        count = look.reference_seeds if _is_reference(variant) else look.seeds
+        return _seeds(self.recipe, experiment, variant, count)
+
+    def tables_on_errors(self) -> int:
+        """How many of the recipe's own experiments have claims on errors: the family of its page."""
+        known = [self.experiments.get(name) or read_experiment(name) for name in self.recipe.experiments]
+        return sum(any(check.on_errors for claim in one.claims for check in claim.checks) for one in known)
 
     def run(self, variant: Variant, seed: int) -> Run:
         """The run of a variant under this plan's recipe."""
@@ -129,8 +139,12 @@ def _seeds(recipe: Recipe, experiment: str, variant: Variant, most: int | None) 
     """The seeds of a row: the first of its analysis plan, or, in a recipe without one, from 0 on."""
     if recipe.plan is None:
         return tuple(range(most or recipe.seeds))
-    reference = not variant.own and (variant.se is None or variant.se == SESpec())
-    return recipe.plan.seeds_of(experiment, reference)[:most]
+    return recipe.plan.seeds_of(experiment, _is_reference(variant))[:most]
+
+
+def _is_reference(variant: Variant) -> bool:
+    """Whether a row is the plain network or standard SE under the recipe's own schedule."""
+    return not variant.own and (variant.se is None or variant.se == SESpec())
 
 
 def _variant(recipe: str, key: str, entry: str, folder: Path = EXPERIMENTS_DIR) -> Variant:
