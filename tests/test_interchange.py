@@ -1,5 +1,6 @@
 """Public checkpoint files, made here by torchvision's own networks, read into ours."""
 
+import math
 import re
 from pathlib import Path
 
@@ -71,6 +72,13 @@ def test_every_value_of_the_file_must_find_its_place(resnet50: tuple[nn.Module, 
     refused({"layer1.9.bn1.bias": torch.zeros(64)}, "missing nothing; unexpected 'layer1.9.bn1.bias'")
     refused({"layer1.0.bn1.bias": torch.zeros(65)}, "'layer1.0.bn1.bias' has shape 65, not 64")
     refused({"fc.bias": None}, "'fc.bias' is missing")
+    for value in (math.nan, math.inf, -math.inf):
+        spoilt = state["layer1.0.conv2.weight"].clone()
+        spoilt[3, 2, 1, 0] = value
+        refused({"layer1.0.conv2.weight": spoilt}, "'layer1.0.conv2.weight' has values that are not finite")
+    refused(
+        {"layer2.0.bn1.running_var": torch.full((128,), math.nan)}, "'layer2.0.bn1.running_var' has values that are"
+    )
     refused({"conv1.weight": None}, "not a resnet50 that can be read.*torchvision or timm, by 'conv1.weight'")
     refused({}, r"missing 'layer1.0.se.fc1.weight'.* and 29 more.*with SE or without\?", SESpec())
 
