@@ -2,8 +2,8 @@
 
     nice -n 19 python tools/check_networks.py [NAME ...] [--kept FILE]
 
-Takes hours, most of it torch.compile, which comes last. One line a check as it ends, kept in FILE: the same command goes
-on where it was, and checks again what other sources gave. The page is written when FILE holds all networks.
+Takes hours, most of it torch.compile, which comes last. One line a check as it ends, kept in FILE: the same command
+goes on where it was, and checks again what other sources gave. The page is written when FILE holds all networks.
 """
 
 import argparse
@@ -133,8 +133,9 @@ r = 8 with biases, {CLASSES} classes, images of {PIXELS} pixels under the stem f
 `tests/networks.py` holds the checks, `tests/test_pytorch_tools.py` takes the fast ones, and
 `python tools/check_networks.py` takes all and writes this page."""
 
-LEFT_OUT = f"""- Values in training of networks that draw random numbers (dropout, shares of branches): {", ".join(DRAWS)}.
-  There hooks are counted, and the compiled step is one in evaluation mode.
+LEFT_OUT = f"""- Values in training of networks that draw random numbers (dropout, shares of branches):
+  {", ".join(DRAWS)}. There hooks are counted, and the compiled step is one in
+  evaluation mode.
 - Compiled networks with SE elsewhere than in the standard place: time.
 - Under `torch.func`, in double backward and in compiled steps, the gradients of parameters of more than {LEAF:,}
   elements: memory. Gradients pass through their layers all the same.

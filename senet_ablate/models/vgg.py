@@ -17,7 +17,7 @@ from senet_ablate.spec.spec import SESpec
 STAGES = {1: (64, 2), 2: (128, 2), 3: (256, 3), 4: (512, 3), 5: (512, 3)}
 
 
-@torch.fx.wrap  # one call in the graph of torch.fx, which cannot follow a question about sizes
+@torch.fx.wrap  # one call in the graph of torch.fx, which cannot go through sizes one by one
 def grid_means(x: Tensor, side: int) -> Tensor:
     """Means over a side x side grid, N x C x H x W to N x C x side x side; of a map of that size, the map itself."""
     rows, columns = (_cells(side, size, x) for size in x.shape[2:])
