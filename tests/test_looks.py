@@ -1,10 +1,14 @@
 """Under an analysis plan, errors are judged at its looks and at no other time."""
 
+from pathlib import Path
+
 import pytest
 from fabricated import record
 
-from senet_ablate.analysis.tables import table
-from senet_ablate.records.store import Record
+from senet_ablate.analysis.tables import gates_of_seeds, table
+from senet_ablate.records.class_gates import paper_network
+from senet_ablate.records.store import Record, write_record
+from senet_ablate.report.recipe_page import report_files
 from senet_ablate.spec.plan import Plan, read_plan
 
 NAME = "role_of_squeeze"
@@ -75,3 +79,19 @@ def test_a_table_of_few_seeds_is_judged_with_all_that_its_plan_gives_it(plan: Pl
     kept = some(plan, made, 5, 5)
     assert all(len(have) in (3, 5) for have in table(plan, "schedule", kept).records.values())
     assert all(verdict.outcome != "not tested" for verdict in table(plan, "schedule", kept).verdicts)
+
+
+def test_claims_on_gates_rest_on_every_seed_whose_record_holds_them(tmp_path: Path) -> None:
+    smoke = read_plan("smoke", ["role_of_excitation"], seeds=3)
+    rows = smoke.kept_rows[0]
+    names = ("SE_2_1", "SE_3_1", "SE_4_1")
+    blocks = zip(paper_network(), names, strict=False)
+    gates = tuple(block.model_copy(update={"name": name}) for block, name in blocks)
+    records = {run.id: record(run) for run in smoke.runs()}
+    for run in rows:
+        records[run.id] = records[run.id].model_copy(update={"class_gates": gates})
+    assert gates_of_seeds(smoke, records) == [gates] * 3
+    for one in records.values():
+        write_record(tmp_path, "smoke", one)
+    page = report_files(smoke, tmp_path)["README.md"].decode()
+    assert "[3 networks]" in page and "[1 network]" not in page

@@ -3,7 +3,7 @@
     nice -n 19 python tools/check_networks.py [NAME ...] [--kept FILE]
 
 Takes hours, most of it torch.compile, which comes last. One line a check as it ends, kept in FILE: the same command
-goes on where it was, and checks again what other sources gave. The page is written when FILE holds all networks.
+goes on where it was, and checks again what other sources gave. The page says how many have not been run.
 """
 
 import argparse
@@ -53,9 +53,8 @@ def main() -> int:
             with given.kept.open("a") as file:
                 file.write(json.dumps({"sources": sources(), "check": check, **found}) + "\n")
     missing = sum(check not in kept for check in every)
-    if not missing:
-        PAGE.write_text(page({check: kept[check] for check in every}))
-    print(f"{missing} of {len(every)} checks are missing: no page yet" if missing else f"{PAGE} is written")
+    PAGE.write_text(page({check: kept[check] for check in every if check in kept}, missing))
+    print(f"{PAGE} is written; {missing} of {len(every)} checks have not been run")
     return int(any(found["error"] for found in kept.values()))
 
 
@@ -92,7 +91,7 @@ def read(path: Path) -> dict[Check, dict[str, str | float]]:
     return {tuple(line["check"]): line for line in lines if line["sources"] == sources()}
 
 
-def page(kept: dict[Check, dict[str, str | float]]) -> str:
+def page(kept: dict[Check, dict[str, str | float]], missing: int) -> str:
     """docs/networks.md."""
     failed = {check: found["error"] for check, found in kept.items() if found["error"]}
     dates = sorted({str(found["date"]) for found in kept.values()})
@@ -118,7 +117,8 @@ def page(kept: dict[Check, dict[str, str | float]]) -> str:
         f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))} with torch {torch.__version__} on one core of "
         f"this processor: {processor().removeprefix('cpu: ')} ({torch.backends.cpu.get_cpu_capability()}). Networks, "
         f"checks and the version of torch hash to `{sources()}`. {len(kept):,} checks of {len(networks)} networks took "
-        f"{hours:.1f} hours of processor time: {len(kept) - len(failed):,} hold, {len(failed)} fail.",
+        f"{hours:.2f} hours of processor time: {len(kept) - len(failed):,} hold, {len(failed)} fail; {missing:,} have "
+        "not been run (empty cells).",
         "\n".join(f"- {', '.join(check)}: {error}" for check, error in failed.items()),
         "In the table: seconds of processor time, on a machine that had other work.",
         "\n".join(table),

@@ -1,6 +1,6 @@
 """Tables as data: one row a variant, our numbers over the seeds beside the paper's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,6 +117,13 @@ def _verdicts(
         f"the analysis plan judges errors from {first.seeds} seeds a row on; {ready} of {len(hosted)} rows have them"
     )
     return judge(experiment, found, unhosted, networks, benches, shared, waiting=waiting)
+
+
+def gates_of_seeds(plan: Plan, records: Mapping[str, Record]) -> list[tuple[ClassGates, ...]]:
+    """Gates by class of every seed of the first row of `keep_weights`, where its record holds them."""
+    row = plan.kept_rows[0] if plan.kept_rows else ()
+    found = [records[run.id].class_gates for run in row if run.id in records]
+    return [blocks for blocks in found if blocks]
 
 
 def _row(plan: Plan, name: str, variant: str, records: list[Record]) -> dict[str, object]:

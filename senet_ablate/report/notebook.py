@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from senet_ablate.analysis.compare import Comparison, compare_rows, find, runs
 from senet_ablate.analysis.pareto import tradeoffs
-from senet_ablate.analysis.tables import Table, read_reported, table
+from senet_ablate.analysis.tables import Table, gates_of_seeds, read_reported, table
 from senet_ablate.records.bench import read_benches
 from senet_ablate.records.gate_facts import current_excitation
 from senet_ablate.records.store import Record, read_records, recorded
@@ -62,7 +62,8 @@ def open_results(recipe: str = "", results: str | Path = "") -> "Review":
     plan = read_reported(recipe or most, folder)
     records = read_records(folder, plan.recipe_name)
     facts = current_excitation(plan, folder, records)
-    gates, benches = [facts.blocks] if facts else [], read_benches(folder)
+    gates = gates_of_seeds(plan, records) or ([facts.blocks] if facts else [])
+    benches = read_benches(folder)
     return Review(
         folder, plan, records, {name: table(plan, name, records, gates, benches) for name in plan.experiments}
     )

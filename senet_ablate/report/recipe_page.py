@@ -10,7 +10,7 @@ from PIL import Image
 
 from senet_ablate.analysis.frame import strangers
 from senet_ablate.analysis.stats import ALPHA
-from senet_ablate.analysis.tables import Table, table
+from senet_ablate.analysis.tables import Table, gates_of_seeds, table
 from senet_ablate.analysis.verdicts import Verdict
 from senet_ablate.records.bench import read_benches
 from senet_ablate.records.gate_facts import current_excitation
@@ -55,7 +55,8 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
     timings = read_timings(plan, results)
     gates = current_excitation(plan, results, records)
     benches = read_benches(results)
-    tables = [table(plan, name, records, [gates.blocks] if gates else (), benches) for name in plan.experiments]
+    networks = gates_of_seeds(plan, records) or ([gates.blocks] if gates else [])
+    tables = [table(plan, name, records, networks, benches) for name in plan.experiments]
     files: dict[str, bytes] = {}
     annexes: dict[str, str] = {}
     with figures.style():
