@@ -10,6 +10,7 @@ import torch
 from senet_ablate import SESpec
 from senet_ablate.data.images import ImageSet
 from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.schema import parse
 from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train.loop import train
 from senet_ablate.train.numerics import PORTABLE, check_numerics, set_numerics, settings, workers_of
@@ -61,3 +62,10 @@ def test_a_fresh_process_computes_with_what_is_set_before_torch_is_loaded() -> N
     clean = {name: value for name, value in os.environ.items() if name not in PORTABLE}
     done = subprocess.run([sys.executable, "-c", program], env=clean, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["AVX2"]
+
+
+def test_a_recipe_is_not_compiled_and_portable_at_once(tiny: Training) -> None:
+    fields = tiny.model_dump(exclude_defaults=True) | {"compile": True}
+    assert parse(Training, fields).compile
+    with pytest.raises(BadInput, match="`compile` and `numerics: portable` exclude each other"):
+        parse(Training, fields | {"numerics": "portable"})

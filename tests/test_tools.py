@@ -28,12 +28,21 @@ def test_the_page_of_the_search_follows_from_its_records() -> None:
 
 
 def sweep(results: Path, data: Path) -> str:
-    words = [sys.executable, "tools/sweep.py", "smoke", "--results", str(results), "--data", str(data)]
+    words = [
+        sys.executable,
+        "tools/sweep.py",
+        "smoke",
+        "role_of_squeeze",
+        "--results",
+        str(results),
+        "--data",
+        str(data),
+    ]
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
 def test_a_sweep_goes_on_on_another_processor_only_where_it_gives_the_same_bits(tmp_path: Path) -> None:
-    wanted = {run.id for run in read_plan("smoke").runs()}
+    wanted = {run.id for run in read_plan("smoke", ["role_of_squeeze"]).runs()}
     assert f"{len(wanted)} runs, 0 done, {len(wanted)} to do here" in sweep(tmp_path, tmp_path)
     done = read_records(tmp_path, "smoke")
     assert set(done) == wanted and not (tmp_path / "smoke" / "README.md").exists(), "no page, no error is read"

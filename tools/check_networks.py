@@ -2,7 +2,7 @@
 
     nice -n 19 python tools/check_networks.py [NAME ...] [--kept FILE]
 
-Takes hours, most of it torch.compile, which comes last. One line a check as it ends, kept in FILE: the same command
+Takes an hour or two, most of it torch.compile, which comes last. One line a check as it ends, kept in FILE: the same command
 goes on where it was, and checks again what other sources gave. The page says how many have not been run.
 """
 
@@ -96,7 +96,7 @@ def page(kept: dict[Check, dict[str, str | float]], missing: int) -> str:
     failed = {check: found["error"] for check, found in kept.items() if found["error"]}
     dates = sorted({str(found["date"]) for found in kept.values()})
     hours = sum(float(found["seconds"]) for found in kept.values()) / 3600
-    networks = list(dict.fromkeys((name, form) for name, form, _ in checks(list_backbones())))
+    networks = list(dict.fromkeys((name, form) for name, form, _ in kept))
     labels = [label for label, _ in CHECKS]
 
     def cell(check: Check) -> str:

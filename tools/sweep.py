@@ -1,6 +1,6 @@
 """Train what is missing of a recipe, seed by seed, and say how many runs are done and how fast: no error is read.
 
-    python tools/sweep.py RECIPE --results DIR --data DIR
+    python tools/sweep.py RECIPE [EXPERIMENT ...] --results DIR --data DIR
 
 Run from a frozen checkout (tools/resume_sweep.sh makes one). A seed that has records of another processor is continued
 only if this one gives the same bits, shown by training one of its shortest runs again; else it is left for a machine of
@@ -36,11 +36,12 @@ def main() -> None:
     """Train what is missing."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("recipe")
+    words.add_argument("experiments", nargs="*")
     words.add_argument("--results", type=Path, required=True)
     words.add_argument("--data", type=Path, required=True)
     given = words.parse_args()
     signal.signal(signal.SIGTERM, interrupt)
-    plan = read_plan(given.recipe)
+    plan = read_plan(given.recipe, given.experiments)
     set_numerics(plan.recipe.train)  # before torch is loaded
 
     from senet_ablate.train.job import Place

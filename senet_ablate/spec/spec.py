@@ -152,6 +152,9 @@ class Training(Frozen):
             "onecycle has its own warm-up: `warmup_epochs` does nothing": self.schedule != "onecycle"
             or not self.warmup_epochs,
             "warmup_epochs must be fewer than epochs": self.warmup_epochs < self.epochs,
+            "compiled code picks its own instructions: `compile` and `numerics: portable` exclude each other": not (
+                self.compile and self.numerics == "portable"
+            ),
             "nesterov needs momentum": self.momentum > 0 or not self.nesterov,
             "scale_crop and pad_crop exclude each other": not (self.scale_crop and self.pad_crop),
             "scale_crop needs crop_size": not self.scale_crop or self.crop_size is not None,
