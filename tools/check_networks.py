@@ -2,8 +2,8 @@
 
     nice -n 19 python tools/check_networks.py [NAME ...] [--kept FILE]
 
-Takes an hour or two, most of it torch.compile, which comes last. One line a check as it ends, kept in FILE: the same command
-goes on where it was, and checks again what other sources gave. The page says how many have not been run.
+Takes an hour or two, most of it torch.compile, which comes last. One line a check as it ends, kept in FILE: the same
+command goes on where it was, and checks again what other sources gave. The page says how many have not been run.
 """
 
 import argparse
