@@ -8,6 +8,7 @@ command goes on where it was, and checks again what other sources gave. The page
 
 import argparse
 import datetime
+import gc
 import hashlib
 import json
 import os
@@ -74,7 +75,9 @@ def outcome(name: str, form: str, label: str) -> dict[str, str | float]:
         dict(CHECKS)[label](made)
     except Exception as raised:  # whatever PyTorch raises is what is looked for
         error = f"FAILED: {type(raised).__name__}: {' '.join(str(raised).split())}"[:300]
-    return {"error": error, "seconds": round(sum(os.times()[:4]) - began, 2), "date": str(datetime.date.today())}
+    seconds = round(sum(os.times()[:4]) - began, 2)
+    gc.collect()  # graphs are circles, and hold weights
+    return {"error": error, "seconds": seconds, "date": str(datetime.date.today())}
 
 
 def sources() -> str:

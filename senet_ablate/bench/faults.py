@@ -89,7 +89,7 @@ def kill(folder: Path, kills: int) -> Killed:
     Each sweep keeps a checkpoint after every step, and is begun anew in another folder once it is whole.
     """
     runs, generator, found = some_runs(epochs=3, count=4), random.Random(20), Killed()
-    _sweep(folder / "first", some_runs(epochs=1, count=1))  # what torch imports late is not what is to be killed
+    _child(folder / "first", some_runs(epochs=1, count=1)).join()  # the first child waits for the server's imports
     began = time.monotonic()
     _child(folder / "whole", runs).join()
     took, whole = time.monotonic() - began, _settled(folder / "whole")
@@ -121,7 +121,10 @@ def kill(folder: Path, kills: int) -> Killed:
 
 
 def _child(results: Path, runs: list[Run]) -> Any:
-    child = multiprocessing.get_context("fork").Process(target=_sweep, args=(results, runs))
+    """A worker forked from a server that has imported the trainer, but has trained nothing: autograd does not fork."""
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload(["senet_ablate.train.job"])
+    child = forkserver.Process(target=_sweep, args=(results, runs, torch.get_num_threads()))
     child.start()
     return child
 
@@ -130,7 +133,8 @@ def _place(results: Path, every: float = 0.0) -> Place:
     return Place(results, "smoke", results, "cpu", "", every=every)
 
 
-def _sweep(results: Path, runs: list[Run]) -> None:
+def _sweep(results: Path, runs: list[Run], threads: int) -> None:
+    torch.set_num_threads(threads)
     clear_finished(_place(results))
     try:
         for run in runs:
