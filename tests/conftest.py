@@ -1,10 +1,14 @@
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two cores, two test workers: more threads only wait for each other
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # two cores, two test workers: more threads only wait for each other
 
 from senet_ablate.train.numerics import PORTABLE
 
-os.environ.update(PORTABLE)  # before torch is loaded: the tests train with the recipes' portable numerics
+os.environ.update(
+    PORTABLE
+)  # before torch is loaded: the tests train with the recipes' portable numerics
 
 from typing import IO
 
@@ -40,7 +44,10 @@ def digits(tiny: Training, tmp_path_factory: pytest.TempPathFactory) -> ImageSet
 
 @pytest.fixture
 def blank_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No plot is drawn, which is what takes the time of a report: for tests of what stands beside them."""
+    """No plot is drawn, which is what takes the time of a report:
+
+    for tests of what stands beside them.
+    """
 
     def savefig(figure: Figure, file: IO[bytes], format: str, **_: object) -> None:
         if format == "png":

@@ -1,4 +1,7 @@
-"""Records that were never trained: every run of a recipe, with errors drawn around a planted value for each variant."""
+"""Records that were never trained:
+
+every run of a recipe, with errors drawn around a planted value for each variant.
+"""
 
 from pathlib import Path
 
@@ -13,10 +16,19 @@ CLASSES = 4
 DATA = "0" * 64
 
 
-def write_recipe(results: Path, recipe: str = "cue", seeds: int = 3, skip: tuple[str, ...] = ()) -> Path:
-    """Write a record for every run of `recipe` but those of the rows in `skip`; returns `results`."""
+def write_recipe(
+    results: Path, recipe: str = "cue", seeds: int = 3, skip: tuple[str, ...] = ()
+) -> Path:
+    """Write a record for every run of `recipe` but those of the rows in `skip`; returns
+    `results`.
+    """
     plan = read_plan(recipe, seeds=seeds)
-    skipped = {run.id for row in plan.rows() if f"{row.experiment}/{row.variant}" in skip for run in row.runs}
+    skipped = {
+        run.id
+        for row in plan.rows()
+        if f"{row.experiment}/{row.variant}" in skip
+        for run in row.runs
+    }
     for run in plan.runs():
         if run.id not in skipped:
             write_record(results, recipe, record(run))
@@ -24,7 +36,8 @@ def write_recipe(results: Path, recipe: str = "cue", seeds: int = 3, skip: tuple
 
 
 def record(run: Run) -> Record:
-    """A record of `run`; plain networks err on 40% of the images and others on 20% to 35%, by their specification.
+    """A record of `run`; plain networks err on 40% of the images and others on 20% to 35%, by their
+    specification.
 
     A constant gate gives what the plain network gives for the same seed, bit for bit.
     """
@@ -35,7 +48,13 @@ def record(run: Run) -> Record:
     right = rng.random(TESTED) >= error
     wrong = int((~right).sum())
     epochs = tuple(
-        Epoch(lr=0.1, train_loss=1 / epoch, train_top1=60 / epoch, test_loss=1.2 / epoch, test_top1=65 / epoch)
+        Epoch(
+            lr=0.1,
+            train_loss=1 / epoch,
+            train_top1=60 / epoch,
+            test_loss=1.2 / epoch,
+            test_top1=65 / epoch,
+        )
         for epoch in (1, 2, 3)
     )
     blocks = () if plain else ("SE_2_1", "SE_3_1", "SE_4_1")

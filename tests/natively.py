@@ -12,10 +12,16 @@ TESTS = Path(__file__).resolve().parent
 
 
 def natively(program: str) -> None:
-    """Run a program, which may import the tests' modules; AssertionError with its last lines if it fails."""
+    """Run a program, which may import the tests' modules; AssertionError with its last lines if it
+    fails.
+    """
     clean = {name: value for name, value in os.environ.items() if name not in PORTABLE}
     clean |= {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}", "OMP_NUM_THREADS": "1"}
-    with tempfile.TemporaryDirectory() as cache:  # the usual one may hold code compiled under other instructions
+    with (
+        tempfile.TemporaryDirectory() as cache
+    ):  # the usual one may hold code compiled under other instructions
         clean["TORCHINDUCTOR_CACHE_DIR"] = cache
-        done = subprocess.run([sys.executable, "-c", program], env=clean, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=clean, capture_output=True, text=True
+        )
     assert done.returncode == 0, done.stderr[-2000:]

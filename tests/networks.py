@@ -1,7 +1,8 @@
-"""What a network must do as a plain PyTorch module: one function a check, for tests and for tools/check_networks.py.
+"""What a network must do as a plain PyTorch module: one function a check, for tests and for
+tools/check_networks.py.
 
-A check takes a Network and leaves it as it was. It raises AssertionError if the network does not do what it says;
-what PyTorch raises goes through.
+A check takes a Network and leaves it as it was. It raises AssertionError if the network does not do
+what it says; what PyTorch raises goes through.
 """
 
 import copy
@@ -29,10 +30,15 @@ from senet_ablate.spec.spec import Placement, SESpec
 
 CLASSES = 5
 STEM, PIXELS = "32px", 32  # the stem that every network knows
-LARGE = 2**17  # elements of a map; a fast path that this package once had began there, and was wrong
-LEAF = 2**18  # elements of a parameter; larger ones are not differentiated by torch.func, to stay within 4 GB
+LARGE = (
+    2**17
+)  # elements of a map; a fast path that this package once had began there, and was wrong
+LEAF = (
+    2**18
+)  # elements of a parameter; larger ones are not differentiated by torch.func, to stay within 4 GB
 PLAIN = "plain"
-# They draw random numbers in training (dropout, shares of branches), so their values in training are not compared.
+# They draw random numbers in training (dropout, shares of branches), so their values in training
+# are not compared.
 DRAWS = (
     "vgg16_bn",
     "googlenet_bn",
@@ -44,10 +50,11 @@ DRAWS = (
 
 
 class Network(NamedTuple):
-    """A network in evaluation mode with random weights and statistics; `se` is None for the plain one.
+    """A network in evaluation mode with random weights and statistics; `se` is None for the plain
+    one.
 
-    within: how near other logits in float32 must come: 1e-5, or 4 times the distance from those in float64 where that
-    is more, as in networks of 50 units, which carry rounding on.
+    within: how near other logits in float32 must come: 1e-5, or 4 times the distance from those in
+    float64 where that is more, as in networks of 50 units, which carry rounding on.
     """
 
     name: str
@@ -77,14 +84,18 @@ def forms(name: str) -> list[str]:
 
 
 def network(name: str, placement: str = PLAIN) -> Network:
-    """The network `name`, small, with SE in one place or plain; its logits differ from image to image."""
+    """The network `name`, small, with SE in one place or plain; its logits differ from image to
+    image.
+    """
     se = spec(placement)
     model, images = build_model(name, CLASSES, se, stem=STEM), random_images(4, PIXELS)
     set_at_random(model, images)
     with torch.no_grad():
         logits, exact = model(images), in_float64(model)(images.double())
     assert logits.std(0).mean() > 0.01 * logits.abs().max(), "these logits are nearly constant"
-    return Network(name, se, model, images, max(1e-5, 4 * float((logits - exact).norm() / exact.norm())))
+    return Network(
+        name, se, model, images, max(1e-5, 4 * float((logits - exact).norm() / exact.norm()))
+    )
 
 
 def random_images(count: int, pixels: int) -> Tensor:
@@ -94,9 +105,11 @@ def random_images(count: int, pixels: int) -> Tensor:
 
 @torch.no_grad()
 def set_at_random(model: nn.Module, images: Tensor) -> None:
-    """Norms and biases of no special value, running statistics near those of the maps; then evaluation mode.
+    """Norms and biases of no special value, running statistics near those of the maps; then
+    evaluation mode.
 
-    Norms scale branches down and gates are near 0.9, so that a deep network does not blow rounding up.
+    Norms scale branches down and gates are near 0.9, so that a deep network does not blow rounding
+    up.
     """
     generator = torch.Generator().manual_seed(1)
     norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
@@ -122,16 +135,27 @@ def set_at_random(model: nn.Module, images: Tensor) -> None:
 
 def assert_near(ours: Any, theirs: Any, within: float) -> None:
     """Tensors, one or many in a row, whose difference has a norm of `within` of theirs."""
-    ours, theirs = ([each.detach() for each in ([one] if isinstance(one, Tensor) else one)] for one in (ours, theirs))
-    floor = 1e-3 * max(float(other.norm()) for other in theirs)  # for gradients that are zero but for rounding
+    ours, theirs = (
+        [each.detach() for each in ([one] if isinstance(one, Tensor) else one)]
+        for one in (ours, theirs)
+    )
+    floor = 1e-3 * max(
+        float(other.norm()) for other in theirs
+    )  # for gradients that are zero but for rounding
     for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
         change = float((one - other).norm()) / max(float(other.norm()), floor)
-        assert one.shape == other.shape and change <= within, f"number {index} of {len(theirs)} is off by {change:.1e}"
+        assert one.shape == other.shape and change <= within, (
+            f"number {index} of {len(theirs)} is off by {change:.1e}"
+        )
 
 
 def replaced(model: nn.Module, make: Callable[[SEBlock], nn.Module]) -> nn.Module:
-    """The network with another module in place of every SE block; the weights are those of `model`, not copies."""
-    model = copy.deepcopy(model, {id(value): value for value in (*model.parameters(), *model.buffers())})
+    """The network with another module in place of every SE block; the weights are those of `model`,
+    not copies.
+    """
+    model = copy.deepcopy(
+        model, {id(value): value for value in (*model.parameters(), *model.buffers())}
+    )
     for parent in [*model.modules()]:
         for name, child in parent.named_children():
             if isinstance(child, SEBlock):
@@ -176,15 +200,21 @@ def leaves(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that are differentiated; the others are frozen."""
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.numel() <= LEAF)
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
 
 
 def small_and_large(network: Network, count: int) -> Iterator[Tensor]:
-    """Images of 24 pixels, and so large ones that some SE block (or convolution) sees LARGE elements; in float64."""
+    """Images of 24 pixels, and so large ones that some SE block (or convolution) sees LARGE
+    elements; in float64.
+    """
     kind, handles = SEBlock if network.se else nn.Conv2d, []
     for module in network.model.modules():
         if isinstance(module, kind):
-            handles.append(module.register_forward_hook(lambda module, args, y: elements.append(y.numel())))
+            handles.append(
+                module.register_forward_hook(lambda module, args, y: elements.append(y.numel()))
+            )
     elements: list[int] = []
     with torch.inference_mode():
         network.model(random_images(count, PIXELS))
@@ -199,11 +229,15 @@ def small_and_large(network: Network, count: int) -> Iterator[Tensor]:
 
 
 def folding(network: Network) -> None:
-    """Folding each batch norm that directly follows a convolution leaves the logits, in float64 and in float32."""
+    """Folding each batch norm that directly follows a convolution leaves the logits, in float64 and
+    in float32.
+    """
     double, images = in_float64(network.model), network.images.double()
     with torch.no_grad():
         assert_near(folded(double)(images), double(images), 1e-8)
-        assert_near(folded(network.model)(network.images), network.model(network.images), network.within)
+        assert_near(
+            folded(network.model)(network.images), network.model(network.images), network.within
+        )
 
 
 def folded(model: nn.Module) -> nn.Module:
@@ -213,7 +247,9 @@ def folded(model: nn.Module) -> nn.Module:
     for node in torch.fx.symbolic_trace(model).graph.nodes:
         if isinstance(modules.get(str(node.target)), nn.BatchNorm2d):
             source = node.args[0]
-            while isinstance(modules.get(str(source.target)), nn.Identity) and len(source.users) == 1:
+            while (
+                isinstance(modules.get(str(source.target)), nn.Identity) and len(source.users) == 1
+            ):
                 source = source.args[0]
             if isinstance(modules.get(str(source.target)), nn.Conv2d) and len(source.users) == 1:
                 pairs.append((source.target, node.target))
@@ -225,7 +261,9 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def hooks(network: Network) -> None:
-    """Global and local hooks see every module once, change nothing by looking on, and can switch SE off."""
+    """Global and local hooks see every module once, change nothing by looking on, and can switch SE
+    off.
+    """
     for training in (False, True):
         model = copy.deepcopy(network.model).train(training)
         before = model(network.images).detach()
@@ -234,7 +272,9 @@ def hooks(network: Network) -> None:
         for kind, found in seen.items():
             times = Counter(found)
             wrong = {name: times[name] for name, _ in model.named_modules() if times[name] != 1}
-            assert not wrong, f"hooks {kind}, training {training}, see a module so many times: {wrong}"
+            assert not wrong, (
+                f"hooks {kind}, training {training}, see a module so many times: {wrong}"
+            )
         if training and network.name in DRAWS:
             continue
         assert torch.equal(before, after), "hooks that look on change the logits"
@@ -242,7 +282,9 @@ def hooks(network: Network) -> None:
         assert torch.equal(before, plain) == (network.se is None), "SE changes nothing"
         for block in (module for module in model.modules() if isinstance(module, SEBlock)):
             block.register_forward_hook(lambda block, args, y: args[0])
-        assert torch.equal(model(network.images), plain), f"training {training}: hooks cannot switch SE off"
+        assert torch.equal(model(network.images), plain), (
+            f"training {training}: hooks cannot switch SE off"
+        )
 
 
 @contextmanager
@@ -255,7 +297,10 @@ def looking_on(model: nn.Module) -> Iterator[dict[str, list[str]]]:
         found = seen[kind] = []
         return lambda module, *_: found.append(names[module])
 
-    handles = [register_module_forward_pre_hook(look("global before")), register_module_forward_hook(look("global"))]
+    handles = [
+        register_module_forward_pre_hook(look("global before")),
+        register_module_forward_hook(look("global")),
+    ]
     before, after = look("local before"), look("local")
     for module in names:
         handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
@@ -267,7 +312,9 @@ def looking_on(model: nn.Module) -> Iterator[dict[str, list[str]]]:
 
 
 def users_block(network: Network) -> None:
-    """A subclass of SEBlock with a `forward(self, x)` of its own counts, by its name in a specification."""
+    """A subclass of SEBlock with a `forward(self, x)` of its own counts, by its name in a
+    specification.
+    """
     if network.se is None:
         return
     se = replace(network.se, block=f"{Rest.__module__}:{Rest.__name__}")
@@ -291,7 +338,9 @@ def a_deep_copy(network: Network) -> None:
         assert torch.equal(twin(network.images), logits), "other logits"
         for value in (*twin.parameters(), *twin.buffers()):
             value.zero_()
-        assert torch.equal(network.model(network.images), logits), "a copy shares memory with its original"
+        assert torch.equal(network.model(network.images), logits), (
+            "a copy shares memory with its original"
+        )
 
 
 def saved_whole(network: Network) -> None:
@@ -305,9 +354,13 @@ def saved_whole(network: Network) -> None:
 
 
 def exported(network: Network) -> None:
-    """`torch.export` with a batch of any size gives the logits of other batches than the one it saw."""
+    """`torch.export` with a batch of any size gives the logits of other batches than the one it
+    saw.
+    """
     batch = torch.export.Dim("batch", min=1, max=1024)
-    program = torch.export.export(network.model, (network.images,), dynamic_shapes=({0: batch},)).module()
+    program = torch.export.export(
+        network.model, (network.images,), dynamic_shapes=({0: batch},)
+    ).module()
     with torch.no_grad():
         for images in (network.images[:1], random_images(7, PIXELS)):
             assert_near(program(images), network.model(images), network.within)
@@ -322,9 +375,14 @@ def traced_by_fx(network: Network) -> None:
 
 
 def traced_by_jit(network: Network) -> None:
-    """`torch.jit.trace` with gradients on: logits and gradients of other batches, also when saved and loaded."""
+    """`torch.jit.trace` with gradients on:
+
+    logits and gradients of other batches, also when saved and loaded.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch: jit is deprecated; sizes were seen, which are tried out here
+        warnings.simplefilter(
+            "ignore"
+        )  # PyTorch: jit is deprecated; sizes were seen, which are tried out here
         traced = torch.jit.trace(network.model, (network.images[:3],))
         file = io.BytesIO()
         torch.jit.save(traced, file)
@@ -336,11 +394,17 @@ def traced_by_jit(network: Network) -> None:
     for form in (traced, loaded):
         y = form(images)
         assert_near(y, logits, network.within)
-        assert_near(torch.autograd.grad(y.square().sum(), images), [expected], max(1e-3, 10 * network.within))
+        assert_near(
+            torch.autograd.grad(y.square().sum(), images),
+            [expected],
+            max(1e-3, 10 * network.within),
+        )
 
 
 def gradients_by_image(network: Network) -> None:
-    """`torch.func` gives the gradients of every image by itself, as autograd does, on small and on large maps."""
+    """`torch.func` gives the gradients of every image by itself, as autograd does, on small and on
+    large maps.
+    """
     model = in_float64(network.model)
     parameters = leaves(model)
 
@@ -351,12 +415,16 @@ def gradients_by_image(network: Network) -> None:
     for images in small_and_large(network, 2):
         found = vmap(grad(loss), in_dims=(None, 0))(values, images)
         for index, image in enumerate(images):
-            expected = torch.autograd.grad(model(image[None]).square().sum(), [*parameters.values()])
+            expected = torch.autograd.grad(
+                model(image[None]).square().sum(), [*parameters.values()]
+            )
             assert_near([found[name][index] for name in parameters], expected, 1e-8)
 
 
 def double_backward(network: Network) -> None:
-    """The gradient of a gradient penalty by autograd, by `torch.func` and by the block's formula; maps of two sizes."""
+    """The gradient of a gradient penalty by autograd, by `torch.func` and by the block's formula;
+    maps of two sizes.
+    """
     model = in_float64(network.model)
     parameters = leaves(model)
 
@@ -373,7 +441,9 @@ def double_backward(network: Network) -> None:
             slope = grad(loss)(images, parameters)
             return slope.square().sum(), slope
 
-        found, slope = grad(penalty, has_aux=True)({name: value.detach() for name, value in parameters.items()})
+        found, slope = grad(penalty, has_aux=True)(
+            {name: value.detach() for name, value in parameters.items()}
+        )
         return [slope, *(found[name] for name in parameters)]
 
     for images in small_and_large(network, 1):
@@ -394,25 +464,35 @@ def compiled(network: Network) -> None:
     """`torch.compile` in evaluation and eager agree within rounding: logits in float32."""
     torch.compiler.reset()
     with torch.no_grad():
-        assert_near(torch.compile(network.model)(network.images), network.model(network.images), network.within)
+        assert_near(
+            torch.compile(network.model)(network.images),
+            network.model(network.images),
+            network.within,
+        )
     torch.compiler.reset()
 
 
 def compiled_step(network: Network) -> None:
-    """A step by `torch.compile` and eager agree in float64: logits, gradients and, in training, running statistics.
+    """A step by `torch.compile` and eager agree in float64: logits, gradients and, in training,
+    running statistics.
 
-    In float32 rounding carries a ReLU over its kink, which moves a layer's gradient by up to a tenth (ResNet-164).
-    Networks that draw random numbers take the step in evaluation mode.
+    In float32 rounding carries a ReLU over its kink, which moves a layer's gradient by up to a
+    tenth (ResNet-164). Networks that draw random numbers take the step in evaluation mode.
     """
     torch.compiler.reset()
-    model, images = in_float64(network.model).train(network.name not in DRAWS), network.images.double()
+    model, images = (
+        in_float64(network.model).train(network.name not in DRAWS),
+        network.images.double(),
+    )
     found = []
     for way in (torch.compile, lambda model: model):
         twin = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
         logits = way(twin)(images)
         weights = [parameter for parameter in twin.parameters() if parameter.numel() <= LEAF]
         slopes = torch.autograd.grad(logits.square().sum(), weights)
-        found.append((logits, slopes, [value for value in twin.buffers() if value.is_floating_point()]))
+        found.append(
+            (logits, slopes, [value for value in twin.buffers() if value.is_floating_point()])
+        )
     for ours, theirs in zip(*found, strict=True):
         assert_near(ours, theirs, 1e-8)
     torch.compiler.reset()
@@ -437,4 +517,6 @@ CHECKS: list[tuple[str, Callable[[Network], None]]] = [
 
 def draws(name: str) -> bool:
     """Whether a network has a part that draws random numbers."""
-    return any(isinstance(module, Random) for module in skeleton(name, CLASSES, stem=STEM).modules())
+    return any(
+        isinstance(module, Random) for module in skeleton(name, CLASSES, stem=STEM).modules()
+    )

@@ -12,7 +12,9 @@ from senet_ablate.spec.registry import BACKBONES
 from senet_ablate.spec.spec import SESpec
 
 
-def skeleton(name: str, num_classes: int, se: SESpec | None = None, stem: str = "default") -> nn.Module:
+def skeleton(
+    name: str, num_classes: int, se: SESpec | None = None, stem: str = "default"
+) -> nn.Module:
     """The network `name` as `build_model` builds it, on the meta device."""
     with ExitStack() as stack:
         for layer in (_ConvNd, _BatchNorm, nn.Linear):

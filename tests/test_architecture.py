@@ -21,12 +21,14 @@ BELOW = {
     "report": {"analysis", "records", "spec"},
     "cli": {"bench", "train", "models", "data", "report", "analysis", "records", "spec"},
 }
-"""Folder -> the folders that it may import: cli, then two arms, training and tables, that meet in records and spec."""
+"""Folder -> those that it may import: cli, two arms (training, tables), records and spec."""
 NO_TORCH = ("spec", "records", "analysis", "report")
 
 
 def test_the_package_is_nine_folders() -> None:
-    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    folders = {
+        path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"
+    }
     assert folders == set(BELOW)
     assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
     for folder in folders:
@@ -54,14 +56,19 @@ def test_imports_point_down(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", BELOW)
 def test_no_two_modules_of_a_folder_import_each_other(folder: str) -> None:
-    paths = {path.stem: path for path in (PACKAGE / folder).rglob("*.py") if path.stem != "__init__"}
+    paths = {
+        path.stem: path for path in (PACKAGE / folder).rglob("*.py") if path.stem != "__init__"
+    }
     needs = {
-        name: {
-            node.module.rpartition(".")[2]
-            for node in ast.parse(path.read_text()).body
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"senet_ablate.{folder}.")
-        }
-        & set(paths)
+        name: (
+            {
+                node.module.rpartition(".")[2]
+                for node in ast.parse(path.read_text()).body
+                if isinstance(node, ast.ImportFrom)
+                and (node.module or "").startswith(f"senet_ablate.{folder}.")
+            }
+            & set(paths)
+        )
         for name, path in paths.items()
     }
     tuple(TopologicalSorter(needs).static_order())  # raises CycleError
@@ -74,16 +81,18 @@ def test_reporting_never_imports_torch() -> None:
         for path in (PACKAGE / folder).rglob("*.py")
         if path.stem not in ("__init__", "tensorboard")
     ]
-    code = f"import {', '.join(modules)}, senet_ablate.cli.main, sys; sys.exit('torch' in sys.modules)"
+    code = (
+        f"import {', '.join(modules)}, senet_ablate.cli.main, sys; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0
 
 
 def test_the_public_names_are_what_they_say() -> None:
     code = (
-        "from senet_ablate.models.complexity import cost as first\n"
-        "from senet_ablate import SESpec, SEBlock, build_model, list_backbones, cost, load_records\n"
-        "assert cost is first and callable(build_model) and callable(load_records)\n"
-        "assert 'resnet50' in list_backbones() and SESpec().reduction == 16 and isinstance(SEBlock, type)"
+        "from senet_ablate.models.complexity import cost as first\nfrom senet_ablate import SESpec,"
+        " SEBlock, build_model, list_backbones, cost, load_records\nassert cost is first and"
+        " callable(build_model) and callable(load_records)\nassert 'resnet50' in list_backbones()"
+        " and SESpec().reduction == 16 and isinstance(SEBlock, type)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, check=True)
 
@@ -98,6 +107,9 @@ def test_the_picture_of_the_architecture_is_the_one_that_holds() -> None:
         return drawn[folder].union(*(reached(other) for other in drawn[folder]))
 
     assert {folder: reached(folder) for folder in BELOW} == BELOW
-    used = {folder: set().union(*map(imported, (PACKAGE / folder).rglob("*.py"))) - {folder} for folder in BELOW}
+    used = {
+        folder: set().union(*map(imported, (PACKAGE / folder).rglob("*.py"))) - {folder}
+        for folder in BELOW
+    }
     for folder, others in drawn.items():
         assert others <= used[folder], f"{folder} does not import {others - used[folder]}"

@@ -1,4 +1,6 @@
-"""What every registered network must do, plain and with SE; a new name is tested without editing this file."""
+"""What every registered network must do, plain and with SE; a new name is tested without editing
+this file.
+"""
 
 from functools import cache
 from typing import NamedTuple, get_args
@@ -73,7 +75,9 @@ def network(request: pytest.FixtureRequest) -> Network:
 
 
 def se_everywhere(network: Network) -> nn.Module:
-    """The network with SE in all its places at once; all other weights are those of the plain one."""
+    """The network with SE in all its places at once; all other weights are those of the plain
+    one.
+    """
 
     def fill(self: Slots, placement: Placement, stage: int, channels: int) -> nn.Module:
         return SEBlock(
@@ -104,7 +108,9 @@ def test_a_gate_of_one_gives_back_the_plain_network_bit_for_bit(network: Network
     assert se_blocks(controlled)
     expected = dict(network.plain.named_parameters())
     assert [*expected] == [name for name, _ in controlled.named_parameters()]
-    assert all(torch.equal(parameter, expected[name]) for name, parameter in controlled.named_parameters())
+    assert all(
+        torch.equal(parameter, expected[name]) for name, parameter in controlled.named_parameters()
+    )
     for mode in (True, False):
         for model in (network.plain.train(mode), controlled.train(mode)):
             for layer in model.modules():
@@ -116,7 +122,10 @@ def test_a_gate_of_one_gives_back_the_plain_network_bit_for_bit(network: Network
 
 def test_every_parameter_learns_with_se_in_every_place(network: Network) -> None:
     model = se_everywhere(network).train()
-    assert all(any(f".se_{place}." in name for name, _ in model.named_parameters()) for place in places(network.name))
+    assert all(
+        any(f".se_{place}." in name for name, _ in model.named_parameters())
+        for place in places(network.name)
+    )
     result = logits(model, images())
     assert result.shape == (2, CLASSES)
     (result * torch.linspace(-1, 1, CLASSES)).sum().backward()
@@ -126,10 +135,16 @@ def test_every_parameter_learns_with_se_in_every_place(network: Network) -> None
 
 
 @pytest.mark.parametrize("name", list_backbones())
-def test_every_stem_leaves_an_image_of_its_size_more_than_nothing_under_every_kind_of_block(name: str) -> None:
+def test_every_stem_leaves_an_image_of_its_size_more_than_nothing_under_every_kind_of_block(
+    name: str,
+) -> None:
     known = stems(name)
     assert {"default", STEM} <= set(known)
-    specs = {"default": SESpec(squeeze="max"), "64px": SESpec(squeeze="none", bias=True), "32px": SESpec(gate="tanh")}
+    specs = {
+        "default": SESpec(squeeze="max"),
+        "64px": SESpec(squeeze="none", bias=True),
+        "32px": SESpec(gate="tanh"),
+    }
     for stem in known:
         model = skeleton(name, CLASSES, specs[stem], stem).to_empty(device="cpu").eval()
         for value in (*model.parameters(), *model.buffers()):
@@ -137,7 +152,9 @@ def test_every_stem_leaves_an_image_of_its_size_more_than_nothing_under_every_ki
         side = SIZES[stem] if known == [*SIZES] else 32
         sides = []
         last = model.get_submodule(stage_names(model)[-1])
-        last.register_forward_hook(lambda module, args, output, sides=sides: sides.append(output.shape[2:]))
+        last.register_forward_hook(
+            lambda module, args, output, sides=sides: sides.append(output.shape[2:])
+        )
         with torch.inference_mode():
             assert model(torch.zeros(1, 3, side, side)).shape == (1, CLASSES)
         assert min(sides[0]) >= 2, f"{stem}: {side} pixels end on {tuple(sides[0])}"
@@ -153,7 +170,10 @@ def test_a_stem_that_does_not_exist_names_those_that_do(name: str) -> None:
 def test_se_adds_parameters_and_renames_none(name: str) -> None:
     plain = {key: value.shape for key, value in look_at(name).state_dict().items()}
     for placement in places(name):
-        se = {key: value.shape for key, value in look_at(name, SESpec(placement=placement)).state_dict().items()}
+        se = {
+            key: value.shape
+            for key, value in look_at(name, SESpec(placement=placement)).state_dict().items()
+        }
         added = se.keys() - plain.keys()
         assert {key: se[key] for key in plain} == plain
         assert added and all(f".se_{placement}." in key for key in added)
@@ -165,7 +185,9 @@ def test_blocks_are_numbered_by_stage_and_unit_and_sit_where_asked(name: str) ->
     for placement in places(name):
         model = look_at(name, SESpec(placement=placement))
         counts = {number: len(model.get_submodule(stage)) for number, stage in stages.items()}
-        expected = [f"SE_{number}_{unit + 1}" for number, count in counts.items() for unit in range(count)]
+        expected = [
+            f"SE_{number}_{unit + 1}" for number, count in counts.items() for unit in range(count)
+        ]
         assert [*se_blocks(model)] == expected
     for number in stages:
         one = se_blocks(look_at(name, SESpec(stages=(number,))))
@@ -175,11 +197,17 @@ def test_blocks_are_numbered_by_stage_and_unit_and_sit_where_asked(name: str) ->
 
 
 @pytest.mark.parametrize("name", list_backbones())
-def test_a_stage_or_a_width_that_a_network_lacks_is_an_error_that_says_what_it_has(name: str) -> None:
+def test_a_stage_or_a_width_that_a_network_lacks_is_an_error_that_says_what_it_has(
+    name: str,
+) -> None:
     stages = [int(stage.removeprefix("stage")) for stage in stage_names(look_at(name))]
-    with pytest.raises(CannotHost, match=f"{name} has no stage 9; it has stages {', '.join(map(str, stages))}"):
+    with pytest.raises(
+        CannotHost, match=f"{name} has no stage 9; it has stages {', '.join(map(str, stages))}"
+    ):
         look_at(name, SESpec(stages=(stages[0], 9)))
-    with pytest.raises(CannotHost, match=rf"{name}, stage \d, placement standard: \d+ channels // reduction 5000"):
+    with pytest.raises(
+        CannotHost, match=rf"{name}, stage \d, placement standard: \d+ channels // reduction 5000"
+    ):
         look_at(name, SESpec(reduction=5000))
 
 
@@ -188,7 +216,9 @@ def test_the_standard_place_exists_and_a_missing_one_is_explained(name: str) -> 
     offered = places(name)
     assert "standard" in offered
     for placement in set(get_args(Placement)) - set(offered):
-        with pytest.raises(CannotHost, match=f"{name} has no .* so no place '{placement}'; it has: .*standard"):
+        with pytest.raises(
+            CannotHost, match=f"{name} has no .* so no place '{placement}'; it has: .*standard"
+        ):
             look_at(name, SESpec(placement=placement))
 
 
@@ -197,12 +227,20 @@ def test_the_hidden_width_is_exact_and_follows_the_place() -> None:
     hidden = {name: block.excitation.reduce.out_channels for name, block in blocks.items()}
     # a unit that concatenates sees the 240 - 24, 480 - 240 and 960 - 480 new channels alone
     assert hidden["SE_3_1"] == 216 // 16 and hidden["SE_3_2"] == 240 // 16
-    assert hidden["SE_4_1"] == 240 // 16 and hidden["SE_5_1"] == 480 // 16 and hidden["SE_5_4"] == 960 // 16
+    assert (
+        hidden["SE_4_1"] == 240 // 16
+        and hidden["SE_5_1"] == 480 // 16
+        and hidden["SE_5_4"] == 960 // 16
+    )
 
 
 def test_se_in_a_bn_inception_follows_every_concatenation_also_the_narrowing_ones() -> None:
-    widths = [block.excitation.expand.out_channels for block in se_blocks(look_at("bn_inception", SESpec())).values()]
-    # arXiv:1502.03167, Fig. 5, and the num_output of the `_1x1_up` layers of the authors' SE-BN-Inception
+    widths = [
+        block.excitation.expand.out_channels
+        for block in se_blocks(look_at("bn_inception", SESpec())).values()
+    ]
+    # arXiv:1502.03167, Fig. 5, and the num_output of the `_1x1_up` layers of the authors'
+    # SE-BN-Inception
     assert widths == [256, 320, 576, 576, 576, 608, 608, 1056, 1024, 1024]
 
 
@@ -234,8 +272,15 @@ def test_shaken_branches_share_by_image_and_their_gradients_by_another_share(eve
     x = torch.ones(1000, 2, 3, 3, dtype=torch.float64, requires_grad=True)
     forward = shaken(x)
     shares = forward[:, 0, 0, 0].detach()
-    assert torch.allclose(forward, shares[:, None, None, None].expand_as(forward))  # one share an image
-    assert shares.min() >= 0 and shares.max() <= 1 and abs(shares.mean() - 0.5) < 0.05 and 0.25 < shares.std() < 0.33
+    assert torch.allclose(
+        forward, shares[:, None, None, None].expand_as(forward)
+    )  # one share an image
+    assert (
+        shares.min() >= 0
+        and shares.max() <= 1
+        and abs(shares.mean() - 0.5) < 0.05
+        and 0.25 < shares.std() < 0.33
+    )
     (backward,) = torch.autograd.grad(forward.sum(), x)  # d/dx of beta * 1x + (1 - beta) * 0x
     backward_shares = backward[:, 0, 0, 0]
     if even:

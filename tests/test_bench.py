@@ -1,4 +1,7 @@
-"""The pages of `bench`: from facts to ratios, verdicts and files; and each measurement once, as small as can be."""
+"""The pages of `bench`:
+
+from facts to ratios, verdicts and files; and each measurement once, as small as can be.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +36,9 @@ def part(ours: float = 3.0) -> Part:
         unit="images/s",
         more_is_better=True,
         settings="Made up.",
-        rows=tuple(Measured(group="net", name=n, rounds=tuple(drift * v), over=o) for n, v, o in rows),
+        rows=tuple(
+            Measured(group="net", name=n, rounds=tuple(drift * v), over=o) for n, v, o in rows
+        ),
         provenance=Provenance(
             command="bench",
             commit="c0ffee",
@@ -71,7 +76,9 @@ def test_no_target_is_judged_on_a_machine_that_others_use(tmp_path: Path) -> Non
 def test_parts_are_added_to_a_device_and_verified(tmp_path: Path) -> None:
     for name in ("memory", "loop"):
         path = add_part(tmp_path, CPU, 2, name, part())
-    assert list(read_bench(path).parts) == ["loop", "memory"] and path == bench_path(tmp_path, CPU, 2)
+    assert list(read_bench(path).parts) == ["loop", "memory"] and path == bench_path(
+        tmp_path, CPU, 2
+    )
     assert bench_path(tmp_path, "NVIDIA H100", 16).name == "nvidia-h100.json"
     assert len(write_bench_pages(tmp_path)) == 1
 
@@ -111,21 +118,30 @@ def test_a_way_that_cannot_run_leaves_the_others() -> None:
     ways = {contest.Way("ours", "ours", 1, 1): "", contest.Way("fails", unknown, 1, 1): "ours"}
     said: list[str] = []
     rows = throughput._contest(ways, TINY, "cpu", 1, said.append)
-    assert [row.name for row in rows] == ["ours", "ours"] and "no row of fails: KeyError" in said[-1]
+    assert [row.name for row in rows] == ["ours", "ours"] and "no row of fails: KeyError" in said[
+        -1
+    ]
 
 
 def test_every_target_is_of_rows_that_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A target whose row was renamed would be judged no more, and nobody would notice."""
     measured: set[str] = set()
-    monkeypatch.setattr(throughput, "_contest", lambda ways, *rest: measured.update(way.name for way in ways) or [])
+    monkeypatch.setattr(
+        throughput, "_contest", lambda ways, *rest: measured.update(way.name for way in ways) or []
+    )
     monkeypatch.setattr(throughput, "part", lambda *words: None)
     for device in ("cpu", "cuda:0"):
         throughput.loop(device, 3, "test", lambda line: None)
     timm = pytest.importorskip("timm")
     for module, maker in ((steps, "build_model"), (timm, "create_model"), (torch, "compile")):
         monkeypatch.setattr(module, maker, lambda *words, **options: torch.nn.Identity())
-    measured |= {"floor", "training step"} | {name for name, *_ in steps._ways(torch.device("cpu"), print)}
-    groups = {network.label for network in parts.networks("cuda:0")} | {"training step", "inference"}
+    measured |= {"floor", "training step"} | {
+        name for name, *_ in steps._ways(torch.device("cpu"), print)
+    }
+    groups = {network.label for network in parts.networks("cuda:0")} | {
+        "training step",
+        "inference",
+    }
     for target in (one for some in TARGETS.values() for one in some):
         assert {target.row, target.over} <= measured and set(target.groups) <= groups, target
 
@@ -133,7 +149,9 @@ def test_every_target_is_of_rows_that_are_measured(monkeypatch: pytest.MonkeyPat
 def test_airbenchs_loader_feeds_the_compiled_network(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("airbench")
     monkeypatch.setattr(torch, "compile", lambda model: model)  # the compiler itself takes a minute
-    step = contest._airbench(TINY[1], contest.Way("airbench", "airbench", 1, 1), torch.device("cpu"))
+    step = contest._airbench(
+        TINY[1], contest.Way("airbench", "airbench", 1, 1), torch.device("cpu")
+    )
     losses = [float(step()) for _ in range(12)]
     assert all(np.isfinite(losses)) and len(set(losses)) == 12
 
@@ -154,14 +172,18 @@ def test_every_part_measures_something(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "LARGE_MATRIX", 64)
     monkeypatch.setattr(decoding, "FILES", 4)
     monkeypatch.setattr(process, "_fresh", lambda code: "1.5")
-    monkeypatch.setattr(contest.Contest, "__init__", lambda contest, *words: setattr(contest, "failed", {}))
+    monkeypatch.setattr(
+        contest.Contest, "__init__", lambda contest, *words: setattr(contest, "failed", {})
+    )
     monkeypatch.setattr(contest.Contest, "__exit__", lambda *words: None)
     monkeypatch.setattr(contest.Contest, "images_per_second", lambda *words: 7.0)
     small = [("plain", "", TINY[0]), ("SE", "plain", TINY[1])]
     monkeypatch.setattr(
         steps,
         "_ways",
-        lambda device, tell: [(n, o, build_model(w.backbone, 1000, w.run().se)) for n, o, w in small],
+        lambda device, tell: [
+            (n, o, build_model(w.backbone, 1000, w.run().se)) for n, o, w in small
+        ],
     )
     for name, measure in MEASURES.items():
         found = measure("cpu", 3, "test", lambda line: None)
@@ -175,8 +197,12 @@ def test_the_classic_loop_learns_and_its_images_are_augmented() -> None:
     images = random_images(8)
     found = PilImages(images.train.images, images.train.labels)
     draws = [found[0][0] for _ in range(4)]
-    assert draws[0].shape == (3, 8, 8) and not all(torch.equal(draws[0], draw) for draw in draws[1:])
-    training = ClassicTraining(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10)), torch.device("cpu"))
+    assert draws[0].shape == (3, 8, 8) and not all(
+        torch.equal(draws[0], draw) for draw in draws[1:]
+    )
+    training = ClassicTraining(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10)), torch.device("cpu")
+    )
     x, y = torch.randn(4, 3, 8, 8), torch.arange(4)
     losses = []
     for _ in range(30):
@@ -187,12 +213,18 @@ def test_the_classic_loop_learns_and_its_images_are_augmented() -> None:
 
 
 @pytest.mark.parametrize("way", ["", ", lean"], ids=["today's networks", "engines that are gone"])
-def test_the_ledger_of_a_recipe_judges_the_papers_times_by_the_bench(tmp_path: Path, way: str) -> None:
+def test_the_ledger_of_a_recipe_judges_the_papers_times_by_the_bench(
+    tmp_path: Path, way: str
+) -> None:
     rows = [(f"plain{way}", 100.0, ""), (f"SE{way}", 102.0, f"plain{way}")]
-    measured = tuple(Measured(group="inference, one image", name=n, rounds=(v,) * 3, over=o) for n, v, o in rows)
+    measured = tuple(
+        Measured(group="inference, one image", name=n, rounds=(v,) * 3, over=o) for n, v, o in rows
+    )
     add_part(tmp_path, CPU, 2, "overhead", part().model_copy(update={"rows": measured}))
     plan = read_plan("smoke", ["reduction"])
     page = report_files(plan, tmp_path)["README.md"].decode()
     judged = "SE / plain: 1.020 [1.020, 1.020] on cpu: Some CPU (wanted: at most 1.05)" in page
-    assert judged == (not way) and ("has no inference, one image of today's networks" in page) == bool(way)
+    assert judged == (not way) and (
+        "has no inference, one image of today's networks" in page
+    ) == bool(way)
     assert "no GPU was timed yet" in page

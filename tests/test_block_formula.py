@@ -1,4 +1,7 @@
-"""The SE block and the unit that hosts it against their formula: values, gradients, hooks, transformations."""
+"""The SE block and the unit that hosts it against their formula:
+
+values, gradients, hooks, transformations.
+"""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -21,7 +24,9 @@ by_layout = pytest.mark.parametrize("layout", FORMATS, ids=["channels_last", "co
 by_size = pytest.mark.parametrize("shape", SIZES.values(), ids=SIZES)
 
 
-def random(shape: tuple[int, ...], layout: torch.memory_format = torch.contiguous_format, seed: int = 0) -> Tensor:
+def random(
+    shape: tuple[int, ...], layout: torch.memory_format = torch.contiguous_format, seed: int = 0
+) -> Tensor:
     """A float64 leaf."""
     drawn = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     return drawn.to(memory_format=layout).requires_grad_()
@@ -31,7 +36,10 @@ def set_at_random(module: nn.Module) -> None:
     """Parameters and running statistics of no special value."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for value in (*module.parameters(), *(b for b in module.buffers() if b.is_floating_point())):
+        for value in (
+            *module.parameters(),
+            *(b for b in module.buffers() if b.is_floating_point()),
+        ):
             value.copy_(torch.rand(value.shape, generator=generator, dtype=value.dtype) - 0.3)
         for layer in module.modules():
             if isinstance(layer, nn.BatchNorm2d) and layer.running_var is not None:
@@ -66,10 +74,15 @@ def formula(block: nn.Module, x: Tensor, squeeze: str = "avg", gate: str = "sigm
 
 
 def assert_alike(ours: Tensor, theirs: Tensor, leaves: list[Tensor]) -> None:
-    """Two tensors of the same leaves have equal values, and equal gradients of a random sum of them."""
+    """Two tensors of the same leaves have equal values, and equal gradients of a random sum of
+    them.
+    """
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
     dy = random(tuple(ours.shape), seed=2).detach()
-    gradients = [torch.autograd.grad(y, leaves, dy, allow_unused=True, materialize_grads=True) for y in (ours, theirs)]
+    gradients = [
+        torch.autograd.grad(y, leaves, dy, allow_unused=True, materialize_grads=True)
+        for y in (ours, theirs)
+    ]
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
 
@@ -88,7 +101,9 @@ def test_a_block_has_the_values_and_gradients_of_its_formula(
 
 
 def unit(placement: str, channels: int, stride: int) -> ResidualUnit:
-    """A bottleneck unit in float64 with SE in one place, twice as wide and with a projection if its stride is 2."""
+    """A bottleneck unit in float64 with SE in one place, twice as wide and with a projection if its
+    stride is 2.
+    """
     slots = Slots("net", SESpec(4, bias=True, placement=placement), stages=(2,))  # type: ignore[arg-type]
     made = bottleneck_unit(channels, channels * stride, stride, 2, slots, widths=(8, 8)).double()
     set_at_random(made)
@@ -124,7 +139,9 @@ def test_a_unit_has_the_values_and_gradients_of_its_formula(
     shape: tuple[int, ...], placement: str, stride: int, training: bool
 ) -> None:
     made, x = unit(placement, shape[1], stride).train(training), random(shape, torch.channels_last)
-    expected = unit_formula(made, x, placement, training)  # before the unit moves its running statistics
+    expected = unit_formula(
+        made, x, placement, training
+    )  # before the unit moves its running statistics
     assert_alike(made(x), expected, [x, *made.parameters()])
 
 
@@ -135,7 +152,10 @@ def test_float32_maps_of_real_sizes_agree_with_float64(
 ) -> None:
     results = []
     for dtype in (torch.float32, torch.float64):
-        block, x = random_block(shape[1]).to(dtype), random(shape, layout).detach().to(dtype).requires_grad_()
+        block, x = (
+            random_block(shape[1]).to(dtype),
+            random(shape, layout).detach().to(dtype).requires_grad_(),
+        )
         y = block(x)
         dy = random(shape, layout, seed=2).detach().to(dtype)
         results.append([y, *torch.autograd.grad(y, [x, *block.parameters()], dy)])
@@ -146,7 +166,9 @@ def test_float32_maps_of_real_sizes_agree_with_float64(
 def test_bfloat16_autocast_gives_gradients_close_to_float32() -> None:
     block, results = random_block(32).float(), []
     for dtype in (torch.bfloat16, torch.float32):
-        x, dy = (random((8, 32, 6, 6), torch.channels_last, seed).detach().to(dtype) for seed in (0, 2))
+        x, dy = (
+            random((8, 32, 6, 6), torch.channels_last, seed).detach().to(dtype) for seed in (0, 2)
+        )
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             y = block(x.requires_grad_())
         assert y.dtype == dtype
@@ -176,20 +198,26 @@ def test_first_and_second_derivatives_are_those_of_finite_differences(squeeze: s
     assert torch.autograd.gradgradcheck(call, inputs)
 
 
-@pytest.mark.parametrize("squeeze", ["avg", "max", "std"])  # none: a kink of its ReLU at every position
+@pytest.mark.parametrize(
+    "squeeze", ["avg", "max", "std"]
+)  # none: a kink of its ReLU at every position
 def test_those_of_a_large_map_are_finite_differences_in_a_random_direction(squeeze: str) -> None:
     """Not by gradcheck, which makes the whole Jacobian for the message of its failure."""
     shape, step = SIZES["large"], 1e-6
     block, x, dy = random_block(shape[1], squeeze=squeeze), random(shape), random(shape, seed=2)
     leaves = [x, *block.parameters()]
-    directions = [random(tuple(leaf.shape), seed=3 + index).detach() for index, leaf in enumerate(leaves)]
+    directions = [
+        random(tuple(leaf.shape), seed=3 + index).detach() for index, leaf in enumerate(leaves)
+    ]
 
     def value() -> Tensor:
         return (block(x) * dy).sum()
 
     def along(function: Callable[[], Tensor], **options: bool) -> Tensor:
         gradients = torch.autograd.grad(function(), leaves, **options)
-        return torch.stack([(g * d).sum() for g, d in zip(gradients, directions, strict=True)]).sum()
+        return torch.stack(
+            [(g * d).sum() for g, d in zip(gradients, directions, strict=True)]
+        ).sum()
 
     def difference(function: Callable[[], Tensor]) -> Tensor:
         found = []
@@ -208,7 +236,9 @@ def test_those_of_a_large_map_are_finite_differences_in_a_random_direction(squee
 
 
 @by_size
-def test_what_a_hook_puts_in_place_of_the_descriptor_is_differentiated(shape: tuple[int, ...]) -> None:
+def test_what_a_hook_puts_in_place_of_the_descriptor_is_differentiated(
+    shape: tuple[int, ...],
+) -> None:
     block, x, factor = random_block(shape[1]), random(shape), random((1, shape[1], 1, 1), seed=3)
     block.squeeze.register_forward_hook(lambda module, args, z: z * factor)
     first, b1, second, b2 = block.parameters()
@@ -218,7 +248,9 @@ def test_what_a_hook_puts_in_place_of_the_descriptor_is_differentiated(shape: tu
 
 
 @by_size
-def test_hooks_of_every_module_of_a_unit_see_what_it_returns_and_its_gradient(shape: tuple[int, ...]) -> None:
+def test_hooks_of_every_module_of_a_unit_see_what_it_returns_and_its_gradient(
+    shape: tuple[int, ...],
+) -> None:
     made, returned, behind = unit("standard", shape[1], 2), {}, set()
     for name, module in made.named_modules():
         module.register_forward_hook(lambda module, args, y, name=name: returned.update({name: y}))

@@ -29,7 +29,9 @@ def resnet50(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module,
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images of other sizes than the network's, in folders whose sorted names are the order of the classes."""
+    """Images of other sizes than the network's, in folders whose sorted names are the order of the
+    classes.
+    """
     root, draw = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for label in reversed(range(CLASSES)):
         (root / "val" / f"n{label:08d}").mkdir(parents=True)
@@ -66,7 +68,10 @@ def test_the_errors_are_those_of_torchvisions_network_with_its_own_transforms(
     code, out, _ = inside("import-weights", *words)
     assert code == 0 and "resnet50, plain, 23,522,375 parameters" in out
     count = CLASSES * EACH
-    assert f"{count} images: top-1 error {100 * wrong1 / count:.2f}%, top-5 error {100 * wrong5 / count:.2f}%" in out
+    assert (
+        f"{count} images: top-1 error {100 * wrong1 / count:.2f}%, top-5 error"
+        f" {100 * wrong5 / count:.2f}%" in out
+    )
 
 
 def test_images_are_judged_a_few_at_a_time_and_a_folder_may_be_val_itself(
@@ -80,7 +85,9 @@ def test_images_are_judged_a_few_at_a_time_and_a_folder_may_be_val_itself(
     assert done == [8, 8, 5]
 
 
-def test_another_number_of_classes_is_refused(resnet50: tuple[torch.nn.Module, Path], tmp_path: Path) -> None:
+def test_another_number_of_classes_is_refused(
+    resnet50: tuple[torch.nn.Module, Path], tmp_path: Path
+) -> None:
     (tmp_path / "val" / "n00000001").mkdir(parents=True)
     model = import_weights(resnet50[1], "resnet50")
     with pytest.raises(BadInput, match="val: 1 folders of classes, but the network tells 7 apart"):
@@ -89,7 +96,9 @@ def test_another_number_of_classes_is_refused(resnet50: tuple[torch.nn.Module, P
         errors_on_folder(model, "resnet50", tmp_path / "nowhere")
 
 
-def test_the_command_says_what_is_wrong_in_one_line(resnet50: tuple[torch.nn.Module, Path], folder: Path) -> None:
+def test_the_command_says_what_is_wrong_in_one_line(
+    resnet50: tuple[torch.nn.Module, Path], folder: Path
+) -> None:
     _, path = resnet50
     for words, message in (
         (("absent.pth", "resnet50"), "no such file"),

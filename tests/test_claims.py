@@ -1,4 +1,7 @@
-"""The ledger on simulated records: the paper's own numbers, planted differences, none, too few seeds."""
+"""The ledger on simulated records:
+
+the paper's own numbers, planted differences, none, too few seeds.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -28,17 +31,35 @@ from senet_ablate.spec.spec import AnalysisPlan, Experiment, Run, Training
 
 TESTED = 10_000_000  # so many that rounding to whole images is no part of the noise
 TRAIN = Training(
-    dataset="image-folder", image_size=256, crop_size=224, backbone="resnet50", epochs=16, batch_size=8, lr=0.1
+    dataset="image-folder",
+    image_size=256,
+    crop_size=224,
+    backbone="resnet50",
+    epochs=16,
+    batch_size=8,
+    lr=0.1,
 )
 PROVENANCE = Provenance(
-    command="", commit="", dirty=False, versions={}, device="cpu", threads=1, started="", wall_s=1, train_s=1, data="d"
+    command="",
+    commit="",
+    dirty=False,
+    versions={},
+    device="cpu",
+    threads=1,
+    started="",
+    wall_s=1,
+    train_s=1,
+    data="d",
 )
 EXPERIMENTS = {name: plan.read_experiment(name) for name in plan.list_experiments()}
-ALL_CLAIMS = [(name, claim.id) for name, experiment in EXPERIMENTS.items() for claim in experiment.claims]
+ALL_CLAIMS = [
+    (name, claim.id) for name, experiment in EXPERIMENTS.items() for claim in experiment.claims
+]
 MILLION = 1_000_000
 OTHER_EVIDENCE = ("gates_rise", "gates_within", "time", "none")  # not in the records of the table
 
-# Rows of which the paper tells something without printing it: errors (top-1, top-5) and costs as its text has them.
+# Rows of which the paper tells something without printing it: errors (top-1, top-5) and costs as
+# its text has them.
 UNPRINTED = {
     "SE_All_but_last": {"top1_err": 22.30, "top5_err": 6.05, "params": 26.5},
     "SE_Stage_5": {"top1_err": 23.15, "top5_err": 6.50, "params": 27.2},
@@ -47,7 +68,8 @@ UNPRINTED = {
     "Static gate": {"top1_err": 23.30, "top5_err": 6.55},
     "NoExcitation": {"top1_err": 22.90, "top5_err": 6.40},
 }
-# `schedule`, which the paper does not have: SE is behind at first, gains with the budget, and most at high rates.
+# `schedule`, which the paper does not have: SE is behind at first, gains with the budget, and most
+# at high rates.
 PLANTED = {
     "plain, 2 epochs": 60.0,
     "SE, 2 epochs": 60.8,
@@ -91,18 +113,31 @@ def wrong(top1: float, top5: float | None = None) -> dict[str, Any]:
 
 
 def row(
-    experiment: Experiment, name: str, errors: Sequence[float], top5: Sequence[float] | None = None, **changes: Any
+    experiment: Experiment,
+    name: str,
+    errors: Sequence[float],
+    top5: Sequence[float] | None = None,
+    **changes: Any,
 ) -> list[Record]:
     variant = experiment.variants[name]
     train = variant.applied_to(TRAIN)
     fives = top5 if top5 is not None else errors
     pairs = enumerate(zip(errors, fives, strict=True))
-    return [record(Run(train, variant.se, seed), one, five, **changes) for seed, (one, five) in pairs]
+    return [
+        record(Run(train, variant.se, seed), one, five, **changes) for seed, (one, five) in pairs
+    ]
 
 
-def as_published(name: str, spread: float = 0.005, seeds: int = 5, share: float = 0.0) -> dict[str, list[Record]]:
-    """Records that scatter about the paper's errors by `spread` points and a `share` of them, and have its costs."""
-    return {variant: list(records) for variant, records in _as_published(name, spread, seeds, share).items()}
+def as_published(
+    name: str, spread: float = 0.005, seeds: int = 5, share: float = 0.0
+) -> dict[str, list[Record]]:
+    """Records that scatter about the paper's errors by `spread` points and a `share` of them, and
+    have its costs.
+    """
+    return {
+        variant: list(records)
+        for variant, records in _as_published(name, spread, seeds, share).items()
+    }
 
 
 @cache
@@ -115,10 +150,18 @@ def _as_published(name: str, spread: float, seeds: int, share: float) -> dict[st
         if "top1_err" not in facts:
             continue
         plain = value.se is None or value.se.gate == "constant"
-        params, gflops = facts.get("params", 25.6 if plain else 28.1), facts.get("gflops", 3.86 if plain else 3.87)
+        params, gflops = (
+            facts.get("params", 25.6 if plain else 28.1),
+            facts.get("gflops", 3.86 if plain else 3.87),
+        )
         cost = {"params": round(params * MILLION), "macs": round(gflops * 1e9)}
-        errors = (facts["top1_err"], facts.get("top5_err", facts["top1_err"]))  # Tables 4 and 5 print but one
-        one, five = (error + (spread + share * error) * draw.standard_normal(seeds) for error in errors)
+        errors = (
+            facts["top1_err"],
+            facts.get("top5_err", facts["top1_err"]),
+        )  # Tables 4 and 5 print but one
+        one, five = (
+            error + (spread + share * error) * draw.standard_normal(seeds) for error in errors
+        )
         # figure 4 prints no numbers: all through training as far apart as at its end
         curves = [tuple(curve(error + late) for late in (20, 0)) for error in one]
         rows[variant] = [
@@ -128,7 +171,9 @@ def _as_published(name: str, spread: float, seeds: int, share: float) -> dict[st
     for variant, value in experiment.variants.items():
         if value.se is not None and value.se.gate == "constant":  # the plain network, bit for bit
             runs = zip(rows[variant], rows[experiment.control], strict=True)
-            rows[variant] = [plain.model_copy(update={"id": own.id, "run": own.run}) for own, plain in runs]
+            rows[variant] = [
+                plain.model_copy(update={"id": own.id, "run": own.run}) for own, plain in runs
+            ]
     return rows
 
 
@@ -143,11 +188,15 @@ def with_error(one: Record, quantity: str, error: float) -> Record:
     return one.model_copy(update=changes)
 
 
-def means_of(rows: Mapping[str, list[Record]], names: Sequence[str], quantity: str) -> dict[str, float]:
+def means_of(
+    rows: Mapping[str, list[Record]], names: Sequence[str], quantity: str
+) -> dict[str, float]:
     return {name: float(np.mean([getattr(r, quantity) for r in rows[name]])) for name in names}
 
 
-def changed(rows: Mapping[str, list[Record]], means: Mapping[str, float], quantity: str) -> dict[str, list[Record]]:
+def changed(
+    rows: Mapping[str, list[Record]], means: Mapping[str, float], quantity: str
+) -> dict[str, list[Record]]:
     """The same records about other means."""
     moved = dict(rows)
     for name, mean in means.items():
@@ -167,13 +216,21 @@ def against(check: Check, rows: dict[str, list[Record]], control: str) -> dict[s
         low = check.low if check.low is not None else -math.inf
         factor = 0.5 * low if low > 0 else 3.0 * (check.high or 1.0)
         value = round(getattr(rows[check.than[0]][0], check.quantity) * factor)
-        return rows | {check.rows[0]: [r.model_copy(update={check.quantity: value}) for r in rows[check.rows[0]]]}
+        return rows | {
+            check.rows[0]: [
+                r.model_copy(update={check.quantity: value}) for r in rows[check.rows[0]]
+            ]
+        }
     if check.kind == "identical":
         first, *others = rows[check.rows[0]]
-        return rows | {check.rows[0]: [with_error(first, "top1", first.top1 + 1e-5), *others]}  # a single image
+        return rows | {
+            check.rows[0]: [with_error(first, "top1", first.top1 + 1e-5), *others]
+        }  # a single image
     means = means_of(rows, check.named, check.quantity)
     center = sum(means.values()) / len(means)
-    plain = means_of(rows, [control], "top1" if check.quantity == "throughout" else check.quantity)[control]
+    plain = means_of(rows, [control], "top1" if check.quantity == "throughout" else check.quantity)[
+        control
+    ]
     far = 3 * papers_margin(plain, check.quantity)
     if check.kind == "better" or check.side == "below_zero":
         means = {name: 2 * center - mean for name, mean in means.items()}
@@ -192,21 +249,34 @@ def against(check: Check, rows: dict[str, list[Record]], control: str) -> dict[s
 
 
 def network_against(check: Check) -> list[ClassGates]:
-    """The paper's network but for one measure of the blocks that a check names, which speaks against it."""
+    """The paper's network but for one measure of the blocks that a check names, which speaks
+    against it.
+    """
     network = paper_network()
     blocks = [block for name in check.rows if (block := find(network, name))]
     first, last = blocks[0], blocks[-1]
     if check.kind == "gates_rise":
-        changes = {first.name: getattr(last, check.quantity), last.name: getattr(first, check.quantity)}
+        changes = {
+            first.name: getattr(last, check.quantity),
+            last.name: getattr(first, check.quantity),
+        }
     else:
         changes = {first.name: check.low - 0.1 if check.low is not None else 1.5 * check.high}
     field = check.quantity
     if check.quantity == "centred_share":
-        field, changes = "centred_between_class_std", {first.name: changes[first.name] * first.between_class_std}
-    return [block.model_copy(update={field: changes[block.name]} if block.name in changes else {}) for block in network]
+        field, changes = (
+            "centred_between_class_std",
+            {first.name: changes[first.name] * first.between_class_std},
+        )
+    return [
+        block.model_copy(update={field: changes[block.name]} if block.name in changes else {})
+        for block in network
+    ]
 
 
-def verdicts(experiment: Experiment, rows: Mapping[str, Sequence[Record]], **more: Any) -> dict[str, Verdict]:
+def verdicts(
+    experiment: Experiment, rows: Mapping[str, Sequence[Record]], **more: Any
+) -> dict[str, Verdict]:
     return {verdict.claim: verdict for verdict in judge(experiment, rows, **more)}
 
 
@@ -217,7 +287,10 @@ def claim_of(name: str, claim: str) -> Claim:
 def checks_behind(name: str, claim: str) -> list[Check]:
     """The checks of a claim, or of those that it follows from."""
     one = claim_of(name, claim)
-    return [*one.checks, *(check for other in one.follows for check in claim_of(name, other).checks)]
+    return [
+        *one.checks,
+        *(check for other in one.follows for check in claim_of(name, other).checks),
+    ]
 
 
 def test_every_claim_has_its_own_id_and_every_table_has_claims() -> None:
@@ -226,27 +299,47 @@ def test_every_claim_has_its_own_id_and_every_table_has_claims() -> None:
     assert all(experiment.claims for experiment in EXPERIMENTS.values())
     counts = {2: 9, 3: 2, 4: 1, 5: 1, 10: 7, 11: 2, 12: 3, 13: 3, 14: 5, 15: 3, 16: 3}
     tables = {f"T{table}.{k}" for table, count in counts.items() for k in range(1, count + 1)}
-    assert tables | {"cost.1", "cost.2", "cost.3", "cost.3b", "FN2.1", "F4.1", "F6.1", "F6.5", "F7.2"} <= set(ids)
-    assert {"T10.0", *(f"S.{k}" for k in (1, 2, 3)), *(f"control.{k}" for k in range(1, 6))} <= set(ids)
+    assert tables | {
+        "cost.1",
+        "cost.2",
+        "cost.3",
+        "cost.3b",
+        "FN2.1",
+        "F4.1",
+        "F6.1",
+        "F6.5",
+        "F7.2",
+    } <= set(ids)
+    assert {"T10.0", *(f"S.{k}" for k in (1, 2, 3)), *(f"control.{k}" for k in range(1, 6))} <= set(
+        ids
+    )
 
 
 def test_a_claim_on_both_errors_is_two_claims() -> None:
     one, other = claim_of("stages", "T13.1"), claim_of("stages", "T13.1/top-5")
     assert (one.top5, other.top5) == ("", "") and other.paper == "gains of 0.07, 0.23 and 0.33"
     assert other.says == f"{one.says.rstrip('.')} (top-5 error)."
-    assert {check.quantity for check in one.checks} == {"top1"} and {check.quantity for check in other.checks} == {
-        "top5"
-    }
-    assert [check.model_copy(update={"quantity": "top1"}) for check in other.checks] == list(one.checks)
+    assert {check.quantity for check in one.checks} == {"top1"} and {
+        check.quantity for check in other.checks
+    } == {"top5"}
+    assert [check.model_copy(update={"quantity": "top1"}) for check in other.checks] == list(
+        one.checks
+    )
     rows = as_published("stages")
-    worse = changed(rows, {"SE_Stage_2": means_of(rows, ["ResNet-50"], "top5")["ResNet-50"] + 1}, "top5")
+    worse = changed(
+        rows, {"SE_Stage_2": means_of(rows, ["ResNet-50"], "top5")["ResNet-50"] + 1}, "top5"
+    )
     found = verdicts(EXPERIMENTS["stages"], worse)
     assert (found["T13.1"].outcome, found["T13.1/top-5"].outcome) == ("supported", "contradicted")
-    assert found["T13.1/top-5"].ours.startswith("top-5 error") and found["T13.1"].ours.startswith("top-1 error")
+    assert found["T13.1/top-5"].ours.startswith("top-5 error") and found["T13.1"].ours.startswith(
+        "top-1 error"
+    )
 
 
 @pytest.mark.parametrize(("name", "claim"), ALL_CLAIMS)
-def test_the_papers_own_numbers_support_every_claim_that_can_be_tested(name: str, claim: str) -> None:
+def test_the_papers_own_numbers_support_every_claim_that_can_be_tested(
+    name: str, claim: str
+) -> None:
     known = {"networks": [paper_network()], "benches": paper_benches()}
     verdict = verdicts(EXPERIMENTS[name], as_published(name), **known)[claim]
     checks = claim_of(name, claim).checks
@@ -276,7 +369,10 @@ def test_the_opposite_of_each_check_contradicts_its_claim(name: str, claim: str)
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_too_much_noise_leaves_every_claim_on_errors_unresolved_and_no_other(name: str) -> None:
-    experiment, known = EXPERIMENTS[name], {"networks": [paper_network()], "benches": paper_benches()}
+    experiment, known = (
+        EXPERIMENTS[name],
+        {"networks": [paper_network()], "benches": paper_benches()},
+    )
     found = verdicts(experiment, as_published(name, share=0.2), **known)
     for claim in experiment.claims:
         behind = checks_behind(name, claim.id)
@@ -310,13 +406,19 @@ def test_a_time_that_may_lie_on_either_side_is_unresolved() -> None:
     plain, se = gpu.parts["overhead"].rows
     wide = se.model_copy(update={"rounds": tuple(190 * ratio for ratio in (1.02, 1.1, 1.18))})
     part = gpu.parts["overhead"].model_copy(update={"rows": (plain, wide)})
-    found = verdicts(reduction, {}, benches=[gpu.model_copy(update={"parts": {"overhead": part}}), cpu])
+    found = verdicts(
+        reduction, {}, benches=[gpu.model_copy(update={"parts": {"overhead": part}}), cpu]
+    )
     assert found["cost.4"].outcome == "supported", "quartiles 1.06 and 1.14 lie inside"
     wider = wide.model_copy(update={"rounds": tuple(190 * ratio for ratio in (0.9, 1.1, 1.2))})
     part = part.model_copy(update={"rows": (plain, wider)})
-    found = verdicts(reduction, {}, benches=[gpu.model_copy(update={"parts": {"overhead": part}}), cpu])
+    found = verdicts(
+        reduction, {}, benches=[gpu.model_copy(update={"parts": {"overhead": part}}), cpu]
+    )
     assert found["cost.4"].outcome == "unresolved" and "1.100" in found["cost.4"].ours
-    assert verdicts(reduction, {}, benches=[cpu])["cost.4"].reason.startswith("no GPU was timed yet")
+    assert verdicts(reduction, {}, benches=[cpu])["cost.4"].reason.startswith(
+        "no GPU was timed yet"
+    )
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -339,7 +441,11 @@ def test_a_table_without_noise_resolves_nothing_but_what_is_exact(name: str) -> 
     for claim in EXPERIMENTS[name].claims:
         verdict, kinds = found[claim.id], {check.kind for check in claim.checks}
         if any(check.on_errors for check in claim.checks):
-            assert verdict.outcome == "unresolved" and "no spread" in verdict.reason and verdict.seeds_needed is None
+            assert (
+                verdict.outcome == "unresolved"
+                and "no spread" in verdict.reason
+                and verdict.seeds_needed is None
+            )
         elif kinds and kinds <= {"ratio", "identical"}:
             assert verdict.outcome == "supported"
 
@@ -359,7 +465,9 @@ THREE_STAGES = {"SE_Stage_5": "a CIFAR ResNet has stages 2 to 4"}
 
 
 def of_three_stages(**errors: float) -> dict[str, list[Record]]:
-    rows = {name: records for name, records in as_published("stages").items() if name != "SE_Stage_5"}
+    rows = {
+        name: records for name, records in as_published("stages").items() if name != "SE_Stage_5"
+    }
     return changed(rows, errors, "top1")
 
 
@@ -369,13 +477,17 @@ def test_a_row_that_the_backbone_cannot_host_is_no_evidence() -> None:
     assert (found.outcome, found.ours) == ("not tested", "")
     assert found.reason == "SE_Stage_5: a CIFAR ResNet has stages 2 to 4"
     missing = verdicts(stages, of_three_stages())["F6.5"]
-    assert missing.reason == "SE_Stage_5 has no records yet", "a row that is only missing may still come"
+    assert missing.reason == "SE_Stage_5 has no records yet", (
+        "a row that is only missing may still come"
+    )
 
 
 def test_a_check_that_needs_a_row_is_not_made_where_the_network_has_no_place_for_it() -> None:
     stages, last_is_bad = EXPERIMENTS["stages"], {"SE_Stage_4": 24.0}
     found = verdicts(stages, of_three_stages(**last_is_bad), cannot_host=THREE_STAGES)["T13.1"]
-    assert found.outcome == "supported" and "SE_Stage_4" not in found.ours, "stage 4 is the last one of three"
+    assert found.outcome == "supported" and "SE_Stage_4" not in found.ours, (
+        "stage 4 is the last one of three"
+    )
     assert found.reason == "judged in part: SE_Stage_5: a CIFAR ResNet has stages 2 to 4"
     hosted = verdicts(stages, changed(as_published("stages"), last_is_bad, "top1"))["T13.1"]
     assert hosted.outcome == "contradicted" and "SE_Stage_4" in hosted.ours and not hosted.reason
@@ -386,20 +498,33 @@ def test_a_check_that_needs_a_row_is_not_made_where_the_network_has_no_place_for
 def test_a_check_for_networks_without_a_row_is_made_there_and_nowhere_else() -> None:
     stages = EXPERIMENTS["stages"]
     here = verdicts(stages, of_three_stages(), cannot_host=THREE_STAGES)["T13.3"]
-    assert here.outcome == "supported" and "SE_Stage_5" not in here.ours and "+2 ResNet-50 = +0.13" in here.ours
+    assert (
+        here.outcome == "supported"
+        and "SE_Stage_5" not in here.ours
+        and "+2 ResNet-50 = +0.13" in here.ours
+    )
     assert here.reason == "judged in part: SE_Stage_5: a CIFAR ResNet has stages 2 to 4"
     more = verdicts(stages, of_three_stages(SE_All=23.28), cannot_host=THREE_STAGES)["T13.3"]
     assert more.outcome == "contradicted" and "= +1.13" in more.ours
     five_adds = changed(as_published("stages"), {"SE_Stage_5": 21.3}, "top1")
     there = verdicts(stages, five_adds)["T13.3"]
-    assert there.outcome == "contradicted" and "+3 ResNet-50" in there.ours and "+2 ResNet-50" not in there.ours
-    assert not there.reason, "the sum of three stages stands in for that of four where there are but three"
+    assert (
+        there.outcome == "contradicted"
+        and "+3 ResNet-50" in there.ours
+        and "+2 ResNet-50" not in there.ours
+    )
+    assert not there.reason, (
+        "the sum of three stages stands in for that of four where there are but three"
+    )
     assert verdicts(stages, of_three_stages())["T13.3"].reason == "SE_Stage_5 has no records yet"
     alone = claims({"checks": [BETTER | {"without": ["v2"]}]})
     rows = simulated(alone, {"v1": 20.0}, 5, np.random.default_rng(0))
     assert judge(alone, rows, {"v2": "no place"})[0].outcome == "supported"
     (verdict,) = judge(alone, rows)
-    assert verdict.outcome == "not tested" and verdict.reason == "stated for a network that has no place for v2"
+    assert (
+        verdict.outcome == "not tested"
+        and verdict.reason == "stated for a network that has no place for v2"
+    )
 
 
 def test_a_claim_that_follows_from_others_holds_where_they_all_hold() -> None:
@@ -408,11 +533,18 @@ def test_a_claim_that_follows_from_others_holds_where_they_all_hold() -> None:
     assert verdicts(integration, rows)["T14.3"].ours == "T14.1 is supported; T14.2 is supported"
     (alike,), (worse,) = (claim_of(name, claim).checks for claim in ("T14.1", "T14.2"))
     for check in (alike, worse):
-        assert verdicts(integration, against(check, rows, "plain"))["T14.3"].outcome == "contradicted"
+        assert (
+            verdicts(integration, against(check, rows, "plain"))["T14.3"].outcome == "contradicted"
+        )
     noisy = as_published(name, share=0.2)
-    assert verdicts(integration, rows | {"SE-POST": noisy["SE-POST"]})["T14.3"].outcome == "unresolved"
+    assert (
+        verdicts(integration, rows | {"SE-POST": noisy["SE-POST"]})["T14.3"].outcome == "unresolved"
+    )
     without = verdicts(integration, rows | {"SE-POST": []})["T14.3"]
-    assert (without.outcome, without.ours) == ("not tested", "T14.1 is supported; T14.2 is not tested")
+    assert (without.outcome, without.ours) == (
+        "not tested",
+        "T14.1 is supported; T14.2 is not tested",
+    )
 
 
 def test_what_speaks_against_one_claim_speaks_against_all_that_follow_from_it() -> None:
@@ -451,22 +583,32 @@ def test_a_number_stated_for_resnet_50_is_not_asked_of_another_network() -> None
     small = TRAIN.model_copy(update={"backbone": "resnet_tiny_bottleneck"})
     reduction = EXPERIMENTS["reduction"]
     rows = {
-        name: [r.model_copy(update={"run": r.run | {"train": Run(small, None, 0).fields["train"]}}) for r in records]
+        name: [
+            r.model_copy(update={"run": r.run | {"train": Run(small, None, 0).fields["train"]}})
+            for r in records
+        ]
         for name, records in as_published("reduction").items()
     }
     found = verdicts(reduction, rows)
     assert found["cost.1"].outcome == "not tested" and "ResNet-50" in found["cost.1"].reason
-    assert found["T10.3"].outcome == "supported" and found["T10.3"].reason.startswith("judged in part: stated for")
+    assert found["T10.3"].outcome == "supported" and found["T10.3"].reason.startswith(
+        "judged in part: stated for"
+    )
     assert found["T10.0"].outcome == "supported" and not found["T10.0"].reason
 
 
 def test_a_data_set_without_top_5_error_leaves_those_claims_alone() -> None:
     stages = EXPERIMENTS["stages"]
-    rows = {n: [r.model_copy(update={"wrong_top5": None}) for r in rs] for n, rs in as_published("stages").items()}
+    rows = {
+        n: [r.model_copy(update={"wrong_top5": None}) for r in rs]
+        for n, rs in as_published("stages").items()
+    }
     with_top5, without = verdicts(stages, as_published("stages")), verdicts(stages, rows)
     for claim in stages.claims:
         if any(check.quantity == "top5" for check in claim.checks):
-            assert without[claim.id].outcome == "not tested" and "no top-5" in without[claim.id].reason
+            assert (
+                without[claim.id].outcome == "not tested" and "no top-5" in without[claim.id].reason
+            )
         else:
             assert without[claim.id].outcome == with_top5[claim.id].outcome == "supported"
     assert sum("no top-5" in verdict.reason for verdict in without.values()) == 3
@@ -475,7 +617,8 @@ def test_a_data_set_without_top_5_error_leaves_those_claims_alone() -> None:
 def test_a_recipe_that_reads_the_error_once_says_nothing_of_the_course_of_training() -> None:
     backbones = EXPERIMENTS["backbones"]
     once = {
-        n: [r.model_copy(update={"epochs": r.epochs[1:]}) for r in rs] for n, rs in as_published("backbones").items()
+        n: [r.model_copy(update={"epochs": r.epochs[1:]}) for r in rs]
+        for n, rs in as_published("backbones").items()
     }
     found = verdicts(backbones, once)
     assert found["F4.1"].outcome == "not tested" and "last epoch alone" in found["F4.1"].reason
@@ -489,8 +632,21 @@ def test_paired_rows_are_compared_each_with_its_own_and_with_no_other() -> None:
         experiment = table([check | {"paired": paired}])
         rows = simulated(experiment, means, 5, np.random.default_rng(0))
         assert judge(experiment, rows)[0].outcome == outcome
-    ratio = table([{"kind": "ratio", "quantity": "params", "rows": ["v1", "v2"], "than": ["plain", "v3"], "high": 1.2}])
-    rows = {name: [r.model_copy(update={"params": 100}) for r in records] for name, records in rows.items()}
+    ratio = table(
+        [
+            {
+                "kind": "ratio",
+                "quantity": "params",
+                "rows": ["v1", "v2"],
+                "than": ["plain", "v3"],
+                "high": 1.2,
+            }
+        ]
+    )
+    rows = {
+        name: [r.model_copy(update={"params": 100}) for r in records]
+        for name, records in rows.items()
+    }
     assert judge(ratio, rows)[0].outcome == "supported"
     rows["v2"] = [r.model_copy(update={"params": 150}) for r in rows["v2"]]
     assert judge(ratio, rows)[0].outcome == "contradicted"
@@ -501,7 +657,10 @@ def test_a_row_with_a_run_that_did_not_train_is_flagged_and_not_ranked() -> None
     rows = as_published("squeeze")
     rows["Max"][1] = rows["Max"][1].model_copy(update={"diverged": 1})
     found = verdicts(squeeze, rows)["T11.1"]
-    assert found.outcome == "not tested" and found.reason == "Max is not ranked: seed 1 diverged after epoch 1"
+    assert (
+        found.outcome == "not tested"
+        and found.reason == "Max is not ranked: seed 1 diverged after epoch 1"
+    )
 
 
 def test_a_table_of_two_recipes_is_not_judged() -> None:
@@ -509,10 +668,14 @@ def test_a_table_of_two_recipes_is_not_judged() -> None:
     rows = as_published("squeeze")
     longer = Run(TRAIN.model_copy(update={"epochs": 17}), None, 0).fields["train"]
     rows["plain"] = [r.model_copy(update={"run": r.run | {"train": longer}}) for r in rows["plain"]]
-    assert fairness(squeeze, rows) == ("the recipe differs between rows: epochs is 16 (Max, Avg); 17 (plain)",)
+    assert fairness(squeeze, rows) == (
+        "the recipe differs between rows: epochs is 16 (Max, Avg); 17 (plain)",
+    )
     assert {verdict.outcome for verdict in judge(squeeze, rows)} == {"not tested"}
     other = PROVENANCE.model_copy(update={"data": "e", "device": "gpu"})
-    rows["plain"] = [r.model_copy(update={"provenance": other}) for r in as_published("squeeze")["plain"]]
+    rows["plain"] = [
+        r.model_copy(update={"provenance": other}) for r in as_published("squeeze")["plain"]
+    ]
     sentences = fairness(squeeze, rows)
     assert "test data or labels" in sentences[0] and "devices" in sentences[1]
     assert "data" in judge(squeeze, rows)[0].reason
@@ -523,10 +686,15 @@ def test_fewer_seeds_and_equal_networks_are_named() -> None:
     rows = as_published("controls")
     assert fairness(controls, rows) == (), "a constant gate is the plain network on purpose"
     rows["SE"] = rows["SE"][:3]
-    rows["Random squeeze"] = [r.model_copy(update={"run": r.run | {"se": {"squeeze": "random"}}}) for r in rows["SE"]]
+    rows["Random squeeze"] = [
+        r.model_copy(update={"run": r.run | {"se": {"squeeze": "random"}}}) for r in rows["SE"]
+    ]
     one_network, *missing = fairness(controls, rows)
     assert one_network.startswith("Random squeeze and SE are one network")
-    assert missing == ["Random squeeze has 3 of 5 seeds; missing: 3, 4", "SE has 3 of 5 seeds; missing: 3, 4"]
+    assert missing == [
+        "Random squeeze has 3 of 5 seeds; missing: 3, 4",
+        "SE has 3 of 5 seeds; missing: 3, 4",
+    ]
 
 
 def gates(mean: float, std: float) -> Gates:
@@ -550,10 +718,14 @@ def gates(mean: float, std: float) -> Gates:
         ({"gate": "constant"}, 1.0, 0.0, False),
     ],
 )
-def test_gates_that_say_nothing_are_stuck(se: dict[str, str], mean: float, std: float, stuck: bool) -> None:
+def test_gates_that_say_nothing_are_stuck(
+    se: dict[str, str], mean: float, std: float, stuck: bool
+) -> None:
     sound, odd = gates(0.4, 0.2), gates(mean, std)
     run = record(Run(TRAIN, None, 0), 22.0)
-    one = run.model_copy(update={"run": run.run | {"se": se}, "gates": {"SE_2_3": sound, "SE_5_2": odd}})
+    one = run.model_copy(
+        update={"run": run.run | {"se": se}, "gates": {"SE_2_3": sound, "SE_5_2": odd}}
+    )
     every = one.model_copy(update={"gates": {"SE_5_2": odd}})
     assert bool(stuck_gates(one)) == stuck
     assert health(one) == (), "one stuck block is a note: the paper's own SE_5_2 stands near 1"
@@ -563,7 +735,10 @@ def test_gates_that_say_nothing_are_stuck(se: dict[str, str], mean: float, std: 
 @pytest.mark.parametrize("squeeze", ["random", "ones"])
 def test_gates_that_cannot_see_the_image_may_end_as_constants(squeeze: str) -> None:
     run = record(Run(TRAIN, None, 0), 22.0, gates={"SE_2_3": gates(0.5, 0.001)})
-    blind, seeing = (run.model_copy(update={"run": run.run | {"se": {"squeeze": one}}}) for one in (squeeze, "max"))
+    blind, seeing = (
+        run.model_copy(update={"run": run.run | {"se": {"squeeze": one}}})
+        for one in (squeeze, "max")
+    )
     assert stuck_gates(blind) and not health(blind)
     assert stuck_gates(seeing) and "all gates are stuck" in health(seeing)[0]
 
@@ -572,19 +747,25 @@ def test_always_answering_the_commonest_class_is_not_training() -> None:
     run, words = Run(TRAIN, None, 0), "no better than always answering the commonest class"
     few = {"tested": 500, "classes": 10}
     assert words in health(record(run, 0, **few, wrong_top1=450))[0]
-    assert words in health(record(run, 0, **few, wrong_top1=435))[0], "65 right of 500 is within the noise of 50"
+    assert words in health(record(run, 0, **few, wrong_top1=435))[0], (
+        "65 right of 500 is within the noise of 50"
+    )
     assert health(record(run, 0, **few, wrong_top1=425)) == ()
     assert words in health(record(run, 100.0))[0]
     assert health(record(run, 0, **few, wrong_top1=425, majority=50)) == ()
     uneven = few | {"majority": 300}
     assert health(record(run, 0, **uneven, wrong_top1=200)) == (f"{words} (40.0% error)",)
-    assert words in health(record(run, 0, **uneven, wrong_top1=177))[0], "323 right of 500 is within the noise of 300"
+    assert words in health(record(run, 0, **uneven, wrong_top1=177))[0], (
+        "323 right of 500 is within the noise of 300"
+    )
     assert health(record(run, 0, **uneven, wrong_top1=170)) == ()
 
 
 def test_one_answer_for_every_image_is_not_training() -> None:
     run = Run(TRAIN, None, 0)
-    assert health(record(run, 22.0, answered=1)) == ("it gives every image the same answer (22.0% error)",)
+    assert health(record(run, 22.0, answered=1)) == (
+        "it gives every image the same answer (22.0% error)",
+    )
     assert health(record(run, 22.0, answered=2)) == health(record(run, 22.0, answered=None)) == ()
     assert len(health(record(run, 100.0, answered=1))) == 1, "said once"
     assert health(record(run, 22.0, answered=1, diverged=3)) == ("diverged after epoch 3",)
@@ -592,13 +773,23 @@ def test_one_answer_for_every_image_is_not_training() -> None:
     rows = as_published("squeeze")
     rows["Max"][2] = rows["Max"][2].model_copy(update={"answered": 1})
     found = verdicts(squeeze, rows)["T11.2"]
-    assert found.outcome == "not tested" and found.reason.startswith("Max is not ranked: seed 2 it gives every image")
+    assert found.outcome == "not tested" and found.reason.startswith(
+        "Max is not ranked: seed 2 it gives every image"
+    )
 
 
 def claims(*listed: dict[str, Any], rows: int = 6) -> Experiment:
-    variants: dict[str, Any] = {"plain": {"se": None}} | {f"v{i}": {"se": {"reduction": 2**i}} for i in range(1, rows)}
+    variants: dict[str, Any] = {"plain": {"se": None}} | {
+        f"v{i}": {"se": {"reduction": 2**i}} for i in range(1, rows)
+    }
     told = [{"id": str(i), "says": "s", "paper": "p"} | claim for i, claim in enumerate(listed)]
-    content = {"title": "t", "question": "q", "control": "plain", "variants": variants, "claims": told}
+    content = {
+        "title": "t",
+        "question": "q",
+        "control": "plain",
+        "variants": variants,
+        "claims": told,
+    }
     return parse(Experiment, content)
 
 
@@ -612,7 +803,11 @@ MIXED_TABLE = table(
         *({"kind": "better", "rows": [f"v{i}"], "than": ["plain"]} for i in range(1, 6)),
         {"kind": "better", "rows": ["v1"], "than": ["v5"]},
         {"kind": "better", "rows": ["v1", "v2", "v3"], "than": ["plain"]},
-        {"kind": "contrast", "weights": {"v1": 1, "v2": 1, "v4": -1, "plain": -1}, "side": "below_zero"},
+        {
+            "kind": "contrast",
+            "weights": {"v1": 1, "v2": 1, "v4": -1, "plain": -1},
+            "side": "below_zero",
+        },
         {"kind": "differ", "rows": ["v3", "v4", "v5"]},
         {"kind": "differ", "rows": ["v1", "v3"], "than": ["v4", "plain"]},
     ]
@@ -622,7 +817,11 @@ SIMILAR_TABLE = table(
         {"kind": "similar", "rows": ["v1", "v2", "v3"]},
         {"kind": "no_worse", "rows": ["v4"], "than": ["plain"]},
         {"kind": "no_worse", "rows": ["v5"], "than": ["plain"]},
-        {"kind": "contrast", "weights": {"v4": 0.5, "v5": 0.5, "plain": -1}, "side": "below_margin"},
+        {
+            "kind": "contrast",
+            "weights": {"v4": 0.5, "v5": 0.5, "plain": -1},
+            "side": "below_margin",
+        },
         {"kind": "contrast", "weights": {"v4": 0.5, "v5": 0.5, "v2": -1}, "side": "within_margin"},
         {"kind": "differ", "rows": ["v1", "v2", "v3"]},
     ]
@@ -634,16 +833,23 @@ def simulated(
     experiment: Experiment, means: Mapping[str, float], seeds: int, draw: np.random.Generator
 ) -> dict[str, Any]:
     return {
-        name: changed_fast(TEMPLATES[seeds][name], means.get(name, 22.0) + 0.2 * draw.standard_normal(seeds))
+        name: changed_fast(
+            TEMPLATES[seeds][name], means.get(name, 22.0) + 0.2 * draw.standard_normal(seeds)
+        )
         for name in experiment.variants
     }
 
 
 def changed_fast(records: Sequence[Record], errors: np.ndarray) -> list[Record]:
-    return [r.model_copy(update=wrong(error)) for r, error in zip(records, errors.tolist(), strict=True)]
+    return [
+        r.model_copy(update=wrong(error)) for r, error in zip(records, errors.tolist(), strict=True)
+    ]
 
 
-TEMPLATES = {n: {name: row(MIXED_TABLE, name, [22.0] * n) for name in MIXED_TABLE.variants} for n in (2, 3, 5, 9)}
+TEMPLATES = {
+    n: {name: row(MIXED_TABLE, name, [22.0] * n) for name in MIXED_TABLE.variants}
+    for n in (2, 3, 5, 9)
+}
 
 
 def rate(
@@ -655,12 +861,18 @@ def rate(
     margins: Mapping[str, float] | None = None,
 ) -> float:
     draw = np.random.default_rng(seeds)
-    tries = (judge(experiment, simulated(experiment, means, seeds, draw), margins=margins) for _ in range(tables))
+    tries = (
+        judge(experiment, simulated(experiment, means, seeds, draw), margins=margins)
+        for _ in range(tables)
+    )
     return sum(map(hit, tries)) / tables
 
 
 def at_most(share: float, rate: float, trials: int) -> bool:
-    """Whether a measured share is compatible with a true rate of at most `rate`: four standard deviations."""
+    """Whether a measured share is compatible with a true rate of at most `rate`:
+
+    four standard deviations.
+    """
     return share <= rate + 4 * math.sqrt(rate * (1 - rate) / trials)
 
 
@@ -669,10 +881,16 @@ def outcomes(found: Sequence[Verdict]) -> list[str]:
 
 
 def wrong_of_equal_rows(found: Sequence[Verdict]) -> bool:
-    """Whether a verdict of MIXED_TABLE errs about equal rows: what is within the margin is rightly no difference."""
+    """Whether a verdict of MIXED_TABLE errs about equal rows:
+
+    what is within the margin is rightly no difference.
+    """
     kinds = (claim.checks[0].kind for claim in MIXED_TABLE.claims)
     right = {"differ": ("unresolved", "contradicted")}
-    return any(v.outcome not in right.get(kind, ("unresolved",)) for kind, v in zip(kinds, found, strict=True))
+    return any(
+        v.outcome not in right.get(kind, ("unresolved",))
+        for kind, v in zip(kinds, found, strict=True)
+    )
 
 
 @pytest.mark.parametrize(("seeds", "trials"), [(3, 1000), (5, 200)])
@@ -687,7 +905,10 @@ def test_rows_at_the_margin_are_called_alike_or_not_in_5_of_100_tables_at_most()
     differ = "supported"  # which is true
 
     def is_wrong(found: Sequence[Verdict]) -> bool:
-        return any(v.outcome != "unresolved" for v in found[:-1]) or found[-1].outcome not in ("unresolved", differ)
+        return any(v.outcome != "unresolved" for v in found[:-1]) or found[-1].outcome not in (
+            "unresolved",
+            differ,
+        )
 
     assert at_most(rate(SIMILAR_TABLE, edge, 5, 300, is_wrong, HALF_A_POINT), 0.05, 300)
 
@@ -695,7 +916,9 @@ def test_rows_at_the_margin_are_called_alike_or_not_in_5_of_100_tables_at_most()
 def test_rows_at_the_margin_that_do_differ_are_never_shown_to_be_one() -> None:
     lone = table([{"kind": "differ", "rows": ["v1", "v2", "v3"]}])
     edge, trials = {"v1": 22.5, "v2": 22.0, "v3": 22.0}, 400
-    hits = rate(lone, edge, 5, trials, lambda found: found[0].outcome == "contradicted", HALF_A_POINT)
+    hits = rate(
+        lone, edge, 5, trials, lambda found: found[0].outcome == "contradicted", HALF_A_POINT
+    )
     assert at_most(hits, 0.05, trials)
     seen = rate(lone, edge, 5, trials, lambda found: found[0].outcome == "supported", HALF_A_POINT)
     assert seen > 0.6
@@ -704,16 +927,33 @@ def test_rows_at_the_margin_that_do_differ_are_never_shown_to_be_one() -> None:
 @pytest.mark.parametrize(
     ("check", "least"),
     [
-        # a test on both sides and one against it, which Holm counts as two: half of 5 in 100, less Bonferroni's cost
+        # a test on both sides and one against it, which Holm counts as two: half of 5 in 100, less
+        # Bonferroni's cost
         ({"kind": "differ", "rows": ["v1", "v2"]}, 0.002),
         ({"kind": "differ", "rows": ["v1", "v2", "v3", "v4"]}, 0.002),
         ({"kind": "differ", "rows": ["v1", "v2", "v3"], "than": ["plain", "v4", "v5"]}, 0.002),
         ({"kind": "contrast", "weights": {"v1": 1, "plain": -1}, "side": "below_zero"}, 0.02),
-        ({"kind": "contrast", "weights": {"v1": 1, "v2": -1, "v3": -1, "plain": 1}, "side": "below_zero"}, 0.02),
-        ({"kind": "contrast", "weights": {"v1": 0.3, "v2": 0.1, "v3": -0.1, "v4": -0.3}, "side": "below_zero"}, 0.02),
+        (
+            {
+                "kind": "contrast",
+                "weights": {"v1": 1, "v2": -1, "v3": -1, "plain": 1},
+                "side": "below_zero",
+            },
+            0.02,
+        ),
+        (
+            {
+                "kind": "contrast",
+                "weights": {"v1": 0.3, "v2": 0.1, "v3": -0.1, "v4": -0.3},
+                "side": "below_zero",
+            },
+            0.02,
+        ),
     ],
 )
-def test_a_lone_check_of_equal_rows_errs_in_about_5_of_100_tables(check: dict[str, Any], least: float) -> None:
+def test_a_lone_check_of_equal_rows_errs_in_about_5_of_100_tables(
+    check: dict[str, Any], least: float
+) -> None:
     trials = 600
     right = ("unresolved", "contradicted") if check["kind"] == "differ" else ("unresolved",)
     wrong_ones = rate(table([check]), {}, 5, trials, lambda found: found[0].outcome not in right)
@@ -734,8 +974,12 @@ def test_one_lone_claim_is_the_ordinary_two_sided_welch_test() -> None:
         theirs = scipy_stats.ttest_ind(v1, plain, equal_var=False)
         sure = "supported" if theirs.statistic < 0 else "contradicted"
         assert verdict.outcome == (sure if theirs.pvalue < 0.05 else "unresolved")
-        assert judge(weighed, rows)[0].outcome == verdict.outcome, "two rows with the weights 1 and -1"
-        assert (judge(differ, rows)[0].outcome == "supported") == (2 * theirs.pvalue < 0.05), "on either side"
+        assert judge(weighed, rows)[0].outcome == verdict.outcome, (
+            "two rows with the weights 1 and -1"
+        )
+        assert (judge(differ, rows)[0].outcome == "supported") == (2 * theirs.pvalue < 0.05), (
+            "on either side"
+        )
         seen.add(verdict.outcome)
     assert len(seen) == 3
 
@@ -749,11 +993,23 @@ FAMILY = claims(
     {"checks": [{"kind": "differ", "rows": ["v2", "v3", "v4"]}]},
     {"checks": [{"kind": "differ", "rows": ["v1", "v2", "v3"], "than": ["plain", "v4", "v5"]}]},
     *(
-        {"checks": [{"kind": "contrast", "weights": {"v1": 1, "v2": 0.5, "v3": -1, "plain": -0.5}, "side": side}]}
+        {
+            "checks": [
+                {
+                    "kind": "contrast",
+                    "weights": {"v1": 1, "v2": 0.5, "v3": -1, "plain": -0.5},
+                    "side": side,
+                }
+            ]
+        }
         for side in ("below_zero", "below_margin", "within_margin")
     ),
     # none of these is a test
-    {"checks": [{"kind": "ratio", "quantity": "params", "rows": ["v1"], "than": ["plain"], "high": 2.0}]},
+    {
+        "checks": [
+            {"kind": "ratio", "quantity": "params", "rows": ["v1"], "than": ["plain"], "high": 2.0}
+        ]
+    },
     {"checks": [{"kind": "identical", "rows": ["v1", "plain"]}]},
     {"checks": [BETTER | {"quantity": "top5"}]},
     {"checks": [BETTER | {"without": ["v1"]}]},
@@ -763,21 +1019,29 @@ FAMILY = claims(
 
 
 def tail(groups: Sequence[Sequence[float]], weights: Sequence[float], bound: float) -> float:
-    """One-sided p-value of a weighted sum of means below `bound`, by Welch and Satterthwaite as in textbooks."""
+    """One-sided p-value of a weighted sum of means below `bound`, by Welch and Satterthwaite as in
+    textbooks.
+    """
     parts = [w**2 * np.var(x, ddof=1) / len(x) for w, x in zip(weights, groups, strict=True)]
-    df = sum(parts) ** 2 / sum(part**2 / (len(x) - 1) for part, x in zip(parts, groups, strict=True))
+    df = sum(parts) ** 2 / sum(
+        part**2 / (len(x) - 1) for part, x in zip(parts, groups, strict=True)
+    )
     value = sum(w * np.mean(x) for w, x in zip(weights, groups, strict=True))
     return float(scipy_stats.t.cdf((value - bound) / math.sqrt(sum(parts)), df))
 
 
 def p_values(check: Check, errors: Mapping[str, list[float]], margin: float) -> tuple[float, float]:
-    """For and against a check, each comparison with SciPy's Welch test where it is one of two rows."""
+    """For and against a check, each comparison with SciPy's Welch test where it is one of two
+    rows.
+    """
 
     def below(names: tuple[str, ...], weights: tuple[float, ...], bound: float) -> float:
         groups = [errors[name] for name in names]
         if weights == (1, -1):
             moved = np.asarray(groups[0]) - bound
-            return float(scipy_stats.ttest_ind(moved, groups[1], equal_var=False, alternative="less").pvalue)
+            return float(
+                scipy_stats.ttest_ind(moved, groups[1], equal_var=False, alternative="less").pvalue
+            )
         return tail(groups, weights, bound)
 
     pairs = [*zip(check.rows, check.than, strict=False)]
@@ -792,10 +1056,15 @@ def p_values(check: Check, errors: Mapping[str, list[float]], margin: float) -> 
     sides = {"below_zero": "better", "below_margin": "no_worse", "within_margin": "similar"}
     kind = sides[check.side] if check.side else check.kind
     by_bound = {bound: [below(*one, bound) for one in asked] for bound in (-margin, 0.0, margin)}
-    inside = [max(low, 1 - high) for low, high in zip(by_bound[margin], by_bound[-margin], strict=True)]
+    inside = [
+        max(low, 1 - high) for low, high in zip(by_bound[margin], by_bound[-margin], strict=True)
+    ]
     number = len(asked)
     if kind == "similar":
-        beyond = [2 * min(1 - low, high) for low, high in zip(by_bound[margin], by_bound[-margin], strict=True)]
+        beyond = [
+            2 * min(1 - low, high)
+            for low, high in zip(by_bound[margin], by_bound[-margin], strict=True)
+        ]
         return max(inside), min(1, number * min(1, *beyond))
     if kind == "differ":
         return min(1, number * min(2 * min(p, 1 - p) for p in by_bound[0.0])), max(inside)
@@ -804,26 +1073,43 @@ def p_values(check: Check, errors: Mapping[str, list[float]], margin: float) -> 
 
 
 def holm(p: float, family: np.ndarray) -> float:
-    """Adjusted p: what the worst of the tests that come before it in Holm's order, and itself, is multiplied to."""
+    """Adjusted p:
+
+    what the worst of the tests that come before it in Holm's order, and itself, is multiplied to.
+    """
     return min(1.0, max(float(q) * int((family >= q).sum()) for q in family if q <= p))
 
 
 def test_the_checks_of_a_table_are_one_family_in_holms_correction() -> None:
     draw, seen = np.random.default_rng(0), set()
     checks = list(dict.fromkeys(claim.checks[-1] for claim in FAMILY.claims[:10]))
-    assert len(checks) == 10 and FAMILY.claims[1].checks[0] == checks[0], "a check of two claims is one test"
+    assert len(checks) == 10 and FAMILY.claims[1].checks[0] == checks[0], (
+        "a check of two claims is one test"
+    )
     for apart_by in np.repeat([0.05, 0.3, 0.8], 30):
         means = {f"v{i}": 22 + apart_by * draw.standard_normal() for i in range(1, 6)}
         rows = simulated(FAMILY, means, 5, draw)
-        rows = {name: [r.model_copy(update={"wrong_top5": None}) for r in have] for name, have in rows.items()}
+        rows = {
+            name: [r.model_copy(update={"wrong_top5": None}) for r in have]
+            for name, have in rows.items()
+        }
         errors = {name: [r.top1 for r in have] for name, have in rows.items()}
         pairs = [p_values(check, errors, 0.5) for check in checks]
-        corrected = [(holm(p_for, np.ravel(pairs)), holm(p_against, np.ravel(pairs))) for p_for, p_against in pairs]
-        expected = ["supported" if a < 0.05 else "contradicted" if b < 0.05 else "unresolved" for a, b in corrected]
+        corrected = [
+            (holm(p_for, np.ravel(pairs)), holm(p_against, np.ravel(pairs)))
+            for p_for, p_against in pairs
+        ]
+        expected = [
+            "supported" if a < 0.05 else "contradicted" if b < 0.05 else "unresolved"
+            for a, b in corrected
+        ]
         found = judge(FAMILY, rows, margins=HALF_A_POINT)
         for i, (verdict, (p_for, p_against)) in enumerate(zip(found[:10], corrected, strict=True)):
             p = p_against if expected[i] == "contradicted" else p_for
-            assert f"corrected p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}" in verdict.ours.split("; ")[-1]
+            assert (
+                f"corrected p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+                in verdict.ours.split("; ")[-1]
+            )
             if len(FAMILY.claims[i].checks) == 1:
                 assert verdict.outcome == expected[i]
                 seen.add((checks[i].side or checks[i].kind, expected[i]))
@@ -840,11 +1126,19 @@ def test_the_checks_of_a_table_are_one_family_in_holms_correction() -> None:
         ("similar", {"v1": 22.0, "v2": 22.1, "v3": 26.0}, "contradicted", "v1 − v3 = -4"),
     ],
 )
-def test_the_comparison_that_decides_is_named(kind: str, means: dict[str, float], outcome: str, decider: str) -> None:
+def test_the_comparison_that_decides_is_named(
+    kind: str, means: dict[str, float], outcome: str, decider: str
+) -> None:
     """All rows scatter alike, by 0.16 points; with less, the 0.2 would be a clear difference."""
     noise = np.array([-0.2, -0.1, 0.0, 0.1, 0.2])
-    rows = {n: changed_fast(TEMPLATES[5][n], means.get(n, 22.0) + noise) for n in MIXED_TABLE.variants}
-    (verdict,) = judge(table([{"kind": kind, "rows": ["v1", "v2", "v3"]}]), rows, margins=HALF_A_POINT | {"top1": 0.6})
+    rows = {
+        n: changed_fast(TEMPLATES[5][n], means.get(n, 22.0) + noise) for n in MIXED_TABLE.variants
+    }
+    (verdict,) = judge(
+        table([{"kind": kind, "rows": ["v1", "v2", "v3"]}]),
+        rows,
+        margins=HALF_A_POINT | {"top1": 0.6},
+    )
     assert verdict.outcome == outcome and f"deciding: {decider}" in verdict.ours
 
 
@@ -852,14 +1146,27 @@ def test_a_planted_difference_is_found_as_often_as_its_power_says() -> None:
     seeds = seeds_needed(0.3, 0.2)
     assert seeds == 9
     trials, draw = 600, np.random.default_rng(0)
-    found = [judge(ONE_CLAIM, simulated(ONE_CLAIM, {"v1": 21.7}, seeds, draw))[0].outcome for _ in range(trials)]
+    found = [
+        judge(ONE_CLAIM, simulated(ONE_CLAIM, {"v1": 21.7}, seeds, draw))[0].outcome
+        for _ in range(trials)
+    ]
     stated = power(0.3, 0.2, seeds)
-    assert abs(found.count("supported") / trials - stated) <= 4 * math.sqrt(stated * (1 - stated) / trials)
+    assert abs(found.count("supported") / trials - stated) <= 4 * math.sqrt(
+        stated * (1 - stated) / trials
+    )
     assert found.count("contradicted") == 0
 
 
 def test_a_planted_contrast_is_found_as_often_as_that_of_two_rows_with_its_spread() -> None:
-    lone = table([{"kind": "contrast", "weights": {"v1": 1, "v2": -1, "v3": -1, "plain": 1}, "side": "below_zero"}])
+    lone = table(
+        [
+            {
+                "kind": "contrast",
+                "weights": {"v1": 1, "v2": -1, "v3": -1, "plain": 1},
+                "side": "below_zero",
+            }
+        ]
+    )
     value, spread = -0.3 * math.sqrt(2), 0.2 * math.sqrt(2)  # four rows in place of two
     assert seeds_needed(value, spread) == 9
     trials = 600
@@ -871,14 +1178,24 @@ def test_a_planted_contrast_is_found_as_often_as_that_of_two_rows_with_its_sprea
     assert abs(hits - exact) <= 4 * math.sqrt(exact * (1 - exact) / trials)
 
 
-def test_a_large_planted_difference_is_supported_and_its_opposite_contradicted_in_every_table() -> None:
+def test_a_large_planted_difference_is_supported_and_its_opposite_contradicted_in_every_table() -> (
+    None
+):
     good = {"v1": 18.0, "v2": 19.5, "v3": 21.0, "v4": 17.0, "v5": 19.0}
-    assert rate(MIXED_TABLE, good, 5, 100, lambda found: outcomes(found) == ["supported"] * 10) > 0.95
+    assert (
+        rate(MIXED_TABLE, good, 5, 100, lambda found: outcomes(found) == ["supported"] * 10) > 0.95
+    )
     bad = {"v1": 27.0, "v2": 25.5, "v3": 24.0, "v4": 24.0, "v5": 25.5}
-    assert rate(MIXED_TABLE, bad, 5, 100, lambda found: outcomes(found[:8]) == ["contradicted"] * 8) > 0.95
+    assert (
+        rate(MIXED_TABLE, bad, 5, 100, lambda found: outcomes(found[:8]) == ["contradicted"] * 8)
+        > 0.95
+    )
     far = {"v1": 24.0, "v2": 22.0, "v3": 22.0, "v4": 24.0, "v5": 24.0}
     opposite = [*["contradicted"] * 5, "supported"]
-    assert rate(SIMILAR_TABLE, far, 5, 100, lambda found: outcomes(found) == opposite, HALF_A_POINT) > 0.95
+    assert (
+        rate(SIMILAR_TABLE, far, 5, 100, lambda found: outcomes(found) == opposite, HALF_A_POINT)
+        > 0.95
+    )
 
 
 def test_alike_is_supported_with_enough_seeds_and_unresolved_with_two() -> None:
@@ -886,7 +1203,9 @@ def test_alike_is_supported_with_enough_seeds_and_unresolved_with_two() -> None:
     for seeds, wanted in ((9, alike), (2, ["unresolved"] * 6)):
         draw, hits = np.random.default_rng(seeds), np.zeros(6)
         for _ in range(100):
-            found = judge(SIMILAR_TABLE, simulated(SIMILAR_TABLE, {}, seeds, draw), margins=HALF_A_POINT)
+            found = judge(
+                SIMILAR_TABLE, simulated(SIMILAR_TABLE, {}, seeds, draw), margins=HALF_A_POINT
+            )
             hits += np.array(outcomes(found)) == wanted
         assert hits.min() > 90, (seeds, hits)
 
@@ -898,7 +1217,9 @@ def test_too_few_seeds_leave_a_real_difference_unresolved_and_say_how_many_it_ta
         unresolved += verdict.outcome == "unresolved"
         needed += [verdict.seeds_needed] if verdict.seeds_needed else []
     assert unresolved > 170
-    assert len(needed) > 0.9 * unresolved and 4 <= np.median(needed) <= 20, "9 for the true difference and spread"
+    assert len(needed) > 0.9 * unresolved and 4 <= np.median(needed) <= 20, (
+        "9 for the true difference and spread"
+    )
 
 
 def test_rows_differ_with_the_seeds_of_the_pair_that_is_easiest_to_tell_apart() -> None:
@@ -906,10 +1227,17 @@ def test_rows_differ_with_the_seeds_of_the_pair_that_is_easiest_to_tell_apart() 
     draw, told = np.random.default_rng(0), 0
     for _ in range(20):
         rows = simulated(lone, {"v1": 21.7}, 3, draw)
-        rows["plain"] = [r.model_copy(update=wrong(r.top1)) for r in rows["v2"]]  # a pair that no number tells apart
+        rows["plain"] = [
+            r.model_copy(update=wrong(r.top1)) for r in rows["v2"]
+        ]  # a pair that no number tells apart
         (verdict,) = judge(lone, rows)
-        pairs = [welch(*([r.top1 for r in rows[n]] for n in names)) for names in combinations(("v1", "v2", "plain"), 2)]
-        needed = [seeds_needed(d.value, d.std, 0.05 / 2 / 3) for d in pairs]  # two tests, three pairs, either side
+        pairs = [
+            welch(*([r.top1 for r in rows[n]] for n in names))
+            for names in combinations(("v1", "v2", "plain"), 2)
+        ]
+        needed = [
+            seeds_needed(d.value, d.std, 0.05 / 2 / 3) for d in pairs
+        ]  # two tests, three pairs, either side
         assert needed[0] == needed[1] and needed[2] is None
         if verdict.outcome == "unresolved":
             assert verdict.seeds_needed == needed[0]
@@ -926,11 +1254,15 @@ def apart(points: float, plain: float, quantity: str = "top1") -> dict[str, list
     rows = {name: TEMPLATES[5][name] for name in MIXED_TABLE.variants}
     noise = np.random.default_rng(0).normal(0, 0.001, (len(means), 5))
     for (name, mean), shifts in zip(means.items(), noise, strict=True):
-        rows[name] = [with_error(r, quantity, mean + s) for r, s in zip(rows[name], shifts, strict=True)]
+        rows[name] = [
+            with_error(r, quantity, mean + s) for r, s in zip(rows[name], shifts, strict=True)
+        ]
     return rows
 
 
-@pytest.mark.parametrize(("quantity", "papers", "margin"), [("top1", 23.30, 0.34), ("top5", 6.55, 0.52 / 3)])
+@pytest.mark.parametrize(
+    ("quantity", "papers", "margin"), [("top1", 23.30, 0.34), ("top5", 6.55, 0.52 / 3)]
+)
 def test_without_a_plan_the_margin_is_a_third_of_the_papers_relative_gain_of_the_plain_rows(
     quantity: str, papers: float, margin: float
 ) -> None:
@@ -940,12 +1272,18 @@ def test_without_a_plan_the_margin_is_a_third_of_the_papers_relative_gain_of_the
             assert judge(experiment, apart(share * points, plain, quantity))[0].outcome == outcome
     given = {"top1": 0.1, "top5": 0.1}
     assert judge(experiment, apart(0.05, papers, quantity), margins=given)[0].outcome == "supported"
-    assert judge(experiment, apart(0.15, papers, quantity), margins=given)[0].outcome == "contradicted"
+    assert (
+        judge(experiment, apart(0.15, papers, quantity), margins=given)[0].outcome == "contradicted"
+    )
 
 
 def test_all_through_training_the_margin_is_that_of_the_top_1_error() -> None:
     experiment = table([ALIKE | {"quantity": "throughout"}])
-    rows = {name: have for name, have in apart(0.3, 50.0, "throughout").items() if name in ("plain", "v1", "v2")}
+    rows = {
+        name: have
+        for name, have in apart(0.3, 50.0, "throughout").items()
+        if name in ("plain", "v1", "v2")
+    }
     rows["plain"] = [with_error(r, "top1", 23.30) for r in rows["plain"]]  # at its end
     assert judge(experiment, rows)[0].outcome == "supported"
     rows["plain"] = [with_error(r, "top1", 15.0) for r in rows["plain"]]
@@ -973,7 +1311,9 @@ def test_without_a_plain_network_nothing_is_called_alike_and_the_rest_is_judged(
     for plain in ([], failed):
         found = judge(table(asked), rows | {"plain": plain})
         assert outcomes(found) == [*["supported"] * 3, *["not tested"] * 4]
-        assert {v.reason for v in found[3:]} == {"no margin is known: the plain network has no sound run yet"}
+        assert {v.reason for v in found[3:]} == {
+            "no margin is known: the plain network has no sound run yet"
+        }
     noisy = as_published("squeeze", share=0.2) | {"plain": []}
     found = verdicts(EXPERIMENTS["squeeze"], noisy)
     assert (found["T11.1b"].outcome, found["T11.2"].outcome) == ("unresolved", "not tested")
@@ -1004,7 +1344,10 @@ def test_the_margin_of_a_recipe_with_an_analysis_plan_is_the_plans() -> None:
     for plain, outcome in expected.items():
         analysed = None if plain is None else parse(AnalysisPlan, analysis | {"plain_top1": plain})
         made = replace(asked, recipe=asked.recipe.model_copy(update={"plan": analysed}))
-        found = {verdict.claim: verdict.outcome for verdict in table_of(made, "squeeze", records).verdicts}
+        found = {
+            verdict.claim: verdict.outcome
+            for verdict in table_of(made, "squeeze", records).verdicts
+        }
         assert (found["T11.2"], found["T11.2/top-5"]) == (outcome, "supported")
 
 
@@ -1031,7 +1374,9 @@ def test_rows_are_identical_where_every_shared_seed_is_equal_bit_for_bit() -> No
         (verdict,) = judge(identical("v1"), rows | {"v1": other})
         assert verdict.outcome == "contradicted" and verdict.ours.startswith("4 of 5 pairs"), field
     (verdict,) = judge(identical("v1"), rows | {"v1": copies[:2]})
-    assert verdict.outcome == "supported" and verdict.ours.startswith("2 of 2 pairs"), "in the seeds that they share"
+    assert verdict.outcome == "supported" and verdict.ours.startswith("2 of 2 pairs"), (
+        "in the seeds that they share"
+    )
     apart = [r.model_copy(update={"run": r.run | {"seed": 10 + r.run["seed"]}}) for r in copies]
     (verdict,) = judge(identical("v1"), rows | {"v1": apart})
     assert verdict.outcome == "not tested" and verdict.reason == "plain, v1 share no seed yet"
@@ -1057,11 +1402,20 @@ WEIGHED = {"kind": "contrast", "weights": {"v1": 1, "plain": -1}, "side": "below
         ({"kind": "similar", "rows": ["v1", "v2"], "than": ["v3"]}, "no use for than"),
         ({"kind": "identical", "rows": ["v1", "v2"], "than": ["v3"]}, "no use for than"),
         ({"kind": "similar", "rows": ["v1", "v2"], "within": 0.1}, "unknown key .*within"),
-        ({"kind": "better", "rows": ["v1"], "than": ["v2"], "side": "below_zero"}, "no use for side"),
-        ({"kind": "better", "rows": ["v1"], "than": ["v2"], "weights": {"v3": 1, "v4": -1}}, "no use for weights"),
+        (
+            {"kind": "better", "rows": ["v1"], "than": ["v2"], "side": "below_zero"},
+            "no use for side",
+        ),
+        (
+            {"kind": "better", "rows": ["v1"], "than": ["v2"], "weights": {"v3": 1, "v4": -1}},
+            "no use for weights",
+        ),
         ({"kind": "contrast", "weights": {"v1": 1, "plain": -1}}, "needs side"),
         ({"kind": "contrast", "side": "below_zero"}, "needs weights"),
-        ({"kind": "contrast", "weights": {"v1": 1, "plain": -1}, "side": "above_zero"}, "below_zero"),
+        (
+            {"kind": "contrast", "weights": {"v1": 1, "plain": -1}, "side": "above_zero"},
+            "below_zero",
+        ),
         (WEIGHED | {"rows": ["v2"]}, "no use for rows"),
         (WEIGHED | {"weights": {"v1": 1, "plain": -0.9}}, "add up to 0"),
         (WEIGHED | {"weights": {"v1": 1}}, "add up to 0"),
@@ -1075,12 +1429,26 @@ WEIGHED = {"kind": "contrast", "weights": {"v1": 1, "plain": -1}, "side": "below
         (BETTER | {"without": ["v9"]}, "'v9' is no variant"),
         ({"kind": "better", "paired": True, "rows": ["v1", "v2"], "than": ["v3"]}, "as many"),
         ({"kind": "ratio", "rows": ["v1"], "than": ["v2"], "high": 1.0}, "on params, macs"),
-        ({"kind": "ratio", "rows": ["v1"], "than": ["v2"], "quantity": "macs"}, "needs low or high"),
+        (
+            {"kind": "ratio", "rows": ["v1"], "than": ["v2"], "quantity": "macs"},
+            "needs low or high",
+        ),
         ({"kind": "better", "rows": ["v1"], "than": ["v2"], "quantity": "params"}, "on top1, top5"),
         ({"kind": "identical", "rows": ["v1", "v2"], "quantity": "top5"}, "no use for quantity"),
         ({"kind": "gates_rise", "rows": ["early", "late"]}, "on between_class_std"),
-        ({"kind": "gates_rise", "rows": ["early", "late"], "quantity": "mean", "needs": ["v1"]}, "no use for needs"),
-        ({"kind": "gates_rise", "rows": ["early", "late"], "quantity": "mean", "network": "paper"}, "no use for netw"),
+        (
+            {"kind": "gates_rise", "rows": ["early", "late"], "quantity": "mean", "needs": ["v1"]},
+            "no use for needs",
+        ),
+        (
+            {
+                "kind": "gates_rise",
+                "rows": ["early", "late"],
+                "quantity": "mean",
+                "network": "paper",
+            },
+            "no use for netw",
+        ),
         ({"kind": "none", "statement": "no", "without": ["v1"]}, "no use for needs or without"),
         ({"kind": "better", "rows": ["v1"], "than": ["v9"]}, "is no variant"),
         ({"kind": "bettr", "rows": ["v1"], "than": ["plain"]}, "bettr"),
@@ -1106,19 +1474,54 @@ RATIO = {"kind": "ratio", "quantity": "params", "rows": ["v1"], "than": ["plain"
         ([{"checks": [BETTER]}, {"checks": [BETTER], "follows": ["0"]}], "has checks, or follows"),
         ([{"checks": [BETTER, RATIO]}], "errors and exact figures are claims of their own"),
         ([{"checks": [RATIO, WEIGHED]}], "errors and exact figures are claims of their own"),
-        ([{"checks": [BETTER, {"kind": "identical", "rows": ["v1", "v2"]}]}], "errors and exact figures"),
-        ([{"checks": [BETTER, {"kind": "gates_rise", "rows": ["early", "late"], "quantity": "mean"}]}], "of their own"),
-        ([{"checks": [BETTER, {"kind": "time", "quantity": "inference", "device": "cpu", "high": 1}]}], "of their own"),
-        ([{"checks": [BETTER | {"quantity": "top5"}], "top5": "p"}], "`top5` repeats checks on the top-1 error"),
+        (
+            [{"checks": [BETTER, {"kind": "identical", "rows": ["v1", "v2"]}]}],
+            "errors and exact figures",
+        ),
+        (
+            [
+                {
+                    "checks": [
+                        BETTER,
+                        {"kind": "gates_rise", "rows": ["early", "late"], "quantity": "mean"},
+                    ]
+                }
+            ],
+            "of their own",
+        ),
+        (
+            [
+                {
+                    "checks": [
+                        BETTER,
+                        {"kind": "time", "quantity": "inference", "device": "cpu", "high": 1},
+                    ]
+                }
+            ],
+            "of their own",
+        ),
+        (
+            [{"checks": [BETTER | {"quantity": "top5"}], "top5": "p"}],
+            "`top5` repeats checks on the top-1 error",
+        ),
         ([{"checks": [BETTER | {"quantity": "throughout"}], "top5": "p"}], "`top5` repeats"),
         ([{"checks": [BETTER, BETTER | {"quantity": "top5"}], "top5": "p"}], "`top5` repeats"),
         ([{"checks": [RATIO], "top5": "p"}], "`top5` repeats"),
         ([{"checks": [{"kind": "none", "statement": "no"}], "top5": "p"}], "`top5` repeats"),
         ([{"checks": [BETTER]}, {"follows": ["0"], "top5": "p"}], "`top5` repeats"),
-        ([{"checks": [BETTER]}, {"follows": ["0", "2"]}], "follows from '2', which is no claim with checks"),
+        (
+            [{"checks": [BETTER]}, {"follows": ["0", "2"]}],
+            "follows from '2', which is no claim with checks",
+        ),
         ([{"follows": ["0"]}], "follows from '0', which is no claim with checks"),
-        ([{"checks": [BETTER]}, {"follows": ["0"]}, {"follows": ["1"]}], "follows from '1', which is no claim with"),
-        ([{"id": "a", "checks": [BETTER]}, {"id": "a", "checks": [RATIO]}], "claim a is there twice"),
+        (
+            [{"checks": [BETTER]}, {"follows": ["0"]}, {"follows": ["1"]}],
+            "follows from '1', which is no claim with",
+        ),
+        (
+            [{"id": "a", "checks": [BETTER]}, {"id": "a", "checks": [RATIO]}],
+            "claim a is there twice",
+        ),
         (
             [{"id": "a", "checks": [BETTER], "top5": "p"}, {"id": "a/top-5", "checks": [RATIO]}],
             "a/top-5 is there twice",
@@ -1160,7 +1563,10 @@ claims:
     ):
         (tmp_path / "own.yaml").write_text(more)
         if not words:
-            assert dict(plan.read_experiment("own", tmp_path).claims[0].checks[0].weights) == {"SE": 1, "plain": -1}
+            assert dict(plan.read_experiment("own", tmp_path).claims[0].checks[0].weights) == {
+                "SE": 1,
+                "plain": -1,
+            }
         else:
             with pytest.raises(BadInput, match=words):
                 plan.read_experiment("own", tmp_path)
@@ -1172,7 +1578,10 @@ def test_a_block_of_planted_gates_is_described_as_planted() -> None:
     labels = np.repeat([3, 7, 9], 200)
     shift = np.where(labels == 3, -0.1, 0.1)[:, None]
     block = describe(
-        "SE_4_6", pattern + shift + 0.05 * draw.standard_normal((600, 400)), labels, {3: "pug", 7: "cliff"}
+        "SE_4_6",
+        pattern + shift + 0.05 * draw.standard_normal((600, 400)),
+        labels,
+        {3: "pug", 7: "cliff"},
     )
     assert block.class_means["pug"] == pytest.approx(pattern.mean() - 0.1, abs=0.01)
     assert block.between_class_std == pytest.approx(0.1, abs=0.005)
@@ -1210,8 +1619,12 @@ def test_networks_that_disagree_leave_a_claim_about_gates_unresolved() -> None:
 def test_gates_that_neither_rise_nor_fall_leave_a_claim_unresolved() -> None:
     (check,) = claim_of("role_of_excitation", "F6.2b").checks
     network = [
-        block.model_copy(update={check.quantity: 0.2} if block.name == "SE_4_6" else {}) for block in paper_network()
+        block.model_copy(update={check.quantity: 0.2} if block.name == "SE_4_6" else {})
+        for block in paper_network()
     ]
     found = verdicts(EXPERIMENTS["role_of_excitation"], {}, networks=[network])
-    assert found["F6.2b"].outcome == "unresolved" and "0.018 (SE_2_3), 0.200 (SE_4_6)" in found["F6.2b"].ours
+    assert (
+        found["F6.2b"].outcome == "unresolved"
+        and "0.018 (SE_2_3), 0.200 (SE_4_6)" in found["F6.2b"].ours
+    )
     assert found["F6.2"].outcome == "supported"

@@ -32,13 +32,19 @@ ROOT = Path(__file__).parent.parent
 def senet(*words: str, cwd: Path = ROOT, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "senet_ablate", *words]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
+    )
 
 
 def inside(*words: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of a command run in this process."""
     out, errors = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as exit_:
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(errors),
+        pytest.raises(SystemExit) as exit_,
+    ):
         main(list(words))
     assert isinstance(exit_.value.code, int)
     return exit_.value.code, out.getvalue(), errors.getvalue()
@@ -70,7 +76,11 @@ def test_every_experiment_has_its_table_in_three_forms_and_its_plot(smoke: Path)
             "plot.svg",
         }
         rows = pd.read_csv(folder / "table.csv", index_col="variant")
-        hosted = [v for v in read_plan("smoke").experiments[name].variants if f"{name}/{v}" != "stages/SE_Stage_5"]
+        hosted = [
+            v
+            for v in read_plan("smoke").experiments[name].variants
+            if f"{name}/{v}" != "stages/SE_Stage_5"
+        ]
         left_out = rows["remark"].astype(str).str.contains("LEFT OUT")
         assert ((rows.loc[hosted, "n"] == 1) | left_out[hosted]).all() and not left_out.all()
         assert (folder / "plot.png").read_bytes().startswith(b"\x89PNG")
@@ -87,10 +97,16 @@ def test_the_page_shows_every_table_and_plot_and_how_to_make_them_again(smoke: P
 
 
 def test_a_second_run_trains_nothing_changes_nothing_and_verify_holds(smoke: Path) -> None:
-    before = {path: (path.read_bytes(), path.suffix == ".json" and path.stat().st_mtime_ns) for path in files(smoke)}
+    before = {
+        path: (path.read_bytes(), path.suffix == ".json" and path.stat().st_mtime_ns)
+        for path in files(smoke)
+    }
     code, out, _ = inside("run", "--recipe", "smoke", "--results", str(smoke))
     assert code == 0 and "0 to do" in out
-    after = {path: (path.read_bytes(), path.suffix == ".json" and path.stat().st_mtime_ns) for path in files(smoke)}
+    after = {
+        path: (path.read_bytes(), path.suffix == ".json" and path.stat().st_mtime_ns)
+        for path in files(smoke)
+    }
     assert after == before
     assert inside("verify", "--results", str(smoke))[0] == 0
 
@@ -114,12 +130,19 @@ def with_records_of(smoke: Path, results: Path, *experiments: str) -> Path:
 
 
 @pytest.mark.usefixtures("blank_plots")
-def test_an_experiment_on_request_is_on_the_page_once_it_has_runs(smoke: Path, tmp_path: Path) -> None:
+def test_an_experiment_on_request_is_on_the_page_once_it_has_runs(
+    smoke: Path, tmp_path: Path
+) -> None:
     (tmp_path / "smoke" / "runs").mkdir(parents=True)
     some = load_records(smoke, "smoke")["id"][0]
     run = next(run for run in read_plan("smoke", ["mobile"]).runs() if run.se)
     record = read_record(smoke / "smoke" / "runs" / f"{some}.json")
-    learned = {"wrong_top1": 20, "wrong_top5": 10, "correct": pack(np.arange(record.tested) >= 20), "gates": {}}
+    learned = {
+        "wrong_top1": 20,
+        "wrong_top5": 10,
+        "correct": pack(np.arange(record.tested) >= 20),
+        "gates": {},
+    }
     record = record.model_copy(update=learned)
     write_record(tmp_path, "smoke", record)
     assert "mobile" not in read_reported("smoke", tmp_path).experiments
@@ -127,23 +150,31 @@ def test_an_experiment_on_request_is_on_the_page_once_it_has_runs(smoke: Path, t
     assert [*read_reported("smoke", tmp_path).experiments][-1] == "mobile"
     assert inside("report", "--recipe", "smoke", "--results", str(tmp_path))[0] == 0
     assert "Not run yet" in (tmp_path / "smoke" / "mobile" / "table.md").read_text()
-    assert (tmp_path / "smoke" / "mobile" / "plot.png").is_file(), "also of one row without its control"
+    assert (tmp_path / "smoke" / "mobile" / "plot.png").is_file(), (
+        "also of one row without its control"
+    )
     assert inside("verify", "--results", str(tmp_path))[0] == 0
 
 
 def test_plan_shows_what_is_done_and_what_it_costs(smoke: Path, tmp_path: Path) -> None:
     code, out, _ = inside("plan", "--recipe", "smoke", "--results", str(smoke))
     assert code == 0 and " 0 to do" in out and "not hosted" in out
-    _, out, _ = inside("plan", "reduction", "--recipe", "smoke", "--seeds", "2", "--results", str(tmp_path))
+    _, out, _ = inside(
+        "plan", "reduction", "--recipe", "smoke", "--seeds", "2", "--results", str(tmp_path)
+    )
     assert "12 distinct runs, 0 done, 12 to do" in out and "estimated time" in out
     assert not list(tmp_path.iterdir()), "plan writes nothing"
 
 
 @pytest.mark.usefixtures("blank_plots")
-def test_a_half_finished_sweep_reports_what_it_has_and_names_what_is_missing(smoke: Path, tmp_path: Path) -> None:
+def test_a_half_finished_sweep_reports_what_it_has_and_names_what_is_missing(
+    smoke: Path, tmp_path: Path
+) -> None:
     plan = read_plan("smoke", ["squeeze"])
     (tmp_path / "smoke" / "runs").mkdir(parents=True)
-    for run in {run.id for row in plan.rows() if row.variant in ("Max", "plain") for run in row.runs}:
+    for run in {
+        run.id for row in plan.rows() if row.variant in ("Max", "plain") for run in row.runs
+    }:
         copy_record(smoke, tmp_path, run)
     assert inside("report", "--recipe", "smoke", "--results", str(tmp_path))[0] == 0
     table = (tmp_path / "smoke" / "squeeze" / "table.md").read_text()
@@ -166,7 +197,12 @@ def test_verify_names_a_changed_record_and_a_changed_table(smoke: Path, tmp_path
     record = next((tmp_path / "smoke" / "runs").iterdir())
     record.write_text(record.read_text().replace('"wrong_top1": ', '"wrong_top1": 1'))
     code, _, errors = inside("verify", "--results", str(tmp_path))
-    assert code == 1 and record.name in errors and "checksum" in errors and "delete it and run again" in errors
+    assert (
+        code == 1
+        and record.name in errors
+        and "checksum" in errors
+        and "delete it and run again" in errors
+    )
     record.rename(record.with_name(f"{record.name}.bad"))
     (record.parent / f".{record.name}.abc.tmp").write_text("being written")
     assert inside("report", "--recipe", "smoke", "--results", str(tmp_path))[0] == 0
@@ -196,7 +232,9 @@ def test_a_run_that_fails_or_dies_stops_no_other_and_is_tried_again(tmp_path: Pa
     (tmp_path / "experiments" / "own.yaml").write_text(EXPERIMENT)
     smoke = (ROOT / "experiments" / "recipes" / "smoke.yaml").read_text()
     before, _, after = smoke.partition("cannot_host:")
-    (tmp_path / "experiments" / "recipes" / "smoke.yaml").write_text(before + after[after.index("train:") :])
+    (tmp_path / "experiments" / "recipes" / "smoke.yaml").write_text(
+        before + after[after.index("train:") :]
+    )
     (tmp_path / "broken.py").write_text(BROKEN)
     (tmp_path / "go.py").write_text(
         "import pathlib\n"
@@ -212,7 +250,9 @@ def test_a_run_that_fails_or_dies_stops_no_other_and_is_tried_again(tmp_path: Pa
     )
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
     for _ in range(2):
-        done = subprocess.run([sys.executable, "go.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "go.py"], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 1, done.stderr
         assert "own/broken, seed 0" in done.stderr and "this operator is broken" in done.stderr
         assert "own/killer, seed 0" in done.stderr and "process was killed" in done.stderr
@@ -232,8 +272,8 @@ def test_records_of_other_images_are_never_taken_for_these(tmp_path: Path) -> No
     (tmp_path / "experiments" / "recipes").mkdir(parents=True)
     (tmp_path / "experiments" / "own.yaml").write_text(EXPERIMENT.partition("  broken")[0])
     (tmp_path / "experiments" / "recipes" / "own.yaml").write_text(
-        "{title: t, about: a, seeds: 1, train: {dataset: image-folder, backbone: resnet_tiny_bottleneck, "
-        "epochs: 1, batch_size: 4, lr: 0.1}}"
+        "{title: t, about: a, seeds: 1, train: {dataset: image-folder, backbone:"
+        " resnet_tiny_bottleneck, epochs: 1, batch_size: 4, lr: 0.1}}"
     )
     plan = read_plan("own", folder=tmp_path / "experiments")
     images = [load_images(plan.recipe.train, tmp_path / root) for root in ("a", "b")]
@@ -251,19 +291,37 @@ def test_workers_that_die_as_they_start_fail_their_runs_and_do_not_loop(
         "senet_ablate.train.launch.local._start_worker", os._exit
     )  # called with a tuple: the worker dies of it
     runs = read_plan("smoke", ["conv3x3"]).runs()
-    failures = launch_local(runs, Place(tmp_path, "smoke", tmp_path, "cpu", "test"), lambda runs, images: None)
+    failures = launch_local(
+        runs, Place(tmp_path, "smoke", tmp_path, "cpu", "test"), lambda runs, images: None
+    )
     assert {failure.run.id for failure in failures} == {run.id for run in runs}
     assert all("killed" in failure.cause for failure in failures)
 
 
 def test_an_interrupted_sweep_repeats_no_finished_run(tmp_path: Path) -> None:
     names = ["squeeze", "reduction"]
-    command = [sys.executable, "-m", "senet_ablate", "run", *names, "--recipe", "smoke", "--results", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "senet_ablate",
+        "run",
+        *names,
+        "--recipe",
+        "smoke",
+        "--results",
+        str(tmp_path),
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
-    )  # fmt: skip
+        command,
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # a test run in the background ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     runs = tmp_path / "smoke" / "runs"
     deadline = time.time() + 120
     while len(list(runs.glob("*.json"))) < 3 and time.time() < deadline:
@@ -314,13 +372,19 @@ def test_list_names_everything_with_a_line_of_explanation() -> None:
         "conv3x3",
         "tiny-imagenet",
     ):
-        assert any(line.split()[:1] == [name] and len(line.split()) > 2 for line in out.splitlines()), name
+        assert any(
+            line.split()[:1] == [name] and len(line.split()) > 2 for line in out.splitlines()
+        ), name
 
 
 def test_describe_speaks_of_stages_widths_and_what_se_adds() -> None:
     code, out, _ = inside("describe", "resnet50", "--se", "reduction=16", "stages=all_but_last")
     assert code == 0 and "SE_4_1 ... SE_4_6" in out and "SE_5" not in out
-    assert out.splitlines()[-1].split("|")[-3].strip() == "3.69", "the paper speaks of about 4% (Section 4)"
+    assert out.splitlines()[-1].split("|")[-3].strip() == "3.69", (
+        "the paper speaks of about 4% (Section 4)"
+    )
     csv = describe("resnet50", SESpec(), form="csv").splitlines()
     assert "28071976" in csv[-1] and csv[-1].split(",")[-2] == "9.84"
-    assert r"\toprule" in describe("resnet20", form="latex") and "hidden" not in describe("resnet20")
+    assert r"\toprule" in describe("resnet20", form="latex") and "hidden" not in describe(
+        "resnet20"
+    )

@@ -1,4 +1,7 @@
-"""Two rows against each other, cost against error, and gates by block: known answers on records made up for it."""
+"""Two rows against each other, cost against error, and gates by block:
+
+known answers on records made up for it.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -43,41 +46,65 @@ def tables(folder: Path) -> dict[str, Table]:
 
 
 def test_a_planted_difference_is_found_by_every_view(tmp_path: Path) -> None:
-    errors = {"2": [range(40), range(44), range(42)], "original": [range(120), range(124), range(128)]}
+    errors = {
+        "2": [range(40), range(44), range(42)],
+        "original": [range(120), range(124), range(128)],
+    }
     found = compare(planted(tmp_path, errors), "cue", "reduction/2", "reduction/original")
     rows = found.rows
     welch = scipy_stats.ttest_ind([10, 11, 10.5], [30, 31, 32], equal_var=False)
     difference = rows.loc["difference of the means, points"]
-    assert difference["value"] == pytest.approx(-20.5) and difference["p"] == pytest.approx(welch.pvalue)
+    assert difference["value"] == pytest.approx(-20.5) and difference["p"] == pytest.approx(
+        welch.pvalue
+    )
     low, high = welch.confidence_interval()
     assert (difference["low"], difference["high"]) == (pytest.approx(low), pytest.approx(high))
     assert rows.loc["probability of improvement", "value"] == 1
     images = rows.loc["difference on the images, points"]
     assert images["low"] < -20.5 < images["high"] < 0
     seed = rows.loc["seed 1: difference, points"]
-    assert seed["value"] == -20 and seed["says"] == "McNemar: only a is right on 80 images, only b on 0"
+    assert (
+        seed["value"] == -20
+        and seed["says"] == "McNemar: only a is right on 80 images, only b on 0"
+    )
     assert seed["p"] == pytest.approx(scipy_stats.binomtest(80, 80).pvalue)
     assert "20.50 points less than b, and that is more than the noise" in found.sentence
     back = compare(tmp_path, "cue", "reduction/original", "reduction/2")
     assert back.rows.loc["difference of the means, points", "value"] == pytest.approx(20.5)
-    assert "more than b" in back.sentence and back.rows.loc["probability of improvement", "value"] == 0
+    assert (
+        "more than b" in back.sentence and back.rows.loc["probability of improvement", "value"] == 0
+    )
 
 
 def test_noise_is_called_noise_and_one_seed_says_nothing(tmp_path: Path) -> None:
-    errors = {"2": [range(40), range(60), range(50)], "4": [range(45), range(65), range(46)], "8": [range(30)]}
+    errors = {
+        "2": [range(40), range(60), range(50)],
+        "4": [range(45), range(65), range(46)],
+        "8": [range(30)],
+    }
     results = planted(tmp_path, errors)
     assert "noise between seeds can explain" in compare(results, "cue", "2", "4").sentence
     single = compare(results, "cue", "2", "8")
-    assert "3 and 1 seeds" in single.sentence and "nothing can be said about new runs" in single.sentence
+    assert (
+        "3 and 1 seeds" in single.sentence
+        and "nothing can be said about new runs" in single.sentence
+    )
     assert np.isnan(single.rows.loc["difference of the means, points", "p"])
-    assert "seed 1: difference, points" not in single.rows.index, "only seeds that both have are paired"
-    assert "| seed 0: difference, points" in single._repr_markdown_() and "nan" not in single._repr_markdown_()
+    assert "seed 1: difference, points" not in single.rows.index, (
+        "only seeds that both have are paired"
+    )
+    assert (
+        "| seed 0: difference, points" in single._repr_markdown_()
+        and "nan" not in single._repr_markdown_()
+    )
 
 
 def test_a_name_is_enough_where_it_is_clear(tmp_path: Path) -> None:
     results = write_recipe(tmp_path, "cue", seeds=2)
     assert compare(results, "cue", "Max", "NoSqueeze").a == "squeeze/Max"
-    assert compare(results, "cue", "SE", "plain").b.endswith("/plain"), "one network under several names"
+    assert compare(results, "cue", "SE", "plain").b.endswith("/plain"), (
+        "one network under several names"
+    )
     with pytest.raises(BadInput, match="unknown row 'squeeze/Maks'; did you mean 'squeeze/Max'"):
         compare(results, "cue", "squeeze/Maks", "16")
     with pytest.raises(BadInput, match="the same runs"):
@@ -89,7 +116,9 @@ def test_a_name_is_enough_where_it_is_clear(tmp_path: Path) -> None:
     [
         (lambda one: one.model_copy(update={"wrong_top1": TESTED * 3 // 4}), "no sound run"),
         (
-            lambda one: one.model_copy(update={"provenance": one.provenance.model_copy(update={"data": "1" * 64})}),
+            lambda one: one.model_copy(
+                update={"provenance": one.provenance.model_copy(update={"data": "1" * 64})}
+            ),
             "data is",
         ),
         (lambda one: one.model_copy(update={"train_images": 999}), "train_images is"),
@@ -114,7 +143,9 @@ def test_a_network_that_is_dearer_and_worse_beyond_noise_is_beaten(tmp_path: Pat
     }
     for name, (params, wrong) in facts.items():
         for seed, count in enumerate(wrong):
-            one = wrong_on(record(plan.run(plan.experiments["reduction"].variants[name], seed)), range(count))
+            one = wrong_on(
+                record(plan.run(plan.experiments["reduction"].variants[name], seed)), range(count)
+            )
             write_record(tmp_path, "cue", one.model_copy(update={"params": params, "macs": params}))
     found = tradeoffs(tables(tmp_path).values())
     assert list(found.index) == ["reduction/original", "reduction/8", "reduction/4", "reduction/2"]
@@ -123,7 +154,9 @@ def test_a_network_that_is_dearer_and_worse_beyond_noise_is_beaten(tmp_path: Pat
     assert "squeeze/plain" in found.loc["reduction/original", "also"]
     figure = plot(found)
     assert figure is not None and len(figure.axes) == 2, "no panel of times that nobody measured"
-    assert [text.get_text() for text in figure.axes[0].texts] == ["2"], "the one that is beaten has its name"
+    assert [text.get_text() for text in figure.axes[0].texts] == ["2"], (
+        "the one that is beaten has its name"
+    )
     assert plot(found.head(1)) is None
 
 
@@ -134,7 +167,9 @@ def test_nothing_recorded_is_an_empty_table_and_no_plot(tmp_path: Path) -> None:
 
 def test_gates_are_averaged_over_seeds_and_stuck_ones_counted() -> None:
     plan = read_plan("cue", ["reduction"], seeds=2)
-    runs: list[Run] = [plan.run(plan.experiments["reduction"].variants["16"], seed) for seed in (0, 1)]
+    runs: list[Run] = [
+        plan.run(plan.experiments["reduction"].variants["16"], seed) for seed in (0, 1)
+    ]
     stuck = Gates(mean=0.999, std=0.001, within=0.0, low=0.0, high=1.0)
     working = Gates(mean=0.5, std=0.2, within=0.1, low=0.1, high=0.2)
     records = [
@@ -151,10 +186,17 @@ def test_gates_are_averaged_over_seeds_and_stuck_ones_counted() -> None:
 
 def test_rows_of_one_network_differ_by_budget_and_rate(tmp_path: Path) -> None:
     plan = read_plan("cue", ["schedule"], seeds=3)
-    wrong = {"SE, 2 epochs": 90, "plain, 2 epochs": 80, "SE, 8 epochs": 40, "SE, 8 epochs, rate x 2": 60}
+    wrong = {
+        "SE, 2 epochs": 90,
+        "plain, 2 epochs": 80,
+        "SE, 8 epochs": 40,
+        "SE, 8 epochs, rate x 2": 60,
+    }
     for row in plan.rows():
         for run in row.runs if row.variant in wrong else ():
-            write_record(tmp_path, "cue", wrong_on(record(run), range(wrong[row.variant] + run.seed)))
+            write_record(
+                tmp_path, "cue", wrong_on(record(run), range(wrong[row.variant] + run.seed))
+            )
     behind = compare(tmp_path, "cue", "SE, 2 epochs", "plain, 2 epochs")
     assert behind.rows.loc["difference of the means, points", "value"] == pytest.approx(2.5)
     assert "Mind" not in behind.sentence

@@ -1,4 +1,7 @@
-"""The page of costs: counted facts as committed, the paper's columns beside them, and what verify says of a change."""
+"""The page of costs:
+
+counted facts as committed, the paper's columns beside them, and what verify says of a change.
+"""
 
 from pathlib import Path
 
@@ -8,7 +11,14 @@ from test_cli import inside
 from senet_ablate.models.build import list_backbones
 from senet_ablate.models.counting import count, to_count
 from senet_ablate.records.cost import facts_path, read_costs, write_costs
-from senet_ablate.report.cost_page import SE, beside_paper, by_stage, cost_files, networks, write_cost_page
+from senet_ablate.report.cost_page import (
+    SE,
+    beside_paper,
+    by_stage,
+    cost_files,
+    networks,
+    write_cost_page,
+)
 from senet_ablate.report.verify import verify_costs
 from senet_ablate.spec.registry import BadInput
 
@@ -22,7 +32,9 @@ def test_the_committed_facts_hold_every_network_without_and_with_se() -> None:
     assert verify_costs(RESULTS) == []
 
 
-@pytest.mark.parametrize("name", ["resnet50", "shufflenet_v1_g3", "wrn_16_8", "resnet_tiny_bottleneck"])
+@pytest.mark.parametrize(
+    "name", ["resnet50", "shufflenet_v1_g3", "wrn_16_8", "resnet_tiny_bottleneck"]
+)
 def test_the_committed_facts_are_what_is_counted_now(name: str) -> None:
     for se in (None, SE):
         assert count(name, se) == COSTS[name, se]

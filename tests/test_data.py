@@ -37,7 +37,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_an_image_folder_is_decoded_once_and_read_from_its_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_folder_is_decoded_once_and_read_from_its_cache(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = load_images(training(image_size=16), folder)
     assert first.train.images.shape == (12, 16, 16, 3) and first.classes == ("cat", "dog")
     assert np.bincount(first.test.labels).tolist() == [2, 2]
@@ -53,7 +55,9 @@ def test_an_edited_image_is_decoded_anew(folder: Path) -> None:
     assert load_images(training(image_size=16), folder).checksum != first.checksum
 
 
-def test_a_cache_travels_without_its_images(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_cache_travels_without_its_images(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     first = load_images(training(image_size=16), folder)
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (folder / "cache").rename(elsewhere / "cache")
@@ -100,13 +104,19 @@ def test_what_is_wrong_with_a_folder_is_said_with_its_path(
 
 
 @pytest.mark.parametrize("name", [name for name in DATASETS if name not in ("cue", "digits")])
-def test_a_missing_data_set_says_where_it_looked_and_how_to_get_it(name: str, tmp_path: Path) -> None:
+def test_a_missing_data_set_says_where_it_looked_and_how_to_get_it(
+    name: str, tmp_path: Path
+) -> None:
     with pytest.raises(BadInput, match=f"(?s){tmp_path}.*(--download|curl|--data)"):
         load_images(training(name), tmp_path)
 
 
-@pytest.mark.parametrize(("name", "train", "test", "classes"), [("cue", 2000, 1000, 4), ("digits", 1297, 500, 10)])
-def test_an_embedded_set_is_the_same_every_time(name: str, train: int, test: int, classes: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "train", "test", "classes"), [("cue", 2000, 1000, 4), ("digits", 1297, 500, 10)]
+)
+def test_an_embedded_set_is_the_same_every_time(
+    name: str, train: int, test: int, classes: int, tmp_path: Path
+) -> None:
     one, two = (load_images(training(name), tmp_path) for _ in range(2))
     assert one.checksum == two.checksum and len(one.classes) == classes
     assert (len(one.train), len(one.test)) == (train, test)
@@ -125,13 +135,32 @@ def test_the_cue_alone_or_the_stripes_alone_do_not_tell_the_label(tmp_path: Path
 
 
 def small_cifar() -> tuple[Split, Split, list[str]]:
-    """Real code on 20 + 10 images: the counts and torchvision's file checksums are those of this set."""
+    """Real code on 20 + 10 images:
+
+    the counts and torchvision's file checksums are those of this set.
+    """
     generator = np.random.default_rng(1)
-    splits = [Split(generator.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8), np.arange(n) % 10) for n in (20, 10)]
+    splits = [
+        Split(generator.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8), np.arange(n) % 10)
+        for n in (20, 10)
+    ]
     return (
         splits[0],
         splits[1],
-        sorted(["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]),
+        sorted(
+            [
+                "airplane",
+                "automobile",
+                "bird",
+                "cat",
+                "deer",
+                "dog",
+                "frog",
+                "horse",
+                "ship",
+                "truck",
+            ]
+        ),
     )
 
 
@@ -146,20 +175,30 @@ def test_cifar_is_the_same_set_from_torchvisions_files_and_from_class_folders(
             base = root / "cifar-10-batches-py"
             base.mkdir(parents=True)
             entries: dict[str, dict[str, object]] = {"test_batch": _batch(test)}
-            entries |= {f"data_batch_{i + 1}": _batch(train.take(np.arange(4 * i, 4 * i + 4))) for i in range(5)}
+            entries |= {
+                f"data_batch_{i + 1}": _batch(train.take(np.arange(4 * i, 4 * i + 4)))
+                for i in range(5)
+            }
             for name, entry in ({"batches.meta": {"label_names": names}} | entries).items():
                 (base / name).write_bytes(pickle.dumps(entry))
-            digest = {name: hashlib.md5((base / name).read_bytes()).hexdigest() for name in [*entries, "batches.meta"]}
+            digest = {
+                name: hashlib.md5((base / name).read_bytes()).hexdigest()
+                for name in [*entries, "batches.meta"]
+            }
             source = cifar_module.CIFAR10
             monkeypatch.setattr(
-                source, "train_list", [[f"data_batch_{i}", digest[f"data_batch_{i}"]] for i in range(1, 6)]
+                source,
+                "train_list",
+                [[f"data_batch_{i}", digest[f"data_batch_{i}"]] for i in range(1, 6)],
             )
             monkeypatch.setattr(source, "test_list", [["test_batch", digest["test_batch"]]])
             meta = {"filename": "batches.meta", "key": "label_names", "md5": digest["batches.meta"]}
             monkeypatch.setattr(source, "meta", meta)
         else:
             for kind, split in (("train", train), ("test", test)):
-                for index, (image, label) in enumerate(zip(split.images, split.labels, strict=True)):
+                for index, (image, label) in enumerate(
+                    zip(split.images, split.labels, strict=True)
+                ):
                     place = root / "cifar10" / kind / names[label]
                     place.mkdir(parents=True, exist_ok=True)
                     Image.fromarray(image).save(place / f"{index}.png")
@@ -170,7 +209,10 @@ def test_cifar_is_the_same_set_from_torchvisions_files_and_from_class_folders(
 
 
 def _batch(split: Split) -> dict[str, object]:
-    return {"data": split.images.transpose(0, 3, 1, 2).reshape(len(split), -1), "labels": split.labels.tolist()}
+    return {
+        "data": split.images.transpose(0, 3, 1, 2).reshape(len(split), -1),
+        "labels": split.labels.tolist(),
+    }
 
 
 def test_a_broken_cifar_file_is_named(tmp_path: Path) -> None:
@@ -190,7 +232,9 @@ def test_tiny_imagenet_reads_its_standard_layout(tmp_path: Path) -> None:
             Image.new("L" if index else "RGB", (64, 64), 40 * index).save(
                 root / "train" / wnid / "images" / f"{index}.JPEG"
             )
-        Image.new("RGB", (64, 64), (200 * label, 0, 0)).save(root / "val" / "images" / f"val_{label}.JPEG")
+        Image.new("RGB", (64, 64), (200 * label, 0, 0)).save(
+            root / "val" / "images" / f"val_{label}.JPEG"
+        )
         lines.append(f"val_{label}.JPEG\t{wnid}\t0\t0\t1\t1")
     lines.append("val_9.JPEG\tn99\t0\t0\t1\t1")  # of a class that is not there
     (root / "val" / "val_annotations.txt").write_text("\n".join(lines) + "\n")
@@ -237,9 +281,13 @@ def test_crop_and_flip_are_those_of_a_plain_loop(counted: ImageSet) -> None:
         for x, _ in batches.shuffled(0, epoch):
             for image in raw(batches, x):
                 number = image[..., 0].max()
-                padded = np.pad(counted.train.images[number - 1], ((2, 2), (2, 2), (0, 0))).astype(int)
+                padded = np.pad(counted.train.images[number - 1], ((2, 2), (2, 2), (0, 0))).astype(
+                    int
+                )
                 windows = {
-                    (top, left, flip): padded[top : top + 8, left : left + 8][:, :: -1 if flip else 1]
+                    (top, left, flip): padded[top : top + 8, left : left + 8][
+                        :, :: -1 if flip else 1
+                    ]
                     for top in range(5)
                     for left in range(5)
                     for flip in (False, True)
@@ -252,7 +300,9 @@ def test_crop_and_flip_are_those_of_a_plain_loop(counted: ImageSet) -> None:
 
 
 def test_scale_crops_stay_inside_and_keep_the_values_of_the_image(counted: ImageSet) -> None:
-    batches = Batches(counted.train, counted, training(scale_crop=[0.3, 1.0], crop_size=6, flip=True), CPU)
+    batches = Batches(
+        counted.train, counted, training(scale_crop=[0.3, 1.0], crop_size=6, flip=True), CPU
+    )
     for x, _ in batches.shuffled(0, 1):
         pixels = raw(batches, x)
         assert pixels.shape[1:] == (6, 6, 3)
@@ -268,11 +318,15 @@ def test_cutout_is_one_square_of_zeros_an_image_cut_off_at_the_border(counted: I
     for epoch in range(20):
         for (x, _), (z, _) in zip(whole.shuffled(0, epoch), cut.shuffled(0, epoch), strict=True):
             for before, after in zip(x, z, strict=True):
-                rows, columns = (np.flatnonzero(((after == 0).all(0)).any(axis).numpy()) for axis in (1, 0))
+                rows, columns = (
+                    np.flatnonzero(((after == 0).all(0)).any(axis).numpy()) for axis in (1, 0)
+                )
                 hole = np.zeros((8, 8), dtype=bool)
                 hole[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
                 assert 2 <= len(rows) <= 4 and 2 <= len(columns) <= 4
-                assert torch.equal(after[:, ~hole], before[:, ~hole]) and (after[:, hole] == 0).all()
+                assert (
+                    torch.equal(after[:, ~hole], before[:, ~hole]) and (after[:, hole] == 0).all()
+                )
                 places.add((rows.min(), columns.min()))
     assert len(places) > 20
 
@@ -284,7 +338,9 @@ def test_a_whole_scale_crop_is_the_image(counted: ImageSet) -> None:
     whole = _scale_cropped(pixels, 8, edges=torch.ones(12, 2), place=torch.zeros(12, 2))
     torch.testing.assert_close(whole, pixels.float())
     flip = torch.ones(12, dtype=torch.bool)
-    flipped = _scale_cropped(pixels, 8, edges=torch.ones(12, 2), place=torch.zeros(12, 2), flip=flip)
+    flipped = _scale_cropped(
+        pixels, 8, edges=torch.ones(12, 2), place=torch.zeros(12, 2), flip=flip
+    )
     torch.testing.assert_close(flipped, pixels.flip(2).float())
 
 
@@ -304,12 +360,16 @@ def test_normalisation_is_that_of_the_training_images(counted: ImageSet, normali
 
 
 def test_subsets_take_the_same_share_of_every_class(tmp_path: Path) -> None:
-    spec = training("digits", train_images=200, test_images=100, validation=0.1, evaluate="validation")
+    spec = training(
+        "digits", train_images=200, test_images=100, validation=0.1, evaluate="validation"
+    )
     images = load_images(spec, tmp_path)
     assert len(images.train) == 180 and len(images.test) == 20
     assert np.ptp(np.bincount(images.train.labels)) <= 2
     whole = {image.tobytes() for image in load_images(training("digits"), tmp_path).train.images}
-    assert {image.tobytes() for image in images.test.images} <= whole, "validation images are training images"
+    assert {image.tobytes() for image in images.test.images} <= whole, (
+        "validation images are training images"
+    )
 
 
 def test_a_large_part_of_a_set_is_an_index_and_gives_the_same_batches(
@@ -326,7 +386,10 @@ def test_a_large_part_of_a_set_is_an_index_and_gives_the_same_batches(
         got += [(raw(batches, x), y) for x, y in batches.in_order()]
         if split is copied:
             first = got
-    assert all(np.array_equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(first, got, strict=True))
+    assert all(
+        np.array_equal(a, c) and torch.equal(b, d)
+        for (a, b), (c, d) in zip(first, got, strict=True)
+    )
 
 
 def test_a_crop_larger_than_the_images_is_bad_input(counted: ImageSet) -> None:
@@ -335,13 +398,17 @@ def test_a_crop_larger_than_the_images_is_bad_input(counted: ImageSet) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"train_images": 5000}, {"batch_size": 2000}])
-def test_asking_for_more_images_than_there_are_is_bad_input(wrong: dict[str, int], tmp_path: Path) -> None:
+def test_asking_for_more_images_than_there_are_is_bad_input(
+    wrong: dict[str, int], tmp_path: Path
+) -> None:
     with pytest.raises(BadInput):
         load_images(training("digits", **wrong), tmp_path)
 
 
 def test_a_recipe_cannot_change_the_size_of_fixed_sets(tmp_path: Path) -> None:
-    loaders: list[Callable[..., ImageSet]] = [DATASETS[name] for name in ("cue", "digits", "cifar10", "cifar100")]
+    loaders: list[Callable[..., ImageSet]] = [
+        DATASETS[name] for name in ("cue", "digits", "cifar10", "cifar100")
+    ]
     for load in loaders:
         with pytest.raises(BadInput, match="pixels"):
             load(tmp_path, 20, False)

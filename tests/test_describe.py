@@ -14,7 +14,9 @@ from senet_ablate.spec.spec import SESpec
 
 
 @pytest.mark.parametrize("name", list_backbones())
-def test_every_network_is_described_by_sizes_places_and_costs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_network_is_described_by_sizes_places_and_costs(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     built = {}
 
     def once(name: str, classes: int, se: SESpec | None = None, *, stem: str = "default") -> object:
@@ -24,19 +26,30 @@ def test_every_network_is_described_by_sizes_places_and_costs(name: str, monkeyp
         return built[key]
 
     monkeypatch.setattr("senet_ablate.models.summary.build_model", once)
-    monkeypatch.setattr("senet_ablate.models.summary.stages", cache(stages))  # counted once for all forms
+    monkeypatch.setattr(
+        "senet_ablate.models.summary.stages", cache(stages)
+    )  # counted once for all forms
     rows = pd.read_csv(io.StringIO(describe(name, SESpec(), form="csv")), index_col=0)
     parts = rows.drop(index="all")
-    assert (parts[["params", "multiply-adds"]].sum() == rows.loc["all", ["params", "multiply-adds"]]).all()
+    assert (
+        parts[["params", "multiply-adds"]].sum() == rows.loc["all", ["params", "multiply-adds"]]
+    ).all()
     assert rows["output"].notna().all() and rows.loc["all", "output"] in ("1000", "100")
     inner = parts[parts.index.str.startswith("stage")]
     sides = [int(size.split(" x ")[1]) for size in inner["output"]]
     assert sides == sorted(sides, reverse=True) and inner["units"].notna().all()
-    assert inner["SE"].notna().all() and inner["hidden"].notna().all() and (inner["params, +%"] > 0).all()
+    assert (
+        inner["SE"].notna().all()
+        and inner["hidden"].notna().all()
+        and (inner["params, +%"] > 0).all()
+    )
     model = built[name, int(rows.loc["all", "output"]), SESpec(), "default"]
     assert int(inner["units"].sum()) == len(se_blocks(model)), "one block a unit"
     text = describe(name, SESpec())
-    assert text.startswith(f"{name}, SE with reduction 16, ") and f"{rows.loc['all', 'params']:,}" in text
+    assert (
+        text.startswith(f"{name}, SE with reduction 16, ")
+        and f"{rows.loc['all', 'params']:,}" in text
+    )
     assert "nan" not in text.lower() and "None" not in text
 
 
@@ -48,4 +61,6 @@ def test_parts_that_neither_cost_nor_change_the_size_are_left_out() -> None:
 def test_latex_has_the_cells_of_the_text() -> None:
     latex = describe("resnet20", SESpec(gate="tanh", stages=(2, 4)), form="latex")
     assert r"SE\_2\_1 ... SE\_2\_3" in latex and r"\toprule" in latex and "000000" not in latex
-    assert "SE with reduction 16, gate tanh, stages (2, 4)" in describe("resnet20", SESpec(gate="tanh", stages=(2, 4)))
+    assert "SE with reduction 16, gate tanh, stages (2, 4)" in describe(
+        "resnet20", SESpec(gate="tanh", stages=(2, 4))
+    )

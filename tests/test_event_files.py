@@ -20,7 +20,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The SE and the plain network of a two-epoch smoke recipe."""
     folder = tmp_path_factory.mktemp("results")
     for row in plan().rows():
-        write_record(folder, "smoke", train(row.runs[0], load_images(row.runs[0].train, folder), torch.device("cpu")))
+        write_record(
+            folder,
+            "smoke",
+            train(row.runs[0], load_images(row.runs[0].train, folder), torch.device("cpu")),
+        )
     return folder
 
 
@@ -53,19 +57,23 @@ def test_the_event_files_hold_what_the_records_say(results: Path, tmp_path: Path
         found = {(tag, step): value for tag, step, value in read(folders[name])}
         assert found["loss/train", 2] == pytest.approx(record.epochs[1].train_loss)
         assert found["error/test", 1] == pytest.approx(record.epochs[0].test_top1)
-        assert found["error/test", 2] == pytest.approx(record.top1) and found["lr", 1] == pytest.approx(
-            record.epochs[0].lr
-        )
+        assert found["error/test", 2] == pytest.approx(record.top1) and found[
+            "lr", 1
+        ] == pytest.approx(record.epochs[0].lr)
         gates = {tag for tag, step in found if tag.startswith("gates ") and step in (1, 2)}
         assert len(gates) == 5 * len(record.gates)
         for block, one in record.gates.items():
             assert found[f"gates mean/{block}", 2] == pytest.approx(one.mean)
             assert 0 < found[f"gates mean/{block}", 1] < 1
-    assert curves_of(plan(), tmp_path).mirror(read_records(results, "smoke").values()) == 0, "written once"
+    assert curves_of(plan(), tmp_path).mirror(read_records(results, "smoke").values()) == 0, (
+        "written once"
+    )
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_run_is_followed_epoch_by_epoch_also_where_it_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+def test_a_run_is_followed_epoch_by_epoch_also_where_it_goes_on_from_a_checkpoint(
+    tmp_path: Path,
+) -> None:
     pytest.importorskip("tensorboard", reason="an optional extra")
     run, curves = next(iter(plan().rows())).runs[0], curves_of(plan(), tmp_path)
     seen: list[set[int]] = []
@@ -95,6 +103,14 @@ def test_a_missing_tensorboard_is_one_clear_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    words = ["run", "--recipe", "smoke", "--results", str(tmp_path), "--tensorboard", str(tmp_path / "tb")]
+    words = [
+        "run",
+        "--recipe",
+        "smoke",
+        "--results",
+        str(tmp_path),
+        "--tensorboard",
+        str(tmp_path / "tb"),
+    ]
     assert _guarded(lambda: app(words)) == 2
     assert "pip install tensorboard" in capsys.readouterr().err and not list(tmp_path.iterdir())

@@ -1,4 +1,7 @@
-"""Figures 6 and 7: gates by class from kept weights to the page, with gates whose answer is known beforehand."""
+"""Figures 6 and 7:
+
+gates by class from kept weights to the page, with gates whose answer is known beforehand.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -34,14 +37,19 @@ def senet(*words: str) -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_table() -> Iterator[None]:
-    """Pages of this file hold the one experiment that it is about: the others would be drawn again and again."""
+    """Pages of this file hold the one experiment that it is about:
+
+    the others would be drawn again and again.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for module in (
             "report.verify",
             "analysis.tables",
         ):  # the other way round verify would keep the patched one for good
             plan = read_plan("smoke", ["role_of_excitation"])
-            patch.setattr(f"senet_ablate.{module}.read_reported", lambda recipe, results, plan=plan: plan)
+            patch.setattr(
+                f"senet_ablate.{module}.read_reported", lambda recipe, results, plan=plan: plan
+            )
         yield
 
 
@@ -51,7 +59,16 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["senet-ablate"])
-        words = ("run", "role_of_excitation", "--recipe", "smoke", "--device", "cpu", "--results", str(folder))
+        words = (
+            "run",
+            "role_of_excitation",
+            "--recipe",
+            "smoke",
+            "--device",
+            "cpu",
+            "--results",
+            str(folder),
+        )
         assert senet(*words) == 0
     return folder
 
@@ -70,8 +87,12 @@ def test_a_run_keeps_the_weights_its_recipe_names_and_looks_at_their_gates(resul
     assert [block.name for block in facts.blocks] == ["SE_2_1", "SE_3_1", "SE_4_1"]
     assert facts.tested == 100 and sum(facts.images.values()) < 100
     record = read_record(runs_folder(results, "smoke") / f"{run.id}.json")
-    for block in facts.blocks:  # what the record says of all images, seen here through the kept weights
-        assert np.mean(facts.curves[block.name].everything) == pytest.approx(record.gates[block.name].mean, abs=0.05)
+    for (
+        block
+    ) in facts.blocks:  # what the record says of all images, seen here through the kept weights
+        assert np.mean(facts.curves[block.name].everything) == pytest.approx(
+            record.gates[block.name].mean, abs=0.05
+        )
 
 
 def test_kept_weights_are_the_network_that_was_judged(results: Path, tiny: Training) -> None:
@@ -81,7 +102,9 @@ def test_kept_weights_are_the_network_that_was_judged(results: Path, tiny: Train
     (run,) = plan.kept
     images = load_images(run.train, results)
     network = load_network(weights_path(results, "smoke", run.id), run, len(images.classes))
-    judged = evaluate(network, Batches(images.test, images, run.train, torch.device("cpu")), run.train)
+    judged = evaluate(
+        network, Batches(images.test, images, run.train, torch.device("cpu")), run.train
+    )
     record = read_record(runs_folder(results, "smoke") / f"{run.id}.json")
     assert judged.right.tolist() == record.right().tolist()
 
@@ -89,27 +112,65 @@ def test_kept_weights_are_the_network_that_was_judged(results: Path, tiny: Train
 def test_the_page_has_figures_table_and_judged_claims(results: Path) -> None:
     folder = results / "smoke" / "role_of_excitation"
     names = {path.name for path in folder.iterdir()}
-    assert names >= {"figure6.png", "figure6.svg", "figure7.png", "figure7.svg", "gates.md", "gates.csv"}
-    assert ">SE_4_1<" in (folder / "figure6.svg").read_text() and ">all<" in (folder / "figure6.svg").read_text()
+    assert names >= {
+        "figure6.png",
+        "figure6.svg",
+        "figure7.png",
+        "figure7.svg",
+        "gates.md",
+        "gates.csv",
+    }
+    assert (
+        ">SE_4_1<" in (folder / "figure6.svg").read_text()
+        and ">all<" in (folder / "figure6.svg").read_text()
+    )
     page = (results / "smoke" / "README.md").read_text()
     assert "(role_of_excitation/figure6.png)" in page and "(role_of_excitation/figure7.png)" in page
     facts = read_excitation(results, "smoke")
     assert facts is not None
     plan = read_plan("smoke")
     without = {v.claim: v.outcome for v in table(plan, "role_of_excitation", {}).verdicts}
-    judged = {v.claim: v.outcome for v in table(plan, "role_of_excitation", {}, [facts.blocks]).verdicts}
+    judged = {
+        v.claim: v.outcome for v in table(plan, "role_of_excitation", {}, [facts.blocks]).verdicts
+    }
     assert set(without.values()) == {"not tested"}
     assert all(judged[claim] != "not tested" for claim in ("F6.1", "F6.2", "F6.4", "F7.1", "F7.2"))
 
 
-def test_a_second_run_leaves_the_facts_and_verify_holds(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_leaves_the_facts_and_verify_holds(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = copy / "smoke" / "excitation.json"
     before = path.stat().st_mtime_ns
-    assert senet("run", "role_of_excitation", "--recipe", "smoke", "--device", "cpu", "--results", str(copy)) == 0
+    assert (
+        senet(
+            "run",
+            "role_of_excitation",
+            "--recipe",
+            "smoke",
+            "--device",
+            "cpu",
+            "--results",
+            str(copy),
+        )
+        == 0
+    )
     assert path.stat().st_mtime_ns == before
     assert senet("verify", "--results", str(copy)) == 0
     path.unlink()
-    assert senet("run", "role_of_excitation", "--recipe", "smoke", "--device", "cpu", "--results", str(copy)) == 0
+    assert (
+        senet(
+            "run",
+            "role_of_excitation",
+            "--recipe",
+            "smoke",
+            "--device",
+            "cpu",
+            "--results",
+            str(copy),
+        )
+        == 0
+    )
     assert path.is_file()
 
 
@@ -117,9 +178,14 @@ def test_classes_are_chosen_by_name(copy: Path, capsys: pytest.CaptureFixture[st
     words = ("excitation", "--recipe", "smoke", "--device", "cpu", "--results", str(copy))
     assert senet(*words, "--classes", "7, 2") == 0
     facts = read_excitation(copy, "smoke")
-    assert facts is not None and list(facts.images) == ["7", "2"] == list(facts.curves["SE_4_1"].mean)
+    assert facts is not None and list(facts.images) == ["7", "2"] == list(
+        facts.curves["SE_4_1"].mean
+    )
     assert "--classes 7,2" in (copy / "smoke" / "README.md").read_text()
-    assert senet(*words, "--classes", "7,seven") == 2 and "unknown class 'seven'" in capsys.readouterr().err
+    assert (
+        senet(*words, "--classes", "7,seven") == 2
+        and "unknown class 'seven'" in capsys.readouterr().err
+    )
     assert senet(*words, "--classes", "7") == 2 and "two classes" in capsys.readouterr().err
 
 
@@ -141,7 +207,10 @@ def test_verify_names_changed_facts_foreign_weights_and_a_lost_record(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run,) = read_plan("smoke").kept
-    path, words = copy / "smoke" / "excitation.json", ("verify", "--recipe", "smoke", "--results", str(copy))
+    path, words = (
+        copy / "smoke" / "excitation.json",
+        ("verify", "--recipe", "smoke", "--results", str(copy)),
+    )
     sound = path.read_text()
     path.write_text(sound.replace('"tested": 100', '"tested": 101'))
     assert senet(*words) == 1 and "checksum" in capsys.readouterr().err
@@ -167,7 +236,9 @@ def test_weights_of_another_run_or_network_are_refused(tiny: Training, tmp_path:
         load_network(path, run, 10)
 
 
-def test_gates_are_collected_by_image_and_averaged_over_pixels_first(digits: ImageSet, tiny: Training) -> None:
+def test_gates_are_collected_by_image_and_averaged_over_pixels_first(
+    digits: ImageSet, tiny: Training
+) -> None:
     model = build_model(tiny.backbone, 10, SESpec(squeeze="none"))
     block = se_blocks(model)["SE_3_1"]
     seen: list[Tensor] = []
@@ -187,9 +258,21 @@ def test_gates_are_collected_by_image_and_averaged_over_pixels_first(digits: Ima
 
 def test_default_classes_are_the_papers_where_the_set_has_them() -> None:
     assert default_classes([str(digit) for digit in range(10)]) == ["0", "3", "6", "9"]
-    assert default_classes(["a", "b"]) == ["a", "b"] and default_classes(["a", "b", "c"]) == ["a", "b", "c"]
-    assert default_classes(["n01443537", "x", "y", "n09246464", "z"]) == ["n01443537", "n09246464", "x", "z"]
-    assert default_classes([*"abcdef", "cliff, drop", "goldfish"])[:2] == ["goldfish", "cliff, drop"]
+    assert default_classes(["a", "b"]) == ["a", "b"] and default_classes(["a", "b", "c"]) == [
+        "a",
+        "b",
+        "c",
+    ]
+    assert default_classes(["n01443537", "x", "y", "n09246464", "z"]) == [
+        "n01443537",
+        "n09246464",
+        "x",
+        "z",
+    ]
+    assert default_classes([*"abcdef", "cliff, drop", "goldfish"])[:2] == [
+        "goldfish",
+        "cliff, drop",
+    ]
 
 
 def test_panels_and_channels_are_those_of_the_papers_figures() -> None:
@@ -197,14 +280,19 @@ def test_panels_and_channels_are_those_of_the_papers_figures() -> None:
     names = [f"SE_{stage}_{unit + 1}" for stage, units in depth.items() for unit in range(units)]
     assert panels(names) == ["SE_2_3", "SE_3_4", "SE_4_6", "SE_5_1", "SE_5_2", "SE_5_3"]
     assert panels(["SE_2_1", "SE_3_1", "SE_4_1"]) == ["SE_2_1", "SE_3_1", "SE_4_1"]
-    assert [len(drawn_channels(width)) for width in (256, 512, 1024, 2048)] == [43, 47, 49, 50], "as in paper.yaml"
+    assert [len(drawn_channels(width)) for width in (256, 512, 1024, 2048)] == [43, 47, 49, 50], (
+        "as in paper.yaml"
+    )
 
 
 def test_the_papers_values_stand_beside_the_blocks_with_their_place() -> None:
     rows = gates_table(paper_network())
     assert rows["panel"].tolist() == rows["block"].tolist() and len(rows) == 6
     assert (rows["correlation"] == rows["paper_correlation"]).all()
-    tiny = [block.model_copy(update={"name": f"SE_{stage}_1"}) for stage, block in enumerate(paper_network()[:3], 2)]
+    tiny = [
+        block.model_copy(update={"name": f"SE_{stage}_1"})
+        for stage, block in enumerate(paper_network()[:3], 2)
+    ]
     rows = gates_table(tiny)
     assert rows[["block", "panel"]].to_numpy().tolist() == [
         ["SE_2_1", "SE_2_3"],
@@ -220,5 +308,7 @@ def test_a_recipe_cannot_keep_what_is_no_variant(tmp_path: Path) -> None:
     shutil.copytree(source, tmp_path, dirs_exist_ok=True)
     path = tmp_path / "recipes" / "smoke.yaml"
     path.write_text(path.read_text().replace("role_of_excitation/SE", "role_of_excitation/se"))
-    with pytest.raises(BadInput, match=r"keep_weights: 'role_of_excitation/se' is no experiment/variant"):
+    with pytest.raises(
+        BadInput, match=r"keep_weights: 'role_of_excitation/se' is no experiment/variant"
+    ):
         read_plan("smoke", folder=tmp_path)

@@ -1,4 +1,7 @@
-"""Every network of the experiments on request trains a step under a recipe: the sweep of the tests leaves them out."""
+"""Every network of the experiments on request trains a step under a recipe:
+
+the sweep of the tests leaves them out.
+"""
 
 import pytest
 import torch
@@ -11,7 +14,9 @@ from senet_ablate.train.loop import prepared, train_step
 
 ON_REQUEST = [name for name in list_experiments() if read_experiment(name).on_request]
 RUNS = [run for name in ON_REQUEST for run in read_plan("smoke", [name], seeds=1).runs()]
-NETWORKS = {(run.train.backbone, run.se): run for run in RUNS}  # budgets and rates do not make another one
+NETWORKS = {
+    (run.train.backbone, run.se): run for run in RUNS
+}  # budgets and rates do not make another one
 
 
 def named(run: Run) -> str:
@@ -21,12 +26,20 @@ def named(run: Run) -> str:
 
 @pytest.mark.parametrize("run", NETWORKS.values(), ids=named)
 def test_every_network_trains_a_step(run: Run, digits: ImageSet) -> None:
-    """Under the smoke recipe, but for the stem, which the ImageNet networks need to be one for small images."""
+    """Under the smoke recipe, but for the stem, which the ImageNet networks need to be one for
+    small images.
+    """
     spec = run.train.model_copy(update={"stem": "32px", "batch_size": 2})
     model, optimizer, _ = prepared(Run(spec, run.se, run.seed), digits, torch.device("cpu"))
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    pixels = 8 if getattr(BACKBONES[spec.backbone], "pixels", 224) == 32 else 24  # 24: fewest for Inception-ResNet
-    loss, _ = train_step(model, optimizer, torch.randn(2, 3, pixels, pixels), torch.tensor([0, 1]), spec)
+    pixels = (
+        8 if getattr(BACKBONES[spec.backbone], "pixels", 224) == 32 else 24
+    )  # 24: fewest for Inception-ResNet
+    loss, _ = train_step(
+        model, optimizer, torch.randn(2, 3, pixels, pixels), torch.tensor([0, 1]), spec
+    )
     assert loss.isfinite()
-    still = [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
+    still = [
+        name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])
+    ]
     assert not still

@@ -31,7 +31,9 @@ def like_a_graph(call: Call, generator: torch.Generator | None) -> Call:
     return replay
 
 
-def curve(run: Run, digits: ImageSet, steps: Steps | None = None) -> list[tuple[float, float, float]]:
+def curve(
+    run: Run, digits: ImageSet, steps: Steps | None = None
+) -> list[tuple[float, float, float]]:
     """Rate, loss and error of each epoch."""
     model, optimizer, batches = prepared(run, digits, CPU)
     if steps is not None:
@@ -39,7 +41,9 @@ def curve(run: Run, digits: ImageSet, steps: Steps | None = None) -> list[tuple[
     return epochs(Loop(model, optimizer, CPU), batches, run, 3, steps)
 
 
-def epochs(loop: Loop, batches: Batches, run: Run, until: int, step: Step | None) -> list[tuple[float, float, float]]:
+def epochs(
+    loop: Loop, batches: Batches, run: Run, until: int, step: Step | None
+) -> list[tuple[float, float, float]]:
     found = []
     while loop.epoch <= until:
         lr, loss, error = train_epoch(loop, batches, run, step)
@@ -53,25 +57,35 @@ def fresh(run: Run, digits: ImageSet) -> Steps:
     return Steps(model, optimizer, partial(train_step, spec=run.train), like_a_graph)
 
 
-@pytest.mark.parametrize("se", [None, SESpec(), SESpec(squeeze="random")], ids=["plain", "SE", "random"])
-def test_the_fast_loop_has_the_loss_curve_of_the_plain_one(se: SESpec | None, tiny: Training, digits: ImageSet) -> None:
+@pytest.mark.parametrize(
+    "se", [None, SESpec(), SESpec(squeeze="random")], ids=["plain", "SE", "random"]
+)
+def test_the_fast_loop_has_the_loss_curve_of_the_plain_one(
+    se: SESpec | None, tiny: Training, digits: ImageSet
+) -> None:
     spec = tiny.model_copy(update={"epochs": 3, "schedule": "onecycle"})
     run = Run(spec, se, 1)
     for fast, plain in zip(curve(run, digits, fresh(run, digits)), curve(run, digits), strict=True):
         assert fast == pytest.approx(plain, rel=1e-5)
 
 
-def test_a_step_whose_optimizer_was_loaded_is_captured_again(tiny: Training, digits: ImageSet) -> None:
+def test_a_step_whose_optimizer_was_loaded_is_captured_again(
+    tiny: Training, digits: ImageSet
+) -> None:
     steps = fresh(Run(tiny, None, 0), digits)
     curve(Run(tiny, None, 0), digits, steps)
     before, state = steps.replay, steps.optimizer.state_dict()
     momentum = next(iter(state["state"].values()))["momentum_buffer"].clone()
-    steps.optimizer.load_state_dict({**state, "param_groups": [{**state["param_groups"][0], "lr": 0.0}]})
+    steps.optimizer.load_state_dict(
+        {**state, "param_groups": [{**state["param_groups"][0], "lr": 0.0}]}
+    )
     _, _, batches = prepared(Run(tiny, None, 0), digits, CPU)
     weights = [p.detach().clone() for p in steps.model.parameters()]
     steps(*next(batches.shuffled(0, 1)))
     assert steps.replay is not before
-    assert all(torch.equal(a, b) for a, b in zip(weights, steps.model.parameters(), strict=True)), "the rate is 0"
+    assert all(torch.equal(a, b) for a, b in zip(weights, steps.model.parameters(), strict=True)), (
+        "the rate is 0"
+    )
     assert not torch.equal(momentum, next(iter(steps.optimizer.state.values()))["momentum_buffer"])
 
 
@@ -110,7 +124,9 @@ def test_a_graph_has_the_loss_curve_of_the_plain_loop(tiny: Training, digits: Im
 
 
 def test_a_run_goes_on_from_its_checkpoint_in_a_graph(tiny: Training, digits: ImageSet) -> None:
-    """The graph writes to the momentum that it was taken with, so the checkpoint's must come to lie there."""
+    """The graph writes to the momentum that it was taken with, so the checkpoint's must come to lie
+    there.
+    """
     run = Run(tiny, SESpec(squeeze="random"), 1)
     model, optimizer, batches = prepared(run, digits, CPU)
     loop = Loop(model, optimizer, CPU)

@@ -36,7 +36,12 @@ FAULTS = Faults(
 
 def test_the_table_says_what_was_measured(tmp_path: Path) -> None:
     text = write_faults(tmp_path, FAULTS).read_text()
-    assert "20 of 20" in text and "| runs repeated | 0 of 16 |" in text and "0.50%" in text and "75%" in text
+    assert (
+        "20 of 20" in text
+        and "| runs repeated | 0 of 16 |" in text
+        and "0.50%" in text
+        and "75%" in text
+    )
     assert read_faults(tmp_path) == FAULTS and not verify_faults(tmp_path)
     without = FAULTS.model_copy(update={"ray_one_s": None, "ray_two_s": None})
     assert "Ray" not in markdown(without) and "malformed" not in text
@@ -62,8 +67,12 @@ def test_kills_are_counted_and_change_nothing(tmp_path: Path) -> None:
     assert not found.harm
 
 
-def test_checkpoints_take_less_than_a_fiftieth_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_take_less_than_a_fiftieth_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("senet_ablate.bench.faults.TIMED_EPOCHS", 12)
     monkeypatch.setattr("senet_ablate.bench.faults.INTERVAL_S", 0.0)  # as often as the rule allows
     timed = overhead(tmp_path)
-    assert timed["checkpoints"] > 1 and timed["writing_s"] < 0.05 * timed["training_s"], "2%, and room for a busy disk"
+    assert timed["checkpoints"] > 1 and timed["writing_s"] < 0.05 * timed["training_s"], (
+        "2%, and room for a busy disk"
+    )

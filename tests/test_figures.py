@@ -15,7 +15,13 @@ from senet_ablate.spec.plan import Plan, read_plan
 
 
 def record(
-    plan: Plan, experiment: str, variant: str, seed: int, wrong: int, data: str = "d" * 64, **more: object
+    plan: Plan,
+    experiment: str,
+    variant: str,
+    seed: int,
+    wrong: int,
+    data: str = "d" * 64,
+    **more: object,
 ) -> Record:
     """A record of 1,000 test images, `wrong` of them wrong."""
     run = plan.run(plan.experiments[experiment].variants[variant], seed)
@@ -43,7 +49,9 @@ def record(
         "correct": pack(np.arange(1000) >= wrong),
         "params": 1_000_000,
         "macs": 2_000_000_000,
-        "epochs": (Epoch(lr=0.1, train_loss=1.0, train_top1=50.0, test_loss=1.0, test_top1=wrong / 10),),
+        "epochs": (
+            Epoch(lr=0.1, train_loss=1.0, train_top1=50.0, test_loss=1.0, test_top1=wrong / 10),
+        ),
         "gates": {"SE_2_1": Gates(mean=0.4, std=0.2, within=0.1, low=0.0, high=0.0)},
         "provenance": where,
     }
@@ -76,7 +84,9 @@ def test_a_row_is_mean_and_student_interval_beside_the_papers_number(plan: Plan)
     assert math.isnan(rows.loc["plain", "effect"]) and rows.loc["Std", "n"] == 0
 
 
-def test_the_text_shows_interval_effect_star_what_is_missing_and_what_can_be_resolved(plan: Plan) -> None:
+def test_the_text_shows_interval_effect_star_what_is_missing_and_what_can_be_resolved(
+    plan: Plan,
+) -> None:
     text = markdown(table(plan, "squeeze", known(plan)))
     assert "30.00 [27.52, 32.48]" in text and "-10.00* [" in text and "Std (seeds 0, 1, 2)" in text
     assert "22.57" in text and "4 of 5 tries" in text and "| 1.00 " in text and "2.00" in text
@@ -99,9 +109,15 @@ def test_a_run_that_did_not_train_is_shown_and_left_out_of_the_mean(plan: Plan) 
 
 
 @pytest.mark.parametrize("experiment", ["squeeze", "reduction"])
-def test_a_plot_is_the_same_bytes_each_time_and_its_svg_keeps_text(plan: Plan, experiment: str) -> None:
+def test_a_plot_is_the_same_bytes_each_time_and_its_svg_keeps_text(
+    plan: Plan, experiment: str
+) -> None:
     variants = list(plan.experiments[experiment].variants)
-    made = [record(plan, experiment, variant, seed, 200 + 3 * seed) for variant in variants for seed in range(3)]
+    made = [
+        record(plan, experiment, variant, seed, 200 + 3 * seed)
+        for variant in variants
+        for seed in range(3)
+    ]
     one = table(plan, experiment, {each.id: each for each in made})
     drawn = []
     for _ in range(2):
@@ -125,12 +141,20 @@ def test_a_table_of_budgets_and_rates_is_drawn_as_gains_against_both() -> None:
     gains = {line.get_label(): line for line in by_epochs.lines}
     assert list(np.ravel(gains["SE"].get_xdata())) == [2, 4, 8, 16]
     names = ["SE, 2 epochs", "SE, 4 epochs", "SE, 8 epochs", "SE"]
-    assert list(np.ravel(gains["SE"].get_ydata())) == pytest.approx([-one.rows.loc[name, "effect"] for name in names])
+    assert list(np.ravel(gains["SE"].get_ydata())) == pytest.approx(
+        [-one.rows.loc[name, "effect"] for name in names]
+    )
     assert len(np.ravel(gains["Static gate"].get_xdata())) == 4
     rate = schedule.recipe.train.lr
-    assert list(np.ravel(by_rate.lines[0].get_xdata())) == pytest.approx([rate / 4, rate / 2, rate, 2 * rate])
+    assert list(np.ravel(by_rate.lines[0].get_xdata())) == pytest.approx(
+        [rate / 4, rate / 2, rate, 2 * rate]
+    )
     assert {line.get_label() for line in errors.lines} == {"plain", "SE"}
-    some = table(schedule, "schedule", {key: value for key, value in made.items() if value.run["train"]["epochs"] == 2})
+    some = table(
+        schedule,
+        "schedule",
+        {key: value for key, value in made.items() if value.run["train"]["epochs"] == 2},
+    )
     with figures.style():
         assert figures.plot(some) is not None, "also of a sweep that has begun"
 

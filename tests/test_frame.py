@@ -52,23 +52,32 @@ def test_fields_that_a_block_does_not_depend_on_are_missing() -> None:
     assert missing[2:] == [{"reduction"}, set()] and d["stages"][3] == "(2,)"
 
 
-def test_records_of_another_state_of_the_recipe_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_records_of_another_state_of_the_recipe_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     plan = read_plan("smoke", ["role_of_squeeze"])
     run = plan.runs()[0]
     other = Run(run.train.model_copy(update={"lr": 0.04}), run.se, 0)
     odd = Run(run.train, SESpec(reduction=5), 0)
     records = {one.id: fabricated(one) for one in (run, other, odd)}
     found = strangers("smoke", records)
-    assert found == {"the recipe differs: lr 0.04": [other.id], "no experiment has such a block": [odd.id]}
+    assert found == {
+        "the recipe differs: lr 0.04": [other.id],
+        "no experiment has such a block": [odd.id],
+    }
     for one in records.values():
         write_record(tmp_path, "smoke", one)
     with caplog.at_level(logging.WARNING):
         assert len(load_records(tmp_path, "smoke")) == 3
-    assert "1 records belong to no row of recipe 'smoke': the recipe differs: lr 0.04" in caplog.text
+    assert (
+        "1 records belong to no row of recipe 'smoke': the recipe differs: lr 0.04" in caplog.text
+    )
 
 
 @pytest.mark.usefixtures("blank_plots")
-def test_the_page_and_verify_name_records_of_another_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_and_verify_name_records_of_another_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = read_plan("smoke", ["role_of_squeeze"]).runs()[0]
     other = Run(run.train.model_copy(update={"lr": 0.04}), run.se, 0)
     for one in (run, other):
@@ -78,18 +87,24 @@ def test_the_page_and_verify_name_records_of_another_state(tmp_path: Path, capsy
     assert "2 runs, of which 1 belong to no row here (the recipe differs: lr 0.04)" in page
     assert exit_code("verify", "--recipe", "smoke", "--results", str(tmp_path)) == 1
     assert (
-        f"1 records belong to no row of the recipe as it stands (the recipe differs: lr 0.04): {other.id}"
-        in capsys.readouterr().err
+        "1 records belong to no row of the recipe as it stands (the recipe differs: lr 0.04):"
+        f" {other.id}" in capsys.readouterr().err
     )
 
 
 @pytest.mark.usefixtures("blank_plots")
-def test_an_experiment_on_request_is_shown_where_other_tables_have_all_its_runs(tmp_path: Path) -> None:
+def test_an_experiment_on_request_is_shown_where_other_tables_have_all_its_runs(
+    tmp_path: Path,
+) -> None:
     from senet_ablate.analysis.tables import read_reported
 
     for run in read_plan("smoke", ["backbones"]).runs():
         write_record(tmp_path, "smoke", fabricated(run))
-    assert [name for name in read_reported("smoke", tmp_path).experiments if name in ("backbones", "depth")] == [
+    assert [
+        name
+        for name in read_reported("smoke", tmp_path).experiments
+        if name in ("backbones", "depth")
+    ] == [
         "backbones",
         "depth",
     ]
@@ -105,7 +120,10 @@ def test_nothing_there_is_said_and_nothing_is_written(
     assert exit_code(verb, "--recipe", "smoke", "--results", str(typo)) == 2 and not typo.exists()
     (tmp_path / "empty" / "stray").mkdir(parents=True)
     assert exit_code(verb, "--recipe", "smoke", "--results", str(tmp_path / "empty")) == 2
-    assert "no records of any recipe, no <recipe>/runs/*.json; it holds stray" in capsys.readouterr().err
+    assert (
+        "no records of any recipe, no <recipe>/runs/*.json; it holds stray"
+        in capsys.readouterr().err
+    )
     assert exit_code(verb, "--results", str(tmp_path / "empty")) == 2
     assert [path.name for path in (tmp_path / "empty").iterdir()] == ["stray"]
 
@@ -125,6 +143,9 @@ def test_records_of_a_recipe_that_this_checkout_lacks_are_said(
 ) -> None:
     write_record(tmp_path, "theirs", fabricated(read_plan("smoke").runs()[0]))
     assert exit_code("report", "--results", str(tmp_path)) == 0
-    assert "no recipe of that name" in capsys.readouterr().err and not (tmp_path / "theirs" / "README.md").exists()
+    assert (
+        "no recipe of that name" in capsys.readouterr().err
+        and not (tmp_path / "theirs" / "README.md").exists()
+    )
     assert exit_code("verify", "--results", str(tmp_path)) == 1
     assert len(load_records(tmp_path, "theirs")) == 1, "reading needs no recipe"

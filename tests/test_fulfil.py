@@ -1,4 +1,6 @@
-"""Several runners on one results folder, unsound files in their way, and GPUs that are too small."""
+"""Several runners on one results folder, unsound files in their way, and GPUs that are too
+small.
+"""
 
 import os
 import signal
@@ -52,7 +54,13 @@ def runner(results: Path, *words: str) -> subprocess.Popen[str]:
     command += ["--results", str(results), "--checkpoint-every", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
     )
 
 
@@ -69,8 +77,13 @@ def test_two_runners_share_the_work_and_no_run_is_trained_twice(tmp_path: Path) 
     assert exit_.value.code == 0, "the page is that of all records, whoever wrote it last"
 
 
-def test_a_runner_killed_with_its_workers_alive_leaves_everything_to_the_next(tmp_path: Path) -> None:
-    """kill -9 of the command alone: its workers write their checkpoints and end; the same command then goes on."""
+def test_a_runner_killed_with_its_workers_alive_leaves_everything_to_the_next(
+    tmp_path: Path,
+) -> None:
+    """kill -9 of the command alone:
+
+    its workers write their checkpoints and end; the same command then goes on.
+    """
     first, runs = runner(tmp_path, "conv3x3"), runs_folder(tmp_path, "smoke")
     deadline = time.time() + 120
     while not list(runs.glob("*.json")) and time.time() < deadline:
@@ -83,7 +96,9 @@ def test_a_runner_killed_with_its_workers_alive_leaves_everything_to_the_next(tm
     assert second.returncode == 0, errors
     after = {path: path.stat().st_mtime_ns for path in runs.glob("*.json")}
     assert before and before.items() <= after.items()
-    assert {path.stem for path in after} == {run.id for run in read_plan("smoke", ["conv3x3"]).runs()}
+    assert {path.stem for path in after} == {
+        run.id for run in read_plan("smoke", ["conv3x3"]).runs()
+    }
 
 
 def test_a_run_that_another_process_holds_is_waited_for(tiny: Training, tmp_path: Path) -> None:
@@ -102,7 +117,9 @@ def test_a_run_that_another_process_holds_is_waited_for(tiny: Training, tmp_path
     assert set(read_records(tmp_path, "own")) == {run.id for run in runs} and sum(seen) == 2
 
 
-def test_with_the_lock_held_it_is_looked_again_whether_the_record_is_there(tiny: Training, tmp_path: Path) -> None:
+def test_with_the_lock_held_it_is_looked_again_whether_the_record_is_there(
+    tiny: Training, tmp_path: Path
+) -> None:
     run, images = Run(tiny.model_copy(update={"epochs": 1}), None, 0), list[int]()
     with locked(run, place(tmp_path)) as mine:
         assert mine and fulfil(run, place(tmp_path), CPU, silent) is Outcome.BUSY
@@ -110,7 +127,9 @@ def test_with_the_lock_held_it_is_looked_again_whether_the_record_is_there(tiny:
     path = runs_folder(tmp_path, "own") / f"{run.id}.json"
     before = path.stat().st_mtime_ns
     assert fulfil(run, place(tmp_path), CPU, images.append) is Outcome.FOUND
-    assert path.stat().st_mtime_ns == before and images == [96], "the bar counts what others have trained"
+    assert path.stat().st_mtime_ns == before and images == [96], (
+        "the bar counts what others have trained"
+    )
     assert not list((tmp_path / "own" / "checkpoints").iterdir())
 
 
@@ -127,7 +146,11 @@ def test_the_lock_of_a_dead_process_is_nobodys(tiny: Training, tmp_path: Path) -
     assert fulfil(run, place(tmp_path), CPU, silent) is Outcome.BUSY
     holder.kill()
     holder.communicate()
-    assert path.exists() and fulfil(run, place(tmp_path), CPU, silent) is Outcome.TRAINED and not path.exists()
+    assert (
+        path.exists()
+        and fulfil(run, place(tmp_path), CPU, silent) is Outcome.TRAINED
+        and not path.exists()
+    )
 
 
 def test_what_a_killed_process_left_is_cleared(tiny: Training, tmp_path: Path) -> None:
@@ -167,29 +190,43 @@ def test_too_little_gpu_memory_fails_the_run_by_name_with_advice(
     run = Run(tiny.model_copy(update={"epochs": 1}), None, 0)
     with monkeypatch.context() as patched:
         patched.setattr("senet_ablate.train.job.train", _small_gpu)
-        with pytest.raises(MemoryError, match=r"out of GPU memory at 32 images.*smaller batch_size.*bf16"):
+        with pytest.raises(
+            MemoryError, match=r"out of GPU memory at 32 images.*smaller batch_size.*bf16"
+        ):
             fulfil(run, place(tmp_path), CPU, silent)
     assert fulfil(run, place(tmp_path), CPU, silent) is Outcome.TRAINED, "its lock was given back"
 
 
-def test_a_run_out_of_memory_stops_no_other(tiny: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_out_of_memory_stops_no_other(
+    tiny: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In real workers: a squeeze of a user's own that asks for more than there is."""
     (tmp_path / "hungry.py").write_text(
-        "import torch\ndef squeeze(x): raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 9 GiB')\n"
+        "import torch\ndef squeeze(x): raise torch.OutOfMemoryError('CUDA out of memory. Tried to"
+        " allocate 9 GiB')\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")
     monkeypatch.syspath_prepend(tmp_path)
     one = tiny.model_copy(update={"epochs": 1})
     runs = [Run(one, SESpec(squeeze="hungry:squeeze"), 0), Run(one, None, 0), Run(one, SESpec(), 0)]
     failures = launch_local(runs, place(tmp_path), silent)
-    assert [failure.run for failure in failures] == runs[:1] and failures[0].cause.startswith("MemoryError: out of GPU")
+    assert [failure.run for failure in failures] == runs[:1] and failures[0].cause.startswith(
+        "MemoryError: out of GPU"
+    )
     assert set(read_records(tmp_path, "own")) == {run.id for run in runs[1:]}
 
 
-def test_a_gpu_that_runs_take_a_share_of_has_several_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("senet_ablate.train.launch.local.devices", lambda kind: ["cuda:0", "cuda:1"])
+def test_a_gpu_that_runs_take_a_share_of_has_several_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "senet_ablate.train.launch.local.devices", lambda kind: ["cuda:0", "cuda:1"]
+    )
     for share, workers in ((1.0, 2), (0.5, 4), (0.3, 6)):
-        assert slots(Place(tmp_path, "own", tmp_path, "cuda", "test", gpus_per_run=share)) == (workers, "cuda:0")
+        assert slots(Place(tmp_path, "own", tmp_path, "cuda", "test", gpus_per_run=share)) == (
+            workers,
+            "cuda:0",
+        )
     monkeypatch.setattr("senet_ablate.train.launch.local.devices", lambda kind: ["cpu"])
     assert slots(Place(tmp_path, "own", tmp_path, "cpu", "test", gpus_per_run=0.5)) == (1, "cpu")
 

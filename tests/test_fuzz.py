@@ -1,4 +1,7 @@
-"""Thousands of spoilt files and command lines: each is refused in one line, or means exactly what it says."""
+"""Thousands of spoilt files and command lines:
+
+each is refused in one line, or means exactly what it says.
+"""
 
 import contextlib
 import copy
@@ -51,7 +54,9 @@ SYNTAX = [
     "\x00", "\ufeff", "'", '"', "%", "@", "---\n", "...\n", "? ", "\n\n", "  ", "!!binary ", "!!set {", "é", "\ud7ff",
 ]
 # fmt: on
-TALLY = Counter[str]()  # inputs tried, of them refused, of them doing what they say; the rest failed a test
+TALLY = Counter[
+    str
+]()  # inputs tried, of them refused, of them doing what they say; the rest failed a test
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -80,15 +85,30 @@ def edited_values(draw: st.DrawFn, text: str) -> str:
         elif kind == "rename":
             parent[str(draw(st.sampled_from(NASTY)))[:80]] = parent.pop(key)
         else:
-            known = [*Training.model_fields, *Recipe.model_fields, *Experiment.model_fields, "seed", "gates", "Train"]
+            known = [
+                *Training.model_fields,
+                *Recipe.model_fields,
+                *Experiment.model_fields,
+                "seed",
+                "gates",
+                "Train",
+            ]
             parent[draw(st.sampled_from(known))] = value
         if not data:
             break
-    return yaml.dump(data, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=draw(st.booleans()))
+    return yaml.dump(
+        data, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=draw(st.booleans())
+    )
 
 
 def _places(data: Any) -> Iterator[tuple[Any, Any]]:
-    entries = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    entries = (
+        data.items()
+        if isinstance(data, dict)
+        else enumerate(data)
+        if isinstance(data, list)
+        else ()
+    )
     for key, value in list(entries):
         yield data, key
         yield from _places(value)
@@ -113,7 +133,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outcome(folder: Path, name: str, text: str) -> Plan | str:
-    """The plan that a spoilt file makes, or the message that refuses it. Whatever else is raised fails the test."""
+    """The plan that a spoilt file makes, or the message that refuses it.
+
+    Whatever else is raised fails the test.
+    """
     path = folder / name
     kept = path.read_bytes()
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
@@ -146,7 +169,9 @@ def test_a_spoilt_recipe_is_refused_or_means_what_it_says(text: str, folder: Pat
         check_refusal(found)
         return
     written = yaml.load(text, yaml.CSafeLoader)
-    assert _says(found.recipe.model_dump(mode="json"), written), "a key was ignored or a value changed"
+    assert _says(found.recipe.model_dump(mode="json"), written), (
+        "a key was ignored or a value changed"
+    )
     for run in found.runs():
         assert _says(run.train.model_dump(mode="json"), written["train"])
     TALLY["meant"] += 1
@@ -170,7 +195,9 @@ def test_a_spoilt_experiment_is_refused_or_means_what_it_says(text: str, folder:
     for row in found.rows():
         asked = written["variants"][row.variant]
         for run in row.runs:
-            assert run.train == found.recipe.train.model_copy(update=experiment.variants[row.variant].own)
+            assert run.train == found.recipe.train.model_copy(
+                update=experiment.variants[row.variant].own
+            )
             if asked.get("se") is None:
                 assert run.se is None
             else:
@@ -198,7 +225,11 @@ def _says(value: Any, written: Any) -> bool:
 
 def sorted_like(value: list[Any], written: list[Any]) -> list[Any]:
     """Stages are a set: their order means nothing."""
-    return sorted(written) if value == sorted(value, key=str) and all(type(one) is int for one in written) else written
+    return (
+        sorted(written)
+        if value == sorted(value, key=str) and all(type(one) is int for one in written)
+        else written
+    )
 
 
 # fmt: off
@@ -226,7 +257,9 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("senet_ablate.data.load_images", lambda *words: known(*words))
         patch.setattr("senet_ablate.cli.main.read_records", lambda results, recipe: {})
-        patch.setattr("senet_ablate.train.launch.local.launch_local", lambda *words: noted.append(words) or [])
+        patch.setattr(
+            "senet_ablate.train.launch.local.launch_local", lambda *words: noted.append(words) or []
+        )
         patch.setattr("senet_ablate.train.launch.local.seconds_per_image", lambda *words: 1e-3)
         patch.setattr(
             "senet_ablate.train.preflight.survey",
@@ -246,10 +279,13 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
 
 words = st.lists(st.sampled_from([*OPTIONS, *OPTIONS, *VALUES]) | st.text(max_size=4), max_size=7)
 SENSIBLE = (
-    "--recipe smoke,--recipe cue,--seeds 2,--device cpu,squeeze,gate=tanh,resnet20,--results r,--data d,--for 0.5"
+    "--recipe smoke,--recipe cue,--seeds 2,--device cpu,squeeze,gate=tanh,resnet20,--results"
+    " r,--data d,--for 0.5"
 )
 SENSIBLE += ",--se reduction=4,smokey,--seeds 0,--seeds two,--device tpu,--size 9,--launcher slurm"
-sensible = st.lists(st.sampled_from(SENSIBLE.split(",")), max_size=5).map(lambda parts: " ".join(parts).split())
+sensible = st.lists(st.sampled_from(SENSIBLE.split(",")), max_size=5).map(
+    lambda parts: " ".join(parts).split()
+)
 
 
 @WORDS
@@ -257,7 +293,9 @@ sensible = st.lists(st.sampled_from(SENSIBLE.split(",")), max_size=5).map(lambda
 @example(verb="describe", rest=["resnet20", "--size", "200000"])
 @example(verb="run", rest=["--recipe", "../smoke"])
 @example(verb="run", rest=["--recipe", "smoke", "--seeds", "100"])
-def test_a_spoilt_command_line_is_refused_or_does_what_it_says(verb: str, rest: list[str], asked: list[Any]) -> None:
+def test_a_spoilt_command_line_is_refused_or_does_what_it_says(
+    verb: str, rest: list[str], asked: list[Any]
+) -> None:
     del asked[:]
     TALLY["tried"] += 1
     out, errors = io.StringIO(), io.StringIO()
@@ -265,7 +303,9 @@ def test_a_spoilt_command_line_is_refused_or_does_what_it_says(verb: str, rest: 
         code = cli._guarded(lambda: cli.app([verb, *rest]))
     said = errors.getvalue()
     assert code in (0, 1, 2), said
-    refused = re.search(r"(?m)^(senet-ablate|Error): ", said) or (verb == "verify" and code == 1)  # nothing to verify
+    refused = re.search(r"(?m)^(senet-ablate|Error): ", said) or (
+        verb == "verify" and code == 1
+    )  # nothing to verify
     assert "Traceback" not in said and (code == 0) == (not refused), said
     for runs, place, *_ in asked:
         recipes = [value for option, value in pairwise(rest) if option == "--recipe"]
@@ -278,7 +318,15 @@ def test_a_spoilt_command_line_is_refused_or_does_what_it_says(verb: str, rest: 
 
 
 def test_a_name_never_leaves_the_folder_it_is_looked_up_in() -> None:
-    for name in ("../recipes/smoke", "/etc/passwd", "..", "recipes/smoke", "smoke.yaml", "", "\x00"):
+    for name in (
+        "../recipes/smoke",
+        "/etc/passwd",
+        "..",
+        "recipes/smoke",
+        "smoke.yaml",
+        "",
+        "\x00",
+    ):
         with pytest.raises(BadInput, match="unknown recipe"):
             read_plan(name)
         with pytest.raises(BadInput, match="unknown experiment"):
@@ -290,6 +338,8 @@ def test_a_part_of_a_users_own_is_imported_only_when_a_run_names_it(
 ) -> None:
     (tmp_path / "loud_module.py").write_text("raise SystemExit('imported')")
     monkeypatch.chdir(tmp_path)
-    text = EXPERIMENT.replace("variants:", "variants:\n  Mine: {se: {squeeze: 'loud_module:loud'}}", 1)
+    text = EXPERIMENT.replace(
+        "variants:", "variants:\n  Mine: {se: {squeeze: 'loud_module:loud'}}", 1
+    )
     assert isinstance(outcome(folder, "squeeze.yaml", text), Plan)
     assert "loud_module" not in sys.modules

@@ -43,14 +43,20 @@ def test_torchvisions_resnet_has_its_stride_in_the_3x3_and_so_has_what_is_return
     ours = import_weights(path, "resnet50")
     assert difference(ours, theirs, 64) < 1e-4
     stride_in_1x1 = build_model("resnet50", CLASSES).eval()
-    stride_in_1x1.load_state_dict(ours.state_dict())  # the same weights in the paper's network: another function
+    stride_in_1x1.load_state_dict(
+        ours.state_dict()
+    )  # the same weights in the paper's network: another function
     assert difference(stride_in_1x1, theirs, 64) > 0.1
 
 
-def test_wrapped_half_precision_and_old_files_are_read_too(resnet50: tuple[nn.Module, Path], tmp_path: Path) -> None:
+def test_wrapped_half_precision_and_old_files_are_read_too(
+    resnet50: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
     _, path = resnet50
     state = torch.load(path, weights_only=True)
-    old = {key: value.half() for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    old = {
+        key: value.half() for key, value in state.items() if not key.endswith("num_batches_tracked")
+    }
     torch.save({"state_dict": old}, tmp_path / "old.pth")
     read = import_weights(tmp_path / "old.pth", "resnet50").state_dict()
     full = import_weights(path, "resnet50").state_dict()
@@ -58,28 +64,43 @@ def test_wrapped_half_precision_and_old_files_are_read_too(resnet50: tuple[nn.Mo
     torch.testing.assert_close(read, full, rtol=1e-3, atol=1e-3)
 
 
-def test_every_value_of_the_file_must_find_its_place(resnet50: tuple[nn.Module, Path], tmp_path: Path) -> None:
+def test_every_value_of_the_file_must_find_its_place(
+    resnet50: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
     _, path = resnet50
     state = torch.load(path, weights_only=True)
 
-    def refused(change: dict[str, torch.Tensor | None], message: str, se: SESpec | None = None) -> None:
+    def refused(
+        change: dict[str, torch.Tensor | None], message: str, se: SESpec | None = None
+    ) -> None:
         changed = {key: value for key, value in (state | change).items() if value is not None}
         torch.save(changed, tmp_path / "changed.pth")
-        with pytest.raises(BadInput, match=re.escape(str(tmp_path / "changed.pth")) + ".*" + message):
+        with pytest.raises(
+            BadInput, match=re.escape(str(tmp_path / "changed.pth")) + ".*" + message
+        ):
             import_weights(tmp_path / "changed.pth", "resnet50", se)
 
     refused({"layer1.0.bn1.bias": None}, "missing 'layer1.0.bn1.bias'; unexpected nothing")
-    refused({"layer1.9.bn1.bias": torch.zeros(64)}, "missing nothing; unexpected 'layer1.9.bn1.bias'")
+    refused(
+        {"layer1.9.bn1.bias": torch.zeros(64)}, "missing nothing; unexpected 'layer1.9.bn1.bias'"
+    )
     refused({"layer1.0.bn1.bias": torch.zeros(65)}, "'layer1.0.bn1.bias' has shape 65, not 64")
     refused({"fc.bias": None}, "'fc.bias' is missing")
     for value in (math.nan, math.inf, -math.inf):
         spoilt = state["layer1.0.conv2.weight"].clone()
         spoilt[3, 2, 1, 0] = value
-        refused({"layer1.0.conv2.weight": spoilt}, "'layer1.0.conv2.weight' has values that are not finite")
+        refused(
+            {"layer1.0.conv2.weight": spoilt},
+            "'layer1.0.conv2.weight' has values that are not finite",
+        )
     refused(
-        {"layer2.0.bn1.running_var": torch.full((128,), math.nan)}, "'layer2.0.bn1.running_var' has values that are"
+        {"layer2.0.bn1.running_var": torch.full((128,), math.nan)},
+        "'layer2.0.bn1.running_var' has values that are",
     )
-    refused({"conv1.weight": None}, "not a resnet50 that can be read.*torchvision or timm, by 'conv1.weight'")
+    refused(
+        {"conv1.weight": None},
+        "not a resnet50 that can be read.*torchvision or timm, by 'conv1.weight'",
+    )
     refused({}, r"missing 'layer1.0.se.fc1.weight'.* and 29 more.*with SE or without\?", SESpec())
 
 

@@ -31,7 +31,9 @@ def cluster() -> Iterator[Any]:
     """A head that takes no runs, and two nodes of one CPU each."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
     for _ in range(2):
         cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
@@ -64,7 +66,10 @@ def test_two_nodes_write_the_records_of_the_serial_launcher_also_when_one_is_los
 
     def progress(finished: int, images: int) -> None:
         seen.append((finished, images))
-        if not lost and len(list((tmp_path / "ray" / "own" / "checkpoints").glob("*.safetensors"))) == 2:
+        if (
+            not lost
+            and len(list((tmp_path / "ray" / "own" / "checkpoints").glob("*.safetensors"))) == 2
+        ):
             lost.append(time.monotonic())
             cluster.remove_node(node, allow_graceful=False)
 
@@ -77,9 +82,13 @@ def test_two_nodes_write_the_records_of_the_serial_launcher_also_when_one_is_los
     ours, theirs = (read_records(tmp_path / name, "own") for name in ("ray", "serial"))
     assert {n: settled(r) for n, r in ours.items()} == {n: settled(r) for n, r in theirs.items()}
     assert not list((tmp_path / "ray" / "own" / "checkpoints").iterdir())
-    times = {path: path.stat().st_mtime_ns for path in runs_folder(tmp_path / "ray", "own").iterdir()}
+    times = {
+        path: path.stat().st_mtime_ns for path in runs_folder(tmp_path / "ray", "own").iterdir()
+    }
     assert launch_ray(todo, place(tmp_path / "ray"), progress) == []
-    assert {path: path.stat().st_mtime_ns for path in times} == times, "what is on record is not trained again"
+    assert {path: path.stat().st_mtime_ns for path in times} == times, (
+        "what is on record is not trained again"
+    )
 
 
 def test_a_run_that_fails_is_named_and_stops_no_other(
@@ -87,12 +96,16 @@ def test_a_run_that_fails_is_named_and_stops_no_other(
 ) -> None:
     from senet_ablate.train.launch.ray import launch_ray
 
-    (tmp_path / "ray_breaks.py").write_text("def squeeze(x): raise RuntimeError('this operator is broken')\n")
+    (tmp_path / "ray_breaks.py").write_text(
+        "def squeeze(x): raise RuntimeError('this operator is broken')\n"
+    )
     monkeypatch.chdir(tmp_path)
     one = tiny.model_copy(update={"epochs": 1})
     two = [Run(one, SESpec(squeeze="ray_breaks:squeeze"), 0), Run(one, None, 0)]
     failures = launch_ray(two, place(tmp_path / "results"), lambda finished, images: None)
-    assert [(failure.run, failure.cause) for failure in failures] == [(two[0], "RuntimeError: this operator is broken")]
+    assert [(failure.run, failure.cause) for failure in failures] == [
+        (two[0], "RuntimeError: this operator is broken")
+    ]
     assert set(read_records(tmp_path / "results", "own")) == {two[1].id}
 
 
@@ -109,28 +122,45 @@ sys.exit(_guarded(lambda: launch_ray(todo, place(Path({results!r})), lambda fini
 """
 
 
-def test_a_driver_asked_to_stop_leaves_what_the_next_goes_on_from(cluster: Any, tiny: Training, tmp_path: Path) -> None:
-    """SIGTERM, as a scheduler sends it: the runs write their checkpoints, and the same command finishes them."""
+def test_a_driver_asked_to_stop_leaves_what_the_next_goes_on_from(
+    cluster: Any, tiny: Training, tmp_path: Path
+) -> None:
+    """SIGTERM, as a scheduler sends it:
+
+    the runs write their checkpoints, and the same command finishes them.
+    """
     from senet_ablate.train.launch.ray import launch_ray
 
     script, checkpoints = tmp_path / "driver.py", tmp_path / "own" / "checkpoints"
     fields = tiny.model_dump(mode="json")
     script.write_text(DRIVER.format(tests=str(ROOT / "tests"), tiny=fields, results=str(tmp_path)))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": cluster.address}
-    first = subprocess.Popen([sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen(
+        [sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 120
-    while not list(checkpoints.glob("*.safetensors")) and first.poll() is None and time.monotonic() < deadline:
+    while (
+        not list(checkpoints.glob("*.safetensors"))
+        and first.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     first.send_signal(signal.SIGTERM)
     _, errors = first.communicate(timeout=120)
-    assert first.returncode == 130 and "goes on from here" in errors and "Traceback" not in errors, errors
+    assert (
+        first.returncode == 130 and "goes on from here" in errors and "Traceback" not in errors
+    ), errors
     todo, done = runs(tiny, 60), read_records(tmp_path, "own")
     assert len(done) < len(todo) and list(checkpoints.glob("*.safetensors"))
     assert launch_ray(todo, place(tmp_path), lambda finished, images: None) == []
-    assert set(read_records(tmp_path, "own")) == {run.id for run in todo} and not list(checkpoints.iterdir())
+    assert set(read_records(tmp_path, "own")) == {run.id for run in todo} and not list(
+        checkpoints.iterdir()
+    )
 
 
-@pytest.mark.parametrize(("device", "message"), [("cuda", "has no GPU"), ("cuda:1", "auto, cpu, cuda")])
+@pytest.mark.parametrize(
+    ("device", "message"), [("cuda", "has no GPU"), ("cuda:1", "auto, cpu, cuda")]
+)
 def test_a_device_that_the_cluster_lacks_is_one_clear_message(
     cluster: Any, device: str, message: str, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""torchrun: one run trained by two processes is the run that one process trains, within rounding."""
+"""torchrun: a run trained by two processes is the run that one trains, within rounding."""
 
 import os
 import signal
@@ -48,18 +48,31 @@ RUNS = [
         se,
         seed,
     )
-    # A ReLU near zero turns rounding into jumps of 1e-4, in one process too (other instructions show it), above all in
-    # the narrow hidden layer of SE: so no hidden layer, and seeds whose runs in one process agree to 1e-6 whatever the
-    # instructions.
+    # A ReLU near zero turns rounding into jumps of 1e-4, in one process too (other instructions
+    # show it), above all in the narrow hidden layer of SE: so no hidden layer, and seeds whose runs
+    # in one process agree to 1e-6 whatever the instructions.
     for se, seed in ((None, 0), (SESpec(excitation="none"), 2))
 ]
 
 
 def torchrun(*words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        *words,
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -77,7 +90,9 @@ def alike(ours: Record, theirs: Record) -> None:
         assert gates.within == pytest.approx(theirs.gates[name].within, abs=1e-4)
 
 
-def test_two_processes_killed_in_the_middle_and_started_again_train_what_one_trains(tmp_path: Path) -> None:
+def test_two_processes_killed_in_the_middle_and_started_again_train_what_one_trains(
+    tmp_path: Path,
+) -> None:
     script = tmp_path / "go.py"
     script.write_text(SCRIPT.format(tests=str(ROOT / "tests"), results=str(tmp_path)))
     first = torchrun(str(script))
@@ -109,13 +124,17 @@ def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
     for run in plan.runs():
         assert records[run.id].provenance.processes == 2
         one = train(run, images, CPU)  # at this recipe's lr, rounding grows
-        assert records[run.id].epochs[0].train_loss == pytest.approx(one.epochs[0].train_loss, rel=0.02)
+        assert records[run.id].epochs[0].train_loss == pytest.approx(
+            one.epochs[0].train_loss, rel=0.02
+        )
 
 
 def test_the_shares_of_a_batch_are_the_batch(tiny: Training, digits: ImageSet) -> None:
     whole = Batches(digits.train, digits, tiny, CPU)
     parts = [Batches(digits.train, digits, tiny, CPU, (rank, 4)) for rank in range(4)]
-    for (x, y), *shares in zip(whole.shuffled(3, 2), *(part.shuffled(3, 2) for part in parts), strict=True):
+    for (x, y), *shares in zip(
+        whole.shuffled(3, 2), *(part.shuffled(3, 2) for part in parts), strict=True
+    ):
         assert torch.equal(x, torch.cat([share[0] for share in shares]))
         assert torch.equal(y, torch.cat([share[1] for share in shares]))
     tests = [Batches(digits.test, digits, tiny, CPU, (rank, 3)) for rank in range(3)]

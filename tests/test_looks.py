@@ -24,7 +24,9 @@ def made(plan: Plan) -> dict[str, Record]:
     return {run.id: record(run) for run in plan.runs()}
 
 
-def some(plan: Plan, made: dict[str, Record], seeds: int, reference: int, without: str = "") -> dict[str, Record]:
+def some(
+    plan: Plan, made: dict[str, Record], seeds: int, reference: int, without: str = ""
+) -> dict[str, Record]:
     """The records of so many seeds a row; `without`: a row that lacks the last of them."""
     kept = {}
     for row in plan.rows():
@@ -35,21 +37,29 @@ def some(plan: Plan, made: dict[str, Record], seeds: int, reference: int, withou
 
 
 def outcomes(plan: Plan, records: dict[str, Record]) -> dict[str, tuple[str, str]]:
-    return {verdict.claim: (verdict.outcome, verdict.reason) for verdict in table(plan, NAME, records).verdicts}
+    return {
+        verdict.claim: (verdict.outcome, verdict.reason)
+        for verdict in table(plan, NAME, records).verdicts
+    }
 
 
 @pytest.mark.parametrize(
-    ("seeds", "reference", "without", "ready"), [(0, 0, "", 0), (2, 2, "", 0), (3, 3, "NoSqueeze", 2)]
+    ("seeds", "reference", "without", "ready"),
+    [(0, 0, "", 0), (2, 2, "", 0), (3, 3, "NoSqueeze", 2)],
 )
 def test_before_the_first_look_no_error_is_judged(
     seeds: int, reference: int, without: str, ready: int, plan: Plan, made: dict[str, Record]
 ) -> None:
     found = outcomes(plan, some(plan, made, seeds, reference, without))
     for claim in ("T16.1", "T16.1/top-5", "T16.2"):
-        waiting = f"the analysis plan judges errors from 3 seeds a row on; {ready} of 3 rows have them"
+        waiting = (
+            f"the analysis plan judges errors from 3 seeds a row on; {ready} of 3 rows have them"
+        )
         assert found[claim] == ("not tested", waiting)
     if seeds:
-        assert found["T16.1b"][0] in ("supported", "contradicted"), "costs are exact and wait for nothing"
+        assert found["T16.1b"][0] in ("supported", "contradicted"), (
+            "costs are exact and wait for nothing"
+        )
 
 
 def p_value(plan: Plan, records: dict[str, Record]) -> str:
@@ -57,17 +67,27 @@ def p_value(plan: Plan, records: dict[str, Record]) -> str:
     return verdict.ours.rpartition("deciding: ")[2]
 
 
-def test_between_two_looks_verdicts_stay_those_of_the_last_one(plan: Plan, made: dict[str, Record]) -> None:
+def test_between_two_looks_verdicts_stay_those_of_the_last_one(
+    plan: Plan, made: dict[str, Record]
+) -> None:
     first = p_value(plan, some(plan, made, 3, 3))
-    assert p_value(plan, some(plan, made, 4, 4)) == first == p_value(plan, some(plan, made, 5, 5, "NoSqueeze"))
+    assert (
+        p_value(plan, some(plan, made, 4, 4))
+        == first
+        == p_value(plan, some(plan, made, 5, 5, "NoSqueeze"))
+    )
     second = p_value(plan, some(plan, made, 5, 5))
     assert second != first and p_value(plan, some(plan, made, 5, 14)) == second
     assert p_value(plan, some(plan, made, 5, 15)) not in (first, second)
 
 
-def test_the_rate_of_a_look_is_shared_by_the_tables_of_the_page(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rate_of_a_look_is_shared_by_the_tables_of_the_page(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[float] = []
-    monkeypatch.setattr("senet_ablate.analysis.tables.judge", lambda *words, **more: seen.append(words[6]) or ())
+    monkeypatch.setattr(
+        "senet_ablate.analysis.tables.judge", lambda *words, **more: seen.append(words[6]) or ()
+    )
     made = {run.id: record(run) for run in plan.runs()}
     for counts in ((3, 3), (5, 5), (5, 15)):
         table(plan, NAME, some(plan, made, *counts))
@@ -75,10 +95,14 @@ def test_the_rate_of_a_look_is_shared_by_the_tables_of_the_page(plan: Plan, monk
     assert seen == pytest.approx([0.0002, 0.0013, 0.0035])
 
 
-def test_a_table_of_few_seeds_is_judged_with_all_that_its_plan_gives_it(plan: Plan, made: dict[str, Record]) -> None:
+def test_a_table_of_few_seeds_is_judged_with_all_that_its_plan_gives_it(
+    plan: Plan, made: dict[str, Record]
+) -> None:
     kept = some(plan, made, 5, 5)
     assert all(len(have) in (3, 5) for have in table(plan, "schedule", kept).records.values())
-    assert all(verdict.outcome != "not tested" for verdict in table(plan, "schedule", kept).verdicts)
+    assert all(
+        verdict.outcome != "not tested" for verdict in table(plan, "schedule", kept).verdicts
+    )
 
 
 def test_claims_on_gates_rest_on_every_seed_whose_record_holds_them(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The review notebook runs from top to bottom on any results folder, and defines nothing that the package does not."""
+"""The review notebook runs from top to bottom on any results folder, and defines nothing that the
+package does not.
+"""
 
 import ast
 import re
@@ -28,7 +30,9 @@ def execute(results: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("SENET_ABLATE_RESULTS", str(results))
     monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parent.parent))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute(cwd=str(NOTEBOOK.parent))
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute(
+        cwd=str(NOTEBOOK.parent)
+    )
     return notebook
 
 
@@ -43,12 +47,16 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_recipe(tmp_path_factory.mktemp("results"), "smoke", seeds=2)
 
 
-def test_every_cell_runs_and_shows_what_it_is_about(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_cell_runs_and_shows_what_it_is_about(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     notebook = execute(results, monkeypatch)
     for cell in notebook.cells:
         if cell["cell_type"] == "code" and cell["id"] not in ("pair", "others"):
             assert outputs(notebook, cell["id"]), cell["id"]
-            assert "stream" not in {output["output_type"] for output in cell["outputs"]}, "no warning, no log line"
+            assert "stream" not in {output["output_type"] for output in cell["outputs"]}, (
+                "no warning, no log line"
+            )
     assert "say nothing about SE" in outputs(notebook, "open")[0]["text/markdown"]
     assert "T10.1" in outputs(notebook, "ledger")[0]["text/markdown"]
     for name in ("curves", "gate-plot", "tradeoff-plot", "squeeze-plot"):
@@ -62,7 +70,9 @@ def test_every_cell_runs_and_shows_what_it_is_about(results: Path, monkeypatch: 
             assert experiment.question.split("?")[0] in everything, name
 
 
-def test_a_sweep_that_has_only_begun_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_that_has_only_begun_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_recipe(tmp_path, "smoke", seeds=1)
     first = sorted((tmp_path / "smoke" / "runs").glob("*.json"))[0]
     for path in first.parent.iterdir():
@@ -81,10 +91,15 @@ def test_the_notebook_defines_nothing_and_imports_only_the_package() -> None:
             for node in ast.walk(ast.parse(cell["source"])):
                 assert not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda)
                 if isinstance(node, ast.ImportFrom):
-                    assert node.module is not None and node.module.split(".")[0] in ("senet_ablate", "IPython")
+                    assert node.module is not None and node.module.split(".")[0] in (
+                        "senet_ablate",
+                        "IPython",
+                    )
                 assert not isinstance(node, ast.Import)
     ids = [cell["id"] for cell in notebook.cells]
-    assert len(set(ids)) == len(ids) and all(re.fullmatch("[a-z0-9_]+(-[a-z]+)*", one) for one in ids), "ids by hand"
+    assert len(set(ids)) == len(ids) and all(
+        re.fullmatch("[a-z0-9_]+(-[a-z]+)*", one) for one in ids
+    ), "ids by hand"
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +119,12 @@ def test_the_recipe_with_the_most_records_is_taken_and_a_missing_one_named(
 
 
 def test_a_recipe_that_skips_an_experiment_says_so(review: Review) -> None:
-    assert "no runs of `mobile`" in review.table("mobile") and "Nothing is recorded" in str(review.plot("mobile"))
-    assert "Nothing is recorded" in str(review.gate_plot("original")), "the plain network has no gates"
+    assert "no runs of `mobile`" in review.table("mobile") and "Nothing is recorded" in str(
+        review.plot("mobile")
+    )
+    assert "Nothing is recorded" in str(review.gate_plot("original")), (
+        "the plain network has no gates"
+    )
     assert isinstance(review.plot("reduction"), Picture)
 
 

@@ -1,4 +1,7 @@
-"""Portable numerics: set before torch is loaded, in force where a run is trained, and part of what a run is."""
+"""Portable numerics:
+
+set before torch is loaded, in force where a run is trained, and part of what a run is.
+"""
 
 import os
 import subprocess
@@ -19,12 +22,17 @@ from senet_ablate.train.numerics import PORTABLE, check_numerics, set_numerics, 
 def test_numerics_are_part_of_a_run_and_absent_where_native(tiny: Training) -> None:
     portable = tiny.model_copy(update={"numerics": "portable"})
     assert Run(tiny, None, 0).id != Run(portable, None, 0).id
-    assert "numerics" not in Run(tiny, None, 0).fields["train"] and "compile" not in Run(tiny, None, 0).fields["train"]
+    assert (
+        "numerics" not in Run(tiny, None, 0).fields["train"]
+        and "compile" not in Run(tiny, None, 0).fields["train"]
+    )
 
 
 def test_a_record_says_what_it_was_computed_with(tiny: Training, digits: ImageSet) -> None:
     where = train(
-        Run(tiny.model_copy(update={"numerics": "portable"}), SESpec(), 0), digits, torch.device("cpu")
+        Run(tiny.model_copy(update={"numerics": "portable"}), SESpec(), 0),
+        digits,
+        torch.device("cpu"),
     ).provenance
     assert where.settings == PORTABLE == settings()
     assert where.instructions == torch.backends.cpu.get_cpu_capability()
@@ -35,7 +43,10 @@ def test_a_process_that_computes_otherwise_is_refused(
 ) -> None:
     portable = tiny.model_copy(update={"numerics": "portable"})
     monkeypatch.delenv("MKL_CBWR")
-    with pytest.raises(BadInput, match=r"before torch is loaded: start Python with ONEDNN_MAX_CPU_ISA=AVX2 .*MKL_CBWR"):
+    with pytest.raises(
+        BadInput,
+        match=r"before torch is loaded: start Python with ONEDNN_MAX_CPU_ISA=AVX2 .*MKL_CBWR",
+    ):
         set_numerics(portable)
     if torch.cpu._is_avx2_supported():
         with pytest.raises(BadInput, match="does not compute with numerics: portable"):
@@ -43,7 +54,9 @@ def test_a_process_that_computes_otherwise_is_refused(
     check_numerics(tiny)
 
 
-def test_settings_are_those_of_the_workers_alone(tiny: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_those_of_the_workers_alone(
+    tiny: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MKL_CBWR", "AVX")
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     before = dict(os.environ)
@@ -55,12 +68,15 @@ def test_settings_are_those_of_the_workers_alone(tiny: Training, monkeypatch: py
 @pytest.mark.skipif(not torch.cpu._is_avx2_supported(), reason="needs a processor with AVX2")
 def test_a_fresh_process_computes_with_what_is_set_before_torch_is_loaded() -> None:
     program = (
-        "from senet_ablate.train.numerics import *; from senet_ablate.spec.spec import Training;"
-        "train = Training(dataset='digits', backbone='resnet20', epochs=1, batch_size=8, lr=0.1, numerics='portable');"
-        "set_numerics(train); import torch; check_numerics(train); print(torch.backends.cpu.get_cpu_capability())"
+        "from senet_ablate.train.numerics import *; from senet_ablate.spec.spec import"
+        " Training;train = Training(dataset='digits', backbone='resnet20', epochs=1, batch_size=8,"
+        " lr=0.1, numerics='portable');set_numerics(train); import torch; check_numerics(train);"
+        " print(torch.backends.cpu.get_cpu_capability())"
     )
     clean = {name: value for name, value in os.environ.items() if name not in PORTABLE}
-    done = subprocess.run([sys.executable, "-c", program], env=clean, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=clean, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["AVX2"]
 
 

@@ -23,7 +23,9 @@ SAY = "from senet_ablate.train.provenance import code_state; print(*code_state()
 def git(folder: Path, *words: str) -> str:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main")
-    done = subprocess.run(["git", *who, *words], cwd=folder, env=clean, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["git", *who, *words], cwd=folder, env=clean, capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 
@@ -54,7 +56,9 @@ def copied(tmp_path: Path) -> Path:
     """The sources, without .git, inside the repository of somebody else."""
     outer = repository(tmp_path / "outer")
     target = outer / "vendored"
-    shutil.copytree(ROOT / "senet_ablate", target / "senet_ablate", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "senet_ablate", target / "senet_ablate", ignore=shutil.ignore_patterns("__pycache__")
+    )
     return target
 
 
@@ -62,7 +66,9 @@ def test_sources_inside_another_repository_are_of_no_commit(copied: Path) -> Non
     assert state(copied) == ["unknown", "False"]
 
 
-def test_a_checkout_names_its_own_commit_whatever_git_variables_point_to(copied: Path, tmp_path: Path) -> None:
+def test_a_checkout_names_its_own_commit_whatever_git_variables_point_to(
+    copied: Path, tmp_path: Path
+) -> None:
     git(copied, "init")
     git(copied, "add", ".")
     git(copied, "commit", "-m", "ours")

@@ -21,10 +21,16 @@ def test_its_table_is_the_generated_one() -> None:
 
 LINK = r"\]\((?!http)([^)#]+)\)"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-LINKS = [(page.relative_to(ROOT), target) for page in PAGES for target in re.findall(LINK, page.read_text())]
+LINKS = [
+    (page.relative_to(ROOT), target)
+    for page in PAGES
+    for target in re.findall(LINK, page.read_text())
+]
 
 
-@pytest.mark.parametrize(("page", "target"), LINKS, ids=[f"{page}: {target}" for page, target in LINKS])
+@pytest.mark.parametrize(
+    ("page", "target"), LINKS, ids=[f"{page}: {target}" for page, target in LINKS]
+)
 def test_every_link_leads_somewhere(page: Path, target: str) -> None:
     assert ((ROOT / page).parent / target).exists()
 
@@ -37,7 +43,9 @@ def test_every_recipe_it_speaks_of_exists() -> None:
 
 
 def test_the_paths_in_its_text_exist() -> None:
-    for path in re.findall(r"`((?:experiments|senet_ablate|results|tests|notebooks)/[\w./]*)`", README):
+    for path in re.findall(
+        r"`((?:experiments|senet_ablate|results|tests|notebooks)/[\w./]*)`", README
+    ):
         if not path.endswith("/runs"):
             assert (ROOT / path).exists(), path
     assert "tiny-imagenet" in DATASETS

@@ -96,16 +96,23 @@ def test_a_run_cut_off_after_any_step_ends_with_the_same_record(
         except Interrupted:
             torch.manual_seed(99)  # whatever happened in between
         else:
-            assert whole.diverged == 0 and steps > 3, "it diverges in the first epoch and has no step 4"
+            assert whole.diverged == 0 and steps > 3, (
+                "it diverges in the first epoch and has no step 4"
+            )
             continue
-        assert settled(train(run, images, CPU, checkpoints=Checkpoints(path, origin))) == settled(whole)
+        assert settled(train(run, images, CPU, checkpoints=Checkpoints(path, origin))) == settled(
+            whole
+        )
 
 
 def test_a_run_asked_to_stop_in_an_evaluation_loses_no_step(
     tiny: Training, digits: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(tiny, SESpec(squeeze="random"), 0)
-    whole, kept = train(run, digits, CPU), Checkpoints(tmp_path / "c", Origin.of(run, digits.checksum, CPU), 1e9)
+    whole, kept = (
+        train(run, digits, CPU),
+        Checkpoints(tmp_path / "c", Origin.of(run, digits.checksum, CPU), 1e9),
+    )
     asked = iter([False, False, False, True])  # three steps, then the first batch of the evaluation
     monkeypatch.setattr(kept, "after_step", lambda loop: next(asked))
     monkeypatch.setattr(kept, "between", lambda: kept._ask(15, None) or Checkpoints.between(kept))  # type: ignore[func-returns-value]
@@ -115,7 +122,9 @@ def test_a_run_asked_to_stop_in_an_evaluation_loses_no_step(
     loop = Loop(model, optimizer, CPU)
     load_checkpoint(kept.path, kept.origin, loop)
     assert (loop.epoch, loop.step) == (1, 3)
-    assert settled(train(run, digits, CPU, checkpoints=Checkpoints(kept.path, kept.origin))) == settled(whole)
+    assert settled(
+        train(run, digits, CPU, checkpoints=Checkpoints(kept.path, kept.origin))
+    ) == settled(whole)
 
 
 SMALL = Training(
@@ -139,14 +148,20 @@ def sweep(results: Path) -> None:
         fulfil(run, place(results), CPU, lambda images: None)
 
 
-def _in_a_child(function: Callable[[Path], None], results: Path) -> multiprocessing.process.BaseProcess:
+def _in_a_child(
+    function: Callable[[Path], None], results: Path
+) -> multiprocessing.process.BaseProcess:
     child = multiprocessing.get_context("fork").Process(target=function, args=(results,))
     child.start()
     return child
 
 
-def test_a_sweep_killed_at_20_random_moments_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
-    """kill -9 and SIGTERM in turn, a checkpoint after every step; each sweep ends whole and another begins."""
+def test_a_sweep_killed_at_20_random_moments_loses_nothing_and_repeats_nothing(
+    tmp_path: Path,
+) -> None:
+    """kill -9 and SIGTERM in turn, a checkpoint after every step; each sweep ends whole and another
+    begins.
+    """
     started = time.monotonic()
     sweep(tmp_path / "whole")
     took = time.monotonic() - started
@@ -163,7 +178,9 @@ def test_a_sweep_killed_at_20_random_moments_loses_nothing_and_repeats_nothing(t
                 kills += 1
                 child.join()
             cut += len(list((results / "own" / "checkpoints").glob("*.safetensors")))
-            now = {path: path.stat().st_mtime_ns for path in runs_folder(results, "own").glob("*.json")}
+            now = {
+                path: path.stat().st_mtime_ns for path in runs_folder(results, "own").glob("*.json")
+            }
             assert done.items() <= now.items(), "a record was lost or written twice"
             done = now
             if child.exitcode == 0:
@@ -172,9 +189,9 @@ def test_a_sweep_killed_at_20_random_moments_loses_nothing_and_repeats_nothing(t
         assert {name: settled(record) for name, record in found.items()} == {
             name: settled(record) for name, record in whole.items()
         }
-        assert sorted(path.name for path in (results / "own").rglob("*") if path.is_file()) == sorted(
-            f"{run.id}.json" for run in RUNS
-        ), "no checkpoint, lock or fragment is left"
+        assert sorted(
+            path.name for path in (results / "own").rglob("*") if path.is_file()
+        ) == sorted(f"{run.id}.json" for run in RUNS), "no checkpoint, lock or fragment is left"
     assert cut >= 5, "checkpoints were there to go on from"
 
 
@@ -245,7 +262,9 @@ def test_a_checkpoint_that_cannot_be_used_is_set_aside_with_one_warning(
     content = path.read_bytes()
     with caplog.at_level(logging.WARNING):
         assert fulfil(run, place(tmp_path, 1e9), CPU, lambda images: None) is Outcome.TRAINED
-    assert [why in line.getMessage() and "starts anew" in line.getMessage() for line in caplog.records] == [True]
+    assert [
+        why in line.getMessage() and "starts anew" in line.getMessage() for line in caplog.records
+    ] == [True]
     assert path.with_name(f"{path.name}.bad").read_bytes() == content and not path.exists()
     record = read_records(tmp_path, "own")[run.id]
     assert settled(record) == settled(train(run, _images(tmp_path), CPU, "test"))
@@ -258,7 +277,10 @@ def test_a_sound_checkpoint_is_used(cut_off: tuple[Run, Path], tmp_path: Path, c
     loop = Loop(model, optimizer, CPU)
     load_checkpoint(path, Origin.of(run, images.checksum, CPU), loop)
     assert (loop.epoch, loop.step) == (1, 5) and float(loop.loss_sum) > 0
-    assert fulfil(run, place(tmp_path), CPU, lambda images: None) is Outcome.TRAINED and not caplog.records
+    assert (
+        fulfil(run, place(tmp_path), CPU, lambda images: None) is Outcome.TRAINED
+        and not caplog.records
+    )
 
 
 def test_a_full_disk_stops_no_training_and_loses_no_checkpoint(
@@ -272,13 +294,17 @@ def test_a_full_disk_stops_no_training_and_loses_no_checkpoint(
 
     with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
         patched.setattr("senet_ablate.records.store.os.fsync", full)
-        with pytest.raises(OSError, match="No space left"):  # of the record, once the training is through
+        with pytest.raises(
+            OSError, match="No space left"
+        ):  # of the record, once the training is through
             fulfil(run, place(tmp_path), CPU, lambda images: None)
     assert len(caplog.records) == 1 and "training goes on" in caplog.text
     assert path.read_bytes() == before and not read_records(tmp_path, "own")
     assert not list(tmp_path.rglob("*.tmp"))
     assert fulfil(run, place(tmp_path), CPU, lambda images: None) is Outcome.TRAINED
-    assert settled(read_records(tmp_path, "own")[run.id]) == settled(train(run, _images(tmp_path), CPU, "test"))
+    assert settled(read_records(tmp_path, "own")[run.id]) == settled(
+        train(run, _images(tmp_path), CPU, "test")
+    )
 
 
 def test_runs_of_seconds_write_no_checkpoint_and_writing_takes_less_than_a_fiftieth(
@@ -307,7 +333,9 @@ def test_runs_of_seconds_write_no_checkpoint_and_writing_takes_less_than_a_fifti
     assert len(writes) > 10 and 3.0 * (len(writes) - 1) / (writes[-1] - writes[0]) < 0.02
 
 
-def test_an_unfit_file_leaves_the_state_as_it_was(cut_off: tuple[Run, Path], tmp_path: Path) -> None:
+def test_an_unfit_file_leaves_the_state_as_it_was(
+    cut_off: tuple[Run, Path], tmp_path: Path
+) -> None:
     run, path = cut_off
     images = _images(tmp_path)
     model, optimizer, _ = prepared(run, images, CPU)

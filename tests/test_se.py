@@ -17,7 +17,10 @@ def test_the_block_is_the_papers_formula() -> None:
     block = SEBlock(32, SESpec(reduction=8)).double()
     x = torch.randn(3, 32, 5, 7, dtype=torch.float64)
     first, second = (p[:, :, 0, 0] for p in block.parameters())
-    assert first.shape == (4, 32) and second.shape == (32, 4), "two matrices, no bias, C // r exactly"
+    assert first.shape == (4, 32) and second.shape == (
+        32,
+        4,
+    ), "two matrices, no bias, C // r exactly"
     z = x.sum((2, 3)) / 35
     s = 1 / (1 + torch.exp(-(torch.clamp(z @ first.T, min=0) @ second.T)))
     torch.testing.assert_close(block(x), x * s[:, :, None, None])
@@ -83,19 +86,25 @@ def test_a_static_gate_is_learned_and_the_same_for_every_image() -> None:
     torch.testing.assert_close(gates, gates[:1, :, :1, :1].expand_as(gates))
     assert gates[0, :, 0, 0].std() > 0.001
     block(x).sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in block.parameters())
+    assert all(
+        parameter.grad is not None and parameter.grad.abs().sum() > 0
+        for parameter in block.parameters()
+    )
 
 
 def specs() -> list[SESpec]:
     """Every squeeze with every excitation and gate, and each of them in every place."""
     operators = list(itertools.product(SQUEEZES, EXCITATIONS, GATES))
     mixed = [SESpec(squeeze=s, excitation=e, gate=g) for s, e, g in operators]
-    # r = 2: with no bias, a hidden layer of one or two units can be dead from the start (its row all negative)
+    # r = 2: with no bias, a hidden layer of one or two units can be dead from the start (its row
+    # all negative)
     placed = [SESpec(2, squeeze=s, placement=p) for s in SQUEEZES for p in PLACEMENTS]  # type: ignore[arg-type]
     return mixed + placed + [SESpec(block=name) for name in BLOCKS]
 
 
-@pytest.mark.parametrize("se", specs(), ids=lambda se: f"{se.squeeze}-{se.excitation}-{se.gate}-{se.placement}")
+@pytest.mark.parametrize(
+    "se", specs(), ids=lambda se: f"{se.squeeze}-{se.excitation}-{se.gate}-{se.placement}"
+)
 def test_every_parameter_gets_a_finite_gradient(se: SESpec) -> None:
     torch.manual_seed(0)
     model = build_model(NET, 5, se)
@@ -130,14 +139,18 @@ def test_the_blocks_sit_where_the_specification_says() -> None:
     assert list(se_blocks(build_model("resnet20", 10, SESpec(stages=(2, 4))))) == [
         *("SE_2_1", "SE_2_2", "SE_2_3", "SE_4_1", "SE_4_2", "SE_4_3")
     ]
-    assert {name[:4] for name in se_blocks(build_model("resnet20", 10, SESpec(stages="all_but_last")))} == {
+    assert {
+        name[:4] for name in se_blocks(build_model("resnet20", 10, SESpec(stages="all_but_last")))
+    } == {
         "SE_2",
         "SE_3",
     }
     widths = {
         placement: [
             module.reduce.in_channels
-            for module in build_model("resnet29_bottleneck", 10, SESpec(placement=placement, reduction=8)).modules()  # type: ignore[arg-type]
+            for module in build_model(
+                "resnet29_bottleneck", 10, SESpec(placement=placement, reduction=8)
+            ).modules()  # type: ignore[arg-type]
             if isinstance(module, FCExcitation)
         ]
         for placement in PLACEMENTS
@@ -165,18 +178,18 @@ def test_what_a_network_cannot_host_is_an_error_that_says_why(
 
 def test_a_users_own_operators_work_by_reference(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "their_module.py").write_text(
-        "import torch\n"
-        "class TheirSqueeze(torch.nn.Module):\n"
-        "    def __init__(self, channels):\n"
-        "        super().__init__(); self.weight = torch.nn.Parameter(torch.ones(1, channels, 1, 1))\n"
-        "    def forward(self, x): return self.weight * x.mean((2, 3), keepdim=True)\n"
-        "class TheirBlock(torch.nn.Module):\n"
-        "    def __init__(self, channels, spec):\n"
-        "        super().__init__(); self.conv = torch.nn.Conv2d(channels, channels, 1)\n"
-        "    def forward(self, x): return x * self.conv(x).sigmoid()\n"
+        "import torch\nclass TheirSqueeze(torch.nn.Module):\n    def __init__(self, channels):\n   "
+        "     super().__init__(); self.weight = torch.nn.Parameter(torch.ones(1, channels, 1, 1))\n"
+        "    def forward(self, x): return self.weight * x.mean((2, 3), keepdim=True)\nclass"
+        " TheirBlock(torch.nn.Module):\n    def __init__(self, channels, spec):\n       "
+        " super().__init__(); self.conv = torch.nn.Conv2d(channels, channels, 1)\n    def"
+        " forward(self, x): return x * self.conv(x).sigmoid()\n"
     )
     monkeypatch.chdir(tmp_path)
-    for spec in (SESpec(squeeze="their_module:TheirSqueeze"), SESpec(block="their_module:TheirBlock")):
+    for spec in (
+        SESpec(squeeze="their_module:TheirSqueeze"),
+        SESpec(block="their_module:TheirBlock"),
+    ):
         model = build_model(NET, 5, spec)
         assert model(torch.randn(2, 3, 8, 8)).shape == (2, 5)
         assert len(se_blocks(model)) == 3

@@ -1,4 +1,7 @@
-"""`senet-ablate seeds`: the answer follows from the spread that was seen, and is withheld where there is none."""
+"""`senet-ablate seeds`:
+
+the answer follows from the spread that was seen, and is withheld where there is none.
+"""
 
 import subprocess
 import sys
@@ -14,7 +17,16 @@ from senet_ablate.records.store import Epoch, Gates, Provenance, Record, pack, w
 from senet_ablate.spec.plan import read_plan
 
 PROVENANCE = Provenance(
-    command="", commit="", dirty=False, versions={}, device="", threads=1, started="", wall_s=1, train_s=1, data="d"
+    command="",
+    commit="",
+    dirty=False,
+    versions={},
+    device="",
+    threads=1,
+    started="",
+    wall_s=1,
+    train_s=1,
+    data="d",
 )
 
 
@@ -22,7 +34,11 @@ def write(results: Path, variant: str, seed: int, wrong: int, answered: int = 10
     """A record of role_of_excitation's `variant` with `wrong` of 1,000 test images wrong."""
     plan = read_plan("smoke", ["role_of_excitation"])
     run = plan.run(plan.experiments["role_of_excitation"].variants[variant], seed)
-    gates = {} if run.se is None else {"SE_2_1": Gates(mean=0.4, std=0.2, within=0.1, low=0.0, high=0.0)}
+    gates = (
+        {}
+        if run.se is None
+        else {"SE_2_1": Gates(mean=0.4, std=0.2, within=0.1, low=0.0, high=0.0)}
+    )
     record = Record(
         id=run.id,
         run=run.fields,
@@ -49,10 +65,16 @@ def test_the_answer_has_the_power_it_promises(tmp_path: Path) -> None:
         write(tmp_path, "plain", seed, wrong + 40)
     (need,) = needs(read_plan("smoke", ["role_of_excitation"]), tmp_path, 0.3)
     assert need.std == pytest.approx(0.3) and (need.rows, need.runs) == (2, 6)
-    assert need.seeds is not None and power(0.3, 0.3, need.seeds) >= 0.8 > power(0.3, 0.3, need.seeds - 1)
+    assert need.seeds is not None and power(0.3, 0.3, need.seeds) >= 0.8 > power(
+        0.3, 0.3, need.seeds - 1
+    )
     assert need.seeds == 17, "Cohen's table: 17 a side for d = 1 at 80%"
-    assert need.fewest is not None and need.most is not None and need.fewest < need.seeds < need.most
-    assert "17 seeds a row for 0.3 points" in sentence(need, 0.3) and "6 runs in 2 rows" in sentence(need, 0.3)
+    assert (
+        need.fewest is not None and need.most is not None and need.fewest < need.seeds < need.most
+    )
+    assert "17 seeds a row for 0.3 points" in sentence(
+        need, 0.3
+    ) and "6 runs in 2 rows" in sentence(need, 0.3)
 
 
 def test_nothing_is_said_where_nothing_is_known(tmp_path: Path) -> None:
@@ -71,7 +93,9 @@ def test_nothing_is_said_where_nothing_is_known(tmp_path: Path) -> None:
     assert "more than 10,000" in sentence(needs(plan, tmp_path, 0.01)[0], 0.01)
 
 
-def test_the_command_prints_a_line_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_a_line_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["seeds", "--recipe", "smoke", "--results", str(tmp_path)]
     assert _guarded(lambda: app([*words, "--for", "0.3"])) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(read_plan("smoke").experiments)
@@ -89,8 +113,8 @@ def test_the_interval_of_the_spread_covers_the_true_one() -> None:
 
 def test_asking_for_seeds_never_imports_torch() -> None:
     code = (
-        "import sys; from senet_ablate.cli.main import _guarded, app\n"
-        "_guarded(lambda: app(['seeds', '--recipe', 'smoke', '--for', '1', '--results', '/nowhere']))\n"
-        "sys.exit('torch' in sys.modules)"
+        "import sys; from senet_ablate.cli.main import _guarded, app\n_guarded(lambda:"
+        " app(['seeds', '--recipe', 'smoke', '--for', '1', '--results',"
+        " '/nowhere']))\nsys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

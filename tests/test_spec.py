@@ -47,7 +47,9 @@ def run(se: SESpec | None = None, seed: int = 0, **train: object) -> Run:
         ({"bias": 1}, "bias"),
     ],
 )
-def test_a_wrong_se_field_is_refused_with_what_is_allowed(fields: dict[str, object], words: str) -> None:
+def test_a_wrong_se_field_is_refused_with_what_is_allowed(
+    fields: dict[str, object], words: str
+) -> None:
     with pytest.raises(ValueError, match=words):
         SESpec(**fields)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match=words):
@@ -116,7 +118,8 @@ def test_a_run_comes_back_from_its_fields_through_json() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [None, [], {}, {"train": TRAIN, "se": None}, {"train": TRAIN, "se": None, "seed": "0"}]
+    "fields",
+    [None, [], {}, {"train": TRAIN, "se": None}, {"train": TRAIN, "se": None, "seed": "0"}],
 )
 def test_fields_of_no_run_are_refused(fields: object) -> None:
     with pytest.raises(BadInput):
@@ -129,7 +132,8 @@ def test_yaml_with_a_repeated_key_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["!!python/object/apply:os.system ['true']", "[1, 2", "{a: b: c}", "? [1]\n: 2", "\t- x"]
+    "text",
+    ["!!python/object/apply:os.system ['true']", "[1, 2", "{a: b: c}", "? [1]\n: 2", "\t- x"],
 )
 def test_yaml_that_is_unsafe_or_broken_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="file"):
@@ -169,14 +173,35 @@ EXPERIMENT = {
         ({"control": "plane"}, "did you mean 'plain'"),
         ({"reference": "Se"}, "known: SE, plain"),
         ({"variants": {"plain": {"se": None}, "again": {"se": None}}}, "same network"),
-        ({"variants": {"plain": {"se": None}, "a": {"se": {"gate": "constant", "reduction": 4}}}}, "changes nothing"),
-        ({"variants": {"plain": {"se": None}, "a": {"se": {"excitation": "none", "bias": True}}}}, "changes nothing"),
-        ({"variants": {"plain": {"se": None}, "a": {"se": {"gaet": "relu"}}}}, "did you mean 'gate'"),
+        (
+            {
+                "variants": {
+                    "plain": {"se": None},
+                    "a": {"se": {"gate": "constant", "reduction": 4}},
+                }
+            },
+            "changes nothing",
+        ),
+        (
+            {
+                "variants": {
+                    "plain": {"se": None},
+                    "a": {"se": {"excitation": "none", "bias": True}},
+                }
+            },
+            "changes nothing",
+        ),
+        (
+            {"variants": {"plain": {"se": None}, "a": {"se": {"gaet": "relu"}}}},
+            "did you mean 'gate'",
+        ),
         ({"variants": {"plain": {"se": None}, "a": {}}}, "missing"),
         ({"axis": "r"}, "'SE' is no number"),
     ],
 )
-def test_an_experiment_that_asks_for_nothing_sensible_is_refused(change: dict[str, object], words: str) -> None:
+def test_an_experiment_that_asks_for_nothing_sensible_is_refused(
+    change: dict[str, object], words: str
+) -> None:
     with pytest.raises(BadInput, match=re.escape(words)):
         parse(Experiment, EXPERIMENT | change)
 
@@ -187,19 +212,39 @@ def test_every_experiment_reads_and_names_rows_the_paper_has(name: str) -> None:
     text = (EXPERIMENTS_DIR / f"{name}.yaml").read_text()
     assert text.startswith(f"# python -m senet_ablate run {name} ")
     rows = [published(experiment, variant) for variant in experiment.variants]
-    if experiment.paper_table in tables() and "top1_err" in str(tables()[experiment.paper_table]["columns"]):
+    if experiment.paper_table in tables() and "top1_err" in str(
+        tables()[experiment.paper_table]["columns"]
+    ):
         own = set(tables()[experiment.paper_table]["rows"])
-        shown = {value.paper_row.partition("/")[2] or name for name, value in experiment.variants.items()}
+        shown = {
+            value.paper_row.partition("/")[2] or name for name, value in experiment.variants.items()
+        }
         assert own <= shown, "a row of the paper's table is missing"
         assert sum(bool(row) for row in rows) >= len(own)
 
 
 def test_a_network_and_its_se_version_take_each_its_own_columns_of_a_row() -> None:
-    backbones, mobile, cifar = (read_experiment(name) for name in ("backbones", "mobile", "cifar_backbones"))
+    backbones, mobile, cifar = (
+        read_experiment(name) for name in ("backbones", "mobile", "cifar_backbones")
+    )
     assert published(backbones, "VGG-16") == {"top1_err": 27.02, "top5_err": 8.81, "gflops": 15.47}
-    assert published(backbones, "SE-VGG-16") == {"top1_err": 25.22, "top5_err": 7.7, "gflops": 15.48}
-    assert published(mobile, "MobileNet") == {"top1_err": 28.4, "top5_err": 9.4, "params": 4.2, "gflops": 0.569}
-    assert published(mobile, "SE-MobileNet") == {"top1_err": 25.3, "top5_err": 7.7, "params": 4.7, "gflops": 0.572}
+    assert published(backbones, "SE-VGG-16") == {
+        "top1_err": 25.22,
+        "top5_err": 7.7,
+        "gflops": 15.48,
+    }
+    assert published(mobile, "MobileNet") == {
+        "top1_err": 28.4,
+        "top5_err": 9.4,
+        "params": 4.2,
+        "gflops": 0.569,
+    }
+    assert published(mobile, "SE-MobileNet") == {
+        "top1_err": 25.3,
+        "top5_err": 7.7,
+        "params": 4.7,
+        "gflops": 0.572,
+    }
     assert published(cifar, "WRN-16-8") == {"top1_err": 20.43}
     assert published(cifar, "SE-WRN-16-8") == {"top1_err": 19.14}
 
@@ -227,7 +272,10 @@ def test_an_experiment_on_request_runs_only_where_it_is_named_or_listed() -> Non
 
 
 def test_a_row_trains_with_what_it_sets_in_place_of_the_recipe() -> None:
-    rows = {row.variant: row.runs[0].train for row in read_plan("cifar100-paper", ["cifar_backbones"]).rows()}
+    rows = {
+        row.variant: row.runs[0].train
+        for row in read_plan("cifar100-paper", ["cifar_backbones"]).rows()
+    }
     assert rows["ResNet-110"].cutout == 0 and rows["SE-WRN-16-8"].backbone == "wrn_16_8"
     shaken = [train for train in rows.values() if train.backbone == "shake_even_29_2x4x64d"]
     assert [train.cutout for train in shaken] == [8, 8]
@@ -271,14 +319,20 @@ def test_wrong_names_of_files_are_explained() -> None:
 
 def test_a_mistake_in_a_file_names_the_file_and_the_key(tmp_path: Path) -> None:
     (tmp_path / "recipes").mkdir()
-    (tmp_path / "broken.yaml").write_text("title: t\nquestion: q\ncontrol: a\nvariants: {a: {se: {gate: sigmod}}}\n")
+    (tmp_path / "broken.yaml").write_text(
+        "title: t\nquestion: q\ncontrol: a\nvariants: {a: {se: {gate: sigmod}}}\n"
+    )
     with pytest.raises(BadInput, match=r"broken\.yaml: .*sigmod.*did you mean 'sigmoid'"):
         read_experiment("broken", tmp_path)
 
 
-@pytest.mark.skipif(not SHARED_PAPER.is_file(), reason="the shared facts are not beside this checkout")
+@pytest.mark.skipif(
+    not SHARED_PAPER.is_file(), reason="the shared facts are not beside this checkout"
+)
 def test_the_published_numbers_are_those_of_the_checked_facts() -> None:
-    facts = {table["id"]: table["rows"] for table in yaml.safe_load(SHARED_PAPER.read_text())["tables"]}
+    facts = {
+        table["id"]: table["rows"] for table in yaml.safe_load(SHARED_PAPER.read_text())["tables"]
+    }
     assert {name: table["rows"] for name, table in tables().items()} == facts
 
 
@@ -286,7 +340,10 @@ PLAN: dict[str, Any] = {
     "seeds": [2, 3],
     "reference_seeds": [2, 3, 4],
     "experiment_seeds": {"schedule": [7]},
-    "looks": [{"seeds": 2, "reference_seeds": 2, "alpha": 0.01}, {"seeds": 2, "reference_seeds": 3, "alpha": 0.04}],
+    "looks": [
+        {"seeds": 2, "reference_seeds": 2, "alpha": 0.01},
+        {"seeds": 2, "reference_seeds": 3, "alpha": 0.04},
+    ],
     "plain_top1": 46.6,
     "plain_top5": 13.1,
     "family": "page",
@@ -299,7 +356,9 @@ PLAN: dict[str, Any] = {
 def test_a_margin_is_a_third_of_the_papers_relative_gain() -> None:
     plan = parse(AnalysisPlan, PLAN)
     assert plan.expected_gain == pytest.approx({"top1": 2.04, "top5": 1.04, "throughout": 2.04})
-    assert margins(plan.expected_gain) == pytest.approx({"top1": 0.68, "top5": 1.04 / 3, "throughout": 0.68})
+    assert margins(plan.expected_gain) == pytest.approx(
+        {"top1": 0.68, "top5": 1.04 / 3, "throughout": 0.68}
+    )
 
 
 @pytest.mark.parametrize(
@@ -307,8 +366,14 @@ def test_a_margin_is_a_third_of_the_papers_relative_gain() -> None:
     [
         ({"reference_seeds": [3, 2, 4]}, "must begin with"),
         ({"seeds": [2, 2]}, "named twice"),
-        ({"looks": [{"seeds": 2, "reference_seeds": 2, "alpha": 0.01}]}, "last look must be at all seeds"),
-        ({"looks": [{"seeds": 2, "reference_seeds": 3, "alpha": 0.06}]}, "more than an error rate of 0.05"),
+        (
+            {"looks": [{"seeds": 2, "reference_seeds": 2, "alpha": 0.01}]},
+            "last look must be at all seeds",
+        ),
+        (
+            {"looks": [{"seeds": 2, "reference_seeds": 3, "alpha": 0.06}]},
+            "more than an error rate of 0.05",
+        ),
         ({"seeds": []}, "seeds"),
     ],
 )
@@ -336,7 +401,9 @@ def test_a_recipes_plan_says_the_seeds_of_each_row_and_marks_every_record() -> N
 
 
 def test_a_row_may_have_a_budget_and_a_rate_of_its_own() -> None:
-    rows = {row.variant: row.runs[0].train for row in read_plan("cifar100-cpu", ["schedule"]).rows()}
+    rows = {
+        row.variant: row.runs[0].train for row in read_plan("cifar100-cpu", ["schedule"]).rows()
+    }
     full = read_recipe("cifar100-cpu").train
     assert rows["SE"] == rows["plain"] == full
     assert (rows["SE, 2 epochs"].epochs, rows["SE, 2 epochs"].lr) == (2, full.lr)
@@ -349,11 +416,17 @@ def test_a_row_may_have_a_budget_and_a_rate_of_its_own() -> None:
 
 def test_the_plan_of_cifar100_cpu_takes_its_errors_and_its_rate_from_the_search() -> None:
     recipe = read_recipe("cifar100-cpu")
-    searched = [(Run.from_fields(r.run), r) for r in read_records(RESULTS / "cifar100-cpu", "search").values()]
+    searched = [
+        (Run.from_fields(r.run), r)
+        for r in read_records(RESULTS / "cifar100-cpu", "search").values()
+    ]
     full = [(run, r) for run, r in searched if run.train.epochs == recipe.train.epochs]
     both = {
         lr: np.mean(
-            [np.mean([r.top1 for run, r in full if (run.train.lr, run.se) == (lr, se)]) for se in (None, SESpec())]
+            [
+                np.mean([r.top1 for run, r in full if (run.train.lr, run.se) == (lr, se)])
+                for se in (None, SESpec())
+            ]
         )
         for lr in {run.train.lr for run, _ in full}
     }
@@ -362,5 +435,7 @@ def test_the_plan_of_cifar100_cpu_takes_its_errors_and_its_rate_from_the_search(
     assert recipe.plan is not None and len(plain) > 1
     assert recipe.plan.plain_top1 == pytest.approx(np.mean([r.top1 for r in plain]), abs=0.005)
     assert recipe.plan.plain_top5 == pytest.approx(np.mean([r.top5 for r in plain]), abs=0.005)
-    assert not {run.seed for run, _ in searched} & set(recipe.plan.reference_seeds), "a seed of the search is reported"
+    assert not {run.seed for run, _ in searched} & set(recipe.plan.reference_seeds), (
+        "a seed of the search is reported"
+    )
     assert all(run.train.evaluate == "validation" for run, _ in searched), "no test image was read"

@@ -1,4 +1,6 @@
-"""Known answers from SciPy, statsmodels and printed tables; properties that must hold for any data; measured rates."""
+"""Known answers from SciPy, statsmodels and printed tables; properties that must hold for any data;
+measured rates.
+"""
 
 import math
 import warnings
@@ -20,7 +22,10 @@ MANY = settings(max_examples=50, deadline=None, derandomize=True)
 
 
 def within_binomial_noise(hits: int, trials: int, rate: float) -> bool:
-    """Whether `hits` out of `trials` is a likely outcome of `rate`: five standard deviations either way."""
+    """Whether `hits` out of `trials` is a likely outcome of `rate`:
+
+    five standard deviations either way.
+    """
     return abs(hits / trials - rate) <= 5 * math.sqrt(rate * (1 - rate) / trials)
 
 
@@ -28,12 +33,18 @@ def test_the_interval_is_students() -> None:
     values = [22.29, 22.25, 22.26, 22.28, 22.72]
     ours = stats.estimate(values)
     low, high = scipy_stats.t.interval(0.95, 4, np.mean(values), scipy_stats.sem(values))
-    assert (ours.mean, ours.std, ours.n) == pytest.approx((np.mean(values), np.std(values, ddof=1), 5))
+    assert (ours.mean, ours.std, ours.n) == pytest.approx(
+        (np.mean(values), np.std(values, ddof=1), 5)
+    )
     assert (ours.low, ours.high) == pytest.approx((low, high))
 
 
-def textbook(groups: Sequence[Sequence[float]], weights: Sequence[float]) -> tuple[float, float, float, float]:
-    """Value, standard error, Satterthwaite's degrees of freedom and two-sided p of a contrast, in plain Python."""
+def textbook(
+    groups: Sequence[Sequence[float]], weights: Sequence[float]
+) -> tuple[float, float, float, float]:
+    """Value, standard error, Satterthwaite's degrees of freedom and two-sided p of a contrast, in
+    plain Python.
+    """
     value = squares = below = 0.0
     for x, weight in zip(groups, weights, strict=True):
         mean = math.fsum(x) / len(x)
@@ -56,7 +67,9 @@ def test_students_1908_sleep_data_give_the_textbook_welch_test() -> None:
 
 @MANY
 @given(seeds, seeds, st.floats(0.01, 5))
-def test_welch_and_tost_agree_with_scipy_and_statsmodels(a: list[float], b: list[float], margin: float) -> None:
+def test_welch_and_tost_agree_with_scipy_and_statsmodels(
+    a: list[float], b: list[float], margin: float
+) -> None:
     if min(np.ptp(a), np.ptp(b)) == 0:  # SciPy warns; the tests below ask what happens
         return
     ours, theirs = stats.welch(a, b), scipy_stats.ttest_ind(a, b, equal_var=False)
@@ -73,44 +86,67 @@ def test_welch_and_tost_agree_with_scipy_and_statsmodels(a: list[float], b: list
 def test_a_contrast_of_two_groups_is_scipys_welch_test_in_the_unit_of_its_weight(
     a: list[float], b: list[float], weight: float
 ) -> None:
-    ours, theirs = stats.contrast([a, b], [weight, -weight]), scipy_stats.ttest_ind(a, b, equal_var=False)
+    ours, theirs = (
+        stats.contrast([a, b], [weight, -weight]),
+        scipy_stats.ttest_ind(a, b, equal_var=False),
+    )
     interval = theirs.confidence_interval()
     assert (ours.p, ours.df) == pytest.approx((theirs.pvalue, theirs.df), rel=1e-6, abs=1e-9)
-    assert (ours.low, ours.high) == pytest.approx((weight * interval.low, weight * interval.high), rel=1e-6, abs=1e-9)
+    assert (ours.low, ours.high) == pytest.approx(
+        (weight * interval.low, weight * interval.high), rel=1e-6, abs=1e-9
+    )
     assert stats.contrast([a, b], [1, -1]) == stats.welch(a, b)
 
 
 @MANY
-@given(st.lists(st.tuples(unequal, st.floats(-3, 3).filter(lambda weight: abs(weight) > 0.01)), min_size=3, max_size=6))
+@given(
+    st.lists(
+        st.tuples(unequal, st.floats(-3, 3).filter(lambda weight: abs(weight) > 0.01)),
+        min_size=3,
+        max_size=6,
+    )
+)
 def test_a_contrast_of_more_groups_is_welchs_and_satterthwaites_formula(
     weighed: list[tuple[list[float], float]],
 ) -> None:
     groups, weights = zip(*weighed, strict=True)
     ours, (value, stderr, df, p) = stats.contrast(groups, weights), textbook(groups, weights)
-    assert (ours.value, ours.stderr, ours.df, ours.p) == pytest.approx((value, stderr, df, p), rel=1e-6, abs=1e-9)
+    assert (ours.value, ours.stderr, ours.df, ours.p) == pytest.approx(
+        (value, stderr, df, p), rel=1e-6, abs=1e-9
+    )
     half = scipy_stats.t.ppf(0.975, df) * stderr
     assert (ours.low, ours.high) == pytest.approx((value - half, value + half), rel=1e-6, abs=1e-6)
     lower = scipy_stats.t.cdf((value - 0.5) / stderr, df)
-    assert (ours.below(0.5), ours.above(0.5)) == pytest.approx((lower, 1 - lower), rel=1e-6, abs=1e-9)
+    assert (ours.below(0.5), ours.above(0.5)) == pytest.approx(
+        (lower, 1 - lower), rel=1e-6, abs=1e-9
+    )
     narrow = stats.contrast(groups, weights, level=0.5)
-    assert narrow.high - narrow.value == pytest.approx(scipy_stats.t.ppf(0.75, df) * stderr, rel=1e-6, abs=1e-9)
+    assert narrow.high - narrow.value == pytest.approx(
+        scipy_stats.t.ppf(0.75, df) * stderr, rel=1e-6, abs=1e-9
+    )
 
 
 def test_a_contrast_by_hand() -> None:
-    """Means 2, 5, 4 and 7, variances 1, 4, 2 and 0.5 of 3, 3, 2 and 2 values; weights 1, -1, -1 and 1."""
+    """Means 2, 5, 4 and 7, variances 1, 4, 2 and 0.5 of 3, 3, 2 and 2 values; weights 1, -1, -1 and
+    1.
+    """
     groups = [[1.0, 2.0, 3.0], [3.0, 5.0, 7.0], [3.0, 5.0], [6.5, 7.5]]
     ours = stats.contrast(groups, [1, -1, -1, 1])
     squares = 1 / 3 + 4 / 3 + 2 / 2 + 0.5 / 2
     assert ours.value == pytest.approx(0.0) and ours.p == pytest.approx(1.0)
     assert ours.stderr == pytest.approx(math.sqrt(squares))
-    assert ours.df == pytest.approx(squares**2 / ((1 / 3) ** 2 / 2 + (4 / 3) ** 2 / 2 + 1**2 + 0.25**2))
+    assert ours.df == pytest.approx(
+        squares**2 / ((1 / 3) ** 2 / 2 + (4 / 3) ** 2 / 2 + 1**2 + 0.25**2)
+    )
     doubled = stats.contrast(groups, [2, -2, -2, 2])
     assert (doubled.stderr, doubled.df) == pytest.approx((2 * ours.stderr, ours.df))
 
 
 @MANY
 @given(st.lists(seeds, min_size=2, max_size=5), st.floats(-20, 20))
-def test_what_all_groups_share_is_no_part_of_a_contrast(groups: list[list[float]], shift: float) -> None:
+def test_what_all_groups_share_is_no_part_of_a_contrast(
+    groups: list[list[float]], shift: float
+) -> None:
     weights = [1.0] * (len(groups) - 1) + [1.0 - len(groups)]
     one = stats.contrast(groups, weights)
     other = stats.contrast([[value + shift for value in x] for x in groups][::-1], weights[::-1])
@@ -124,7 +160,9 @@ def test_the_spread_of_a_contrast_is_that_of_two_groups_with_its_standard_error(
     ours = stats.contrast(groups, [1, -1, -0.5, 0.5])
     assert ours.std == pytest.approx(ours.stderr / math.sqrt(2 / n))
     first, second = groups[:2]
-    assert stats.welch(first, second).std == pytest.approx(math.sqrt((first.var(ddof=1) + second.var(ddof=1)) / 2))
+    assert stats.welch(first, second).std == pytest.approx(
+        math.sqrt((first.var(ddof=1) + second.var(ddof=1)) / 2)
+    )
 
 
 def test_a_contrast_wants_a_weight_for_each_group() -> None:
@@ -134,12 +172,16 @@ def test_a_contrast_wants_a_weight_for_each_group() -> None:
 
 @MANY
 @given(seeds, seeds)
-def test_swapping_the_sides_flips_the_difference_and_nothing_else(a: list[float], b: list[float]) -> None:
+def test_swapping_the_sides_flips_the_difference_and_nothing_else(
+    a: list[float], b: list[float]
+) -> None:
     one, other = stats.welch(a, b), stats.welch(b, a)
     assert one.value == -other.value
     assert one.p == pytest.approx(other.p, nan_ok=True)
     assert one.low == pytest.approx(-other.high, nan_ok=True)
-    assert stats.probability_of_improvement(a, b) + stats.probability_of_improvement(b, a) == pytest.approx(1)
+    assert stats.probability_of_improvement(a, b) + stats.probability_of_improvement(
+        b, a
+    ) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("values", [[], [22.3], [0.2, 0.2, 0.2], [100 / 3] * 7])
@@ -149,7 +191,9 @@ def test_nothing_is_certain_without_spread(values: list[float]) -> None:
         ours, against = stats.estimate(values), stats.welch(values, [1.0, 1.0, 1.0])
         assert math.isnan(ours.low) and math.isnan(ours.high)
         assert math.isnan(against.p) and math.isnan(against.low)
-        assert math.isnan(against.below(5)) and math.isnan(stats.equivalence(values, [1.0, 1.0], 0.5))
+        assert math.isnan(against.below(5)) and math.isnan(
+            stats.equivalence(values, [1.0, 1.0], 0.5)
+        )
         assert math.isnan(stats.minimal_detectable(ours.std, ours.n))
         same = stats.contrast([values, [1.0, 1.0], [2.0, 2.0]], [1, -0.5, -0.5])
         assert math.isnan(same.p) and math.isnan(same.high) and math.isnan(same.above(0))
@@ -200,7 +244,9 @@ def test_probability_of_improvement_counts_a_tie_half_and_knows_nothing_of_nothi
 
 @pytest.mark.parametrize(("effect", "n"), [(0.2, 394), (0.5, 64), (0.8, 26)])
 def test_seeds_for_cohens_small_medium_and_large_effect(effect: float, n: int) -> None:
-    assert stats.seeds_needed(effect, 1.0) == n  # Cohen 1988, table 2.4.1, alpha 0.05 two-sided, power 0.80 (0.2: 393)
+    assert (
+        stats.seeds_needed(effect, 1.0) == n
+    )  # Cohen 1988, table 2.4.1, alpha 0.05 two-sided, power 0.80 (0.2: 393)
     assert stats.minimal_detectable(1.0, n) == pytest.approx(effect, rel=0.01)
 
 
@@ -209,7 +255,9 @@ def test_seeds_for_cohens_small_medium_and_large_effect(effect: float, n: int) -
 def test_the_smallest_difference_agrees_with_statsmodels(n: int, alpha: float) -> None:
     tests = power.TTestIndPower()
     ours = stats.minimal_detectable(0.25, n, alpha) / 0.25
-    upper_tail = scipy_stats.nct.sf(scipy_stats.t.isf(alpha / 2, 2 * n - 2), 2 * n - 2, ours * math.sqrt(n / 2))
+    upper_tail = scipy_stats.nct.sf(
+        scipy_stats.t.isf(alpha / 2, 2 * n - 2), 2 * n - 2, ours * math.sqrt(n / 2)
+    )
     assert upper_tail == pytest.approx(0.8, abs=1e-6)
     if alpha == 0.05:  # statsmodels loses the other tail below this
         assert tests.power(ours, n, alpha) == pytest.approx(0.8, abs=1e-6)
@@ -220,7 +268,9 @@ def test_the_smallest_difference_agrees_with_statsmodels(n: int, alpha: float) -
 
 @MANY
 @given(st.floats(0.1, 5), st.floats(0.05, 2))
-def test_seeds_needed_is_the_first_number_that_resolves_the_difference(difference: float, std: float) -> None:
+def test_seeds_needed_is_the_first_number_that_resolves_the_difference(
+    difference: float, std: float
+) -> None:
     n = stats.seeds_needed(difference, std)
     assert n is not None
     assert stats.minimal_detectable(std, n) <= difference * (1 + 1e-6)
@@ -261,7 +311,9 @@ def test_image_bootstrap_agrees_with_scipys() -> None:
     value, low, high = stats.image_bootstrap(a, b)
     per_image = 100 * (b.mean(0) - a.mean(0))
     assert value == pytest.approx(per_image.mean())
-    theirs = scipy_stats.bootstrap((per_image,), np.mean, method="percentile", rng=np.random.default_rng(2))
+    theirs = scipy_stats.bootstrap(
+        (per_image,), np.mean, method="percentile", rng=np.random.default_rng(2)
+    )
     assert (low, high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.3)
     assert stats.image_bootstrap(a, b) == (value, low, high), "the same seed draws the same images"
     assert stats.image_bootstrap(a, a[:, :]) == (0.0, 0.0, 0.0)
@@ -284,12 +336,19 @@ def test_image_bootstrap_covers_the_truth() -> None:
 
 
 @pytest.mark.parametrize(("n", "spreads"), [(3, (0.2, 0.2)), (5, (0.2, 0.2)), (5, (0.1, 0.4))])
-def test_welchs_interval_covers_the_truth_and_misses_on_both_sides_alike(n: int, spreads: tuple[float, float]) -> None:
+def test_welchs_interval_covers_the_truth_and_misses_on_both_sides_alike(
+    n: int, spreads: tuple[float, float]
+) -> None:
     trials, draw = 4000, np.random.default_rng(n)
-    pairs = zip(draw.normal(22.3, spreads[0], (trials, n)), draw.normal(23.3, spreads[1], (trials, n)), strict=True)
+    pairs = zip(
+        draw.normal(22.3, spreads[0], (trials, n)),
+        draw.normal(23.3, spreads[1], (trials, n)),
+        strict=True,
+    )
     differences = [stats.welch(a, b) for a, b in pairs]
     hits = sum(d.low <= -1.0 <= d.high for d in differences)
-    # Satterthwaite's degrees of freedom are an approximation: cautious for equal spreads, a little short otherwise.
+    # Satterthwaite's degrees of freedom are an approximation: cautious for equal spreads, a little
+    # short otherwise.
     assert 0.935 <= hits / trials <= 0.975
     over, under = sum(d.low > -1.0 for d in differences), sum(d.high < -1.0 for d in differences)
     assert within_binomial_noise(over, over + under, 0.5)
@@ -301,7 +360,9 @@ def test_the_interval_of_a_contrast_covers_the_truth_and_misses_on_both_sides_al
 ) -> None:
     trials, draw, weights = 4000, np.random.default_rng(0), [1, -1, -1, 1]
     drawn = [draw.normal(22.0 + mean, spread, (trials, 5)) for mean, spread in enumerate(spreads)]
-    found = [stats.contrast(groups, weights) for groups in zip(*drawn, strict=True)]  # the truth is 0
+    found = [
+        stats.contrast(groups, weights) for groups in zip(*drawn, strict=True)
+    ]  # the truth is 0
     hits = sum(d.low <= 0 <= d.high for d in found)
     assert 0.935 <= hits / trials <= 0.975  # as for two groups
     over, under = sum(d.low > 0 for d in found), sum(d.high < 0 for d in found)
@@ -311,14 +372,18 @@ def test_the_interval_of_a_contrast_covers_the_truth_and_misses_on_both_sides_al
 def test_seeds_needed_are_enough_when_the_difference_is_really_there() -> None:
     n, trials, draw = stats.seeds_needed(0.5, 0.25), 2000, np.random.default_rng(0)
     assert n is not None
-    pairs = zip(draw.normal(22.0, 0.25, (trials, n)), draw.normal(22.5, 0.25, (trials, n)), strict=True)
+    pairs = zip(
+        draw.normal(22.0, 0.25, (trials, n)), draw.normal(22.5, 0.25, (trials, n)), strict=True
+    )
     hits = sum(stats.welch(a, b).p < 0.05 for a, b in pairs)
     assert within_binomial_noise(hits, trials, stats.power(0.5, 0.25, n)) and hits / trials > 0.77
 
 
 def test_equivalence_is_claimed_of_unlike_variants_in_at_most_5_of_100_cases() -> None:
     trials, draw = 3000, np.random.default_rng(0)
-    pairs = zip(draw.normal(22.0, 0.1, (trials, 5)), draw.normal(22.5, 0.1, (trials, 5)), strict=True)
+    pairs = zip(
+        draw.normal(22.0, 0.1, (trials, 5)), draw.normal(22.5, 0.1, (trials, 5)), strict=True
+    )
     hits = sum(stats.equivalence(a, b, 0.5) < 0.05 for a, b in pairs)
     assert hits / trials <= 0.05 + 5 * math.sqrt(0.05 * 0.95 / trials)
     with pytest.raises(ValueError, match="positive"):

@@ -7,7 +7,14 @@ import torch
 
 from senet_ablate import SESpec, load_records
 from senet_ablate.data.images import ImageSet
-from senet_ablate.records.store import Record, read_record, read_records, set_aside, write_record, write_whole
+from senet_ablate.records.store import (
+    Record,
+    read_record,
+    read_records,
+    set_aside,
+    write_record,
+    write_whole,
+)
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run, Training, digest
 from senet_ablate.train.loop import train
@@ -48,7 +55,9 @@ def test_every_changed_byte_is_found(record: Record, tmp_path: Path) -> None:
             read_record(path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"checksum": "x"}', '"text"', "\x00"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", "{}", '{"checksum": "x"}', '"text"', "\x00"]
+)
 def test_a_foreign_file_is_named_and_left_alone(
     content: str, record: Record, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -60,7 +69,9 @@ def test_a_foreign_file_is_named_and_left_alone(
     assert bad.name in caplog.text and bad.read_text() == content
 
 
-def test_a_record_under_another_name_or_of_another_run_is_refused(record: Record, tmp_path: Path) -> None:
+def test_a_record_under_another_name_or_of_another_run_is_refused(
+    record: Record, tmp_path: Path
+) -> None:
     path = write_record(tmp_path, "r", record)
     other = path.rename(path.with_name("0123456789abcdef.json"))
     with pytest.raises(BadInput, match="id"):
@@ -72,16 +83,24 @@ def test_a_record_under_another_name_or_of_another_run_is_refused(record: Record
         read_record(path)
 
 
-def test_a_record_from_before_a_field_with_a_default_was_added_stays_readable(record: Record, tmp_path: Path) -> None:
+def test_a_record_from_before_a_field_with_a_default_was_added_stays_readable(
+    record: Record, tmp_path: Path
+) -> None:
     content = record.model_dump(mode="json")
-    del content["diverged"], content["provenance"]["operators"], content["epochs"][0]["validation_loss"]
+    del (
+        content["diverged"],
+        content["provenance"]["operators"],
+        content["epochs"][0]["validation_loss"],
+    )
     del content["provenance"]["processes"]
     path = tmp_path / f"{record.id}.json"
     path.write_text(json.dumps({"checksum": digest(content), **content}))
     assert read_record(path) == record
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_appears_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "deep" / "file.json"
     write_whole(path, "old")
 
@@ -110,15 +129,20 @@ def test_a_record_that_another_version_wrote_says_which(record: Record, tmp_path
     content = record.model_dump(mode="json")
     path = resealed(tmp_path / f"{record.id}.json", content | {"a_later_field": 1})
     with pytest.raises(
-        BadInput, match=f"unknown key 'a_later_field'.*written at commit {record.provenance.commit[:7]}"
+        BadInput,
+        match=f"unknown key 'a_later_field'.*written at commit {record.provenance.commit[:7]}",
     ):
         read_record(path)
     run = {**record.run, "train": {**record.run["train"], "backbone": "resnet_of_old"}}
-    with pytest.raises(BadInput, match=r"unknown backbone 'resnet_of_old'.*another version reads it"):
+    with pytest.raises(
+        BadInput, match=r"unknown backbone 'resnet_of_old'.*another version reads it"
+    ):
         read_record(resealed(path, content | {"run": run}))
 
 
-def test_counts_that_contradict_each_other_are_no_record_whatever_the_checksum(record: Record, tmp_path: Path) -> None:
+def test_counts_that_contradict_each_other_are_no_record_whatever_the_checksum(
+    record: Record, tmp_path: Path
+) -> None:
     content, path = record.model_dump(mode="json"), tmp_path / f"{record.id}.json"
     with pytest.raises(BadInput, match="counts 0 wrong images and marks"):
         read_record(resealed(path, content | {"wrong_top1": 0}))
@@ -126,7 +150,9 @@ def test_counts_that_contradict_each_other_are_no_record_whatever_the_checksum(r
         read_record(resealed(path, content | {"tested": 999}))
 
 
-def test_what_is_set_aside_keeps_its_bytes_and_never_takes_a_name_that_is_taken(tmp_path: Path) -> None:
+def test_what_is_set_aside_keeps_its_bytes_and_never_takes_a_name_that_is_taken(
+    tmp_path: Path,
+) -> None:
     names = []
     for content in ("one", "two", "three"):
         (tmp_path / "a.json").write_text(content)

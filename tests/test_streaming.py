@@ -1,4 +1,7 @@
-"""Images decoded anew each time: what comes out is what would come out of memory, whatever process decodes it."""
+"""Images decoded anew each time:
+
+what comes out is what would come out of memory, whatever process decodes it.
+"""
 
 from pathlib import Path
 
@@ -30,12 +33,20 @@ def folder(tmp_path: Path) -> Path:
             for index in range(count):
                 pixels = generator.integers(0, 120, (*SIZES[index % 4], 3))
                 pixels[..., 2 - place] += 100
-                Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / split / name / f"{index:02}.jpg", quality=95)
+                Image.fromarray(pixels.astype(np.uint8)).save(
+                    tmp_path / split / name / f"{index:02}.jpg", quality=95
+                )
     return tmp_path
 
 
 def training(**fields: object) -> Training:
-    known = {"dataset": "image-stream", "backbone": "resnet_tiny_bottleneck", "epochs": 2, "batch_size": 8, "lr": 0.05}
+    known = {
+        "dataset": "image-stream",
+        "backbone": "resnet_tiny_bottleneck",
+        "epochs": 2,
+        "batch_size": 8,
+        "lr": 0.05,
+    }
     sizes = {"image_size": 36, "crop_size": 32, "scale_crop": (0.25, 1.0), "flip": True}
     return Training.model_validate({**known, **sizes, **fields})
 
@@ -54,7 +65,9 @@ def epoch(folder: Path, processes: int = 0, number: int = 1) -> tuple[torch.Tens
 def test_worker_processes_change_no_pixel_and_no_order(folder: Path) -> None:
     alone, labels = epoch(folder)
     with_two, same = epoch(folder, processes=2)
-    assert alone.shape == (48, 3, 32, 32) and sorted(labels.tolist()) == [0] * 16 + [1] * 16 + [2] * 16
+    assert (
+        alone.shape == (48, 3, 32, 32) and sorted(labels.tolist()) == [0] * 16 + [1] * 16 + [2] * 16
+    )
     assert torch.equal(alone, with_two) and torch.equal(labels, same)
     assert not torch.equal(alone, epoch(folder, number=2)[0]), "another epoch, other crops"
 
@@ -71,10 +84,14 @@ def test_workers_stay_for_the_next_epoch_and_forget_one_that_was_left(folder: Pa
 
 @pytest.mark.parametrize("flipped", [False, True])
 @pytest.mark.parametrize("shape", SIZES)
-def test_a_crop_is_the_part_of_the_image_that_was_drawn(shape: tuple[int, int], flipped: bool, tmp_path: Path) -> None:
+def test_a_crop_is_the_part_of_the_image_that_was_drawn(
+    shape: tuple[int, int], flipped: bool, tmp_path: Path
+) -> None:
     height, width = shape
     rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-    Image.fromarray(np.stack([rows, columns, rows * 0], -1).astype(np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.stack([rows, columns, rows * 0], -1).astype(np.uint8)).save(
+        tmp_path / "a.png"
+    )
     stream = Stream([tmp_path / "a.png"], 36, 16, 0)
     root = (height * width) ** 0.5
     draws = {
@@ -94,7 +111,9 @@ def test_the_whole_image_is_the_largest_crop(folder: Path) -> None:
     (crop,) = Stream([path], 36, 32, 0).crops([(torch.tensor([0]), draws)])
     pixels = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)
     expected = F.resize(pixels, [32, 32], antialias=True).permute(1, 2, 0)
-    assert (crop[0].int() - expected.int()).abs().max() <= 1, "torchvision rounds otherwise than Pillow"
+    assert (crop[0].int() - expected.int()).abs().max() <= 1, (
+        "torchvision rounds otherwise than Pillow"
+    )
 
 
 def test_judged_are_the_centre_squares_that_a_cache_would_hold(folder: Path) -> None:
@@ -109,7 +128,9 @@ def test_a_part_of_the_set_keeps_files_and_labels_together(folder: Path) -> None
     images = load_images(training(train_images=24, validation=0.25, evaluate="validation"), folder)
     assert (len(images.train), len(images.test)) == (18, 6)
     for split in (images.train, images.test):
-        assert [path.parent.name for path in split.files] == [images.classes[label] for label in split.labels]
+        assert [path.parent.name for path in split.files] == [
+            images.classes[label] for label in split.labels
+        ]
     assert not set(images.train.files) & set(images.test.files)
 
 
@@ -124,7 +145,9 @@ def test_whatever_pillow_reads_becomes_three_channels(mode: str, folder: Path) -
 
 
 @pytest.mark.parametrize("processes", [0, 1])
-def test_an_image_that_cannot_be_read_is_one_line_with_its_path(processes: int, folder: Path) -> None:
+def test_an_image_that_cannot_be_read_is_one_line_with_its_path(
+    processes: int, folder: Path
+) -> None:
     path = folder / "train" / "red" / "03.jpg"
     path.write_bytes(b"no image")
     stream = Stream([path], 36, 32, processes)

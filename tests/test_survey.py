@@ -9,11 +9,15 @@ from senet_ablate.train.preflight import survey
 
 
 def compiling(plan: Plan) -> Plan:
-    recipe = plan.recipe.model_copy(update={"train": plan.recipe.train.model_copy(update={"compile": True})})
+    recipe = plan.recipe.model_copy(
+        update={"train": plan.recipe.train.model_copy(update={"compile": True})}
+    )
     return Plan(plan.recipe_name, recipe, plan.experiments)
 
 
-def test_a_machine_that_cannot_compile_is_told_so_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_cannot_compile_is_told_so_in_a_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def broken(model: object) -> object:
         def call(x: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("no working C++ compiler\nfor several reasons")
@@ -24,7 +28,8 @@ def test_a_machine_that_cannot_compile_is_told_so_in_a_line(monkeypatch: pytest.
     plan = read_plan("smoke", ["role_of_squeeze"])
     survey(plan, 10)
     with pytest.raises(
-        BadInput, match=r"compile: true, and torch.compile does not work here: no working C\+\+ compiler;"
+        BadInput,
+        match=r"compile: true, and torch.compile does not work here: no working C\+\+ compiler;",
     ):
         survey(compiling(plan), 10)
 
@@ -33,8 +38,15 @@ def test_rows_that_differ_in_their_schedule_alone_are_no_copies() -> None:
     assert len(survey(read_plan("cifar100-cpu", ["schedule"]), 100)) == 18
     with pytest.raises(
         BadInput,
-        match=r"'(plain|SE), 8 epochs' and '(plain|SE)' are the same network, trained in the same way",
+        match=(
+            r"'(plain|SE), 8 epochs' and '(plain|SE)' are the same network, trained in the same way"
+        ),
     ):
         plan = read_plan("cifar100-cpu", ["schedule"])
         train = plan.recipe.train.model_copy(update={"epochs": 8})
-        survey(Plan(plan.recipe_name, plan.recipe.model_copy(update={"train": train}), plan.experiments), 100)
+        survey(
+            Plan(
+                plan.recipe_name, plan.recipe.model_copy(update={"train": train}), plan.experiments
+            ),
+            100,
+        )

@@ -1,4 +1,7 @@
-"""Speed: what is measured, what follows from known times, and what the page and verify make of them."""
+"""Speed:
+
+what is measured, what follows from known times, and what the page and verify make of them.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -14,7 +17,15 @@ from senet_ablate.cli.main import _guarded, app
 from senet_ablate.data import load_images
 from senet_ablate.data.images import ImageSet
 from senet_ablate.records.store import Provenance, read_sealed, write_record, write_sealed
-from senet_ablate.records.timing import NetworkTime, Timing, pair, ratio, read_timings, timing_files, write_timing
+from senet_ablate.records.timing import (
+    NetworkTime,
+    Timing,
+    pair,
+    ratio,
+    read_timings,
+    timing_files,
+    write_timing,
+)
 from senet_ablate.report.speed import section, speed
 from senet_ablate.spec.paper import timings_ms
 from senet_ablate.spec.plan import Plan, read_plan
@@ -40,7 +51,9 @@ def senet(*words: str) -> int:
 
 
 def known(plan: Plan) -> Timing:
-    """SE takes a tenth longer in training, 1.8% in inference; the machine slows down tenfold from round to round."""
+    """SE takes a tenth longer in training, 1.8% in inference; the machine slows down tenfold from
+    round to round.
+    """
     drift = np.array([1.0, 10.0, 100.0])
     networks = {
         pair(plan)[name].id: NetworkTime(
@@ -57,15 +70,29 @@ def known(plan: Plan) -> Timing:
 def test_the_ratio_is_taken_within_a_round_and_stands_beside_the_papers() -> None:
     plan = read_plan("smoke")
     rows = speed(plan, [known(plan)]).set_index("work")
-    assert rows.loc["training step", "ratio"] == pytest.approx(1.10) == rows.loc["training step", "paper_ratio"]
+    assert (
+        rows.loc["training step", "ratio"]
+        == pytest.approx(1.10)
+        == rows.loc["training step", "paper_ratio"]
+    )
     assert rows.loc["inference, one image", "paper_ratio"] == pytest.approx(167 / 164)
-    assert rows.loc["training step", "ratio_low"] == pytest.approx(1.10), "the drift of the machine cancels"
-    assert rows.loc["training step", "plain_ms"] == pytest.approx(1900) and rows.loc["training step", "batch"] == 256
+    assert rows.loc["training step", "ratio_low"] == pytest.approx(1.10), (
+        "the drift of the machine cancels"
+    )
+    assert (
+        rows.loc["training step", "plain_ms"] == pytest.approx(1900)
+        and rows.loc["training step", "batch"] == 256
+    )
     assert pd.isna(rows.loc["inference, a batch", "paper_ratio"])
     assert ratio([1, 2, 3], [1, 1, 1]) == (1.5, 2.0, 2.5)
     assert timings_ms()["training_step"] == {"plain": 190, "SE": 209}, "Section 4"
     text = section(plan, [known(plan)], plotted=False)
-    assert "1.100" in text and "1.018" in text and "Some (R) CPU, 1 thread" in text and "pareto" not in text
+    assert (
+        "1.100" in text
+        and "1.018" in text
+        and "Some (R) CPU, 1 thread" in text
+        and "pareto" not in text
+    )
     assert section(plan, [], plotted=False) == ""
 
 
@@ -78,30 +105,41 @@ def test_every_network_is_timed_in_every_round(digits: ImageSet, tiny: Training)
         told += 1
 
     timing = measure(networks, digits, torch.device("cpu"), 4, "test", progress)
-    assert told == 4 * 2 * 3 and timing.threads == torch.get_num_threads() and timing.batch_size == 32
+    assert (
+        told == 4 * 2 * 3 and timing.threads == torch.get_num_threads() and timing.batch_size == 32
+    )
     assert list(timing.networks) == [run.id for run in networks.values()]
     for one in timing.networks.values():
         for times in (one.training_step, one.inference, one.inference_batch):
             assert len(times) == 4 and min(times) > 0
-        assert np.median(one.training_step) > np.median(one.inference), "a batch forth and back, and one image forth"
+        assert np.median(one.training_step) > np.median(one.inference), (
+            "a batch forth and back, and one image forth"
+        )
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_table() -> Iterator[None]:
-    """Pages of this file hold the one experiment that it is about: the others would be drawn again and again."""
+    """Pages of this file hold the one experiment that it is about:
+
+    the others would be drawn again and again.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for module in (
             "report.verify",
             "analysis.tables",
         ):  # the other way round verify would keep the patched one for good
             plan = read_plan("smoke", ["role_of_excitation"])
-            patch.setattr(f"senet_ablate.{module}.read_reported", lambda recipe, results, plan=plan: plan)
+            patch.setattr(
+                f"senet_ablate.{module}.read_reported", lambda recipe, results, plan=plan: plan
+            )
         yield
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The plain and the SE network under the smoke recipe, trained here and timed from the command line."""
+    """The plain and the SE network under the smoke recipe, trained here and timed from the command
+    line.
+    """
     folder = tmp_path_factory.mktemp("results")
     for run in pair(read_plan("smoke")).values():
         record = train(run, load_images(run.train, folder), torch.device("cpu"))
@@ -119,7 +157,9 @@ def test_bench_writes_facts_and_the_page_shows_them(results: Path) -> None:
     assert timing.pixels == 8 and timing.threads == 1 and timing.provenance.commit
     page = (results / "smoke" / "README.md").read_text()
     assert "## Cost and speed" in page and "paper: SE / plain" in page and "(pareto.png)" in page
-    assert {"speed.csv", "pareto.csv", "pareto.svg"} <= {path.name for path in (results / "smoke").iterdir()}
+    assert {"speed.csv", "pareto.csv", "pareto.svg"} <= {
+        path.name for path in (results / "smoke").iterdir()
+    }
     rows = pd.read_csv(results / "smoke" / "pareto.csv").set_index("label")
     assert set(rows.index) == {"plain", "SE"} and (rows["step"] > 0).all()
     assert rows.loc["SE", "params"] > rows.loc["plain", "params"]
@@ -150,7 +190,9 @@ def test_verify_names_changed_times_and_those_of_another_recipe(
 def test_times_of_another_device_or_number_of_threads_lie_beside(tmp_path: Path) -> None:
     plan = read_plan("smoke")
     timing = known(plan)
-    gpu = timing.model_copy(update={"provenance": PROVENANCE.model_copy(update={"device": "NVIDIA H100 80GB"})})
+    gpu = timing.model_copy(
+        update={"provenance": PROVENANCE.model_copy(update={"device": "NVIDIA H100 80GB"})}
+    )
     for one in (timing, timing, timing.model_copy(update={"threads": 2}), gpu):
         write_timing(tmp_path, "smoke", one)
     names = [path.name for path in timing_files(tmp_path, "smoke")]

@@ -1,4 +1,6 @@
-"""Our networks against timm's with the same (random) weights, in float64, and where timm is known to differ."""
+"""Our networks against timm's with the same (random) weights, in float64, and where timm is known
+to differ.
+"""
 
 from pathlib import Path
 
@@ -56,7 +58,9 @@ def test_timms_weights_give_timms_logits(
 def test_only_the_first_pooling_and_the_batch_norms_epsilon_tell_the_imported_networks_from_ours(
     tmp_path: Path,
 ) -> None:
-    """timm's legacy networks pool as Caffe, its Inception-ResNet-v2 norms as TF-Slim; the weights are the same."""
+    """timm's legacy networks pool as Caffe, its Inception-ResNet-v2 norms as TF-Slim; the weights
+    are the same.
+    """
     for name, ours, se, pixels in PAIRS:
         if name not in ("legacy_seresnext50_32x4d", "inception_resnet_v2"):
             continue
@@ -77,22 +81,35 @@ def test_only_the_first_pooling_and_the_batch_norms_epsilon_tell_the_imported_ne
 def test_a_file_with_se_does_not_fit_the_plain_network(tmp_path: Path) -> None:
     _, path = saved("legacy_seresnet50", tmp_path)
     with pytest.raises(
-        BadInput, match=r"missing nothing; unexpected 'layer1.0.se_module.fc1.bias'.*with SE or without"
+        BadInput,
+        match=r"missing nothing; unexpected 'layer1.0.se_module.fc1.bias'.*with SE or without",
     ):
         import_weights(path, "resnet50")
-    with pytest.raises(BadInput, match=r"'layer1.0.se_module.fc1.weight' has shape 16 x 256 x 1 x 1, not 32 x 256"):
+    with pytest.raises(
+        BadInput, match=r"'layer1.0.se_module.fc1.weight' has shape 16 x 256 x 1 x 1, not 32 x 256"
+    ):
         import_weights(path, "resnet50", SESpec(reduction=8, bias=True))
     with pytest.raises(BadInput, match=r"unexpected 'layer1.0.se_module.fc1.bias'"):
         import_weights(path, "resnet50", SESpec())
 
 
 def test_timms_legacy_basic_block_has_a_relu_before_its_gate_that_the_plain_block_lacks() -> None:
-    """So its SE network is not its plain network plus SE; with that ReLU added to ours, the two agree."""
+    """So its SE network is not its plain network plus SE; with that ReLU added to ours, the two
+    agree.
+    """
     theirs = randomised(timm.models.senet.SEResNetBlock(64, 64, groups=1, reduction=16)).double()
     ours = basic_unit(64, 64, 1, 2, Slots("basic", PUBLISHED_SE, (2,))).double().eval()
     values = theirs.state_dict()
-    names = {"conv1": "branch.conv1", "bn1": "branch.norm1", "conv2": "branch.conv2", "bn2": "branch.norm2"}
-    names |= {f"se_module.fc{n}": f"se_standard.excitation.{ours}" for n, ours in ((1, "reduce"), (2, "expand"))}
+    names = {
+        "conv1": "branch.conv1",
+        "bn1": "branch.norm1",
+        "conv2": "branch.conv2",
+        "bn2": "branch.norm2",
+    }
+    names |= {
+        f"se_module.fc{n}": f"se_standard.excitation.{ours}"
+        for n, ours in ((1, "reduce"), (2, "expand"))
+    }
     ours.load_state_dict(
         {
             names[module] + "." + leaf: value
@@ -120,4 +137,6 @@ def test_timm_rounds_the_hidden_width_to_8_where_ours_is_exact() -> None:
     assert theirs(64, 128) == 8
     with pytest.raises(CannotHost):
         ours(64, 128)
-    assert all(theirs(width, 16) == ours(width, 16) for width in (256, 512, 1024, 2048))  # so seresnet50 agrees
+    assert all(
+        theirs(width, 16) == ours(width, 16) for width in (256, 512, 1024, 2048)
+    )  # so seresnet50 agrees

@@ -41,11 +41,15 @@ def sweep(results: Path, data: Path) -> str:
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-def test_a_sweep_goes_on_on_another_processor_only_where_it_gives_the_same_bits(tmp_path: Path) -> None:
+def test_a_sweep_goes_on_on_another_processor_only_where_it_gives_the_same_bits(
+    tmp_path: Path,
+) -> None:
     wanted = {run.id for run in read_plan("smoke", ["role_of_squeeze"]).runs()}
     assert f"{len(wanted)} runs, 0 done, {len(wanted)} to do here" in sweep(tmp_path, tmp_path)
     done = read_records(tmp_path, "smoke")
-    assert set(done) == wanted and not (tmp_path / "smoke" / "README.md").exists(), "no page, no error is read"
+    assert set(done) == wanted and not (tmp_path / "smoke" / "README.md").exists(), (
+        "no page, no error is read"
+    )
     for record in done.values():
         elsewhere = record.provenance.model_copy(update={"device": "cpu: of another make"})
         write_record(tmp_path, "smoke", record.model_copy(update={"provenance": elsewhere}))
@@ -62,5 +66,8 @@ def test_a_sweep_goes_on_on_another_processor_only_where_it_gives_the_same_bits(
             }
             write_record(tmp_path, "smoke", record.model_copy(update=other))
     said = sweep(tmp_path, tmp_path)
-    assert "gives OTHER bits as cpu: other" in said and "0 to do here; seeds left for other makes: [0]" in said
+    assert (
+        "gives OTHER bits as cpu: other" in said
+        and "0 to do here; seeds left for other makes: [0]" in said
+    )
     assert not (tmp_path / "smoke" / "runs" / f"{lost}.json").exists()

@@ -29,15 +29,21 @@ def facts(record: Record) -> dict[str, object]:
     return content | {"data": record.provenance.data}
 
 
-@pytest.mark.parametrize("se", [None, SESpec(), SESpec(squeeze="random")], ids=["plain", "SE", "random"])
-def test_equal_runs_give_equal_records_bit_for_bit(se: SESpec | None, tiny: Training, digits: ImageSet) -> None:
+@pytest.mark.parametrize(
+    "se", [None, SESpec(), SESpec(squeeze="random")], ids=["plain", "SE", "random"]
+)
+def test_equal_runs_give_equal_records_bit_for_bit(
+    se: SESpec | None, tiny: Training, digits: ImageSet
+) -> None:
     first = train(Run(tiny, se, 4), digits, CPU)
     torch.manual_seed(99)  # whatever happened before
     assert facts(train(Run(tiny, se, 4), digits, CPU)) == facts(first)
     assert facts(train(Run(tiny, se, 5), digits, CPU)) != facts(first)
 
 
-def test_the_constant_gate_trains_exactly_like_the_plain_network(tiny: Training, digits: ImageSet) -> None:
+def test_the_constant_gate_trains_exactly_like_the_plain_network(
+    tiny: Training, digits: ImageSet
+) -> None:
     plain = facts(train(Run(tiny, None, 0), digits, CPU))
     constant = facts(train(Run(tiny, SESpec(gate="constant"), 0), digits, CPU))
     same = ("epochs", "correct", "wrong_top1", "wrong_top5", "params", "tested", "classes")
@@ -48,15 +54,19 @@ def test_the_constant_gate_trains_exactly_like_the_plain_network(tiny: Training,
 
 def test_how_often_the_test_set_is_read_changes_no_number(tiny: Training, digits: ImageSet) -> None:
     se = SESpec(squeeze="random")
-    often, once = (train(Run(tiny.model_copy(update={"test_every": n}), se, 0), digits, CPU) for n in (1, 9))
+    often, once = (
+        train(Run(tiny.model_copy(update={"test_every": n}), se, 0), digits, CPU) for n in (1, 9)
+    )
     assert often.correct == once.correct
     assert once.epochs[0].test_top1 is None and often.epochs[0].test_top1 is not None
     assert once.epochs[-1] == often.epochs[-1]
 
 
 def test_one_epoch_is_sgd_as_written_in_the_textbook(tiny: Training, digits: ImageSet) -> None:
-    """An independent loop: manual momentum, weight decay and rate, on the same batches, in float64."""
-    spec = tiny.model_copy(update={"epochs": 1, "schedule": "cosine", "label_smoothing": 0.1, "weight_decay": 0.01})
+    """An independent loop: own momentum, weight decay and rate, on the same batches, in float64."""
+    spec = tiny.model_copy(
+        update={"epochs": 1, "schedule": "cosine", "label_smoothing": 0.1, "weight_decay": 0.01}
+    )
     run = Run(spec, SESpec(), 0)
     model, optimizer, batches = prepared(run, digits, CPU)
     model.double()
@@ -84,7 +94,9 @@ def test_one_epoch_is_sgd_as_written_in_the_textbook(tiny: Training, digits: Ima
 def test_training_learns_the_digits(digits: ImageSet, tiny: Training, tmp_path) -> None:  # type: ignore[no-untyped-def]
     from senet_ablate.data import load_images
 
-    spec = tiny.model_copy(update={"train_images": 640, "epochs": 4, "schedule": "onecycle", "test_images": None})
+    spec = tiny.model_copy(
+        update={"train_images": 640, "epochs": 4, "schedule": "onecycle", "test_images": None}
+    )
     record = train(Run(spec, SESpec(), 0), load_images(spec, tmp_path), CPU)
     assert record.top1 < 15 and record.epochs[-1].train_loss < record.epochs[0].train_loss / 2
     assert record.tested == 500 and record.right().sum() == 500 - record.wrong_top1
@@ -115,7 +127,9 @@ def test_five_classes_have_no_top5(tiny: Training, digits: ImageSet) -> None:
     assert record.wrong_top5 is None and math.isnan(record.top5)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_is_on_record(tiny: Training, digits: ImageSet) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run_and_is_on_record(
+    tiny: Training, digits: ImageSet
+) -> None:
     record = train(Run(tiny.model_copy(update={"lr": 1e30, "epochs": 5}), SESpec(), 0), digits, CPU)
     assert record.diverged is not None and len(record.epochs) == record.diverged < 5
     assert record.gates == {}
@@ -140,13 +154,14 @@ def test_the_gates_on_record_are_those_of_the_test_images(tiny: Training, digits
     assert list(watch.summary()) == ["SE_2_1", "SE_3_1", "SE_4_1"]
 
 
-def test_gates_of_a_users_own_block_may_have_no_space(tiny: Training, digits: ImageSet, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_gates_of_a_users_own_block_may_have_no_space(
+    tiny: Training, digits: ImageSet, tmp_path, monkeypatch
+) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "classic.py").write_text(
-        "import torch\n"
-        "class Block(torch.nn.Module):\n"
-        "    def __init__(self, channels, spec):\n"
-        "        super().__init__(); self.fc = torch.nn.Linear(channels, channels); self.gate = torch.nn.Sigmoid()\n"
-        "    def forward(self, x): return x * self.gate(self.fc(x.mean((2, 3))))[:, :, None, None]\n"
+        "import torch\nclass Block(torch.nn.Module):\n    def __init__(self, channels, spec):\n    "
+        "    super().__init__(); self.fc = torch.nn.Linear(channels, channels); self.gate ="
+        " torch.nn.Sigmoid()\n    def forward(self, x): return x * self.gate(self.fc(x.mean((2,"
+        " 3))))[:, :, None, None]\n"
     )
     monkeypatch.chdir(tmp_path)
     one = tiny.model_copy(update={"epochs": 1})
@@ -170,7 +185,9 @@ def test_cosine_with_warmup_rises_in_equal_steps_and_falls_to_nothing() -> None:
 def test_onecycle_is_torchs() -> None:
     weight = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], lr=1.0)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.4, total_steps=50, cycle_momentum=False)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.4, total_steps=50, cycle_momentum=False
+    )
     theirs = []
     for _ in range(50):
         theirs.append(optimizer.param_groups[0]["lr"])
@@ -181,7 +198,9 @@ def test_onecycle_is_torchs() -> None:
 
 
 def test_multistep_divides_by_ten_after_its_milestones() -> None:
-    rates = [lr_at(spec(schedule="multistep", milestones=[3, 6]), epoch * 5, 5) for epoch in range(10)]
+    rates = [
+        lr_at(spec(schedule="multistep", milestones=[3, 6]), epoch * 5, 5) for epoch in range(10)
+    ]
     assert rates == pytest.approx([0.4] * 3 + [0.04] * 3 + [0.004] * 4)
 
 
@@ -204,10 +223,19 @@ def test_a_plateau_is_patience_epochs_without_a_new_best(losses: list[float], pa
 def test_the_plateau_schedule_watches_held_out_training_images(tiny: Training, tmp_path) -> None:  # type: ignore[no-untyped-def]
     from senet_ablate.data import load_images
 
-    plateau = {"schedule": "plateau", "validation": 0.25, "drops": 2, "patience": 1, "epochs": 6, "lr": 3.0}
+    plateau = {
+        "schedule": "plateau",
+        "validation": 0.25,
+        "drops": 2,
+        "patience": 1,
+        "epochs": 6,
+        "lr": 3.0,
+    }
     slow = Training.model_validate({**tiny.model_dump(), **plateau})
     images = load_images(slow, tmp_path)
-    assert images.validation is not None and len(images.validation) == 24 and len(images.train) == 72
+    assert (
+        images.validation is not None and len(images.validation) == 24 and len(images.train) == 72
+    )
     record = train(Run(slow, None, 0), images, CPU)
     losses = [epoch.validation_loss for epoch in record.epochs]
     assert all(loss is not None for loss in losses)
@@ -220,9 +248,13 @@ def test_bf16_is_only_used_where_the_recipe_says_so(tiny: Training, digits: Imag
     for precision in ("float32", "bf16"):
         chosen = tiny.model_copy(update={"precision": precision})
         model, _, batches = prepared(Run(chosen, None, 0), digits, CPU)
-        model.stem.conv.register_forward_hook(lambda module, args, output: seen.append(output.dtype))  # type: ignore[union-attr]
+        model.stem.conv.register_forward_hook(
+            lambda module, args, output: seen.append(output.dtype)
+        )  # type: ignore[union-attr]
         evaluate(model, batches, chosen)
-    assert set(seen[: len(seen) // 2]) == {torch.float32} and set(seen[len(seen) // 2 :]) == {torch.bfloat16}
+    assert set(seen[: len(seen) // 2]) == {torch.float32} and set(seen[len(seen) // 2 :]) == {
+        torch.bfloat16
+    }
 
 
 def test_bf16_errs_as_float32_does_within_the_spread_of_seeds(tiny: Training, tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -275,7 +307,9 @@ def test_dropout_draws_from_its_own_generator_and_keeps_the_mean() -> None:
     assert torch.equal(layer.eval()(x), x)
 
 
-@pytest.mark.parametrize("name", ["vgg16_bn", "senet154", "shake_shake_26_2x96d", "shake_even_29_2x4x64d"])
+@pytest.mark.parametrize(
+    "name", ["vgg16_bn", "senet154", "shake_shake_26_2x96d", "shake_even_29_2x4x64d"]
+)
 def test_every_network_that_draws_has_its_generator_set(name: str) -> None:
     with torch.device("meta"):
         model = BACKBONES[name](10, None, "default")
@@ -283,7 +317,9 @@ def test_every_network_that_draws_has_its_generator_set(name: str) -> None:
     random = [module for module in model.modules() if isinstance(module, Random)]
     assert random and all(module.generator is not None for module in random)
     drawing = (torch.nn.Dropout, torch.nn.Dropout2d, torch.nn.AlphaDropout)
-    assert not any(isinstance(module, drawing) for module in model.modules()), "torch's own draw globally"
+    assert not any(isinstance(module, drawing) for module in model.modules()), (
+        "torch's own draw globally"
+    )
 
 
 class NotFinite(torch.nn.Module):
@@ -304,7 +340,12 @@ class NotFinite(torch.nn.Module):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("test_every", [1, 99], ids=["every epoch", "at the end"])
 def test_a_logit_that_is_not_finite_is_no_result(
-    value: float, test_every: int, tiny: Training, digits: ImageSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    value: float,
+    test_every: int,
+    tiny: Training,
+    digits: ImageSet,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     def build(*args: Any, **kwargs: Any) -> torch.nn.Module:
         return NotFinite(build_model(*args, **kwargs), value)
@@ -320,7 +361,9 @@ def test_a_logit_that_is_not_finite_is_no_result(
 
 
 @pytest.mark.parametrize("lr", [1e10, 1e38])
-def test_no_rate_makes_a_record_that_is_not_json(lr: float, tiny: Training, digits: ImageSet, tmp_path: Path) -> None:
+def test_no_rate_makes_a_record_that_is_not_json(
+    lr: float, tiny: Training, digits: ImageSet, tmp_path: Path
+) -> None:
     for se in (None, SESpec(), SESpec(gate="relu", squeeze="none")):
         record = train(Run(tiny.model_copy(update={"lr": lr, "epochs": 3}), se, 0), digits, CPU)
         text = write_record(tmp_path, "r", record).read_text()
@@ -341,7 +384,9 @@ def test_noise_in_unequal_classes_gives_no_sound_run(tiny: Training) -> None:
     for seed in range(3):
         record = train(Run(spec, SESpec(), seed), noise(0.9), CPU)
         assert (record.majority, record.tested) == (180, 200)
-        assert health(record), f"{record.top1}% error is what always answering the first class gives"
+        assert health(record), (
+            f"{record.top1}% error is what always answering the first class gives"
+        )
 
 
 def test_chance_is_the_share_of_the_commonest_class(tiny: Training, digits: ImageSet) -> None:
@@ -349,10 +394,20 @@ def test_chance_is_the_share_of_the_commonest_class(tiny: Training, digits: Imag
 
     def judged(right: int, majority: int | None, answered: int = 2) -> tuple[str, ...]:
         flags = np.arange(400) < right
-        counts = {"tested": 400, "wrong_top1": 400 - right, "correct": pack(flags), "classes": 2, "gates": {}}
-        return health(record.model_copy(update=counts | {"majority": majority, "answered": answered}))
+        counts = {
+            "tested": 400,
+            "wrong_top1": 400 - right,
+            "correct": pack(flags),
+            "classes": 2,
+            "gates": {},
+        }
+        return health(
+            record.model_copy(update=counts | {"majority": majority, "answered": answered})
+        )
 
-    assert judged(340, 360) and not judged(380, 360), "of nine to one, 85% right is guessing, 95% is not"
+    assert judged(340, 360) and not judged(380, 360), (
+        "of nine to one, 85% right is guessing, 95% is not"
+    )
     assert not judged(340, 200) and judged(205, 200), "equal classes, as ever"
     assert not judged(340, None), "old records do not say it: 1 / classes"
     assert "same answer" in judged(300, 200, answered=1)[0]
@@ -388,4 +443,7 @@ def test_progress_is_reported_within_an_epoch(
     monkeypatch.setattr("senet_ablate.train.loop.REPORT_EVERY", 0.0)
     seen: list[int] = []
     train(Run(tiny, None, 0), digits, CPU, progress=seen.append)
-    assert sum(seen) == 96 * tiny.epochs and [count for count in seen if count] == [32] * 3 * tiny.epochs
+    assert (
+        sum(seen) == 96 * tiny.epochs
+        and [count for count in seen if count] == [32] * 3 * tiny.epochs
+    )

@@ -13,8 +13,15 @@ from senet_ablate.report.html import inline, sort_key
 from senet_ablate.report.recipe_page import report_files, write_report
 from senet_ablate.spec.plan import read_plan
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 FLAGS += ["--disable-dev-shm-usage", "--no-first-run"]
 MISSING = "squeeze/Max"  # a row without records: its cells are empty
 
@@ -67,7 +74,9 @@ def first_numbers(cells: list[str]) -> list[float]:
     return [float(re.split(r"[\s*\[]", cell)[0]) for cell in cells if cell]
 
 
-def test_the_browser_has_nothing_to_complain_of_and_asks_for_nothing(page: Any, page_file: Path) -> None:
+def test_the_browser_has_nothing_to_complain_of_and_asks_for_nothing(
+    page: Any, page_file: Path
+) -> None:
     page.wait_for_load_state("networkidle")
     assert page.heard == []
     assert [url for url in page.asked if not url.startswith("data:")] == [page_file.as_uri()]
@@ -80,8 +89,7 @@ def test_every_plot_is_there_has_a_size_and_finds_its_own_parts(page: Any, page_
         box = plot.bounding_box()
         assert box["width"] > 300 and box["height"] > 100
         assert plot.locator("text").count() > 3
-    broken = page.evaluate(
-        """() => {
+    broken = page.evaluate("""() => {
           const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
           const targets = [...document.querySelectorAll("svg use")].map((use) => use.href.baseVal.slice(1));
           const clips = [...document.querySelectorAll("svg [clip-path]")]
@@ -92,13 +100,14 @@ def test_every_plot_is_there_has_a_size_and_finds_its_own_parts(page: Any, page_
             lost: [...targets, ...clips, ...links].filter((id) => !ids.includes(id)),
             used: targets.length,
           };
-        }"""
-    )
+        }""")
     assert broken["twice"] == [] and broken["lost"] == [] and broken["used"] > 100
     assert page.evaluate("document.images.length") == 0
 
 
-def test_a_click_sorts_by_the_number_in_front_of_the_interval_and_leaves_the_empty_last(page: Any) -> None:
+def test_a_click_sorts_by_the_number_in_front_of_the_interval_and_leaves_the_empty_last(
+    page: Any,
+) -> None:
     before = column(page, "reduction", "top-1")
     assert all("[" in cell for cell in before)
     click(page, "reduction", "top-1")
@@ -108,11 +117,21 @@ def test_a_click_sorts_by_the_number_in_front_of_the_interval_and_leaves_the_emp
     assert first_numbers(column(page, "reduction", "top-1")) == rising[::-1]
     click(page, "reduction", "against the control")  # the control itself has no difference
     effects = column(page, "reduction", "against the control")
-    assert effects[-1] == "" and first_numbers(effects) == sorted(first_numbers(effects)) and len(effects) > 4
+    assert (
+        effects[-1] == ""
+        and first_numbers(effects) == sorted(first_numbers(effects))
+        and len(effects) > 4
+    )
     click(page, "reduction", "against the control")
     assert column(page, "reduction", "against the control")[-1] == ""
     click(page, "reduction", "variant")
-    assert column(page, "reduction", "variant")[:5] == ["2", "4", "8", "16", "32"], "back to the paper's order"
+    assert column(page, "reduction", "variant")[:5] == [
+        "2",
+        "4",
+        "8",
+        "16",
+        "32",
+    ], "back to the paper's order"
 
 
 def test_a_row_without_records_is_sorted_last(page: Any) -> None:
@@ -134,9 +153,16 @@ def test_tables_are_sorted_from_the_keyboard_too(page: Any) -> None:
 def test_a_tile_filters_the_ledger_and_verdicts_are_words_with_signs(page: Any) -> None:
     rows = page.locator("#claims tbody tr")
     every = rows.count()
-    tiles = {tile.inner_text().split("\n")[-1].strip(): tile for tile in page.locator("label.tile").all()}
+    tiles = {
+        tile.inner_text().split("\n")[-1].strip(): tile for tile in page.locator("label.tile").all()
+    }
     counted = 0
-    for sign, outcome in (("✓", "supported"), ("✗", "contradicted"), ("?", "unresolved"), ("–", "not tested")):
+    for sign, outcome in (
+        ("✓", "supported"),
+        ("✗", "contradicted"),
+        ("?", "unresolved"),
+        ("–", "not tested"),
+    ):
         tiles[f"{sign} {outcome}"].click()
         shown = [row for row in rows.all() if row.is_visible()]
         counted += len(shown)
@@ -167,12 +193,16 @@ def test_a_plot_opens_large_zooms_and_goes_back(page: Any) -> None:
 
 @pytest.mark.parametrize("width", [1280, 768, 360])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_width_scrolls_the_page_sideways_and_text_keeps_its_contrast(page: Any, width: int, scheme: str) -> None:
+def test_no_width_scrolls_the_page_sideways_and_text_keeps_its_contrast(
+    page: Any, width: int, scheme: str
+) -> None:
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 800})
     page.locator("#runs summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    brightness = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    brightness = page.evaluate(
+        "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+    )
     assert (max(brightness) < 60) == (scheme == "dark")
     canvas = page.locator(".canvas").first.evaluate("e => getComputedStyle(e).backgroundColor")
     assert canvas == "rgb(255, 255, 255)", "plots are dark on white in both schemes"
@@ -230,13 +260,24 @@ def test_a_recipe_without_records_has_a_page(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "key"),
-    [("33.47 [28.53, 38.40]", 33.47), ("-16.20* [-21.69, -10.71]", -16.2), ("", ""), ("45.7", 45.7), ("3x3", "3x3")],
+    [
+        ("33.47 [28.53, 38.40]", 33.47),
+        ("-16.20* [-21.69, -10.71]", -16.2),
+        ("", ""),
+        ("45.7", 45.7),
+        ("3x3", "3x3"),
+    ],
 )
 def test_a_cell_is_sorted_by_the_number_that_it_begins_with(text: str, key: str | float) -> None:
     assert sort_key(text) == key
 
 
 def test_what_an_experiment_file_says_cannot_become_markup() -> None:
-    svg = b'<?xml?><svg width="1pt" height="1pt" viewBox="0 0 1 1"><g id="a"/><use xlink:href="#a"/></svg>'
-    assert 'id="x-plot.a"' in inline("x/plot.svg", svg) and 'href="#x-plot.a"' in inline("x/plot.svg", svg)
+    svg = (
+        b'<?xml?><svg width="1pt" height="1pt" viewBox="0 0 1 1"><g id="a"/><use'
+        b' xlink:href="#a"/></svg>'
+    )
+    assert 'id="x-plot.a"' in inline("x/plot.svg", svg) and 'href="#x-plot.a"' in inline(
+        "x/plot.svg", svg
+    )
     assert '"><b' not in inline('x"><b/plot.svg', svg)

@@ -1,9 +1,11 @@
-"""Run every check of tests/networks.py over every network, plain and with SE in every place; write docs/networks.md.
+"""Run every check of tests/networks.py over every network, plain and with SE in every place; write
+docs/networks.md.
 
     nice -n 19 python tools/check_networks.py [NAME ...] [--kept FILE]
 
-Takes an hour or two, most of it torch.compile, which comes last. One line a check as it ends, kept in FILE: the same
-command goes on where it was, and checks again what other sources gave. The page says how many have not been run.
+Takes an hour or two, most of it torch.compile, which comes last. One line a check as it ends, kept
+in FILE: the same command goes on where it was, and checks again what other sources gave. The page
+says how many have not been run.
 """
 
 import argparse
@@ -38,9 +40,13 @@ built = lru_cache(maxsize=1)(network)  # a check leaves a network as it was
 
 def main() -> int:
     """Run what is missing, then write the page; 1 if a check failed."""
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     words.add_argument("names", nargs="*", metavar="NAME", help="networks; by default all")
-    words.add_argument("--kept", type=Path, default=Path(tempfile.gettempdir()) / "check_networks.jsonl")
+    words.add_argument(
+        "--kept", type=Path, default=Path(tempfile.gettempdir()) / "check_networks.jsonl"
+    )
     given = words.parse_args()
     if unknown := sorted({*given.names} - {*list_backbones()}):
         words.error(f"no network {unknown[0]!r}; known: {', '.join(list_backbones())}")
@@ -62,12 +68,20 @@ def main() -> int:
 def checks(names: list[str]) -> list[Check]:
     """Those that apply to the networks, those that compile last."""
     every = [(name, form, label) for name in names for form in forms(name) for label, _ in CHECKS]
-    compiled = [(*one, label) for *one, label in every if label in COMPILED and one[1] in (PLAIN, "standard")]
-    return [one for one in every if one[2] not in COMPILED and one[1:] != (PLAIN, "user's block")] + compiled
+    compiled = [
+        (*one, label)
+        for *one, label in every
+        if label in COMPILED and one[1] in (PLAIN, "standard")
+    ]
+    return [
+        one for one in every if one[2] not in COMPILED and one[1:] != (PLAIN, "user's block")
+    ] + compiled
 
 
 def outcome(name: str, form: str, label: str) -> dict[str, str | float]:
-    """What a check said, empty if it holds, the seconds of a processor that it took, and the date."""
+    """What a check said, empty if it holds, the seconds of a processor that it took, and the
+    date.
+    """
     began, error = 0.0, ""
     try:
         made = built(name, form)
@@ -83,7 +97,10 @@ def outcome(name: str, form: str, label: str) -> dict[str, str | float]:
 def sources() -> str:
     """12 hexadecimal digits that stand for the networks, the checks and the version of torch."""
     hashed = hashlib.sha256(torch.__version__.encode())
-    for path in (*sorted((ROOT / "senet_ablate" / "models").glob("*.py")), ROOT / "tests" / "networks.py"):
+    for path in (
+        *sorted((ROOT / "senet_ablate" / "models").glob("*.py")),
+        ROOT / "tests" / "networks.py",
+    ):
         hashed.update(path.read_bytes())
     return hashed.hexdigest()[:12]
 
@@ -109,19 +126,27 @@ def page(kept: dict[Check, dict[str, str | float]], missing: int) -> str:
 
     table = [f"| network | SE | {' | '.join(labels)} |", f"| :-- | :-- |{' --: |' * len(labels)}"]
     for one in networks:
-        table.append(f"| {' | '.join(one)} | {' | '.join(cell((*one, label)) for label in labels)} |")
+        table.append(
+            f"| {' | '.join(one)} | {' | '.join(cell((*one, label)) for label in labels)} |"
+        )
     parts = [
         INTRODUCTION,
         "## What was checked",
-        "\n".join(f"- **{label}**: {str(check.__doc__).splitlines()[0]}" for label, check in CHECKS),
+        "\n".join(
+            f"- **{label}**: {str(check.__doc__).splitlines()[0]}" for label, check in CHECKS
+        ),
         "## What was left out",
         LEFT_OUT,
         "## What was found",
-        f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))} with torch {torch.__version__} on one core of "
-        f"this processor: {processor().removeprefix('cpu: ')} ({torch.backends.cpu.get_cpu_capability()}). Networks, "
-        f"checks and the version of torch hash to `{sources()}`. {len(kept):,} checks of {len(networks)} networks took "
-        f"{hours:.2f} hours of processor time: {len(kept) - len(failed):,} hold, {len(failed)} fail; {missing:,} have "
-        "not been run (empty cells).",
+        (
+            f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))} with torch"
+            f" {torch.__version__} on one core of this processor:"
+            f" {processor().removeprefix('cpu: ')} ({torch.backends.cpu.get_cpu_capability()})."
+            f" Networks, checks and the version of torch hash to `{sources()}`. {len(kept):,}"
+            f" checks of {len(networks)} networks took {hours:.2f} hours of processor time:"
+            f" {len(kept) - len(failed):,} hold, {len(failed)} fail; {missing:,} have not been run"
+            " (empty cells)."
+        ),
         "\n".join(f"- {', '.join(check)}: {error}" for check, error in failed.items()),
         "In the table: seconds of processor time, on a machine that had other work.",
         "\n".join(table),

@@ -1,11 +1,13 @@
-"""Settle the peak learning rate of a recipe on held-out training images, for plain and standard SE alike.
+"""Settle the peak learning rate of a recipe on held-out training images, for plain and standard SE
+alike.
 
     python tools/search_schedule.py RECIPE --epochs N --lr RATE [RATE ...] --seeds S [S ...] [--data DIR]
     python tools/search_schedule.py RECIPE          the page alone: results/RECIPE/search.md
 
-Trains both networks on 9 of 10 training images and judges them on the tenth; no test image is read. Seeds must be ones
-that the recipe never reports. Records go to results/RECIPE/search/runs; a run that has one is skipped. The page shows
-them beside results that were given from elsewhere (search/given.yaml), and the rates with the least errors.
+Trains both networks on 9 of 10 training images and judges them on the tenth; no test image is read.
+Seeds must be ones that the recipe never reports. Records go to results/RECIPE/search/runs; a run
+that has one is skipped. The page shows them beside results that were given from elsewhere
+(search/given.yaml), and the rates with the least errors.
 """
 
 import argparse
@@ -43,13 +45,17 @@ class Point(NamedTuple):
 
 def main() -> None:
     """Train what is missing, then write the page."""
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     words.add_argument("recipe")
     words.add_argument("--epochs", type=int)
     words.add_argument("--lr", type=float, nargs="+", default=[])
     words.add_argument("--seeds", type=int, nargs="+", default=[])
     words.add_argument("--data", type=Path, default=Path("data"))
-    words.add_argument("--results", type=Path, default=Path(__file__).resolve().parent.parent / "results")
+    words.add_argument(
+        "--results", type=Path, default=Path(__file__).resolve().parent.parent / "results"
+    )
     given = words.parse_args()
     recipe = read_recipe(given.recipe).train
     folder = given.results / given.recipe
@@ -61,7 +67,9 @@ def main() -> None:
     ]
     done = read_records(folder, "search")
     place = Place(folder, "search", given.data, "cpu", "python tools/search_schedule.py")
-    for failure in launch_local([run for run in runs if run.id not in done], place, lambda finished, images: None):
+    for failure in launch_local(
+        [run for run in runs if run.id not in done], place, lambda finished, images: None
+    ):
         print(f"failed: lr {failure.run.train.lr:g}, seed {failure.run.seed}: {failure.cause}")
     points = [*found(folder), *elsewhere(folder)]
     write_whole(folder / "search.md", page(given.recipe, points))
@@ -72,7 +80,10 @@ def main() -> None:
 
 def _searched(recipe: Training, epochs: int, lr: float) -> Training:
     base = recipe.model_dump(exclude_defaults=True)
-    return parse(Training, base | {"validation": HELD_OUT, "evaluate": "validation", "epochs": epochs, "lr": lr})
+    return parse(
+        Training,
+        base | {"validation": HELD_OUT, "evaluate": "validation", "epochs": epochs, "lr": lr},
+    )
 
 
 def found(folder: Path) -> list[Point]:
@@ -85,7 +96,9 @@ def found(folder: Path) -> list[Point]:
     points = []
     for (epochs, lr, network), records in sorted(groups.items()):
         ordered = [record for _, record in sorted(records, key=lambda pair: pair[0])]
-        top1, top5 = (tuple(getattr(record, name) for record in ordered) for name in ("top1", "top5"))
+        top1, top5 = (
+            tuple(getattr(record, name) for record in ordered) for name in ("top1", "top5")
+        )
         points.append(Point(epochs, lr, "held out", network, top1, top5, "here"))
     return points
 
@@ -119,7 +132,10 @@ def page(recipe: str, points: list[Point]) -> str:
     plain = last[chosen, "plain"]
     bracket = "" if min(rates) < chosen < max(rates) else NOT_BRACKETED.format(longest)
     rows = []
-    for key in sorted({(p.source, p.epochs, p.judged_on, p.lr) for p in points}, key=lambda k: (k[0] == "given", k)):
+    for key in sorted(
+        {(p.source, p.epochs, p.judged_on, p.lr) for p in points},
+        key=lambda k: (k[0] == "given", k),
+    ):
         pair = {p.network: p for p in points if (p.source, p.epochs, p.judged_on, p.lr) == key}
         errors = {name: mean(pair[name].top1) for name in NETWORKS}
         rows.append(
@@ -132,7 +148,9 @@ def page(recipe: str, points: list[Point]) -> str:
                 "SE": f"{errors['SE']:.2f}",
                 "mean of the two": f"{mean(errors.values()):.2f}",
                 "gain": f"{errors['plain'] - errors['SE']:+.2f}",
-                "by seed: plain; SE": "; ".join(", ".join(f"{e:.2f}" for e in pair[n].top1) for n in NETWORKS),
+                "by seed: plain; SE": "; ".join(
+                    ", ".join(f"{e:.2f}" for e in pair[n].top1) for n in NETWORKS
+                ),
                 "made": key[0],
             }
         )
@@ -167,17 +185,26 @@ def figure(points: list[Point]) -> Any:
     points = [point for point in points if point.judged_on == "held out"]
     budgets = sorted({point.epochs for point in points})
     drawing = Figure(figsize=(4.2 * len(budgets), 3.4), layout="constrained")
-    for axes, epochs in zip(drawing.subplots(1, len(budgets), squeeze=False)[0], budgets, strict=True):
+    for axes, epochs in zip(
+        drawing.subplots(1, len(budgets), squeeze=False)[0], budgets, strict=True
+    ):
         for network, colour in zip(NETWORKS, ("#808080", "#1f77b4"), strict=True):
-            of_it = sorted((p for p in points if (p.epochs, p.network) == (epochs, network)), key=lambda p: p.lr)
+            of_it = sorted(
+                (p for p in points if (p.epochs, p.network) == (epochs, network)),
+                key=lambda p: p.lr,
+            )
             rates = sorted({p.lr for p in of_it})
             means = [mean(e for p in of_it if p.lr == lr for e in p.top1) for lr in rates]
             axes.plot(rates, means, color=colour, label=network)
             for point in of_it:
                 marker = "o" if point.source == "here" else "x"
-                axes.plot([point.lr] * len(point.top1), point.top1, marker, color=colour, markersize=5)
+                axes.plot(
+                    [point.lr] * len(point.top1), point.top1, marker, color=colour, markersize=5
+                )
         axes.set_xscale("log", base=2)
-        axes.set_xticks(sorted({p.lr for p in points}), [f"{lr:g}" for lr in sorted({p.lr for p in points})])
+        axes.set_xticks(
+            sorted({p.lr for p in points}), [f"{lr:g}" for lr in sorted({p.lr for p in points})]
+        )
         axes.set_title(f"{epochs} epochs")
         axes.set_xlabel("peak learning rate")
         axes.set_ylabel("top-1 error on held-out images, %")

@@ -1,10 +1,12 @@
-"""Train what is missing of a recipe, seed by seed, and say how many runs are done and how fast: no error is read.
+"""Train what is missing of a recipe, seed by seed, and say how many runs are done and how fast: no
+error is read.
 
     python tools/sweep.py RECIPE [EXPERIMENT ...] --results DIR --data DIR
 
-Run from a frozen checkout (tools/resume_sweep.sh makes one). A seed that has records of another processor is continued
-only if this one gives the same bits, shown by training one of its shortest runs again; else it is left for a machine of
-its own kind. SIGTERM or Ctrl-C ends it; checkpoints lie in DIR, and the same command goes on.
+Run from a frozen checkout (tools/resume_sweep.sh makes one). A seed that has records of another
+processor is continued only if this one gives the same bits, shown by training one of its shortest
+runs again; else it is left for a machine of its own kind. SIGTERM or Ctrl-C ends it; checkpoints
+lie in DIR, and the same command goes on.
 """
 
 import argparse
@@ -34,7 +36,9 @@ def facts(record: Record) -> dict[str, Any]:
 
 def main() -> None:
     """Train what is missing."""
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     words.add_argument("recipe")
     words.add_argument("experiments", nargs="*")
     words.add_argument("--results", type=Path, required=True)
@@ -63,7 +67,14 @@ def main() -> None:
         """Whether this machine gives a record again, bit for bit."""
         run = next(run for run in plan.runs() if run.id == record.id)
         with tempfile.TemporaryDirectory() as folder:
-            again = Place(Path(folder), given.recipe, given.data, "cpu", place.command, by_class=place.by_class)
+            again = Place(
+                Path(folder),
+                given.recipe,
+                given.data,
+                "cpu",
+                place.command,
+                by_class=place.by_class,
+            )
             failures = launch_local([run], again, lambda runs, images: None)
             path = runs_folder(Path(folder), given.recipe) / f"{run.id}.json"
             return not failures and facts(read_record(path)) == facts(record)
@@ -77,14 +88,18 @@ def main() -> None:
         if where not in same:
             same[where] = equal_here(record)
             print(
-                f"{here} gives {'the same' if same[where] else 'OTHER'} bits as {where} (run {record.id})", flush=True
+                f"{here} gives {'the same' if same[where] else 'OTHER'} bits as {where} (run"
+                f" {record.id})",
+                flush=True,
             )
         begun.setdefault(record.run["seed"], set()).add(where)
     open_seeds = {run.seed for run in runs if all(same[where] for where in begun.get(run.seed, ()))}
     missing = [run for run in runs if run.id not in done and run.seed in open_seeds]
     left = sorted({run.seed for run in runs if run.id not in done} - open_seeds)
     print(
-        f"{len(runs)} runs, {len(done)} done, {len(missing)} to do here; seeds left for other makes: {left}", flush=True
+        f"{len(runs)} runs, {len(done)} done, {len(missing)} to do here; seeds left for other"
+        f" makes: {left}",
+        flush=True,
     )
     finished, images, told = 0, 0, time.monotonic()
 
@@ -94,11 +109,19 @@ def main() -> None:
         if count or time.monotonic() - told > EVERY:
             told = time.monotonic()
             rate = images / (told - began)
-            print(f"{time.strftime('%H:%M:%S')}  {finished}/{len(missing)} runs, {rate:,.0f} images/s", flush=True)
+            print(
+                f"{time.strftime('%H:%M:%S')}  {finished}/{len(missing)} runs, {rate:,.0f}"
+                " images/s",
+                flush=True,
+            )
 
     began = time.monotonic()
     for failure in launch_local(missing, place, progress):
-        print(f"failed: seed {failure.run.seed}, run {failure.run.id}: {failure.cause}", file=sys.stderr, flush=True)
+        print(
+            f"failed: seed {failure.run.seed}, run {failure.run.id}: {failure.cause}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""What one check of a claim sees in the data, before a table's checks are corrected for being many."""
+"""What one check of a claim sees in the data, before a table's checks are corrected for being
+many.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +17,17 @@ from senet_ablate.spec.claim import Check
 from senet_ablate.spec.spec import Run
 
 Outcome = Literal["supported", "contradicted", "unresolved", "not tested"]
-EQUIVALENCE_POWER = 0.9  # two one-sided tests must both succeed: 90% each leaves at least 80% for both
+EQUIVALENCE_POWER = (
+    0.9  # two one-sided tests must both succeed: 90% each leaves at least 80% for both
+)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One pair of rows: p-values for and against the check, and how far (points) the difference lies on its side."""
+    """One pair of rows:
+
+    p-values for and against the check, and how far (points) the difference lies on its side.
+    """
 
     name: str
     difference: Difference
@@ -31,11 +38,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check saw. `outcome` is None while it hangs on the corrected p-values of its comparisons.
+    """What a check saw. `outcome` is None while it hangs on the corrected p-values of its
+    comparisons.
 
-    applies: False where the check makes no sense for this network or data, so that the claim is judged on its others.
-    p_for: small where every comparison speaks for the check; `weakest` is the one that does so least. p_against: small
-    where one of them, `opposed`, speaks against it. (For `differ` it is the other way round: one for, all against.)
+    applies: False where the check makes no sense for this network or data, so that the claim is
+    judged on its others. p_for: small where every comparison speaks for the check; `weakest` is the
+    one that does so least. p_against: small where one of them, `opposed`, speaks against it. (For
+    `differ` it is the other way round: one for, all against.)
     """
 
     ours: str
@@ -52,14 +61,21 @@ class Finding:
     seeds: int | None = None
 
     def seeds_needed(self, alpha: float) -> int | None:
-        """Seeds a row that settle the check (one-sided `alpha`, 80% power) if the differences seen are the truth."""
+        """Seeds a row that settle the check (one-sided `alpha`, 80% power) if the differences seen
+        are the truth.
+        """
         if self.one_is_enough:  # on either side
             level = alpha / len(self.comparisons)
-            found = [seeds_needed(c.lead, c.difference.std, level, self.wanted_power) for c in self.comparisons]
+            found = [
+                seeds_needed(c.lead, c.difference.std, level, self.wanted_power)
+                for c in self.comparisons
+            ]
             return min((n for n in found if n is not None), default=None)
         behind = [c for c in self.comparisons if c.lead <= 0]
         asked = behind or self.comparisons
-        needed = [seeds_needed(c.lead, c.difference.std, 2 * alpha, self.wanted_power) for c in asked]
+        needed = [
+            seeds_needed(c.lead, c.difference.std, 2 * alpha, self.wanted_power) for c in asked
+        ]
         known = [n for n in needed if n is not None]
         if behind:  # one comparison the other way is enough to contradict
             return min(known, default=None)
@@ -81,8 +97,8 @@ def examine(
 ) -> Finding:
     """What `check` sees.
 
-    margins: within which rows count as alike, points by quantity. networks: gates by class of trained networks.
-    benches: benchmark results by device.
+    margins: within which rows count as alike, points by quantity. networks: gates by class of
+    trained networks. benches: benchmark results by device.
     """
     if check.kind == "none":
         return not_tested(check.statement)
@@ -103,13 +119,22 @@ def examine(
             return not_tested("stated for ResNet-50 at 224 pixels and 1,000 classes", applies=False)
     if check.kind == "identical":
         return _identical(check, rows)
-    return _ratio(check, rows) if check.kind == "ratio" else _errors(check, rows, margins[check.quantity])
+    return (
+        _ratio(check, rows)
+        if check.kind == "ratio"
+        else _errors(check, rows, margins[check.quantity])
+    )
 
 
 def _is_papers_network(record: Record) -> bool:
     train = Run.from_fields(record.run).train
     pixels = train.crop_size or train.image_size
-    return (train.backbone, train.stem, pixels, record.classes) == ("resnet50", "default", 224, 1000)
+    return (train.backbone, train.stem, pixels, record.classes) == (
+        "resnet50",
+        "default",
+        224,
+        1000,
+    )
 
 
 def _identical(check: Check, rows: Rows) -> Finding:
@@ -130,9 +155,14 @@ def _ratio(check: Check, rows: Rows) -> Finding:
     for names in zip(check.rows, check.than, strict=True):
         one, other = (getattr(rows[name][0], check.quantity) for name in names)
         values.append(one / other)
-        sentences.append(f"{what} of {names[0]} / {names[1]}: {one:,} / {other:,} = {one / other:.4g}")
+        sentences.append(
+            f"{what} of {names[0]} / {names[1]}: {one:,} / {other:,} = {one / other:.4g}"
+        )
     holds = all(_within(check, value) for value in values)
-    return Finding(f"{'; '.join(sentences)} (wanted: {_bounds(check)})", "supported" if holds else "contradicted")
+    return Finding(
+        f"{'; '.join(sentences)} (wanted: {_bounds(check)})",
+        "supported" if holds else "contradicted",
+    )
 
 
 _GROUPS = {"training_step": "training step", "inference": "inference, one image"}
@@ -141,10 +171,14 @@ _GROUPS = {"training_step": "training step", "inference": "inference, one image"
 def _time(check: Check, benches: Sequence[Bench]) -> Finding:
     """The ratio of SE to plain within a round, each as our networks train; its quartiles decide."""
     on = [
-        one for one in benches if one.device.startswith("cpu: ") == (check.device == "cpu") and "overhead" in one.parts
+        one
+        for one in benches
+        if one.device.startswith("cpu: ") == (check.device == "cpu") and "overhead" in one.parts
     ]
     if not on:
-        return not_tested(f"no {str(check.device).upper()} was timed yet (senet-ablate bench overhead)")
+        return not_tested(
+            f"no {str(check.device).upper()} was timed yet (senet-ablate bench overhead)"
+        )
     outcomes: set[Outcome] = set()
     sentences = []
     for bench in on:
@@ -152,13 +186,20 @@ def _time(check: Check, benches: Sequence[Bench]) -> Finding:
         rows = {row.name: row for row in part.rows if row.group == _GROUPS[check.quantity]}
         row = rows.get("SE")
         quartiles = part.ratio(row) if row else None
-        if row is None or quartiles is None:  # facts from before 2026-11-25 are of engines that are gone
-            return not_tested(f"bench overhead of {bench.device} has no {_GROUPS[check.quantity]} of today's networks")
+        if (
+            row is None or quartiles is None
+        ):  # facts from before 2026-11-25 are of engines that are gone
+            return not_tested(
+                f"bench overhead of {bench.device} has no {_GROUPS[check.quantity]} of today's"
+                " networks"
+            )
         low, middle, high = quartiles
         inside = [_within(check, value) for value in (low, high)]
         apart = not any(inside) and (check.low is None or low > check.low or high < check.low)
         outcomes.add("supported" if all(inside) else "contradicted" if apart else "unresolved")
-        sentences.append(f"{row.name} / {row.over}: {middle:.3f} [{low:.3f}, {high:.3f}] on {bench.device}")
+        sentences.append(
+            f"{row.name} / {row.over}: {middle:.3f} [{low:.3f}, {high:.3f}] on {bench.device}"
+        )
     ours = f"{_GROUPS[check.quantity]}, {'; '.join(sentences)} (wanted: {_bounds(check)})"
     return Finding(ours, outcomes.pop() if len(outcomes) == 1 else "unresolved")
 
@@ -184,10 +225,15 @@ def _gates(check: Check, networks: Sequence[Sequence[ClassGates]]) -> Finding:
         blocks = [find(network, name) for name in check.rows]
         names = [block.name for block in blocks if block is not None]
         if len(set(names)) < len(check.rows):
-            return not_tested(f"this network has not the blocks {', '.join(check.rows)}, all different", applies=False)
+            return not_tested(
+                f"this network has not the blocks {', '.join(check.rows)}, all different",
+                applies=False,
+            )
         values = [getattr(block, check.quantity) for block in blocks]
         outcomes.add(_gate_outcome(check, values))
-        shown = ", ".join(f"{'?' if v is None else f'{v:.3f}'} ({n})" for v, n in zip(values, names, strict=True))
+        shown = ", ".join(
+            f"{'?' if v is None else f'{v:.3f}'} ({n})" for v, n in zip(values, names, strict=True)
+        )
         sentences.append(f"{check.quantity.replace('_', ' ')} {shown}")
     ours = f"{'; '.join(sentences)} [{len(networks)} network{'s' * (len(networks) > 1)}]"
     if check.kind == "gates_within":
@@ -215,11 +261,15 @@ _NO_VALUE = {
 
 def _errors(check: Check, rows: Rows, margin: float) -> Finding:
     """Every comparison that the check asks for, by Welch's test."""
-    values = {name: [getattr(record, check.quantity) for record in rows[name]] for name in check.named}
+    values = {
+        name: [getattr(record, check.quantity) for record in rows[name]] for name in check.named
+    }
     if any(map(math.isnan, (error for errors in values.values() for error in errors))):
         return not_tested(_NO_VALUE[check.quantity], applies=False)
     for name in values:
-        unsound = [f"seed {r.run['seed']} {'; '.join(why)}" for r in rows[name] if (why := health(r))]
+        unsound = [
+            f"seed {r.run['seed']} {'; '.join(why)}" for r in rows[name] if (why := health(r))
+        ]
         if unsound:  # averaging the runs that are left would flatter the row
             return not_tested(f"{name} is not ranked: {', '.join(unsound)}")
         if len(values[name]) < 2:
@@ -253,7 +303,9 @@ def _contrasts(check: Check) -> dict[str, dict[str, float]]:
         return {" ".join(f"{weight:+g} {name}" for name, weight in weights.items()): weights}
     if check.kind == "differ" and check.than:
         pairs = [*combinations(zip(check.rows, check.than, strict=True), 2)]
-        return {f"({a} − {b}) − ({c} − {d})": {a: 1, b: -1, c: -1, d: 1} for (a, b), (c, d) in pairs}
+        return {
+            f"({a} − {b}) − ({c} − {d})": {a: 1, b: -1, c: -1, d: 1} for (a, b), (c, d) in pairs
+        }
     if check.paired:
         found = [*zip(check.rows, check.than, strict=True)]
     else:
@@ -284,7 +336,9 @@ def _alike(d: Difference, margin: float) -> tuple[float, float, float]:
 
 
 def _apart(d: Difference, margin: float) -> tuple[float, float, float]:
-    """A difference on either side for; against, two one-sided tests that it lies within the margin."""
+    """A difference on either side for; against, two one-sided tests that it lies within the
+    margin.
+    """
     return d.p, max(d.below(margin), d.above(-margin)), abs(d.value)
 
 
@@ -297,11 +351,19 @@ _COMPARISONS: dict[str, Callable[[Difference, float], tuple[float, float, float]
     "within_margin": _alike,
     "differ": _apart,
 }
-_BY_MARGIN = ("no_worse", "below_margin", "similar", "within_margin")  # `differ` has a test without it too
+_BY_MARGIN = (
+    "no_worse",
+    "below_margin",
+    "similar",
+    "within_margin",
+)  # `differ` has a test without it too
 
 
 def _all_of(p_values: list[float]) -> float:
-    """p-value of "not all of them hold": the largest (intersection-union test, Berger 1982). NaN if one is missing."""
+    """p-value of "not all of them hold": the largest (intersection-union test, Berger 1982).
+
+    NaN if one is missing.
+    """
     return NAN if any(map(math.isnan, p_values)) else max(p_values)
 
 
@@ -316,8 +378,12 @@ def _means(check: Check, values: dict[str, list[Any]]) -> str:
     parts = []
     for name, errors in values.items():
         e = estimate(errors)
-        parts.append(f"{name} {e.mean:.2f}" + ("" if math.isnan(e.low) else f" ± {e.mean - e.low:.2f}"))
+        parts.append(
+            f"{name} {e.mean:.2f}" + ("" if math.isnan(e.low) else f" ± {e.mean - e.low:.2f}")
+        )
     counts = sorted({len(errors) for errors in values.values()})
     seeds = f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
-    quantity = check.quantity.replace("top", "top-").replace("throughout", "mean of all epochs' top-1")
+    quantity = check.quantity.replace("top", "top-").replace(
+        "throughout", "mean of all epochs' top-1"
+    )
     return f"{quantity} error in %, {seeds}: {', '.join(parts)}"

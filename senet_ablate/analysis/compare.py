@@ -28,8 +28,9 @@ from senet_ablate.spec.registry import BadInput, nearest
 class Comparison:
     """Two rows, in one sentence and in numbers.
 
-    rows: index what is asked; columns value, low, high (95% interval), p (two-sided, as it is: one pair that was chosen
-    beforehand needs no correction, the best of many does), says. Errors are in percent, differences in points of a - b.
+    rows: index what is asked; columns value, low, high (95% interval), p (two-sided, as it is: one
+    pair that was chosen beforehand needs no correction, the best of many does), says. Errors are in
+    percent, differences in points of a - b.
     """
 
     a: str
@@ -54,10 +55,11 @@ class Comparison:
 
 
 def compare(results: str | Path, recipe: str, a: str, b: str) -> Comparison:
-    """Two rows of a recipe, named `experiment/variant` or by a variant's name alone where that is clear.
+    """Two rows of a recipe, named `experiment/variant` or by a variant's name alone where that is
+    clear.
 
-    Raises BadInput for an unknown or ambiguous name, for a row without a sound run, and for rows that were not tested
-    on the same images.
+    Raises BadInput for an unknown or ambiguous name, for a row without a sound run, and for rows
+    that were not tested on the same images.
     """
     plan, records = read_reported(recipe, Path(results)), read_records(Path(results), recipe)
     return compare_rows({name: table(plan, name, records) for name in plan.experiments}, a, b)
@@ -73,9 +75,15 @@ def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> Comparison:
         _same(what, {getattr(record, what) for record in (*runs_a, *runs_b)})
     _same("data", {record.provenance.data for record in (*runs_a, *runs_b)})
     difference = welch([record.top1 for record in runs_a], [record.top1 for record in runs_b])
-    found = [*_over_seeds(runs_a, runs_b, difference), *_over_images(runs_a, runs_b), *_costs(runs_a, runs_b)]
+    found = [
+        *_over_seeds(runs_a, runs_b, difference),
+        *_over_images(runs_a, runs_b),
+        *_costs(runs_a, runs_b),
+    ]
     rows = pd.DataFrame(found, columns=["", "value", "low", "high", "p", "says"]).set_index("")
-    sentence = _sentence(name_a, name_b, len(runs_a), len(runs_b), difference) + _other_training(runs_a, runs_b)
+    sentence = _sentence(name_a, name_b, len(runs_a), len(runs_b), difference) + _other_training(
+        runs_a, runs_b
+    )
     return Comparison(name_a, name_b, sentence, rows)
 
 
@@ -108,29 +116,57 @@ def runs(tables: Mapping[str, Table], name: str) -> list[Record]:
 
 def _same(what: str, values: set[object]) -> None:
     if len(values) > 1:
-        raise BadInput(f"the two rows cannot be compared: {what} is {' and '.join(sorted(map(str, values)))}")
+        raise BadInput(
+            f"the two rows cannot be compared: {what} is {' and '.join(sorted(map(str, values)))}"
+        )
 
 
 Found = tuple[str, float, float, float, float, str]
 
 
-def _over_seeds(a: Sequence[Record], b: Sequence[Record], difference: Difference) -> Iterator[Found]:
+def _over_seeds(
+    a: Sequence[Record], b: Sequence[Record], difference: Difference
+) -> Iterator[Found]:
     """What new seeds would give."""
     for side, runs in (("a", a), ("b", b)):
         got = estimate([record.top1 for record in runs])
         yield f"error of {side}, %", got.mean, got.low, got.high, NAN, f"mean of {got.n} seeds"
     yield (
-        *("difference of the means, points", difference.value, difference.low, difference.high, difference.p),
+        *(
+            "difference of the means, points",
+            difference.value,
+            difference.low,
+            difference.high,
+            difference.p,
+        ),
         "Welch's test: would new seeds show it again?",
     )
-    chance = probability_of_improvement([record.top1 for record in a], [record.top1 for record in b])
-    yield "probability of improvement", chance, NAN, NAN, NAN, "how often a run of a beats a run of b"
+    chance = probability_of_improvement(
+        [record.top1 for record in a], [record.top1 for record in b]
+    )
+    yield (
+        "probability of improvement",
+        chance,
+        NAN,
+        NAN,
+        NAN,
+        "how often a run of a beats a run of b",
+    )
 
 
 def _over_images(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Found]:
     """What other test images would give, for these trained networks."""
-    value, low, high = image_bootstrap(np.array([one.right() for one in a]), np.array([one.right() for one in b]))
-    yield "difference on the images, points", value, low, high, NAN, "these networks, test images drawn anew"
+    value, low, high = image_bootstrap(
+        np.array([one.right() for one in a]), np.array([one.right() for one in b])
+    )
+    yield (
+        "difference on the images, points",
+        value,
+        low,
+        high,
+        NAN,
+        "these networks, test images drawn anew",
+    )
     other = {record.run["seed"]: record for record in b}
     for one in a:
         seed = one.run["seed"]
@@ -151,16 +187,28 @@ def _costs(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Found]:
 
 def _sentence(a: str, b: str, n_a: int, n_b: int, difference: Difference) -> str:
     """What the seeds allow to be said."""
-    seeds = f"{n_a} and {n_b} seeds" if n_a != n_b else f"{n_a} seeds each" if n_a > 1 else "one seed each"
+    seeds = (
+        f"{n_a} and {n_b} seeds"
+        if n_a != n_b
+        else f"{n_a} seeds each"
+        if n_a > 1
+        else "one seed each"
+    )
     gap = f"a = {a}, b = {b}. Over {seeds} a errs by {abs(difference.value):.2f} points "
     gap += "more" if difference.value > 0 else "less"
     if np.isnan(difference.p):
         return f"{gap} than b; without a spread between seeds nothing can be said about new runs."
-    interval = f"95% interval {difference.low:+.2f} to {difference.high:+.2f}, p = {difference.p:.3f}"
+    interval = (
+        f"95% interval {difference.low:+.2f} to {difference.high:+.2f}, p = {difference.p:.3f}"
+    )
     if difference.p < ALPHA:
         return f"{gap} than b, and that is more than the noise between seeds ({interval})."
     needed = seeds_needed(difference.value, difference.std)
-    settle = f"; if the true difference is the one seen, {needed} seeds each would show it" if needed else ""
+    settle = (
+        f"; if the true difference is the one seen, {needed} seeds each would show it"
+        if needed
+        else ""
+    )
     return f"{gap} than b, which the noise between seeds can explain ({interval}){settle}."
 
 
@@ -172,4 +220,10 @@ def _other_training(a: Sequence[Record], b: Sequence[Record]) -> str:
 
 
 def _number(value: float, digits: int = 2) -> str:
-    return "" if np.isnan(value) else f"< {10**-digits:g}" if 0 < abs(value) < 10**-digits else f"{value:.{digits}f}"
+    return (
+        ""
+        if np.isnan(value)
+        else f"< {10**-digits:g}"
+        if 0 < abs(value) < 10**-digits
+        else f"{value:.{digits}f}"
+    )

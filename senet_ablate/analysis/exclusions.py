@@ -1,8 +1,9 @@
 """Checks that run by themselves: which runs must not be averaged in, and what makes a table unfair.
 
-A run is left out when its loss diverged, when its error is that of guessing, or when the gates of every one of its SE
-blocks are stuck, so that it is no evidence about SE. A single stuck block is a note beside the row and no reason to
-leave it out: in the paper's own network the gates of SE_5_2 stand near 1 (Fig. 6).
+A run is left out when its loss diverged, when its error is that of guessing, or when the gates of
+every one of its SE blocks are stuck, so that it is no evidence about SE. A single stuck block is a
+note beside the row and no reason to leave it out: in the paper's own network the gates of SE_5_2
+stand near 1 (Fig. 6).
 """
 
 import math
@@ -21,7 +22,12 @@ Rows = Mapping[str, Sequence[Record]]
 CHANCE_ALPHA = 0.01
 STUCK = 0.02  # of a gate's scale, root mean square; FC layers start out several times further apart
 # Where a gate comes to rest when it no longer says anything; constant gates are so by design.
-RESTS: dict[str, tuple[float, ...]] = {"tanh": (-1.0, 0.0, 1.0), "relu": (0.0,), "softmax": (), "constant": ()}
+RESTS: dict[str, tuple[float, ...]] = {
+    "tanh": (-1.0, 0.0, 1.0),
+    "relu": (0.0,),
+    "softmax": (),
+    "constant": (),
+}
 OTHER_RESTS = (0.0, 0.5, 1.0)
 
 
@@ -31,7 +37,9 @@ def health(record: Record) -> tuple[str, ...]:
     if record.diverged is not None:
         reasons.append(f"diverged after epoch {record.diverged}")
     elif at_chance(record):
-        reasons.append(f"no better than always answering the commonest class ({record.top1:.1f}% error)")
+        reasons.append(
+            f"no better than always answering the commonest class ({record.top1:.1f}% error)"
+        )
     elif record.answered == 1:
         reasons.append(f"it gives every image the same answer ({record.top1:.1f}% error)")
     stuck = stuck_gates(record)
@@ -43,7 +51,8 @@ def health(record: Record) -> tuple[str, ...]:
 def at_chance(record: Record) -> bool:
     """Whether the number of right images is one that guessing reaches in 1 of 100 cases (binomial).
 
-    Guessing is right with the share of the commonest test class; in old records, which do not say it, 1 / classes.
+    Guessing is right with the share of the commonest test class; in old records, which do not say
+    it, 1 / classes.
     """
     right = record.tested - record.wrong_top1
     chance = 1 / record.classes if record.majority is None else record.majority / record.tested
@@ -53,9 +62,10 @@ def at_chance(record: Record) -> bool:
 def stuck_gates(record: Record) -> tuple[str, ...]:
     """A sentence for each SE block whose gates all stand at one place where they say nothing.
 
-    "At" means that the root mean square distance of all gates (images and channels) from that place, which takes in
-    mean and spread, is under STUCK. The places depend on the gate's range: 0, 1/2 and 1 for sigmoids, 0 for ReLU, 0 and
-    +-1 for tanh. Softmax gates share one unit and are small by design: they are stuck where they are all alike.
+    "At" means that the root mean square distance of all gates (images and channels) from that
+    place, which takes in mean and spread, is under STUCK. The places depend on the gate's range: 0,
+    1/2 and 1 for sigmoids, 0 for ReLU, 0 and +-1 for tanh. Softmax gates share one unit and are
+    small by design: they are stuck where they are all alike.
     """
     se = Run.from_fields(record.run).se if record.gates else None
     if se is None:
@@ -65,7 +75,9 @@ def stuck_gates(record: Record) -> tuple[str, ...]:
         at = [rest for rest in RESTS.get(se.gate, OTHER_RESTS) if _distance(gates, rest) < STUCK]
         if se.gate == "softmax" and gates.std < STUCK * gates.mean:
             at = [gates.mean]
-        sentences += [f"{name} at {rest:.2g} (mean {gates.mean:.3f}, spread {gates.std:.3f})" for rest in at]
+        sentences += [
+            f"{name} at {rest:.2g} (mean {gates.mean:.3f}, spread {gates.std:.3f})" for rest in at
+        ]
     return tuple(sentences)
 
 
@@ -74,18 +86,31 @@ def _distance(gates: Gates, place: float) -> float:
 
 
 def _blind(record: Record) -> bool:
-    """Whether the gates cannot see the image, by design: controls whose best answer is a constant gate."""
+    """Whether the gates cannot see the image, by design:
+
+    controls whose best answer is a constant gate.
+    """
     se = Run.from_fields(record.run).se
     return se is not None and se.squeeze in ("random", "ones")
 
 
 def fairness(experiment: Experiment, rows: Rows) -> tuple[str, ...]:
-    """What makes the rows of a table unfit to be compared as they stand, in sentences; empty for a fair table."""
-    return (*mixed(experiment, rows), *_same_networks(experiment, rows), *_missing_seeds(rows), *_mixed_machines(rows))
+    """What makes the rows of a table unfit to be compared as they stand, in sentences; empty for a
+    fair table.
+    """
+    return (
+        *mixed(experiment, rows),
+        *_same_networks(experiment, rows),
+        *_missing_seeds(rows),
+        *_mixed_machines(rows),
+    )
 
 
 def mixed(experiment: Experiment, rows: Rows) -> tuple[str, ...]:
-    """Whether records of different recipes or data meet in the table: then nothing in it may be compared."""
+    """Whether records of different recipes or data meet in the table:
+
+    then nothing in it may be compared.
+    """
     sentences = []
     for key in sorted(_fields_that_differ(experiment, rows)):
         kept = {name: records for name, records in rows.items() if not _own(experiment, name, key)}
@@ -104,11 +129,15 @@ def mixed(experiment: Experiment, rows: Rows) -> tuple[str, ...]:
 
 
 def _fields_that_differ(experiment: Experiment, rows: Rows) -> set[str]:
-    """Fields of the recipe that are not the same in every record (one that is missing is at its default)."""
+    """Fields of the recipe that are not the same in every record (one that is missing is at its
+    default).
+    """
     found: dict[str, set[str]] = {}
     trains = [(name, record.run["train"]) for name, records in rows.items() for record in records]
     for key in {key for _, train in trains for key in train}:
-        found[key] = {str(train.get(key)) for name, train in trains if not _own(experiment, name, key)}
+        found[key] = {
+            str(train.get(key)) for name, train in trains if not _own(experiment, name, key)
+        }
     return {key for key, values in found.items() if len(values) > 1}
 
 
@@ -121,13 +150,19 @@ def _own(experiment: Experiment, name: str, key: str) -> bool:
 
 
 def _same_networks(experiment: Experiment, rows: Rows) -> Iterator[str]:
-    """Pairs of rows whose records prove one network: equal cost, equal curves and right images for each shared seed."""
+    """Pairs of rows whose records prove one network:
+
+    equal cost, equal curves and right images for each shared seed.
+    """
     for one, other in combinations(rows, 2):
         if _is_constant(experiment, one) or _is_constant(experiment, other):
             continue  # the constant gate is the plain network, on purpose
         pairs = shared_seeds(rows[one], rows[other])
         if pairs and all(outcome(a) == outcome(b) for a, b in pairs):
-            yield f"{one} and {other} are one network: equal to the last bit in {len(pairs)} of {len(pairs)} seeds"
+            yield (
+                f"{one} and {other} are one network: equal to the last bit in {len(pairs)} of"
+                f" {len(pairs)} seeds"
+            )
 
 
 def _is_constant(experiment: Experiment, name: str) -> bool:

@@ -1,4 +1,7 @@
-"""Error against cost: every distinct network of a recipe, and which of them another one makes pointless."""
+"""Error against cost:
+
+every distinct network of a recipe, and which of them another one makes pointless.
+"""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -17,12 +20,13 @@ from senet_ablate.spec.spec import Run, SESpec
 def tradeoffs(tables: Iterable[Table], timings: Sequence[Timing] = ()) -> pd.DataFrame:
     """Every distinct network of a recipe once, cheapest first.
 
-    Index network (the first row that trained it, `experiment/variant`); columns label, also (its other rows), params,
-    macs, step (median training step in ms on the device that timed most networks; missing where it did not), n (sound
-    seeds), top1, top1_low, top1_high (error, %, 95% interval over the seeds), beaten_by (the best network that has no
-    more parameters and multiply-adds and is better by more than the noise: Welch's test with Holm's correction over all
-    such pairs; empty if there is none). Rows that train another backbone, or with settings of their own, are left out:
-    their error is another recipe's.
+    Index network (the first row that trained it, `experiment/variant`); columns label, also (its
+    other rows), params, macs, step (median training step in ms on the device that timed most
+    networks; missing where it did not), n (sound seeds), top1, top1_low, top1_high (error, %, 95%
+    interval over the seeds), beaten_by (the best network that has no more parameters and
+    multiply-adds and is better by more than the noise: Welch's test with Holm's correction over all
+    such pairs; empty if there is none). Rows that train another backbone, or with settings of their
+    own, are left out: their error is another recipe's.
     """
     timing = max(timings, key=lambda one: len(one.networks), default=None)
     rows, networks = [], _networks(tables)
@@ -34,18 +38,42 @@ def tradeoffs(tables: Iterable[Table], timings: Sequence[Timing] = ()) -> pd.Dat
         error = {"n": got.n, "top1": got.mean, "top1_low": got.low, "top1_high": got.high}
         label = "plain" if run.se is None else "SE" if run.se == SESpec() else label
         rows.append({"network": name, "label": label, "also": ", ".join(others), **cost, **error})
-    columns = ["network", "label", "also", "params", "macs", "step", "n", "top1", "top1_low", "top1_high"]
-    frame = pd.DataFrame(rows, columns=columns).sort_values(["params", "macs", "top1"], kind="stable")
+    columns = [
+        "network",
+        "label",
+        "also",
+        "params",
+        "macs",
+        "step",
+        "n",
+        "top1",
+        "top1_low",
+        "top1_high",
+    ]
+    frame = pd.DataFrame(rows, columns=columns).sort_values(
+        ["params", "macs", "top1"], kind="stable"
+    )
     frame = frame.set_index("network")
-    errors = {names[0]: [record.top1 for record in records] for names, (_, records) in networks.items()}
+    errors = {
+        names[0]: [record.top1 for record in records] for names, (_, records) in networks.items()
+    }
     frame["beaten_by"] = _beaten(frame, errors)
     return frame
 
 
 def _beaten(frame: pd.DataFrame, errors: dict[str, list[float]]) -> list[str]:
-    """For each row the best network that is no dearer and better by more than the noise, or nothing."""
-    means = {str(name): round(estimate(errors[str(name)]).mean, 9) for name in frame.index}  # equal whatever the order
-    better = [(name, other) for name in means for other in _no_dearer(frame, name) if means[other] < means[name]]
+    """For each row the best network that is no dearer and better by more than the noise, or
+    nothing.
+    """
+    means = {
+        str(name): round(estimate(errors[str(name)]).mean, 9) for name in frame.index
+    }  # equal whatever the order
+    better = [
+        (name, other)
+        for name in means
+        for other in _no_dearer(frame, name)
+        if means[other] < means[name]
+    ]
     p_values = holm([welch(errors[other], errors[name]).p for name, other in better])
     beaten: dict[str, str] = {}
     for (name, other), p in zip(better, p_values, strict=True):
@@ -55,7 +83,9 @@ def _beaten(frame: pd.DataFrame, errors: dict[str, list[float]]) -> list[str]:
 
 
 def _networks(tables: Iterable[Table]) -> dict[tuple[str, ...], tuple[str, list[Record]]]:
-    """The rows that share their runs -> label and sound runs; rows without any are left out, as are withheld tables."""
+    """The rows that share their runs -> label and sound runs; rows without any are left out, as are
+    withheld tables.
+    """
     found: dict[tuple[str, ...], tuple[list[str], str, list[Record]]] = {}
     for table in tables:
         for variant, records in table.records.items():
@@ -63,11 +93,15 @@ def _networks(tables: Iterable[Table]) -> dict[tuple[str, ...], tuple[str, list[
             if kept and not table.refused and not table.experiment.variants[variant].own:
                 name, label = f"{table.name}/{variant}", str(table.rows.loc[variant, "label"])
                 label = name if label.isdigit() else label  # 16 says little without its table
-                names, _, _ = found.setdefault(tuple(record.id for record in kept), ([], label, kept))
+                names, _, _ = found.setdefault(
+                    tuple(record.id for record in kept), ([], label, kept)
+                )
                 names.append(name)
     return {tuple(names): (label, records) for names, label, records in found.values()}
 
 
 def _no_dearer(frame: pd.DataFrame, name: str) -> list[str]:
-    cheap = (frame["params"] <= frame.loc[name, "params"]) & (frame["macs"] <= frame.loc[name, "macs"])
+    cheap = (frame["params"] <= frame.loc[name, "params"]) & (
+        frame["macs"] <= frame.loc[name, "macs"]
+    )
     return [str(other) for other in frame.index[cheap] if other != name]

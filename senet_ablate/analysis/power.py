@@ -1,4 +1,6 @@
-"""How many seeds a difference of so many points would need, from the spread between seeds that was seen."""
+"""How many seeds a difference of so many points would need, from the spread between seeds that was
+seen.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,9 @@ from senet_ablate.spec.registry import BadInput
 class Need:
     """What one table's spread says.
 
-    seeds: a row, None where it cannot be said; fewest and most: the same at the ends of the 95% interval of the spread,
-    None at more than MOST_SEEDS. std: points, pooled over the rows with two sound seeds or more; runs: how many there
-    are in these rows. reason: why nothing can be said.
+    seeds: a row, None where it cannot be said; fewest and most: the same at the ends of the 95%
+    interval of the spread, None at more than MOST_SEEDS. std: points, pooled over the rows with two
+    sound seeds or more; runs: how many there are in these rows. reason: why nothing can be said.
     """
 
     name: str
@@ -41,16 +43,25 @@ def needs(plan: Plan, results: Path, points: float) -> list[Need]:
 
 
 def need(one: Table, points: float) -> Need:
-    """The seeds a row with which a two-sided test at 5% sees a true difference of `points` in 4 of 5 tries."""
+    """The seeds a row with which a two-sided test at 5% sees a true difference of `points` in 4 of
+    5 tries.
+    """
     if one.refused:
         return Need(one.name, reason=f"the table is withheld: {one.refused}")
-    sound = [[record.top1 for record in have if not health(record)] for have in one.records.values()]
+    sound = [
+        [record.top1 for record in have if not health(record)] for have in one.records.values()
+    ]
     groups = [errors for errors in sound if len(errors) > 1]
     if not groups:
         return Need(one.name, reason="no row has two sound seeds yet, so no spread is known")
     runs, std = sum(map(len, groups)), pooled_std(groups)
     if not std > 0:
-        return Need(one.name, rows=len(groups), runs=runs, reason="no two seeds of a row differ, so no spread was seen")
+        return Need(
+            one.name,
+            rows=len(groups),
+            runs=runs,
+            reason="no two seeds of a row differ, so no spread was seen",
+        )
     low, high = std_interval(std, runs - len(groups))
     seeds, fewest, most = (seeds_needed(points, spread) for spread in (std, low, high))
     return Need(one.name, seeds, fewest, most, std, low, high, len(groups), runs)
@@ -61,9 +72,10 @@ def sentence(one: Need, points: float) -> str:
     if one.reason:
         return f"{one.name}: cannot be said: {one.reason}"
     return (
-        f"{one.name}: {_count(one.seeds)} seeds a row for {points:g} points (if the spread is at the ends of its "
-        f"interval: {_count(one.fewest)}, {_count(one.most)}); spread {one.std:.2f} points "
-        f"[{one.low:.2f}, {one.high:.2f}], from {one.runs} runs in {one.rows} row{'s' * (one.rows > 1)}"
+        f"{one.name}: {_count(one.seeds)} seeds a row for {points:g} points (if the spread is at"
+        f" the ends of its interval: {_count(one.fewest)}, {_count(one.most)}); spread"
+        f" {one.std:.2f} points [{one.low:.2f}, {one.high:.2f}], from {one.runs} runs in {one.rows}"
+        f" row{'s' * (one.rows > 1)}"
     )
 
 

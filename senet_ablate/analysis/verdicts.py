@@ -1,13 +1,15 @@
-"""The claims ledger: each claim of an experiment, the paper's evidence, ours, and whether ours supports it.
+"""The claims ledger: each claim of an experiment, the paper's evidence, ours, and whether ours
+supports it.
 
-How a claim is judged. A check on errors makes Welch comparisons between rows. It is supported when every one of them
-speaks for it (an intersection-union test, so the weakest decides), and contradicted when one of them speaks against it
-(Bonferroni over them). "Alike" is never the absence of a difference: it is an equivalence test with the plan's
-margin, contradicted only by a difference that certainly exceeds the margin. These two p-values of every distinct check
-of the table are one family, and Holm's correction keeps the chance of any false verdict in the table at 5%; for a
-single check that is the ordinary two-sided 5%. Under an analysis plan the chance is the alpha of its look, shared
-evenly by the tables of the page, so that it holds for the page; before the first look no error is judged. Whatever does
-not clear it is unresolved, with the seeds it would take.
+How a claim is judged. A check on errors makes Welch comparisons between rows. It is supported when
+every one of them speaks for it (an intersection-union test, so the weakest decides), and
+contradicted when one of them speaks against it (Bonferroni over them). "Alike" is never the absence
+of a difference: it is an equivalence test with the plan's margin, contradicted only by a difference
+that certainly exceeds the margin. These two p-values of every distinct check of the table are one
+family, and Holm's correction keeps the chance of any false verdict in the table at 5%; for a single
+check that is the ordinary two-sided 5%. Under an analysis plan the chance is the alpha of its look,
+shared evenly by the tables of the page, so that it holds for the page; before the first look no
+error is judged. Whatever does not clear it is unresolved, with the seeds it would take.
 """
 
 import math
@@ -26,15 +28,21 @@ from senet_ablate.spec.claim import Check, Claim
 from senet_ablate.spec.spec import Experiment, expected_gain
 from senet_ablate.spec.spec import margins as margins_of
 
-ORDER: tuple[Outcome, ...] = ("contradicted", "not tested", "unresolved", "supported")  # the first one seen decides
+ORDER: tuple[Outcome, ...] = (
+    "contradicted",
+    "not tested",
+    "unresolved",
+    "supported",
+)  # the first one seen decides
 
 
 @dataclass(frozen=True)
 class Verdict:
     """A claim, the paper's evidence, ours in one sentence, and the outcome.
 
-    seeds_needed: seeds a row that would settle an unresolved claim with 80% power if the differences seen are the true
-    ones; None where that cannot be said. reason: why it was not tested, or not in every part, or cannot be resolved.
+    seeds_needed: seeds a row that would settle an unresolved claim with 80% power if the
+    differences seen are the true ones; None where that cannot be said. reason: why it was not
+    tested, or not in every part, or cannot be resolved.
     """
 
     claim: str
@@ -58,31 +66,51 @@ def judge(
 ) -> tuple[Verdict, ...]:
     """The verdict on each claim of `experiment`, in the order of its file.
 
-    rows: the records of each variant, one a seed; a row may be empty or missing. cannot_host: variant -> why this
-    recipe's backbone has no place for it. networks: gates by class of trained networks, for claims about gates.
-    benches: benchmark results by device, for claims about time. margins: within which rows count as alike, in points
-    by quantity; without an analysis plan, those that the plain network's own errors give. alpha: the chance of any
-    false verdict on errors. waiting: why no claim on errors is judged yet; empty if they are.
+    rows: the records of each variant, one a seed; a row may be empty or missing. cannot_host:
+    variant -> why this recipe's backbone has no place for it. networks: gates by class of trained
+    networks, for claims about gates. benches: benchmark results by device, for claims about time.
+    margins: within which rows count as alike, in points by quantity; without an analysis plan,
+    those that the plain network's own errors give. alpha: the chance of any false verdict on
+    errors. waiting: why no claim on errors is judged yet; empty if they are.
     """
     margins = margins or _observed_margins(rows.get(experiment.control, ()))
     checks = list(dict.fromkeys(check for claim in experiment.claims for check in claim.checks))
     findings = dict(
         zip(
             checks,
-            _findings(experiment, checks, rows, cannot_host or {}, networks, benches, margins, alpha, waiting),
+            _findings(
+                experiment,
+                checks,
+                rows,
+                cannot_host or {},
+                networks,
+                benches,
+                margins,
+                alpha,
+                waiting,
+            ),
             strict=True,
         )
     )
-    made = {claim.id: _verdict(claim, [findings[check] for check in claim.checks]) for claim in experiment.claims}
+    made = {
+        claim.id: _verdict(claim, [findings[check] for check in claim.checks])
+        for claim in experiment.claims
+    }
     return tuple(
-        _following(claim, [made[name] for name in claim.follows]) if claim.follows else made[claim.id]
+        (
+            _following(claim, [made[name] for name in claim.follows])
+            if claim.follows
+            else made[claim.id]
+        )
         for claim in experiment.claims
     )
 
 
 def _observed_margins(plain: Sequence[Record]) -> dict[str, float]:
     sound = [record for record in plain if not health(record)]  # a failed run would widen them
-    errors = [[getattr(record, name) for record in sound] or [math.nan] for name in ("top1", "top5")]
+    errors = [
+        [getattr(record, name) for record in sound] or [math.nan] for name in ("top1", "top5")
+    ]
     return margins_of(expected_gain(*(sum(values) / len(values) for values in errors)))
 
 
@@ -110,16 +138,24 @@ def _findings(
     if unfair:
         return [not_tested("; ".join(unfair)) for _ in checks]
     findings = [
-        not_tested(waiting)
-        if waiting and check.on_errors
-        else examine(check, rows, margins, cannot_host, networks, benches)
+        (
+            not_tested(waiting)
+            if waiting and check.on_errors
+            else examine(check, rows, margins, cannot_host, networks, benches)
+        )
         for check in checks
     ]
     p_values = np.array([(finding.p_for, finding.p_against) for finding in findings]).reshape(-1)
     tests = int((~np.isnan(p_values)).sum())
-    corrected = holm(p_values).reshape(-1, 2)  # one-sided, but both sides are in the family: no factor 2 is missing
+    corrected = holm(p_values).reshape(
+        -1, 2
+    )  # one-sided, but both sides are in the family: no factor 2 is missing
     return [
-        finding if finding.outcome else _settled(finding, float(p_for), float(p_against), tests, alpha)
+        (
+            finding
+            if finding.outcome
+            else _settled(finding, float(p_for), float(p_against), tests, alpha)
+        )
         for finding, (p_for, p_against) in zip(findings, corrected, strict=True)
     ]
 
@@ -127,9 +163,13 @@ def _findings(
 def _settled(finding: Finding, p_for: float, p_against: float, tests: int, alpha: float) -> Finding:
     """The outcome of a check on errors by its corrected p-values."""
     if p_for < alpha:
-        return replace(finding, outcome="supported", ours=_with_decider(finding, finding.weakest, p_for))
+        return replace(
+            finding, outcome="supported", ours=_with_decider(finding, finding.weakest, p_for)
+        )
     if p_against < alpha:
-        return replace(finding, outcome="contradicted", ours=_with_decider(finding, finding.opposed, p_against))
+        return replace(
+            finding, outcome="contradicted", ours=_with_decider(finding, finding.opposed, p_against)
+        )
     return replace(
         finding,
         outcome="unresolved",
@@ -145,20 +185,31 @@ def _with_decider(finding: Finding, decider: Comparison | None, p: float) -> str
         return finding.ours
     d = decider.difference
     interval = "no interval" if np.isnan(d.low) else f"[{d.low:+.2f}, {d.high:+.2f}]"
-    corrected = "no test" if np.isnan(p) else f"corrected p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
-    return f"{finding.ours}; deciding: {decider.name} = {d.value:+.2f} points {interval}, {corrected}"
+    corrected = (
+        "no test" if np.isnan(p) else f"corrected p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+    )
+    return (
+        f"{finding.ours}; deciding: {decider.name} = {d.value:+.2f} points {interval}, {corrected}"
+    )
 
 
 def _verdict(claim: Claim, findings: Sequence[Finding]) -> Verdict:
-    """One contradicted check contradicts a claim; all that apply must be supported to support it."""
+    """One contradicted check contradicts a claim; all that apply must be supported to support
+    it.
+    """
     applying = [finding for finding in findings if finding.applies]
     outcomes = {finding.outcome for finding in applying}
     outcome: Outcome = next((outcome for outcome in ORDER if outcome in outcomes), "not tested")
     needed = [finding.seeds for finding in applying if finding.outcome == "unresolved"]
     known = [seeds for seeds in needed if seeds is not None]
     asked = findings
-    if applying:  # a check that stands in where the network has no place for a row is no part where it has one
-        asked = [f for check, f in zip(claim.checks, findings, strict=True) if f.applies or not check.without]
+    # a check that stands in where the network has no place for a row is no part where it has one
+    if applying:
+        asked = [
+            f
+            for check, f in zip(claim.checks, findings, strict=True)
+            if f.applies or not check.without
+        ]
     reason = "; ".join({finding.reason: None for finding in asked if finding.reason})
     if applying and len(applying) < len(asked):
         reason = f"judged in part: {reason}"
@@ -168,6 +219,8 @@ def _verdict(claim: Claim, findings: Sequence[Finding]) -> Verdict:
         paper=claim.paper,
         ours="; ".join(finding.ours for finding in findings if finding.ours),
         outcome=outcome,
-        seeds_needed=max(known) if outcome == "unresolved" and known and len(known) == len(needed) else None,
+        seeds_needed=(
+            max(known) if outcome == "unresolved" and known and len(known) == len(needed) else None
+        ),
         reason=reason,
     )

@@ -1,1 +1,4 @@
-"""What `senet-ablate bench` measures: each module trains, times or kills something and returns facts."""
+"""What `senet-ablate bench` measures:
+
+each module trains, times or kills something and returns facts.
+"""

@@ -1,4 +1,4 @@
-"""The training loop of popular CIFAR repositories, as they write it: the opponent of `bench loop`."""
+"""The training loop of popular CIFAR repositories as they write it, for `bench loop`."""
 
 from collections.abc import Iterator
 
@@ -37,7 +37,12 @@ class PilImages(Dataset[tuple[Tensor, int]]):
 def endless(images: PilImages, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Shuffled batches from worker processes that stay alive, epoch after epoch."""
     loader = DataLoader(
-        images, batch_size, shuffle=True, num_workers=WORKERS, persistent_workers=True, drop_last=True,
+        images,
+        batch_size,
+        shuffle=True,
+        num_workers=WORKERS,
+        persistent_workers=True,
+        drop_last=True,
         pin_memory=torch.cuda.is_available(), multiprocessing_context="fork",
     )  # fmt: skip
     while True:
@@ -50,7 +55,9 @@ class ClassicTraining:
     def __init__(self, model: nn.Module, device: torch.device, amp: bool = False) -> None:
         self.model, self.device, self.amp = model.to(device).train(), device, amp
         self.criterion = nn.CrossEntropyLoss()
-        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+        self.optimizer = torch.optim.SGD(
+            model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4
+        )
         self.loss, self.right = 0.0, 0
 
     def step(self, inputs: Tensor, targets: Tensor) -> None:

@@ -7,7 +7,9 @@ import torch
 
 
 def seconds(call: Callable[[], object], device: torch.device, repeats: int = 1) -> float:
-    """Seconds of one call, the mean of `repeats` in a row; what the device had to do before is waited for."""
+    """Seconds of one call, the mean of `repeats` in a row; what the device had to do before is
+    waited for.
+    """
     _wait(device)
     started = time.perf_counter()
     for _ in range(repeats):

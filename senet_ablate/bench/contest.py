@@ -1,4 +1,6 @@
-"""Ways to train the same networks, in processes of their own that wait for each other in between."""
+"""Ways to train the same networks, in processes of their own that wait for each other in
+between.
+"""
 
 import multiprocessing
 import tempfile
@@ -23,7 +25,8 @@ from senet_ablate.train.cuda_graph import step_for
 from senet_ablate.train.loop import prepared, train_step
 
 CLASSES = 10
-WARM = 4  # steps before each measurement: they use up what the classic loader made ready while the others ran
+# steps before each measurement: they use up what the classic loader made ready while the others ran
+WARM = 4
 
 Code = Literal["classic", "airbench", "ours"]
 Maker = Callable[["Network", "Way", torch.device], Callable[[], object]]
@@ -47,8 +50,19 @@ class Network:
 
     def run(self, bf16: bool = False, seed: int = 0) -> Run:
         """A run that trains it here: random crops and flips, SGD with momentum."""
-        fields = {"dataset": "cifar10", "backbone": self.backbone, "stem": self.stem, "batch_size": self.batch}
-        fields |= {"epochs": 1, "lr": 0.1, "weight_decay": 5e-4, "flip": True, "pad_crop": self.pixels // 8}
+        fields = {
+            "dataset": "cifar10",
+            "backbone": self.backbone,
+            "stem": self.stem,
+            "batch_size": self.batch,
+        }
+        fields |= {
+            "epochs": 1,
+            "lr": 0.1,
+            "weight_decay": 5e-4,
+            "flip": True,
+            "pad_crop": self.pixels // 8,
+        }
         fields |= {"precision": "bf16" if bf16 else "float32"}
         return Run(Training.model_validate(fields), SESpec() if self.se else None, seed)
 
@@ -67,7 +81,10 @@ class Way:
 
 
 def random_images(pixels: int, device: str = "cpu") -> ImageSet:
-    """Noise in place of CIFAR: as dear to load and to train on; on a GPU as many images, since an epoch has a start."""
+    """Noise in place of CIFAR:
+
+    as dear to load and to train on; on a GPU as many images, since an epoch has a start.
+    """
     generator = np.random.default_rng(0)
     count = 2048 if device == "cpu" else 50_000
     pixel_values = generator.integers(0, 256, (count, pixels, pixels, 3), dtype=np.uint8)
@@ -76,7 +93,8 @@ def random_images(pixels: int, device: str = "cpu") -> ImageSet:
 
 
 class Contest:
-    """The processes of all ways, started once; `images_per_second` lets one way run while the others wait.
+    """The processes of all ways, started once; `images_per_second` lets one way run while the
+    others wait.
 
     failed: the ways that cannot run here, with the reason.
     """
@@ -107,7 +125,9 @@ class Contest:
         return None if way in self.failed else sum(network.batch / value for value in step_seconds)
 
     def _answers(self, way: Way) -> list[float]:
-        """What each process of a way says; a process that ends, or says in words what went wrong, fails the way."""
+        """What each process of a way says; a process that ends, or says in words what went wrong,
+        fails the way.
+        """
         answers = []
         for worker in self.workers[way]:
             try:
@@ -134,7 +154,9 @@ class Contest:
 
 def _compete(connection: Connection, way: Way, networks: list[Network], device: str) -> None:
     torch.set_num_threads(way.threads)
-    torch.backends.cudnn.allow_tf32 = way.code == "classic"  # PyTorch's default; a recipe's float32 is float32
+    torch.backends.cudnn.allow_tf32 = (
+        way.code == "classic"
+    )  # PyTorch's default; a recipe's float32 is float32
     on = torch.device(device)
     makers: dict[Code, Maker] = {"classic": _classic, "airbench": _airbench, "ours": _ours}
     try:
@@ -146,7 +168,9 @@ def _compete(connection: Connection, way: Way, networks: list[Network], device: 
             connection.send(seconds(steps[network], on, network.steps))
     except EOFError:
         return  # nobody asks any more
-    except Exception as error:  # a compiler that is missing, memory that does not suffice: the other ways go on
+    except (
+        Exception
+    ) as error:  # a compiler that is missing, memory that does not suffice: the other ways go on
         connection.send(in_a_line(error))
 
 
@@ -156,28 +180,44 @@ def in_a_line(error: Exception) -> str:
 
 
 def _classic(network: Network, way: Way, device: torch.device) -> Callable[[], object]:
-    from senet_ablate.bench.classic import ClassicTraining, PilImages, endless  # torchvision, which no other way needs
+    from senet_ablate.bench.classic import (
+        ClassicTraining,
+        PilImages,
+        endless,
+    )  # torchvision, which no other way needs
 
     images = random_images(network.pixels, device.type)
     model = build_model(network.backbone, CLASSES, network.run().se, stem=network.stem)
     training = ClassicTraining(model, device, way.bf16)
     batches = endless(PilImages(images.train.images, images.train.labels), network.batch)
     if not way.data:
-        fixed = torch.randn(network.batch, 3, network.pixels, network.pixels), torch.arange(network.batch) % CLASSES
+        fixed = (
+            torch.randn(network.batch, 3, network.pixels, network.pixels),
+            torch.arange(network.batch) % CLASSES,
+        )
         return lambda: training.step(*fixed)
     return lambda: training.step(*next(batches))
 
 
 def _airbench(network: Network, way: Way, device: torch.device) -> Callable[[], Tensor]:
-    """airbench's loader (epochs of half-precision images made at once on the device) and the compiled network."""
+    """airbench's loader (epochs of half-precision images made at once on the device) and the
+    compiled network.
+    """
     from airbench import CifarLoader
 
     images = random_images(network.pixels, device.type).train
-    with tempfile.TemporaryDirectory() as folder:  # where it looks for the CIFAR-10 that it has converted
-        content = {"images": torch.from_numpy(images.images), "labels": torch.from_numpy(images.labels)}
+    with (
+        tempfile.TemporaryDirectory() as folder
+    ):  # where it looks for the CIFAR-10 that it has converted
+        content = {
+            "images": torch.from_numpy(images.images),
+            "labels": torch.from_numpy(images.labels),
+        }
         torch.save({**content, "classes": list(range(CLASSES))}, Path(folder) / "train.pt")
         augmentation = {"flip": True, "translate": network.pixels // 8}
-        loader = CifarLoader(folder, train=True, batch_size=network.batch, aug=augmentation, gpu=str(device))
+        loader = CifarLoader(
+            folder, train=True, batch_size=network.batch, aug=augmentation, gpu=str(device)
+        )
     run = network.run(way.bf16)
     model, optimizer, _ = prepared(run, random_images(network.pixels), device)
     compiled: Any = torch.compile(model.train())

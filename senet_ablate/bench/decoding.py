@@ -25,16 +25,23 @@ def loader(device: str, rounds: int, command: str, tell: Tell) -> Part:
             rates.append(images_per_second(paths))
             tell(f"loader: round {number} of {rounds}")
     rows = [Measured(group="one core", name="Pillow, as in image-stream", rounds=tuple(rates[1:]))]
-    settings = f"{len(paths)} JPEG files of 375 x 500 pixels and the like, random crops resized to {CROP}, one thread."
+    settings = (
+        f"{len(paths)} JPEG files of 375 x 500 pixels and the like, random crops resized to {CROP},"
+        " one thread."
+    )
     return part("images/s", True, settings, rows, device, command, began)
 
 
 def write_images(folder: Path) -> list[Path]:
-    """JPEG files of smooth colour and fine noise, which decode as slowly as photographs do (about 75 kB each)."""
+    """JPEG files of smooth colour and fine noise, which decode as slowly as photographs do (about
+    75 kB each).
+    """
     generator, paths = np.random.default_rng(0), []
     for number in range(FILES):
         height, width = ((375, 500), (500, 375), (333, 500), (480, 640))[number % 4]
-        coarse = Image.fromarray(generator.integers(0, 256, (24, 32, 3), dtype=np.uint8)).resize((width, height))
+        coarse = Image.fromarray(generator.integers(0, 256, (24, 32, 3), dtype=np.uint8)).resize(
+            (width, height)
+        )
         pixels = np.asarray(coarse, dtype=np.float32) + generator.normal(0, 8, (height, width, 3))
         content = io.BytesIO()
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(content, "JPEG", quality=90)
@@ -44,9 +51,15 @@ def write_images(folder: Path) -> list[Path]:
 
 
 def boxes() -> list[Box]:
-    """A crop for each file, drawn as the ImageNet recipes draw it: 8% to all of the area, aspect 3/4 to 4/3."""
+    """A crop for each file, drawn as the ImageNet recipes draw it:
+
+    8% to all of the area, aspect 3/4 to 4/3.
+    """
     generator = np.random.default_rng(1)
-    area, aspect = generator.uniform(0.08, 1, FILES), np.exp(generator.uniform(-1, 1, FILES) * np.log(4 / 3))
+    area, aspect = (
+        generator.uniform(0.08, 1, FILES),
+        np.exp(generator.uniform(-1, 1, FILES) * np.log(4 / 3)),
+    )
     places = generator.uniform(-1, 1, (FILES, 2))
     return [
         ((a / r) ** 0.5, (a * r) ** 0.5, y, x, False)

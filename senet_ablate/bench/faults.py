@@ -1,4 +1,6 @@
-"""Kill a sweep at random moments and count what is lost; time checkpoints, and two Ray workers against one."""
+"""Kill a sweep at random moments and count what is lost; time checkpoints, and two Ray workers
+against one.
+"""
 
 import datetime
 import importlib.util
@@ -61,7 +63,9 @@ def measure(command: str) -> Faults:
 def some_runs(epochs: int, count: int) -> list[Run]:
     """So many runs of the smoke recipe, each of so many epochs."""
     plan = read_plan("smoke", ["squeeze"], seeds=count)
-    return [replace(run, train=run.train.model_copy(update={"epochs": epochs})) for run in plan.runs()][:count]
+    return [
+        replace(run, train=run.train.model_copy(update={"epochs": epochs})) for run in plan.runs()
+    ][:count]
 
 
 @dataclass
@@ -84,12 +88,16 @@ class Killed:
 
 
 def kill(folder: Path, kills: int) -> Killed:
-    """Sweeps in a process of their own that is killed, kill -9 and SIGTERM in turn, and started again until it is done.
+    """Sweeps in a process of their own that is killed, kill -9 and SIGTERM in turn, and started
+    again until it is done.
 
-    Each sweep keeps a checkpoint after every step, and is begun anew in another folder once it is whole.
+    Each sweep keeps a checkpoint after every step, and is begun anew in another folder once it is
+    whole.
     """
     runs, generator, found = some_runs(epochs=3, count=4), random.Random(20), Killed()
-    _child(folder / "first", some_runs(epochs=1, count=1)).join()  # the first child waits for the server's imports
+    _child(
+        folder / "first", some_runs(epochs=1, count=1)
+    ).join()  # the first child waits for the server's imports
     began = time.monotonic()
     _child(folder / "whole", runs).join()
     took, whole = time.monotonic() - began, _settled(folder / "whole")
@@ -107,21 +115,33 @@ def kill(folder: Path, kills: int) -> Killed:
             exitcode = child.exitcode
             if exitcode and not killed:
                 raise RuntimeError(f"the sweep ended with {exitcode} without being killed")
-            now = {path.stem: path.stat().st_mtime_ns for path in runs_folder(results, "smoke").glob("*.json")}
+            now = {
+                path.stem: path.stat().st_mtime_ns
+                for path in runs_folder(results, "smoke").glob("*.json")
+            }
             found.lost += len(set(before) - set(now))
-            found.repeated += sum(now.get(name) != written for name, written in before.items() if name in now)
-            found.resumed += killed and any((results / "smoke" / "checkpoints").glob("*.safetensors"))
+            found.repeated += sum(
+                now.get(name) != written for name, written in before.items() if name in now
+            )
+            found.resumed += killed and any(
+                (results / "smoke" / "checkpoints").glob("*.safetensors")
+            )
             before = now
         ended = _settled(results)
         found.lost += len(set(whole) - set(ended))
-        found.different += sum(ended.get(name) != record for name, record in whole.items() if name in ended)
+        found.different += sum(
+            ended.get(name) != record for name, record in whole.items() if name in ended
+        )
         if found.harm == harm_before:
             found.survived += found.kills - kills_before
     return found
 
 
 def _child(results: Path, runs: list[Run]) -> Any:
-    """A worker forked from a server that has imported the trainer, but has trained nothing: autograd does not fork."""
+    """A worker forked from a server that has imported the trainer, but has trained nothing:
+
+    autograd does not fork.
+    """
     forkserver = multiprocessing.get_context("forkserver")
     forkserver.set_forkserver_preload(["senet_ablate.train.job"])
     child = forkserver.Process(target=_sweep, args=(results, runs, torch.get_num_threads()))
@@ -177,21 +197,32 @@ def overhead(folder: Path) -> dict[str, Any]:
 
 
 def fuzzed() -> dict[str, int]:
-    """What the tests with malformed input count, given several times as much of it; nothing where they are missing."""
+    """What the tests with malformed input count, given several times as much of it; nothing where
+    they are missing.
+    """
     tests = Path(__file__).parents[2] / "tests" / "test_fuzz.py"
-    if not tests.is_file() or not (importlib.util.find_spec("pytest") and importlib.util.find_spec("hypothesis")):
+    if not tests.is_file() or not (
+        importlib.util.find_spec("pytest") and importlib.util.find_spec("hypothesis")
+    ):
         return {}
     with tempfile.TemporaryDirectory() as folder:
         tally = Path(folder) / "tally"
-        environment = os.environ | {"SENET_ABLATE_FUZZ": str(FUZZ), "SENET_ABLATE_FUZZ_TALLY": str(tally)}
-        subprocess.run([sys.executable, "-m", "pytest", str(tests)], cwd=tests.parents[1], env=environment)
+        environment = os.environ | {
+            "SENET_ABLATE_FUZZ": str(FUZZ),
+            "SENET_ABLATE_FUZZ_TALLY": str(tally),
+        }
+        subprocess.run(
+            [sys.executable, "-m", "pytest", str(tests)], cwd=tests.parents[1], env=environment
+        )
         found = Counter(json.loads(tally.read_text()))
     misread = found["tried"] - found["refused"] - found["meant"]
     return {"inputs": found["tried"], "refused": found["refused"], "misread": misread}
 
 
 def ray_seconds(folder: Path, workers: int) -> float | None:
-    """Seconds that Ray takes for some runs on so many workers that are warm; None where it is not installed."""
+    """Seconds that Ray takes for some runs on so many workers that are warm; None where it is not
+    installed.
+    """
     try:
         import ray
     except ImportError:
@@ -202,7 +233,9 @@ def ray_seconds(folder: Path, workers: int) -> float | None:
     ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
     try:
         silent: Callable[[int, int], None] = lambda runs, images: None  # noqa: E731
-        launch_ray(some_runs(epochs=9, count=2 * workers), _place(folder, 30.0), silent)  # workers import torch
+        launch_ray(
+            some_runs(epochs=9, count=2 * workers), _place(folder, 30.0), silent
+        )  # workers import torch
         began = time.monotonic()
         failures = launch_ray(some_runs(RAY_EPOCHS, RAY_RUNS), _place(folder, 30.0), silent)
         took = time.monotonic() - began

@@ -1,4 +1,7 @@
-"""What the parts of a machine's bench have in common: the networks trained, and how facts are put together."""
+"""What the parts of a machine's bench have in common:
+
+the networks trained, and how facts are put together.
+"""
 
 import os
 from collections.abc import Callable
@@ -25,12 +28,18 @@ def networks(device: str) -> list[Network]:
         ("resnet29_bottleneck", 32, "default"),
         ("resnet20_bottleneck", 128, "stride2"),
     )
-    return tiny + [Network(name, se, 32, batch, 4, stem) for name, batch, stem in larger for se in (False, True)]
+    return tiny + [
+        Network(name, se, 32, batch, 4, stem)
+        for name, batch, stem in larger
+        for se in (False, True)
+    ]
 
 
 def sizes(device: str) -> str:
     """The networks' images and batches, in words."""
-    return "; ".join(dict.fromkeys(f"{n.backbone}: {n.pixels} px, batch {n.batch}" for n in networks(device)))
+    return "; ".join(
+        dict.fromkeys(f"{n.backbone}: {n.pixels} px, batch {n.batch}" for n in networks(device))
+    )
 
 
 def threads(device: str) -> str:
@@ -39,9 +48,24 @@ def threads(device: str) -> str:
     return f"{count} thread{'s' * (count > 1)}, " if device == "cpu" else ""
 
 
-def part(unit: str, more: bool, settings: str, rows: list[Measured], device: str, command: str, began: float) -> Part:
+def part(
+    unit: str,
+    more: bool,
+    settings: str,
+    rows: list[Measured],
+    device: str,
+    command: str,
+    began: float,
+) -> Part:
     """The facts of a part whose measurement began at `began` (seconds of time.monotonic)."""
     run = networks(device)[0].run()
     load = os.getloadavg()[2] if hasattr(os, "getloadavg") else None
     where = provenance(run, random_images(8).checksum, torch.device(device), command, began, 0.0)
-    return Part(unit=unit, more_is_better=more, settings=settings, load=load, rows=tuple(rows), provenance=where)
+    return Part(
+        unit=unit,
+        more_is_better=more,
+        settings=settings,
+        load=load,
+        rows=tuple(rows),
+        provenance=where,
+    )

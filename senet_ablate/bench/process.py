@@ -13,7 +13,9 @@ from senet_ablate.train.loop import prepared, train_step
 
 
 def start(device: str, rounds: int, command: str, tell: Tell) -> Part:
-    """Seconds of a fresh process that takes one training step, and of one that only imports PyTorch."""
+    """Seconds of a fresh process that takes one training step, and of one that only imports
+    PyTorch.
+    """
     began = time.monotonic()
     first = f"from senet_ablate.bench.process import first_step; first_step({device!r})"
     times: dict[str, list[float]] = {}
@@ -23,8 +25,12 @@ def start(device: str, rounds: int, command: str, tell: Tell) -> Part:
             _fresh(code)
             times.setdefault(name, []).append(time.perf_counter() - begun)
         tell(f"start: round {number + 1} of {rounds}")
-    rows = [Measured(group="process", name=name, rounds=tuple(values)) for name, values in times.items()]
-    return part("s", False, "The SE network of the first row of `loop`.", rows, device, command, began)
+    rows = [
+        Measured(group="process", name=name, rounds=tuple(values)) for name, values in times.items()
+    ]
+    return part(
+        "s", False, "The SE network of the first row of `loop`.", rows, device, command, began
+    )
 
 
 def memory(device: str, rounds: int, command: str, tell: Tell) -> Part:
@@ -32,7 +38,9 @@ def memory(device: str, rounds: int, command: str, tell: Tell) -> Part:
     began, rows = time.monotonic(), []
     network = networks(device)[-1]
     for name, over in (("plain", ""), ("SE", "plain")):
-        code = f"from senet_ablate.bench.process import peak; print(peak({device!r}, {name == 'SE'}))"
+        code = (
+            f"from senet_ablate.bench.process import peak; print(peak({device!r}, {name == 'SE'}))"
+        )
         found = tuple(float(_fresh(code).split()[-1]) for _ in range(rounds))
         rows.append(Measured(group=network.backbone, name=name, rounds=found, over=over))
         tell(f"memory: {name}")
@@ -43,7 +51,9 @@ def memory(device: str, rounds: int, command: str, tell: Tell) -> Part:
 def first_step(device: str) -> None:
     """One training step of the first SE network."""
     network = networks(device)[1]
-    model, optimizer, batches = prepared(network.run(), random_images(network.pixels), torch.device(device))
+    model, optimizer, batches = prepared(
+        network.run(), random_images(network.pixels), torch.device(device)
+    )
     x, y = next(batches.shuffled(0, 1))
     float(train_step(model.train(), optimizer, x, y, network.run().train)[0])
 
@@ -54,7 +64,9 @@ def peak(device: str, se: bool) -> float:
 
     torch.set_num_threads(1)
     network = next(n for n in reversed(networks(device)) if n.se == se)
-    model, optimizer, batches = prepared(network.run(), random_images(network.pixels), torch.device(device))
+    model, optimizer, batches = prepared(
+        network.run(), random_images(network.pixels), torch.device(device)
+    )
     x, y = next(batches.shuffled(0, 1))
     for _ in range(3):
         train_step(model.train(), optimizer, x, y, network.run().train)
@@ -66,4 +78,6 @@ def peak(device: str, se: bool) -> float:
 
 def _fresh(code: str) -> str:
     """What a process of its own prints."""
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout

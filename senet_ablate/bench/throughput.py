@@ -25,22 +25,30 @@ def loop(device: str, rounds: int, command: str, tell: Tell) -> Part:
         ways |= {Way(compiled, "ours", cores, 1, compiled=True): classic.name}
     else:
         amp = Way("classic loop, bfloat16", "classic", 1, cores, bf16=True)
-        ways |= {amp: "", ours: classic.name, Way("ours, bfloat16", "ours", 1, cores, bf16=True): amp.name}
-        ways |= {Way("ours, compiled, bfloat16", "ours", 1, cores, bf16=True, compiled=True): amp.name}
+        ways |= {
+            amp: "",
+            ours: classic.name,
+            Way("ours, bfloat16", "ours", 1, cores, bf16=True): amp.name,
+        }
+        ways |= {
+            Way("ours, compiled, bfloat16", "ours", 1, cores, bf16=True, compiled=True): amp.name
+        }
     if importlib.util.find_spec("airbench"):
         ways[Way(AIRBENCH, "airbench", 1, cores, bf16=device != "cpu")] = classic.name
     else:
         tell(f"loop: no row of {AIRBENCH}: pip install airbench")
     rows = _contest(ways, networks(device), device, rounds, lambda line: tell(f"loop: {line}"))
     settings = (
-        f"Random uint8 images, crops and flips, SGD with momentum, float32 unless it says otherwise. {sizes(device)}. "
-        "A loop runs while the others wait."
+        "Random uint8 images, crops and flips, SGD with momentum, float32 unless it says"
+        f" otherwise. {sizes(device)}. A loop runs while the others wait."
     )
     return part("images/s", True, settings, rows, device, command, began)
 
 
 def many(device: str, rounds: int, command: str, tell: Tell) -> Part:
-    """All runs together, where one process trains one after the other, or each run has a process of its own."""
+    """All runs together, where one process trains one after the other, or each run has a process of
+    its own.
+    """
     began, cores, gpu = time.monotonic(), cpu_count(), device != "cpu"
     alone = Way("one after another", "ours", 1, cores, bf16=gpu)
     count = AT_ONCE if gpu else cores
@@ -51,9 +59,16 @@ def many(device: str, rounds: int, command: str, tell: Tell) -> Part:
     return part("images/s", True, settings, rows, device, command, began)
 
 
-def _contest(ways: dict[Way, str], trained: list[Network], device: str, rounds: int, tell: Tell) -> list[Measured]:
-    """Images a second of every way, network by network; ways: each with the name of the one it is compared with."""
-    found: dict[tuple[Network, Way], list[float]] = {(network, way): [] for network in trained for way in ways}
+def _contest(
+    ways: dict[Way, str], trained: list[Network], device: str, rounds: int, tell: Tell
+) -> list[Measured]:
+    """Images a second of every way, network by network; ways:
+
+    each with the name of the one it is compared with.
+    """
+    found: dict[tuple[Network, Way], list[float]] = {
+        (network, way): [] for network in trained for way in ways
+    }
     with Contest(list(ways), trained, device) as contest:
         for number in range(rounds):
             for (network, way), values in found.items():

@@ -1,7 +1,7 @@
 """How long a training step and an inference take, several networks side by side on one device.
 
-A machine's speed drifts with its temperature and its other users. So every round times each network once, in an order
-that turns from round to round, and networks are compared within a round.
+A machine's speed drifts with its temperature and its other users. So every round times each network
+once, in an order that turns from round to round, and networks are compared within a round.
 """
 
 import math
@@ -21,7 +21,8 @@ from senet_ablate.train.cuda_graph import step_for
 from senet_ablate.train.loop import precision, prepared, train_step
 from senet_ablate.train.provenance import provenance
 
-AT_LEAST_S = 0.05  # a measurement repeats its call until it lasts so long: shorter ones drown in the clock's noise
+# a measurement repeats its call until it lasts so long: shorter ones drown in the clock's noise
+AT_LEAST_S = 0.05
 AT_MOST = 50  # calls
 
 Call = Callable[[], object]
@@ -35,7 +36,8 @@ def measure(
     command: str,
     progress: Callable[[], None] = lambda: None,
 ) -> Timing:
-    """Time every network (label -> run) in `rounds` rounds; `progress` is told after each measurement.
+    """Time every network (label -> run) in `rounds` rounds; `progress` is told after each
+    measurement.
 
     All networks are held on the device at once. Raises BadInput if they do not fit it.
     """
@@ -43,11 +45,16 @@ def measure(
     try:
         calls = {label: _calls(run, images, device) for label, run in networks.items()}
         repeats = {
-            label: {what: _repeats(call, device) for what, call in mine.items()} for label, mine in calls.items()
+            label: {what: _repeats(call, device) for what, call in mine.items()}
+            for label, mine in calls.items()
         }
     except torch.cuda.OutOfMemoryError as error:
-        raise BadInput(f"{len(networks)} networks at once do not fit this device's memory; leave out --all") from error
-    found: dict[str, dict[str, list[float]]] = {label: {what: [] for what in mine} for label, mine in calls.items()}
+        raise BadInput(
+            f"{len(networks)} networks at once do not fit this device's memory; leave out --all"
+        ) from error
+    found: dict[str, dict[str, list[float]]] = {
+        label: {what: [] for what in mine} for label, mine in calls.items()
+    }
     order = list(networks)
     for _ in range(rounds):
         for what in ("training_step", "inference", "inference_batch"):
@@ -61,7 +68,9 @@ def measure(
         pixels=first.train.crop_size or images.train.images.shape[1],
         threads=torch.get_num_threads(),
         networks={
-            run.id: NetworkTime(label=label, **{what: tuple(times) for what, times in found[label].items()})
+            run.id: NetworkTime(
+                label=label, **{what: tuple(times) for what, times in found[label].items()}
+            )
             for label, run in networks.items()
         },
         provenance=provenance(first, images.checksum, device, command, began, 0.0),
@@ -69,7 +78,9 @@ def measure(
 
 
 def _calls(run: Run, images: ImageSet, device: torch.device) -> dict[str, Call]:
-    """What is timed, on a network and optimizer of its own and one batch that lies on the device already."""
+    """What is timed, on a network and optimizer of its own and one batch that lies on the device
+    already.
+    """
     model, optimizer, batches = prepared(run, images, device)
     step = step_for(model, optimizer, device, partial(train_step, spec=run.train))
     x, y = next(batches.shuffled(run.seed, 1))

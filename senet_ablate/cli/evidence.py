@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 def excitation(
     recipe: RecipeName = "cue",
-    classes: Annotated[str, typer.Option("--classes", metavar="A,B,...", help="default: four of the data set")] = "",
+    classes: Annotated[
+        str, typer.Option("--classes", metavar="A,B,...", help="default: four of the data set")
+    ] = "",
     data: Data = None,
     results: Results = RESULTS,
     device: Device = "auto",
@@ -37,17 +39,22 @@ def excitation(
 
     plan = read_plan(recipe)
     names = [name.strip() for name in classes.split(",") if name.strip()]
-    print(f"wrote {write_gates(plan, results, load_images(plan.recipe.train, data_root(data)), device, names)}")
+    images = load_images(plan.recipe.train, data_root(data))
+    print(f"wrote {write_gates(plan, results, images, device, names)}")
     report_recipe(recipe, results)
 
 
 def seeds(
-    points: Annotated[float, typer.Option("--for", metavar="POINTS", help="difference in test error to be seen")],
+    points: Annotated[
+        float, typer.Option("--for", metavar="POINTS", help="difference in test error to be seen")
+    ],
     experiments: ExperimentNames = None,
     recipe: RecipeName = "cue",
     results: Results = RESULTS,
 ) -> None:
-    """How many seeds a row a difference of so many points needs (two-sided 5%, 80% power), from the spread seen."""
+    """How many seeds a row a difference of so many points needs (two-sided 5%, 80% power), from the
+    spread seen.
+    """
     from senet_ablate.analysis.power import needs, sentence
     from senet_ablate.analysis.tables import read_reported
 
@@ -59,17 +66,28 @@ def seeds(
 def bench(
     parts: Annotated[
         list[str] | None,
-        typer.Argument(help=f"of this machine: {', '.join(PARTS)}, faults; of a recipe: timing (default)"),
+        typer.Argument(
+            help=f"of this machine: {', '.join(PARTS)}, faults; of a recipe: timing (default)"
+        ),
     ] = None,
     recipe: RecipeName = "cue",
-    rounds: Annotated[int, typer.Option("--rounds", min=3, help="how often each thing is timed")] = 15,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="of PyTorch on a CPU; training uses 1")] = 1,
-    all_rows: Annotated[bool, typer.Option("--all", help="timing: every row, not plain and SE alone")] = False,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=3, help="how often each thing is timed")
+    ] = 15,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, help="of PyTorch on a CPU; training uses 1")
+    ] = 1,
+    all_rows: Annotated[
+        bool, typer.Option("--all", help="timing: every row, not plain and SE alone")
+    ] = False,
     data: Data = None,
     results: Results = RESULTS,
     device: Device = "auto",
 ) -> None:
-    """Measure speed on this machine: against other ways to train, and of plain and SE side by side; then report."""
+    """Measure speed on this machine:
+
+    against other ways to train, and of plain and SE side by side; then report.
+    """
     chosen = parts or ["timing"]
     known = ["timing", "faults", *PARTS]
     for part in chosen:
@@ -100,7 +118,10 @@ def _bench_machine(parts: list[str], device: str, rounds: int, results: Path) ->
     from senet_ablate.bench.measures import MEASURES
 
     if device == "cpu":
-        print("on a CPU: no CUDA graphs and no bfloat16, which need a GPU; smaller networks and batches")
+        print(
+            "on a CPU: no CUDA graphs and no bfloat16, which need a GPU; smaller networks and"
+            " batches"
+        )
     for name in parts:
         part = MEASURES[name](device, rounds, command_line(), print)
         print(f"wrote {add_part(results, part.provenance.device, cpu_count(), name, part)}")
@@ -126,7 +147,9 @@ def report_bench(results: Path) -> None:
         print(f"see {page}")
 
 
-def _bench_recipe(recipe: str, rounds: int, all_rows: bool, data: Path | None, results: Path, device: str) -> None:
+def _bench_recipe(
+    recipe: str, rounds: int, all_rows: bool, data: Path | None, results: Path, device: str
+) -> None:
     """Time the plain and the SE network of a recipe, or all its rows."""
     import torch
     from tqdm import tqdm
@@ -152,22 +175,31 @@ def _bench_recipe(recipe: str, rounds: int, all_rows: bool, data: Path | None, r
     report_recipe(recipe, results)
 
 
-def write_gates(plan: Plan, results: Path, images: "ImageSet", device: str, names: list[str]) -> Path:
-    """Measure the gates of the network whose weights the recipe keeps and write them down. Raises BadInput."""
+def write_gates(
+    plan: Plan, results: Path, images: "ImageSet", device: str, names: list[str]
+) -> Path:
+    """Measure the gates of the network whose weights the recipe keeps and write them down.
+
+    Raises BadInput.
+    """
     import torch
 
     from senet_ablate.records.gate_facts import write_excitation
     from senet_ablate.train.class_gates import measure
     from senet_ablate.train.launch.local import devices
 
-    torch.set_num_threads(1)  # as in training, so that the numbers do not hang on the number of cores
+    torch.set_num_threads(
+        1
+    )  # as in training, so that the numbers do not hang on the number of cores
     torch.backends.cudnn.allow_tf32 = False
     facts = measure(plan, results, images, torch.device(devices(device)[0]), command_line(), names)
     return write_excitation(results, plan.recipe_name, facts)
 
 
 def gates_are_due(plan: Plan, results: Path) -> bool:
-    """Whether the weights that the recipe keeps are there, and no facts on their gates, or those of other weights."""
+    """Whether the weights that the recipe keeps are there, and no facts on their gates, or those of
+    other weights.
+    """
     from senet_ablate.records.gate_facts import read_excitation
     from senet_ablate.records.store import read_record, runs_folder, weights_path
 
@@ -182,4 +214,7 @@ def gates_are_due(plan: Plan, results: Path) -> bool:
         return False  # verify names what is unsound; nothing unsound is written over
     if not weights.is_file() or record.diverged is not None:
         return False
-    return facts is None or (facts.run, facts.weights) != (run.id, hashlib.sha256(weights.read_bytes()).hexdigest())
+    return facts is None or (facts.run, facts.weights) != (
+        run.id,
+        hashlib.sha256(weights.read_bytes()).hexdigest(),
+    )

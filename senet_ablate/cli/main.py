@@ -1,6 +1,7 @@
 """The command line: `python -m senet_ablate`, installed as `senet-ablate`.
 
-Exit codes: 0 done; 1 a run failed, or something does not hold; 2 bad input; 130 interrupted, run again to go on.
+Exit codes: 0 done; 1 a run failed, or something does not hold; 2 bad input; 130 interrupted, run
+again to go on.
 """
 
 import logging
@@ -63,16 +64,30 @@ app.command()(evidence_cli.excitation)
 app.command()(evidence_cli.seeds)
 
 Seeds = Annotated[
-    int | None, typer.Option("--seeds", min=1, max=MOST_SEEDS, help="seeds a variant; default: the recipe's")
+    int | None,
+    typer.Option("--seeds", min=1, max=MOST_SEEDS, help="seeds a variant; default: the recipe's"),
 ]
-Launcher = Annotated[str, typer.Option("--launcher", help="local: all of this machine; ray: a Ray cluster")]
+Launcher = Annotated[
+    str, typer.Option("--launcher", help="local: all of this machine; ray: a Ray cluster")
+]
 CheckpointEvery = Annotated[
-    float, typer.Option("--checkpoint-every", min=0, metavar="SECONDS", help="between two of a run, at least")
+    float,
+    typer.Option(
+        "--checkpoint-every", min=0, metavar="SECONDS", help="between two of a run, at least"
+    ),
 ]
 GpusPerRun = Annotated[
-    float, typer.Option("--gpus-per-run", min=0.01, max=1, help="share of a GPU that a run takes; 0.5: two at a time")
+    float,
+    typer.Option(
+        "--gpus-per-run",
+        min=0.01,
+        max=1,
+        help="share of a GPU that a run takes; 0.5: two at a time",
+    ),
 ]
-Download = Annotated[bool, typer.Option("--download", help="let torchvision download CIFAR into the data root")]
+Download = Annotated[
+    bool, typer.Option("--download", help="let torchvision download CIFAR into the data root")
+]
 
 
 @app.command()
@@ -85,10 +100,14 @@ def run(
     data: Data = None,
     results: Results = RESULTS,
     download: Download = False,
-    tensorboard: Annotated[Path | None, typer.Option("--tensorboard", help="folder for TensorBoard's curves")] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", help="folder for TensorBoard's curves")
+    ] = None,
     checkpoint_every: CheckpointEvery = 30.0,
     gpus_per_run: GpusPerRun = 1.0,
-    no_report: Annotated[bool, typer.Option("--no-report", help="write records alone: no table, plot or page")] = False,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="write records alone: no table, plot or page")
+    ] = False,
 ) -> None:
     """Train what is missing, skip what is done, then report."""
     set_numerics(read_recipe(recipe).train)  # before torch is loaded
@@ -124,12 +143,19 @@ def run(
         place = replace(place, follow=curves.follow)
     count, kind = slots(place)
     if first:
-        print(f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on {count} x {kind}")
+        print(
+            f"{recipe}: {len(plan.runs()) - len(missing)} runs done, {len(missing)} to do on"
+            f" {count} x {kind}"
+        )
         clear_finished(place)
     finished, total = 0, sum(_images_of(one, images) for one in missing)
-    now_and_then = 0.1 if sys.stderr.isatty() else 30.0  # seconds between two states of the bar; a log wants few
+    now_and_then = (
+        0.1 if sys.stderr.isatty() else 30.0
+    )  # seconds between two states of the bar; a log wants few
     hidden = not missing or not first
-    with tqdm(total=total, unit=" images", unit_scale=True, disable=hidden, mininterval=now_and_then) as bar:
+    with tqdm(
+        total=total, unit=" images", unit_scale=True, disable=hidden, mininterval=now_and_then
+    ) as bar:
 
         def progress(runs: int, trained: int) -> None:
             nonlocal finished
@@ -144,12 +170,22 @@ def run(
     if not no_report and evidence_cli.gates_are_due(plan, results):
         print(f"wrote {evidence_cli.write_gates(plan, results, images, here, [])}")
     for failure in failures:
-        name = ", ".join(f"{row.experiment}/{row.variant}" for row in plan.rows() if failure.run in row.runs)
-        print(f"failed: {name}, seed {failure.run.seed} (run {failure.run.id}): {failure.cause}", file=sys.stderr)
+        name = ", ".join(
+            f"{row.experiment}/{row.variant}" for row in plan.rows() if failure.run in row.runs
+        )
+        print(
+            f"failed: {name}, seed {failure.run.seed} (run {failure.run.id}): {failure.cause}",
+            file=sys.stderr,
+        )
     if failures:
-        print(f"{len(failures)} of {len(missing)} runs failed; the same command tries them again", file=sys.stderr)
+        print(
+            f"{len(failures)} of {len(missing)} runs failed; the same command tries them again",
+            file=sys.stderr,
+        )
     if not no_report:
-        evidence_cli.report_recipe(recipe, results)  # last: on a full disk it fails, too, and the runs have been named
+        evidence_cli.report_recipe(
+            recipe, results
+        )  # last: on a full disk it fails, too, and the runs have been named
     if failures:
         raise typer.Exit(1)
 
@@ -167,7 +203,10 @@ def plan(
     checkpoint_every: CheckpointEvery = 30.0,
     gpus_per_run: GpusPerRun = 1.0,
 ) -> None:
-    """Train nothing: show the runs, which are done, the cost of each variant, and the estimated time."""
+    """Train nothing:
+
+    show the runs, which are done, the cost of each variant, and the estimated time.
+    """
     set_numerics(read_recipe(recipe).train)
     import torch
 
@@ -183,24 +222,36 @@ def plan(
         row, counted = network.row, cost(network.model, (3, size, size))
         macs |= {one.id: counted.macs for one in row.runs}
         done = f"{sum(one.id in records for one in row.runs)}/{len(row.runs)}"
-        print(f"{row.experiment:<20}{row.variant:<20}{done:>8}{counted.params:>14,}{counted.macs:>16,}")
+        print(
+            f"{row.experiment:<20}{row.variant:<20}{done:>8}{counted.params:>14,}{counted.macs:>16,}"
+        )
     for entry, why in plan.recipe.cannot_host.items():
         if entry.partition("/")[0] in plan.experiments:
             print(f"{entry.replace('/', ' '):<40}not hosted: {why}")
     missing = _missing(plan, results, images)
-    print(f"{len(plan.runs())} distinct runs, {len(plan.runs()) - len(missing)} done, {len(missing)} to do")
+    print(
+        f"{len(plan.runs())} distinct runs, {len(plan.runs()) - len(missing)} done, {len(missing)}"
+        " to do"
+    )
     if missing:
         workers = devices(device)
         torch.set_num_threads(1)
         probe = missing[0]
         rate = seconds_per_image(probe, images, torch.device(workers[0])) / macs[probe.id]
-        seconds = sum(rate * macs[one.id] * _images_of(one, images) for one in missing) / len(workers)
-        print(f"estimated time: {seconds / 60:.1f} minutes on {len(workers)} x {workers[0]}, from a few timed steps")
+        seconds = sum(rate * macs[one.id] * _images_of(one, images) for one in missing) / len(
+            workers
+        )
+        print(
+            f"estimated time: {seconds / 60:.1f} minutes on {len(workers)} x {workers[0]}, from a"
+            " few timed steps"
+        )
 
 
 @app.command()
 def report(
-    recipe: Annotated[str | None, typer.Option("--recipe", help="default: every recipe that has records")] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="default: every recipe that has records")
+    ] = None,
     results: Results = RESULTS,
 ) -> None:
     """Rebuild every table, plot and page from the records, also of a half-finished sweep."""
@@ -210,7 +261,10 @@ def report(
     names = [recipe] if recipe else recorded(results)
     unknown = [name for name in names if name not in list_recipes()]
     for name in unknown:
-        print(f"{results / name}: this checkout has no recipe of that name, so no page is made", file=sys.stderr)
+        print(
+            f"{results / name}: this checkout has no recipe of that name, so no page is made",
+            file=sys.stderr,
+        )
     for name in [name for name in names if name not in unknown]:
         evidence_cli.report_recipe(name, results)
     if recipe is None and facts_path(results).is_file():
@@ -224,13 +278,22 @@ def report(
 @app.command()
 def describe(
     backbone: Annotated[str, typer.Argument(help="a network's name")],
-    pairs: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="more of --se")] = None,
-    se: Annotated[list[str] | None, typer.Option("--se", metavar="KEY=VALUE", help="a field of SESpec")] = None,
-    size: Annotated[
-        int | None, typer.Option("--size", min=8, help="pixels; default: 224, or 32 for CIFAR networks")
+    pairs: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="more of --se")
     ] = None,
-    classes: Annotated[int | None, typer.Option("--classes", min=1, help="default: 1000, or 100")] = None,
-    stem: Annotated[str, typer.Option("--stem", help="default, or one for smaller images")] = "default",
+    se: Annotated[
+        list[str] | None, typer.Option("--se", metavar="KEY=VALUE", help="a field of SESpec")
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option("--size", min=8, help="pixels; default: 224, or 32 for CIFAR networks"),
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option("--classes", min=1, help="default: 1000, or 100")
+    ] = None,
+    stem: Annotated[
+        str, typer.Option("--stem", help="default, or one for smaller images")
+    ] = "default",
     csv: Annotated[bool, typer.Option("--csv", help="as comma-separated values")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="as a LaTeX table")] = False,
 ) -> None:
@@ -252,7 +315,13 @@ def list_names() -> None:
     print("recipes")
     for name in list_recipes():
         print(f"  {name:<24}{read_recipe(name).title}")
-    for kind in (registry.BACKBONES, registry.SQUEEZES, registry.EXCITATIONS, registry.GATES, registry.DATASETS):
+    for kind in (
+        registry.BACKBONES,
+        registry.SQUEEZES,
+        registry.EXCITATIONS,
+        registry.GATES,
+        registry.DATASETS,
+    ):
         print(f"{kind.kind}s")
         for name in kind:
             print(f"  {name:<24}{(kind[name].__doc__ or 'no description').strip().splitlines()[0]}")
@@ -263,7 +332,9 @@ def list_names() -> None:
 
 @app.command()
 def verify(
-    recipe: Annotated[str | None, typer.Option("--recipe", help="default: every recipe that has records")] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="default: every recipe that has records")
+    ] = None,
     results: Results = RESULTS,
 ) -> None:
     """Check records and generated files again; exit 1 and name what does not hold."""
@@ -290,7 +361,10 @@ def verify(
         raise typer.Exit(1)
     if not names:
         raise BadInput(f"{results}: nothing to verify, neither records nor facts")
-    print(f"{', '.join(names)}: every record is sound and every generated file follows from the records")
+    print(
+        f"{', '.join(names)}: every record is sound and every generated file follows from the"
+        " records"
+    )
 
 
 def _checked(
@@ -306,7 +380,10 @@ def _checked(
 
 
 def _missing(plan: Plan, results: Path, images: "ImageSet") -> list[Run]:
-    """The runs without a record. Raises BadInput if a record is of other images, or of an own operator since edited."""
+    """The runs without a record.
+
+    Raises BadInput if a record is of other images, or of an own operator since edited.
+    """
     from senet_ablate.train.provenance import own_operators
 
     done = read_records(results, plan.recipe_name)
@@ -315,13 +392,14 @@ def _missing(plan: Plan, results: Path, images: "ImageSet") -> list[Run]:
             where = done[run.id].provenance
             if where.data != images.checksum:
                 raise BadInput(
-                    f"{results / plan.recipe_name}: its records are of other images (SHA-256 {where.data[:12]}) than "
-                    f"these ({images.checksum[:12]}); name another folder with --results, or copy the recipe"
+                    f"{results / plan.recipe_name}: its records are of other images (SHA-256"
+                    f" {where.data[:12]}) than these ({images.checksum[:12]}); name another folder"
+                    " with --results, or copy the recipe"
                 )
             if where.operators != own_operators(run):
                 raise BadInput(
-                    f"{results / plan.recipe_name}: {', '.join(where.operators)} was edited since run {run.id}; delete "
-                    f"that record, or name another folder with --results"
+                    f"{results / plan.recipe_name}: {', '.join(where.operators)} was edited since"
+                    f" run {run.id}; delete that record, or name another folder with --results"
                 )
     return [run for run in plan.runs() if run.id not in done]
 

@@ -1,4 +1,7 @@
-"""The commands about networks that train nothing: what they cost, and what public weights are worth."""
+"""The commands about networks that train nothing:
+
+what they cost, and what public weights are worth.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +12,10 @@ from senet_ablate.cli.options import RESULTS, Data, Device, Results, data_root, 
 
 
 def cost(results: Results = RESULTS) -> None:
-    """Count every network, plain and with SE, and compare it with the paper: the page in RESULTS/cost."""
+    """Count every network, plain and with SE, and compare it with the paper:
+
+    the page in RESULTS/cost.
+    """
     from tqdm import tqdm
 
     from senet_ablate.models.counting import count_all, to_count
@@ -27,16 +33,24 @@ def cost(results: Results = RESULTS) -> None:
 def import_weights(
     file: Annotated[Path, typer.Argument(help="a public checkpoint of torchvision's or timm's")],
     backbone: Annotated[str, typer.Argument(help="the network that it is of")],
-    pairs: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="more of --se")] = None,
+    pairs: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="more of --se")
+    ] = None,
     se: Annotated[
         list[str] | None,
-        typer.Option("--se", metavar="KEY=VALUE", help="a field of SESpec; public SE networks have bias=true"),
+        typer.Option(
+            "--se", metavar="KEY=VALUE", help="a field of SESpec; public SE networks have bias=true"
+        ),
     ] = None,
     data: Data = None,
-    size: Annotated[int | None, typer.Option("--size", min=8, help="pixels; default: the network's own")] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", min=8, help="pixels; default: the network's own")
+    ] = None,
     device: Device = "auto",
 ) -> None:
-    """Load a public checkpoint and judge it on DATA/val/<class>/, the sorted folders being the network's classes."""
+    """Load a public checkpoint and judge it on DATA/val/<class>/, the sorted folders being the
+    network's classes.
+    """
     import torch
     from tqdm import tqdm
 
@@ -52,9 +66,13 @@ def import_weights(
         def progress(images: int) -> None:
             bar.update(images)
 
-        found = errors_on_folder(model, backbone, data_root(data), size, torch.device(devices(device)[0]), progress)
+        found = errors_on_folder(
+            model, backbone, data_root(data), size, torch.device(devices(device)[0]), progress
+        )
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{backbone}, {'plain' if spec is None else spec}, {parameters:,} parameters, from {file}")
+    print(
+        f"{backbone}, {'plain' if spec is None else spec}, {parameters:,} parameters, from {file}"
+    )
     top5 = "" if found.top5 is None else f", top-5 error {found.top5:.2f}%"
     print(f"{found.images:,} images: top-1 error {found.top1:.2f}%{top5}")
 

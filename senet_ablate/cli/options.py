@@ -15,11 +15,20 @@ from senet_ablate.spec.spec import SESpec
 
 RESULTS = EXPERIMENTS_DIR.parent / "results"
 
-ExperimentNames = Annotated[list[str] | None, typer.Argument(help="experiments; none: all of the recipe")]
-RecipeName = Annotated[str, typer.Option("--recipe", help="recipe: data set, backbone, schedule, seeds")]
+ExperimentNames = Annotated[
+    list[str] | None, typer.Argument(help="experiments; none: all of the recipe")
+]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", help="recipe: data set, backbone, schedule, seeds")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
-Data = Annotated[Path | None, typer.Option("--data", help="data root; default: $SENET_ABLATE_DATA, else ./data")]
-Results = Annotated[Path, typer.Option("--results", envvar="SENET_ABLATE_RESULTS", help="where records and tables lie")]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="data root; default: $SENET_ABLATE_DATA, else ./data")
+]
+Results = Annotated[
+    Path,
+    typer.Option("--results", envvar="SENET_ABLATE_RESULTS", help="where records and tables lie"),
+]
 
 
 def data_root(data: Path | None) -> Path:
@@ -27,7 +36,9 @@ def data_root(data: Path | None) -> Path:
     return data or Path(os.environ.get("SENET_ABLATE_DATA") or "data")
 
 
-_given: list[str] | None = None  # arguments that `main` was called with, where they are not the process's own
+_given: list[str] | None = (
+    None  # arguments that `main` was called with, where they are not the process's own
+)
 
 
 def set_arguments(arguments: list[str] | None) -> None:
@@ -48,7 +59,9 @@ def read_se(pairs: list[str]) -> SESpec:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise BadInput(f"--se wants KEY=VALUE, found {pair!r}; keys: {', '.join(field_names(SESpec))}")
+            raise BadInput(
+                f"--se wants KEY=VALUE, found {pair!r}; keys: {', '.join(field_names(SESpec))}"
+            )
         if key in values:
             raise BadInput(f"--se {key} is given twice")
         values[key] = load_yaml(value, f"--se {key}")

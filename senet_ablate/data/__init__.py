@@ -1,4 +1,7 @@
-"""Image sets by name: decoded once, held whole as uint8, augmented in batches by one explicit generator."""
+"""Image sets by name:
+
+decoded once, held whole as uint8, augmented in batches by one explicit generator.
+"""
 
 from pathlib import Path
 
@@ -12,7 +15,8 @@ __all__ = ["ImageSet", "Split", "load_images"]
 
 
 def load_images(train: Training, root: Path, download: bool = False) -> ImageSet:
-    """The images a recipe trains and is judged on; with `evaluate: validation` the held-out ones stand in for the test.
+    """The images a recipe trains and is judged on; with `evaluate: validation` the held-out ones
+    stand in for the test.
 
     Raises BadInput if the data set is missing, damaged or too small, with the command that gets it.
     """
@@ -29,7 +33,10 @@ def load_images(train: Training, root: Path, download: bool = False) -> ImageSet
         assert held_out is not None
         test = held_out
     if len(rest) < train.batch_size:
-        raise BadInput(f"{train.dataset}: {len(rest)} training images are fewer than one batch of {train.batch_size}")
+        raise BadInput(
+            f"{train.dataset}: {len(rest)} training images are fewer than one batch of"
+            f" {train.batch_size}"
+        )
     return ImageSet(rest, test, images.classes, images.mean, images.std, images.checksum, held_out)
 
 
@@ -37,10 +44,14 @@ def _divide(split: Split, count: int, key: str) -> tuple[Split, Split]:
     """`count` images, the same share of every class, and the others; the same ones every time."""
     if count == len(split):
         return split, split.take(np.arange(0))
-    from sklearn.model_selection import train_test_split  # here: it takes as long to import as half of PyTorch
+    from sklearn.model_selection import (
+        train_test_split,
+    )  # here: it takes as long to import as half of PyTorch
 
     try:
-        some, others = train_test_split(np.arange(len(split)), train_size=count, stratify=split.labels, random_state=0)
+        some, others = train_test_split(
+            np.arange(len(split)), train_size=count, stratify=split.labels, random_state=0
+        )
     except ValueError as error:
         raise BadInput(f"{key}: cannot take {count} of {len(split)} images: {error}") from error
     return split.take(np.sort(some)), split.take(np.sort(others))

@@ -1,4 +1,6 @@
-"""CIFAR-10 and CIFAR-100, from torchvision's files or from class folders; both give the same set, image for image."""
+"""CIFAR-10 and CIFAR-100, from torchvision's files or from class folders; both give the same set,
+image for image.
+"""
 
 import hashlib
 import warnings
@@ -7,7 +9,16 @@ from pathlib import Path
 import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from senet_ablate.data.images import Files, ImageSet, Split, cached, class_folders, decode, image_set, subfolders
+from senet_ablate.data.images import (
+    Files,
+    ImageSet,
+    Split,
+    cached,
+    class_folders,
+    decode,
+    image_set,
+    subfolders,
+)
 from senet_ablate.spec.registry import BadInput
 
 SIZES = [50_000, 10_000]  # images of the two splits
@@ -27,20 +38,28 @@ def load_cifar100(root: Path, image_size: int | None, download: bool) -> ImageSe
 
 
 def _load(
-    name: str, source: type[CIFAR10], classes: int, root: Path, image_size: int | None, download: bool
+    name: str,
+    source: type[CIFAR10],
+    classes: int,
+    root: Path,
+    image_size: int | None,
+    download: bool,
 ) -> ImageSet:
     if image_size not in (None, 32):
         raise BadInput(f"{name} images are 32x32 pixels, not {image_size}")
     folders, archive = root / name, root / source.base_folder
     how_to_get = (
-        f"{name} is not in {root}: neither {folders}/train/<class>/*.png nor {archive}; get it with "
-        f"`python -m senet_ablate run --recipe {name} --data {root} --download`"
+        f"{name} is not in {root}: neither {folders}/train/<class>/*.png nor {archive}; get it with"
+        f" `python -m senet_ablate run --recipe {name} --data {root} --download`"
     )
     if (folders / "train").is_dir():
         names = subfolders(folders / "train")
         files = [class_folders(folders / split, names) for split in ("train", "test")]
         if len(names) != classes or [len(split.paths) for split in files] != SIZES:
-            raise BadInput(f"{folders}: {len(names)} classes, {[len(s.paths) for s in files]} images: not whole {name}")
+            raise BadInput(
+                f"{folders}: {len(names)} classes, {[len(s.paths) for s in files]} images: not"
+                f" whole {name}"
+            )
         sources = [path for split in files for path in split.paths]
         return cached(name, root, sources, lambda _: _from_folders(files, names), how_to_get)
     if download:
@@ -52,10 +71,14 @@ def _load(
 def _open(source: type[CIFAR10], root: Path, download: bool = False) -> list[CIFAR10]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torchvision's pickles warn about NumPy's old dtype form
+            warnings.simplefilter(
+                "ignore"
+            )  # torchvision's pickles warn about NumPy's old dtype form
             return [source(root, train=flag, download=download) for flag in (True, False)]
     except (RuntimeError, OSError, EOFError) as error:
-        raise BadInput(f"{root / source.base_folder}: {error}; delete it and run with --download") from error
+        raise BadInput(
+            f"{root / source.base_folder}: {error}; delete it and run with --download"
+        ) from error
 
 
 def _from_archive(source: type[CIFAR10], root: Path) -> ImageSet:
@@ -73,7 +96,9 @@ def _split(source: CIFAR10) -> Split:
 
 
 def _canonical(train: Split, test: Split, classes: list[str]) -> ImageSet:
-    """The set with classes by name and images by a hash of their pixels, so that every source of it is the same set."""
+    """The set with classes by name and images by a hash of their pixels, so that every source of it
+    is the same set.
+    """
     order = np.argsort(np.asarray(classes))
     rank = np.argsort(order)
     splits = []

@@ -1,10 +1,12 @@
-"""A positive control: small images whose answer can be read only with knowledge of another part of the image.
+"""A positive control: small images whose answer can be read only with knowledge of another part of
+the image.
 
-A 16x16 image is a shuffled grid of 4x4 cells. Stripes come in three colours, and in each image every colour has one of
-four orientations to itself. Three solid squares, the cues, name the colour that counts; the label is the orientation
-of that colour's stripes. Three orientations are always there, so the stripes alone leave one guess in three: a network
-has to carry the colour of the cue across the image, which is what the squeeze supplies. It shows the mechanism and says
-nothing about natural images.
+A 16x16 image is a shuffled grid of 4x4 cells. Stripes come in three colours, and in each image
+every colour has one of four orientations to itself. Three solid squares, the cues, name the colour
+that counts; the label is the orientation of that colour's stripes. Three orientations are always
+there, so the stripes alone leave one guess in three: a network has to carry the colour of the cue
+across the image, which is what the squeeze supplies. It shows the mechanism and says nothing about
+natural images.
 """
 
 from pathlib import Path
@@ -30,7 +32,9 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
 
 def _draw(generator: np.random.Generator, count: int) -> Split:
     row, column = np.indices((CELL, CELL))
-    shapes = np.stack([across % CELL < CELL // 2 for across in (row, column, row - column, row + column)])
+    shapes = np.stack(
+        [across % CELL < CELL // 2 for across in (row, column, row - column, row + column)]
+    )
     images = np.empty((count, CELL * GRID, CELL * GRID, 3))
     labels = np.empty(count, dtype=np.int64)
     for index in range(count):
@@ -41,8 +45,14 @@ def _draw(generator: np.random.Generator, count: int) -> Split:
         places = generator.permutation(GRID * GRID)
         for place in places[:CUES]:
             cells[place] = COLOURS[target]
-        for place, colour in zip(places[CUES:], np.repeat(np.arange(len(COLOURS)), STRIPES), strict=False):
+        for place, colour in zip(
+            places[CUES:], np.repeat(np.arange(len(COLOURS)), STRIPES), strict=False
+        ):
             cells[place][shapes[orientation[colour]]] = COLOURS[colour]
-        images[index] = cells.reshape(GRID, GRID, CELL, CELL, 3).swapaxes(1, 2).reshape(CELL * GRID, CELL * GRID, 3)
+        images[index] = (
+            cells.reshape(GRID, GRID, CELL, CELL, 3)
+            .swapaxes(1, 2)
+            .reshape(CELL * GRID, CELL * GRID, 3)
+        )
     noisy = images + NOISE * generator.standard_normal(images.shape)
     return Split((np.clip(noisy, 0, 1) * 255).round().astype(np.uint8), labels)

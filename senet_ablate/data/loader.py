@@ -1,7 +1,9 @@
-"""Batches of augmented, normalised images: whole-batch tensor operations, no worker processes, no Pillow.
+"""Batches of augmented, normalised images: whole-batch tensor operations, no worker processes, no
+Pillow.
 
-All that is random in an epoch is drawn at its start by one generator on the CPU, seeded by the run's seed and the
-epoch's number. So every variant of a seed sees the same batches on any device, and an epoch can be repeated by itself.
+All that is random in an epoch is drawn at its start by one generator on the CPU, seeded by the
+run's seed and the epoch's number. So every variant of a seed sees the same batches on any device,
+and an epoch can be repeated by itself.
 """
 
 import hashlib
@@ -17,15 +19,17 @@ from senet_ablate.data.streaming import Stream, workers
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Training
 
-DEVICE_SHARE = 0.5  # of the free memory of a GPU may hold images; a larger split stays memory-mapped on the host
+# of the free memory of a GPU may hold images; a larger split stays memory-mapped on the host
+DEVICE_SHARE = 0.5
 EVALUATION_BATCH, EVALUATION_PIXELS = 1000, 4_096_000  # images at most, pixels at most
 
 
 class Batches:
     """One split on its way to the network.
 
-    Yields images as N x 3 x H x W float32 in channels-last memory, and labels as N int64, on `device`. share: this is
-    part i of n, as (i, n): of every batch in random order, and of all images in order.
+    Yields images as N x 3 x H x W float32 in channels-last memory, and labels as N int64, on
+    `device`. share: this is part i of n, as (i, n): of every batch in random order, and of all
+    images in order.
     """
 
     def __init__(
@@ -38,35 +42,58 @@ class Batches:
     ) -> None:
         self.share = share
         self.train, self.device, self.size = train, device, train.crop_size or split.images.shape[1]
-        self.images, self.labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(device)
+        self.images, self.labels = (
+            torch.from_numpy(split.images),
+            torch.from_numpy(split.labels).to(device),
+        )
         self.index = None if split.index is None else torch.from_numpy(split.index)
         self.stream: Stream | None = None
         if split.files:
             if not train.scale_crop:
-                raise BadInput(f"dataset {train.dataset} is cropped as it is decoded: give the recipe a scale_crop")
+                raise BadInput(
+                    f"dataset {train.dataset} is cropped as it is decoded: give the recipe a"
+                    " scale_crop"
+                )
             self.stream = Stream(split.files, split.images.shape[1], self.size, workers(device))
         if self.size > split.images.shape[1]:
-            raise BadInput(f"crop_size {self.size} exceeds the stored images, {split.images.shape[1]} pixels")
-        if device.type == "cuda" and self.images.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+            raise BadInput(
+                f"crop_size {self.size} exceeds the stored images, {split.images.shape[1]} pixels"
+            )
+        if (
+            device.type == "cuda"
+            and self.images.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
+        ):
             self.images = self.images.to(device)
         self.mean = torch.tensor(images.mean, device=device)
-        self.std = torch.tensor(images.std if train.normalise == "mean_std" else (255.0,) * 3, device=device)
+        self.std = torch.tensor(
+            images.std if train.normalise == "mean_std" else (255.0,) * 3, device=device
+        )
 
     def __len__(self) -> int:
-        """Steps of an epoch; a last, smaller batch is left out, since its batch statistics would be others."""
+        """Steps of an epoch; a last, smaller batch is left out, since its batch statistics would be
+        others.
+        """
         return len(self.labels) // self.train.batch_size
 
     def shuffled(self, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch in random order with the recipe's augmentation; start: so many of its batches are left out."""
+        """One epoch in random order with the recipe's augmentation; start:
+
+        so many of its batches are left out.
+        """
         key = hashlib.sha256(f"data/{seed}/{epoch}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key[:7]))
         count = len(self) * self.train.batch_size
         order = torch.randperm(len(self.labels), generator=generator)[:count].to(self.device)
         draws = self._draw(count, generator)
         own = self.train.batch_size // self.share[1]  # images of each batch that are this process's
-        firsts = [batch * self.train.batch_size + self.share[0] * own for batch in range(start, len(self))]
+        firsts = [
+            batch * self.train.batch_size + self.share[0] * own for batch in range(start, len(self))
+        ]
         batches = [
-            (order[first : first + own], {name: draw[first : first + own] for name, draw in draws.items()})
+            (
+                order[first : first + own],
+                {name: draw[first : first + own] for name, draw in draws.items()},
+            )
             for first in firsts
         ]
         for (chosen, now), pixels in zip(batches, self._crops(batches), strict=True):
@@ -78,7 +105,9 @@ class Batches:
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, unaugmented, centre-cropped where the recipe crops."""
         step = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // self.size**2))
-        first, end = (len(self.labels) * part // self.share[1] for part in (self.share[0], self.share[0] + 1))
+        first, end = (
+            len(self.labels) * part // self.share[1] for part in (self.share[0], self.share[0] + 1)
+        )
         whole = torch.arange(first, end, device=self.device)
         batches = [whole[start : start + step] for start in range(0, len(whole), step)]
         squares = self.stream.squares(batches) if self.stream else map(self._take, batches)
@@ -97,7 +126,9 @@ class Batches:
                 yield pixels.to(self.device, non_blocking=True)
         else:
             for chosen, draws in batches:
-                yield self._augmented(self._take(chosen), {n: draw for n, draw in draws.items() if n != "hole"})
+                yield self._augmented(
+                    self._take(chosen), {n: draw for n, draw in draws.items() if n != "hole"}
+                )
 
     def _take(self, chosen: Tensor) -> Tensor:
         if self.index is not None:
@@ -118,13 +149,19 @@ class Batches:
         if train.scale_crop:
             low, high = train.scale_crop
             area = low + (high - low) * torch.rand(count, generator=generator)
-            aspect = torch.exp((torch.rand(count, generator=generator) * 2 - 1) * torch.tensor(4 / 3).log())
-            edges = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], 1).clamp(max=1.0)  # height, width
+            aspect = torch.exp(
+                (torch.rand(count, generator=generator) * 2 - 1) * torch.tensor(4 / 3).log()
+            )
+            edges = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], 1).clamp(
+                max=1.0
+            )  # height, width
             draws["edges"] = edges
             draws["place"] = torch.rand(count, 2, generator=generator) * 2 - 1
         if train.cutout:
             draws["hole"] = torch.randint(self.size, (count, 2), generator=generator)
-        return draws if self.stream else {name: draw.to(self.device) for name, draw in draws.items()}
+        return (
+            draws if self.stream else {name: draw.to(self.device) for name, draw in draws.items()}
+        )
 
     def _augmented(self, pixels: Tensor, draws: dict[str, Tensor]) -> Tensor:
         """N x H x W x 3 uint8 to N x size x size x 3; crop and flip are one gather."""
@@ -145,7 +182,9 @@ class Batches:
         return pixels[images, rows[:, :, None], columns[:, None, :]]
 
 
-def _scale_cropped(pixels: Tensor, size: int, edges: Tensor, place: Tensor, flip: Any = None) -> Tensor:
+def _scale_cropped(
+    pixels: Tensor, size: int, edges: Tensor, place: Tensor, flip: Any = None
+) -> Tensor:
     """Crops of relative `edges` (height, width), resized to `size`, bilinear; float32.
 
     place: where in the room that is left (-1 to 1).
@@ -157,13 +196,19 @@ def _scale_cropped(pixels: Tensor, size: int, edges: Tensor, place: Tensor, flip
     transform[:, 1, 1], transform[:, 1, 2] = edges[:, 0], centre[:, 0]
     grid = F.affine_grid(transform, [len(pixels), 3, size, size], align_corners=False)
     crops = F.grid_sample(
-        pixels.permute(0, 3, 1, 2).float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False
+        pixels.permute(0, 3, 1, 2).float(),
+        grid,
+        mode="bilinear",
+        padding_mode="reflection",
+        align_corners=False,
     )
     return crops.permute(0, 2, 3, 1)
 
 
 def _cut_out(x: Tensor, edge: int, centres: Tensor) -> Tensor:
-    """Zeros (the mean colour) in a square around each image's centre, cut off at the border (arXiv:1708.04552)."""
+    """Zeros (the mean colour) in a square around each image's centre, cut off at the border
+    (arXiv:1708.04552).
+    """
     steps = torch.arange(x.shape[2], device=x.device)
     start = centres - edge // 2
     inside = (steps >= start[..., None]) & (steps < start[..., None] + edge)  # N x 2 x size

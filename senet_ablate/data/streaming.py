@@ -1,8 +1,10 @@
-"""Image folders too large to be held decoded: each image is decoded anew whenever it is needed, crop by crop.
+"""Image folders too large to be held decoded: each image is decoded anew whenever it is needed,
+crop by crop.
 
-PyTorch's DataLoader does it, in worker processes that run ahead of the network, and Pillow decodes and resizes, as it
-does for the cache; dev/LOG.md has the measurement behind that choice. What is random about a crop is
-drawn before, by the same generator as for images in memory, so workers change no number.
+PyTorch's DataLoader does it, in worker processes that run ahead of the network, and Pillow decodes
+and resizes, as it does for the cache; dev/LOG.md has the measurement behind that choice. What is
+random about a crop is drawn before, by the same generator as for images in memory, so workers
+change no number.
 """
 
 import hashlib
@@ -29,16 +31,23 @@ Job = tuple[int, Box | None]
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
-    """The folder's images by path. Its checksum is over the files' names, sizes and labels, not over their pixels."""
+    """The folder's images by path.
+
+    Its checksum is over the files' names, sizes and labels, not over their pixels.
+    """
     classes, train, test = find(root)
     if not classes:
         raise BadInput(HOW_TO_GET.format(root))
     if image_size is None:
-        raise BadInput("dataset image-stream needs an image_size: the shorter edge at which images are judged")
+        raise BadInput(
+            "dataset image-stream needs an image_size: the shorter edge at which images are judged"
+        )
     checksum = hashlib.sha256()
     for files in (train, test):
         for path, label in zip(files.paths, files.labels, strict=True):
-            checksum.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0{label}\n".encode())
+            checksum.update(
+                f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0{label}\n".encode()
+            )
     cache = root / "cache" / f"image-stream-{image_size}-{checksum.hexdigest()[:16]}.json"
     mean, std = _statistics(cache, train, image_size)
     splits = [_split(files, image_size) for files in (train, test)]
@@ -49,12 +58,16 @@ Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 def _statistics(path: Path, train: Files, size: int) -> Statistics:
-    """Mean and standard deviation by channel of a fixed sample of the training images, computed once."""
+    """Mean and standard deviation by channel of a fixed sample of the training images, computed
+    once.
+    """
     if path.is_file():
         mean, std = json.loads(path.read_text())
         return tuple(mean), tuple(std)
     chosen = np.random.default_rng(0).permutation(len(train.paths))[:SAMPLE]
-    found = statistics(decode(Files(tuple(train.paths[i] for i in chosen), (0,) * len(chosen)), size).images)
+    found = statistics(
+        decode(Files(tuple(train.paths[i] for i in chosen), (0,) * len(chosen)), size).images
+    )
     write_whole(path, json.dumps(found))
     return found
 
@@ -65,7 +78,10 @@ def _split(files: Files, size: int) -> Split:
 
 
 class Stream:
-    """Batches of uint8 images, N x H x W x 3, decoded in `workers` processes (0: in this one) ahead of their use."""
+    """Batches of uint8 images, N x H x W x 3, decoded in `workers` processes (0:
+
+    in this one) ahead of their use.
+    """
 
     def __init__(self, paths: Sequence[Path], square: int, size: int, workers: int) -> None:
         self.batches: Iterable[list[Job]] = ()
@@ -74,7 +90,8 @@ class Stream:
             batch_sampler=_Queue(self),
             num_workers=workers,
             collate_fn=torch.stack,
-            generator=torch.Generator(),  # else each epoch, and each resume, takes a draw of the network's random state
+            # else each epoch, and each resume, takes a draw of the network's random state
+            generator=torch.Generator(),
             persistent_workers=workers > 0,
             prefetch_factor=AHEAD if workers else None,
             multiprocessing_context="spawn" if workers else None,
@@ -93,18 +110,25 @@ class Stream:
         self.batches = batches
         try:
             yield from self.loader
-        except BadInput as error:  # a worker's comes with its traceback; its last line is the message
-            raise BadInput(str(error).strip().splitlines()[-1].partition("BadInput: ")[2] or str(error)) from None
+        except (
+            BadInput
+        ) as error:  # a worker's comes with its traceback; its last line is the message
+            raise BadInput(
+                str(error).strip().splitlines()[-1].partition("BadInput: ")[2] or str(error)
+            ) from None
 
 
 def _jobs(chosen: Tensor, draws: dict[str, Tensor]) -> list[Job]:
     flips = draws["flip"].tolist() if "flip" in draws else [False] * len(chosen)
     boxes = torch.cat([draws["edges"], draws["place"]], 1).tolist()
-    return [(number, (*box, flip)) for number, box, flip in zip(chosen.tolist(), boxes, flips, strict=True)]
+    return [
+        (number, (*box, flip))
+        for number, box, flip in zip(chosen.tolist(), boxes, flips, strict=True)
+    ]
 
 
 class _Queue:
-    """What the loader is to decode next: read when an epoch of it begins, in the process that asks."""
+    """What the loader decodes next: read when an epoch of it begins, in the process that asks."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
@@ -139,8 +163,8 @@ def cropped(path: Path, size: int, box: Box) -> Tensor:
 def edges(height: int, width: int, box: Box) -> tuple[int, int, int, int]:
     """Top, left, height and width of a crop in pixels.
 
-    The edges of a box count in the square root of the image's area, so that their product is a share of it; its place
-    runs from -1 to 1 over the room that is left.
+    The edges of a box count in the square root of the image's area, so that their product is a
+    share of it; its place runs from -1 to 1 over the room that is left.
     """
     root = (height * width) ** 0.5
     h, w = max(1, min(height, round(box[0] * root))), max(1, min(width, round(box[1] * root)))
@@ -148,8 +172,8 @@ def edges(height: int, width: int, box: Box) -> tuple[int, int, int, int]:
 
 
 def workers(device: torch.device) -> int:
-    """Decoding processes for one training process: the machine's cores shared among its GPUs; none beside a CPU run,
-    which has a core to itself and no other."""
+    """Decoding processes for one training process: the machine's cores shared among its GPUs; none
+    beside a CPU run, which has a core to itself and no other."""
     if device.type != "cuda":
         return 0
     return max(1, cpu_count() // torch.cuda.device_count())

@@ -1,4 +1,7 @@
-"""Tiny ImageNet in its standard layout: 64x64, train/<wnid>/images/, val/images/ with val_annotations.txt."""
+"""Tiny ImageNet in its standard layout:
+
+64x64, train/<wnid>/images/, val/images/ with val_annotations.txt.
+"""
 
 import logging
 from pathlib import Path
@@ -7,23 +10,34 @@ from senet_ablate.data.images import Files, ImageSet, cached, class_folders, dec
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
-    """500 training and 50 validation images of each class found in train/; the validation images serve as the test."""
+    """500 training and 50 validation images of each class found in train/; the validation images
+    serve as the test.
+    """
     folder = root / "tiny-imagenet-200"
     annotations = folder / "val" / "val_annotations.txt"
-    wnids = subfolders(folder / "train") if annotations.is_file() and (folder / "train").is_dir() else []
+    wnids = (
+        subfolders(folder / "train")
+        if annotations.is_file() and (folder / "train").is_dir()
+        else []
+    )
     how_to_get = (
-        f"Tiny ImageNet is not in {folder} (train/, val/val_annotations.txt); get it with `curl -O "
-        f"http://cs231n.stanford.edu/tiny-imagenet-200.zip && unzip tiny-imagenet-200.zip -d {root}`"
+        f"Tiny ImageNet is not in {folder} (train/, val/val_annotations.txt); get it with `curl -O"
+        " http://cs231n.stanford.edu/tiny-imagenet-200.zip && unzip tiny-imagenet-200.zip -d"
+        f" {root}`"
     )
     if wnids and len(wnids) < 200:
-        logging.getLogger(__name__).warning("%s has %d of 200 classes: results are not comparable", folder, len(wnids))
+        logging.getLogger(__name__).warning(
+            "%s has %d of 200 classes: results are not comparable", folder, len(wnids)
+        )
     train = class_folders(folder / "train", wnids)
     test = _validation_files(folder, wnids)
     return cached(
         f"tiny-imagenet-{image_size or 64}",
         root,
         [*train.paths, *test.paths, *([annotations] if wnids else [])],
-        lambda partial: decoded(train, test, image_size, _names(folder / "words.txt", wnids), partial),
+        lambda partial: decoded(
+            train, test, image_size, _names(folder / "words.txt", wnids), partial
+        ),
         how_to_get,
     )
 
@@ -33,7 +47,10 @@ def _validation_files(folder: Path, wnids: list[str]) -> Files:
     text = (folder / "val" / "val_annotations.txt").read_text() if wnids else ""
     lines = (line.split("\t") for line in text.splitlines() if line.strip())
     known = sorted((file, label[wnid]) for file, wnid, *_ in lines if wnid in label)
-    return Files(tuple(folder / "val" / "images" / file for file, _ in known), tuple(number for _, number in known))
+    return Files(
+        tuple(folder / "val" / "images" / file for file, _ in known),
+        tuple(number for _, number in known),
+    )
 
 
 def _names(words: Path, wnids: list[str]) -> list[str]:

@@ -13,12 +13,18 @@ def list_backbones() -> list[str]:
 
 
 def build_model(
-    name: str, num_classes: int = 1000, se: SESpec | None = None, *, stem: str = "default", seed: int = 0
+    name: str,
+    num_classes: int = 1000,
+    se: SESpec | None = None,
+    *,
+    stem: str = "default",
+    seed: int = 0,
 ) -> nn.Module:
     """The network `name`: N x 3 x H x W in, N x num_classes logits out; `se=None` is the plain one.
 
-    stem: "default", or one for smaller inputs that the network knows ("64px", "32px"). seed: of the initial weights.
-    Raises BadInput for an unknown name or stem, CannotHost (a BadInput) if the network has no place for the block.
+    stem: "default", or one for smaller inputs that the network knows ("64px", "32px"). seed: of the
+    initial weights. Raises BadInput for an unknown name or stem, CannotHost (a BadInput) if the
+    network has no place for the block.
     """
     model: nn.Module = BACKBONES[name](num_classes, se, stem)
     initialise(model, seed)

@@ -1,8 +1,9 @@
 """Parameters and multiply-adds of a network, in all and by module.
 
-Counting is PyTorch's own (torch.utils.flop_counter), which sees the operations that really run, so a user's block is
-counted without help. It knows convolutions and matrix products; pooling and scaling, one operation an element each,
-are added here, because the paper's 3.87 G for SE-ResNet-50 holds them (Table 10: 3.8605 without, 3.8715 with).
+Counting is PyTorch's own (torch.utils.flop_counter), which sees the operations that really run, so
+a user's block is counted without help. It knows convolutions and matrix products; pooling and
+scaling, one operation an element each, are added here, because the paper's 3.87 G for SE-ResNet-50
+holds them (Table 10: 3.8605 without, 3.8715 with).
 """
 
 import copy
@@ -20,7 +21,9 @@ from senet_ablate.models.layers import draw_from
 
 @dataclass(frozen=True)
 class Cost:
-    """Learnable parameters, and multiply-adds of one image; the `_by_module` ones by dotted module path."""
+    """Learnable parameters, and multiply-adds of one image; the `_by_module` ones by dotted module
+    path.
+    """
 
     params: int
     macs: int
@@ -45,16 +48,27 @@ _POOLING_AND_SCALING = {
 
 
 def cost(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
-    """Cost of one forward pass over one image of `input_shape` (channels, height, width); the model stays as it is."""
+    """Cost of one forward pass over one image of `input_shape` (channels, height, width); the model
+    stays as it is.
+    """
     twin = copy.deepcopy(model).to("meta").eval()
     draw_from(twin, None)  # a generator is of one device
-    with FlopCounterMode(display=False, custom_mapping=_POOLING_AND_SCALING) as counter, torch.no_grad():
+    with (
+        FlopCounterMode(display=False, custom_mapping=_POOLING_AND_SCALING) as counter,
+        torch.no_grad(),
+    ):
         twin(torch.empty(1, *input_shape, device="meta"))
     macs: dict[str, int] = defaultdict(int)
     for path, operations in counter.get_flop_counts().items():
         _, _, inside = path.partition(".")
         if path != "Global" and inside:
             macs[inside] = sum(operations.values()) // 2
-    params = {path: sum(p.numel() for p in module.parameters()) for path, module in model.named_modules() if path}
+    params = {
+        path: sum(p.numel() for p in module.parameters())
+        for path, module in model.named_modules()
+        if path
+    }
     total = sum(parameter.numel() for parameter in model.parameters())
-    return Cost(total, counter.get_total_flops() // 2, params, {path: macs[path] for path in params})
+    return Cost(
+        total, counter.get_total_flops() // 2, params, {path: macs[path] for path in params}
+    )

@@ -12,25 +12,37 @@ from senet_ablate.spec.spec import SESpec
 
 
 def to_count() -> list[tuple[str, SESpec | None]]:
-    """Each registered network without and with SE, then the versions of which the paper prints or tells a cost."""
+    """Each registered network without and with SE, then the versions of which the paper prints or
+    tells a cost.
+    """
     every = [(name, se) for name in list_backbones() for se in (None, SESpec())]
     told = [(PAPERS_NETWORK, ALL_BUT_LAST), *((one.backbone, one.se) for one in printed())]
     return list(dict.fromkeys([*every, *told]))
 
 
 def count(backbone: str, se: SESpec | None) -> NetworkCost:
-    """The cost of a network at its own input size, with ImageNet's 1,000 classes or, for 64 pixels or fewer, 100."""
+    """The cost of a network at its own input size, with ImageNet's 1,000 classes or, for 64 pixels
+    or fewer, 100.
+    """
     pixels = own_pixels(backbone)
     classes = 1000 if pixels > 64 else 100
     with torch.device("meta"):
-        model = BACKBONES[backbone](classes, se, "default")  # initial weights cost time and no multiply-adds
+        model = BACKBONES[backbone](
+            classes, se, "default"
+        )  # initial weights cost time and no multiply-adds
     counted = cost(model, (3, pixels, pixels))
     parts = {
         name: Part(params=counted.params_by_module[name], macs=counted.macs_by_module[name])
         for name, _ in model.named_children()
     }
     return NetworkCost(
-        backbone=backbone, se=se, pixels=pixels, classes=classes, params=counted.params, macs=counted.macs, parts=parts
+        backbone=backbone,
+        se=se,
+        pixels=pixels,
+        classes=classes,
+        params=counted.params,
+        macs=counted.macs,
+        parts=parts,
     )
 
 

@@ -1,7 +1,9 @@
-"""GoogLeNet and BN-Inception (arXiv:1409.4842, arXiv:1502.03167), stages 3 to 5 as their modules 3a to 5b are named.
+"""GoogLeNet and BN-Inception (arXiv:1409.4842, arXiv:1502.03167), stages 3 to 5 as their modules 3a
+to 5b are named.
 
-SE takes a whole module for its transformation: it follows the concatenation (paper, Fig. 2), also where the module
-halves the size (3c and 4e of BN-Inception), as in the authors' released SE-BN-Inception.
+SE takes a whole module for its transformation: it follows the concatenation (paper, Fig. 2), also
+where the module halves the size (3c and 4e of BN-Inception), as in the authors' released
+SE-BN-Inception.
 """
 
 from collections import OrderedDict
@@ -25,8 +27,9 @@ GOOGLENET = {
     ],
     5: [(256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128)],
 }
-# arXiv:1502.03167, Fig. 5: 1x1; 3x3 reduce and 3x3; double 3x3 reduce and double 3x3; pool projection. No 1x1 and no
-# projection: the module halves the size. Its 4c is 608 wide by its own columns (576 is printed), as in all releases.
+# arXiv:1502.03167, Fig. 5: 1x1; 3x3 reduce and 3x3; double 3x3 reduce and double 3x3; pool
+# projection. No 1x1 and no projection: the module halves the size. Its 4c is 608 wide by its own
+# columns (576 is printed), as in all releases.
 BN_INCEPTION = {
     3: [(64, 64, 64, 64, 96, 32), (64, 64, 96, 64, 96, 64), (0, 128, 160, 64, 96, 0)],
     4: [
@@ -49,8 +52,12 @@ def _googlenet_module(inputs: int, row: Row) -> tuple[Parallel, int]:
     one, reduce3, three, reduce5, five, pooled = row
     branches: OrderedDict[str, nn.Module] = OrderedDict(
         conv1x1=conv_norm_relu(inputs, one, 1),
-        conv3x3=_row(reduce=conv_norm_relu(inputs, reduce3, 1), conv=conv_norm_relu(reduce3, three, 3)),
-        conv5x5=_row(reduce=conv_norm_relu(inputs, reduce5, 1), conv=conv_norm_relu(reduce5, five, 5)),
+        conv3x3=_row(
+            reduce=conv_norm_relu(inputs, reduce3, 1), conv=conv_norm_relu(reduce3, three, 3)
+        ),
+        conv5x5=_row(
+            reduce=conv_norm_relu(inputs, reduce5, 1), conv=conv_norm_relu(reduce5, five, 5)
+        ),
         pooled=_row(pool=nn.MaxPool2d(3, 1, 1), conv=conv_norm_relu(inputs, pooled, 1)),
     )
     return Parallel(branches), one + three + five + pooled
@@ -79,15 +86,23 @@ def _bn_inception_module(inputs: int, row: Row, last: bool) -> tuple[Parallel, i
 
 
 def _stem(name: str, stem: str) -> nn.Sequential:
-    """7x7 convolution, pooling, 1x1 and 3x3 convolution, pooling: 224 pixels to 28, 192 channels."""
+    """7x7 convolution, pooling, 1x1 and 3x3 convolution, pooling: 224 pixels to 28, 192 wide."""
     first = stem_7x7(name, stem)
     return nn.Sequential(
-        OrderedDict(first, reduce2=conv_norm_relu(64, 64, 1), conv2=conv_norm_relu(64, 192, 3), pool2=max_pool())
+        OrderedDict(
+            first,
+            reduce2=conv_norm_relu(64, 64, 1),
+            conv2=conv_norm_relu(64, 192, 3),
+            pool2=max_pool(),
+        )
     )
 
 
 def googlenet_bn(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
-    """GoogLeNet with batch norm, without its side classifiers: 7.0 M parameters, 1.58 G multiply-adds at 224 pixels."""
+    """GoogLeNet with batch norm, without its side classifiers:
+
+    7.0 M parameters, 1.58 G multiply-adds at 224 pixels.
+    """
     slots = Slots("googlenet_bn", se, stages=tuple(GOOGLENET))
     body: OrderedDict[str, nn.Module] = OrderedDict(stem=_stem("googlenet_bn", stem))
     inputs = 192

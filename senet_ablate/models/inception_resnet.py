@@ -1,8 +1,9 @@
-"""Inception-ResNet-v2 (arXiv:1602.07261), with the widths that its authors released (TF-Slim), stages 3 to 5.
+"""Inception-ResNet-v2 (arXiv:1602.07261), with the widths that its authors released (TF-Slim),
+stages 3 to 5.
 
-They are its 10 units of 35 pixels, 20 of 17 and 10 of 8, at 299. SE stands on the residual branch before the addition
-(paper, Section 3.3), and sees it before it is scaled down; the three modules between the stages have no shortcut and
-carry none.
+They are its 10 units of 35 pixels, 20 of 17 and 10 of 8, at 299. SE stands on the residual branch
+before the addition (paper, Section 3.3), and sees it before it is scaled down; the three modules
+between the stages have no shortcut and carry none.
 """
 
 from collections import OrderedDict
@@ -31,12 +32,23 @@ def _scaled_add(scale: float, residual: Tensor, shortcut: Tensor) -> Tensor:
 
 
 def _unit(
-    branches: Parallel, joined: int, width: int, scale: float, slots: Slots, stage: int, *, activation: nn.Module
+    branches: Parallel,
+    joined: int,
+    width: int,
+    scale: float,
+    slots: Slots,
+    stage: int,
+    *,
+    activation: nn.Module,
 ) -> ResidualUnit:
-    """Inception branches, `joined` channels in all, and a linear 1x1 convolution back to `width`."""
+    """Inception branches, `joined` channels in all, and a linear 1x1 convolution back to
+    `width`.
+    """
     branch = nn.Sequential(OrderedDict(paths=branches, conv=nn.Conv2d(joined, width, 1)))
     merge = partial(_scaled_add, scale)
-    return ResidualUnit(branch, nn.Identity(), width, width, slots, stage, merge=merge, activation=activation)
+    return ResidualUnit(
+        branch, nn.Identity(), width, width, slots, stage, merge=merge, activation=activation
+    )
 
 
 def _unit_35(slots: Slots) -> ResidualUnit:
@@ -50,7 +62,8 @@ def _unit_35(slots: Slots) -> ResidualUnit:
 
 def _unit_17(slots: Slots) -> ResidualUnit:
     paths = Parallel(
-        _conv(1088, 192, 1), nn.Sequential(_conv(1088, 128, 1), _conv(128, 160, (1, 7)), _conv(160, 192, (7, 1)))
+        _conv(1088, 192, 1),
+        nn.Sequential(_conv(1088, 128, 1), _conv(128, 160, (1, 7)), _conv(160, 192, (7, 1))),
     )
     return _unit(paths, 384, 1088, 0.10, slots, 4, activation=nn.ReLU())
 
@@ -58,20 +71,28 @@ def _unit_17(slots: Slots) -> ResidualUnit:
 def _unit_8(slots: Slots, last: bool) -> ResidualUnit:
     """The last one is neither scaled nor followed by a ReLU."""
     paths = Parallel(
-        _conv(2080, 192, 1), nn.Sequential(_conv(2080, 192, 1), _conv(192, 224, (1, 3)), _conv(224, 256, (3, 1)))
+        _conv(2080, 192, 1),
+        nn.Sequential(_conv(2080, 192, 1), _conv(192, 224, (1, 3)), _conv(224, 256, (3, 1))),
     )
-    return _unit(*(paths, 448, 2080, 1.0 if last else 0.20, slots, 5), activation=nn.Identity() if last else nn.ReLU())
+    return _unit(
+        *(paths, 448, 2080, 1.0 if last else 0.20, slots, 5),
+        activation=nn.Identity() if last else nn.ReLU(),
+    )
 
 
 def _stem(stem: str) -> nn.Sequential:
     """299 pixels to 35, 192 channels; without padding, as released."""
     first, second = stem_strides("inception_resnet_v2", stem)
     layers: OrderedDict[str, nn.Module] = OrderedDict(
-        conv1=_conv(3, 32, 3, first, padded=False), conv2=_conv(32, 32, 3, padded=False), conv3=_conv(32, 64, 3)
+        conv1=_conv(3, 32, 3, first, padded=False),
+        conv2=_conv(32, 32, 3, padded=False),
+        conv3=_conv(32, 64, 3),
     )
     if second == 2:
         layers["pool1"] = nn.MaxPool2d(3, 2)
-    layers.update(conv4=_conv(64, 80, 1), conv5=_conv(80, 192, 3, padded=False), pool2=nn.MaxPool2d(3, 2))
+    layers.update(
+        conv4=_conv(64, 80, 1), conv5=_conv(80, 192, 3, padded=False), pool2=nn.MaxPool2d(3, 2)
+    )
     return nn.Sequential(layers)
 
 
@@ -102,9 +123,11 @@ def _to_2080() -> Parallel:
 
 
 def inception_resnet_v2(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
-    """Inception-ResNet-v2: 55.8 M parameters; 6.5 G multiply-adds at 224 pixels, 13.2 G at its own 299.
+    """Inception-ResNet-v2: 55.8 M parameters; 6.5 G multiply-adds at 224 pixels, 13.2 G at its own
+    299.
 
-    Dropout 0.2 precedes the classifier (arXiv:1602.07261, Fig. 15). The default stem needs 75 pixels or more.
+    Dropout 0.2 precedes the classifier (arXiv:1602.07261, Fig. 15). The default stem needs 75
+    pixels or more.
     """
     slots = Slots("inception_resnet_v2", se, stages=(3, 4, 5))
     body: OrderedDict[str, nn.Module] = OrderedDict(

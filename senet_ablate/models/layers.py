@@ -16,10 +16,12 @@ _SMALL_STEMS = {"default": 1, "32px": 1, "stride2": 2}
 
 
 def stem_strides(backbone: str, stem: str) -> tuple[int, int]:
-    """Strides of the first two of the five halvings of an ImageNet network, by the name of its stem.
+    """Strides of the first two of the five halvings of an ImageNet network, by the name of its
+    stem.
 
-    "default" is the network as published; "64px" keeps the size at the first halving, "32px" at the first two, so that
-    images of 224, 64 and 32 pixels end on maps of 7, 4 and 4 pixels. Raises BadInput for another name.
+    "default" is the network as published; "64px" keeps the size at the first halving, "32px" at the
+    first two, so that images of 224, 64 and 32 pixels end on maps of 7, 4 and 4 pixels. Raises
+    BadInput for another name.
     """
     if stem not in _STEMS:
         raise BadInput(f"{backbone}: unknown stem {stem!r}; known: {', '.join(_STEMS)}")
@@ -27,12 +29,16 @@ def stem_strides(backbone: str, stem: str) -> tuple[int, int]:
 
 
 def small_stem_stride(backbone: str, stem: str) -> int:
-    """Stride of the first convolution of a CIFAR network: 1, or 2 with stem "stride2", which leaves maps of 16 pixels.
+    """Stride of the first convolution of a CIFAR network: 1, or 2 with stem "stride2", which leaves
+    maps of 16 pixels.
 
     Raises BadInput for another name.
     """
     if stem not in _SMALL_STEMS:
-        raise BadInput(f"{backbone} is made for 32 pixels: unknown stem {stem!r}; known: {', '.join(_SMALL_STEMS)}")
+        raise BadInput(
+            f"{backbone} is made for 32 pixels: unknown stem {stem!r}; known:"
+            f" {', '.join(_SMALL_STEMS)}"
+        )
     return _SMALL_STEMS[stem]
 
 
@@ -42,7 +48,10 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 
 
 
 class FullyConnected(nn.Conv2d):
-    """A fully connected layer at every position of N x C x H x W: a 1x1 convolution, initialised as a linear layer."""
+    """A fully connected layer at every position of N x C x H x W:
+
+    a 1x1 convolution, initialised as a linear layer.
+    """
 
     def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
         super().__init__(inputs, outputs, 1, bias=bias)
@@ -53,20 +62,28 @@ def norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.1)
 
 
-def conv_norm_relu(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def conv_norm_relu(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
     """`conv`, `norm` and ReLU in a row."""
     return nn.Sequential(
-        OrderedDict(conv=conv(inputs, outputs, kernel, stride, groups), norm=norm(outputs), relu=nn.ReLU())
+        OrderedDict(
+            conv=conv(inputs, outputs, kernel, stride, groups), norm=norm(outputs), relu=nn.ReLU()
+        )
     )
 
 
 def max_pool() -> nn.MaxPool2d:
-    """3x3, stride 2, from H x W to ceil(H / 2) x ceil(W / 2), as a padded 3x3 convolution of stride 2 gives."""
+    """3x3, stride 2, from H x W to ceil(H / 2) x ceil(W / 2), as a padded 3x3 convolution of stride
+    2 gives.
+    """
     return nn.MaxPool2d(3, 2, 1)
 
 
 def stem_7x7(backbone: str, stem: str, outputs: int = 64) -> OrderedDict[str, nn.Module]:
-    """7x7 convolution and max pooling, 4 times smaller (arXiv:1512.03385, Table 1); 3x3 for a smaller input."""
+    """7x7 convolution and max pooling, 4 times smaller (arXiv:1512.03385, Table 1); 3x3 for a
+    smaller input.
+    """
     first, second = stem_strides(backbone, stem)
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv=conv(3, outputs, 7 if first == 2 else 3, first), norm=norm(outputs), relu=nn.ReLU()
@@ -77,7 +94,10 @@ def stem_7x7(backbone: str, stem: str, outputs: int = 64) -> OrderedDict[str, nn
 
 
 class Random(nn.Module):
-    """A module that draws random numbers: from `generator`, which `draw_from` sets, or from torch's global one."""
+    """A module that draws random numbers:
+
+    from `generator`, which `draw_from` sets, or from torch's global one.
+    """
 
     generator: torch.Generator | None = None
 
@@ -92,19 +112,27 @@ class Dropout(Random):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        return x * torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator) / (1 - self.p)
+        return (
+            x * torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator) / (1 - self.p)
+        )
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
 
 
 def generator_of(model: nn.Module) -> torch.Generator | None:
-    """What the random modules of a network draw from; None if it has none, or they draw from torch's global one."""
-    return next((module.generator for module in model.modules() if isinstance(module, Random)), None)
+    """What the random modules of a network draw from; None if it has none, or they draw from
+    torch's global one.
+    """
+    return next(
+        (module.generator for module in model.modules() if isinstance(module, Random)), None
+    )
 
 
 def draw_from(model: nn.Module, generator: torch.Generator | None) -> None:
-    """Let every random module of `model` draw from `generator`, which must be on the model's device."""
+    """Let every random module of `model` draw from `generator`, which must be on the model's
+    device.
+    """
     for module in model.modules():
         if isinstance(module, Random):
             module.generator = generator
@@ -135,8 +163,13 @@ class GlobalPool(nn.Module):
         return x.mean((2, 3))
 
 
-def classified(body: OrderedDict[str, nn.Module], width: int, num_classes: int, dropout: float = 0.0) -> nn.Sequential:
-    """`body`, then `pool`, `dropout` if any, and `classifier`: N x 3 x H x W in, N x num_classes logits out."""
+def classified(
+    body: OrderedDict[str, nn.Module], width: int, num_classes: int, dropout: float = 0.0
+) -> nn.Sequential:
+    """`body`, then `pool`, `dropout` if any, and `classifier`:
+
+    N x 3 x H x W in, N x num_classes logits out.
+    """
     layers = OrderedDict(body, pool=GlobalPool())
     if dropout:
         layers["dropout"] = Dropout(dropout)
@@ -148,10 +181,11 @@ def classified(body: OrderedDict[str, nn.Module], width: int, num_classes: int, 
 def initialise(model: nn.Module, seed: int) -> None:
     """Set every parameter from `seed` and its own name, in place.
 
-    Convolutions: He's normal, fan out; fully connected layers (classifier and SE): He's normal, fan in, bias 0
-    (arXiv:1502.01852, the paper's ref. [66]); batch norms: 1 and 0, no zero-gamma. Other modules use their own
-    `reset_parameters`. A layer that two networks share by name starts from the same values in both, so the variants of
-    one seed differ in the SE blocks alone. On the meta device there is nothing to set.
+    Convolutions: He's normal, fan out; fully connected layers (classifier and SE): He's normal, fan
+    in, bias 0 (arXiv:1502.01852, the paper's ref. [66]); batch norms: 1 and 0, no zero-gamma. Other
+    modules use their own `reset_parameters`. A layer that two networks share by name starts from
+    the same values in both, so the variants of one seed differ in the SE blocks alone. On the meta
+    device there is nothing to set.
     """
     if all(parameter.is_meta for parameter in model.parameters()):
         return
@@ -162,10 +196,14 @@ def initialise(model: nn.Module, seed: int) -> None:
                 "fan_in" if isinstance(module, nn.Linear | FullyConnected) else "fan_out"
             )
             generator = torch.Generator(module.weight.device).manual_seed(key)
-            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu", generator=generator)
+            nn.init.kaiming_normal_(
+                module.weight, mode=mode, nonlinearity="relu", generator=generator
+            )
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif hasattr(module, "reset_parameters"):  # a user's own draws from torch's global generator
+        elif hasattr(
+            module, "reset_parameters"
+        ):  # a user's own draws from torch's global generator
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(key)
                 module.reset_parameters()

@@ -1,7 +1,9 @@
-"""Pre-activation ResNets for 32-pixel images (arXiv:1603.05027), and the wide one (arXiv:1605.07146), stages 2 to 4.
+"""Pre-activation ResNets for 32-pixel images (arXiv:1603.05027), and the wide one
+(arXiv:1605.07146), stages 2 to 4.
 
-The paper's CIFAR baselines (Tables 4 and 5). It gives no detail for them beyond Section 3.3; here SE stands at the end
-of the residual branch before the addition, after the last convolution, and no ReLU follows the addition.
+The paper's CIFAR baselines (Tables 4 and 5). It gives no detail for them beyond Section 3.3; here
+SE stands at the end of the residual branch before the addition, after the last convolution, and no
+ReLU follows the addition.
 """
 
 from collections import OrderedDict
@@ -18,9 +20,12 @@ def _norm_relu(index: int, channels: int) -> OrderedDict[str, nn.Module]:
     return OrderedDict({f"norm{index}": norm(channels), f"relu{index}": nn.ReLU()})
 
 
-def _unit(inputs: int, outputs: int, stride: int, stage: int, slots: Slots, bottleneck: bool) -> ResidualUnit:
-    """Norm, ReLU and convolution, twice or three times. Where the width changes, the shortcut is a 1x1 convolution and
-    shares the first norm and ReLU with the branch, as in the released code of both papers."""
+def _unit(
+    inputs: int, outputs: int, stride: int, stage: int, slots: Slots, bottleneck: bool
+) -> ResidualUnit:
+    """Norm, ReLU and convolution, twice or three times. Where the width changes, the shortcut is a
+    1x1 convolution and shares the first norm and ReLU with the branch, as in the released code of
+    both papers."""
     width = outputs // 4 if bottleneck else outputs
     first = _norm_relu(1, inputs)
     layers: OrderedDict[str, nn.Module]
@@ -35,7 +40,9 @@ def _unit(inputs: int, outputs: int, stride: int, stage: int, slots: Slots, bott
         )
     else:
         layers = OrderedDict(
-            conv1=conv(inputs, width, 3, stride), **_norm_relu(2, width), conv2=conv(width, outputs, 3)
+            conv1=conv(inputs, width, 3, stride),
+            **_norm_relu(2, width),
+            conv2=conv(width, outputs, 3),
         )
     same = inputs == outputs
     return ResidualUnit(
@@ -48,7 +55,13 @@ def _unit(inputs: int, outputs: int, stride: int, stage: int, slots: Slots, bott
 
 
 def _network(
-    name: str, depth: int, widen: int, bottleneck: bool, num_classes: int, se: SESpec | None, stem: str
+    name: str,
+    depth: int,
+    widen: int,
+    bottleneck: bool,
+    num_classes: int,
+    se: SESpec | None,
+    stem: str,
 ) -> nn.Module:
     first_stride = small_stem_stride(name, stem)
     units = (depth - 2) // 9 if bottleneck else (depth - 2) // 6
@@ -62,7 +75,9 @@ def _network(
     stages = stacked(16, outputs, (units,) * 3, unit)
     slots.close()
     last = nn.Sequential(OrderedDict(norm=norm(outputs[4]), relu=nn.ReLU()))
-    body = OrderedDict(stem=nn.Sequential(OrderedDict(conv=conv(3, 16, 3, first_stride))), **stages, last=last)
+    body = OrderedDict(
+        stem=nn.Sequential(OrderedDict(conv=conv(3, 16, 3, first_stride))), **stages, last=last
+    )
     return classified(body, outputs[4], num_classes)
 
 
@@ -72,7 +87,10 @@ def preact_resnet110(num_classes: int, se: SESpec | None, stem: str) -> nn.Modul
 
 
 def preact_resnet164(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
-    """Pre-activation ResNet-164, bottleneck units: 1.7 M parameters, 0.25 G multiply-adds at 32 pixels."""
+    """Pre-activation ResNet-164, bottleneck units:
+
+    1.7 M parameters, 0.25 G multiply-adds at 32 pixels.
+    """
     return _network("preact_resnet164", 164, 1, True, num_classes, se, stem)
 
 

@@ -1,7 +1,8 @@
 """Public checkpoints of torchvision and timm, read into our networks.
 
-A layout says how a file names what ours names otherwise, and in what its network differs from ours beside the weights.
-Only what is listed in LAYOUTS is read: every value of the file must find its place, and every place a value.
+A layout says how a file names what ours names otherwise, and in what its network differs from ours
+beside the weights. Only what is listed in LAYOUTS is read: every value of the file must find its
+place, and every place a value.
 """
 
 import re
@@ -24,8 +25,9 @@ State = dict[str, Tensor]
 class Layout:
     """One way to write a network down.
 
-    source: who writes it so. mark: a key that only such files have. names: parts of our keys to parts of theirs.
-    prepare: turns their values into ours. adapt: changes what holds no weights in our network to what theirs computes.
+    source: who writes it so. mark: a key that only such files have. names: parts of our keys to
+    parts of theirs. prepare: turns their values into ours. adapt: changes what holds no weights in
+    our network to what theirs computes.
     """
 
     source: str
@@ -41,7 +43,9 @@ class Layout:
 
 
 def _stride_to_3x3(model: nn.Module) -> None:
-    """Moves every stride from the first 1x1 to the 3x3 (`v1.5`), which both torchvision's and timm's ResNets have."""
+    """Moves every stride from the first 1x1 to the 3x3 (`v1.5`), which both torchvision's and
+    timm's ResNets have.
+    """
     for name, layer in model.named_modules():
         if name.endswith(".branch.conv1") and isinstance(layer, nn.Conv2d):
             second = model.get_submodule(name.removesuffix("1") + "2")
@@ -62,7 +66,10 @@ def _slim_epsilon(model: nn.Module) -> None:
 
 
 def _fold_biases(state: State) -> State:
-    """Takes the convolutions' biases, which ours lack, out of the running means that follow: the same in evaluation."""
+    """Takes the convolutions' biases, which ours lack, out of the running means that follow:
+
+    the same in evaluation.
+    """
     folded = dict(state)
     for key in state:
         match = re.fullmatch(r"features\.(\d+)\.running_mean", key)
@@ -86,7 +93,9 @@ def _se(theirs: str) -> dict[str, str]:
 
 
 def _torchvision_resnet(adapt: Callable[[nn.Module], None]) -> Layout:
-    names = _RESIDUAL | _se("se") | {"stem.conv.": "conv1.", "stem.norm.": "bn1.", "classifier.": "fc."}
+    names = (
+        _RESIDUAL | _se("se") | {"stem.conv.": "conv1.", "stem.norm.": "bn1.", "classifier.": "fc."}
+    )
     return Layout("torchvision or timm", "conv1.weight", names, adapt=adapt)
 
 
@@ -154,7 +163,11 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         _vgg(
             "torchvision",
             "classifier.6.weight",
-            {"hidden.fc1.": "classifier.0.", "hidden.fc2.": "classifier.3.", "classifier.": "classifier.6."},
+            {
+                "hidden.fc1.": "classifier.0.",
+                "hidden.fc2.": "classifier.3.",
+                "classifier.": "classifier.6.",
+            },
         ),
         _vgg(
             "timm",
@@ -166,38 +179,53 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
 
 
 def import_weights(path: Path | str, backbone: str, se: SESpec | None = None) -> nn.Module:
-    """The network `backbone` with the weights of a public file, in evaluation mode: N x 3 x H x W in, logits out.
+    """The network `backbone` with the weights of a public file, in evaluation mode: N x 3 x H x W
+    in, logits out.
 
-    path: a state dict, `.safetensors` or what torch.save wrote (read without running code). se: None for a plain
-    network; `SESpec(bias=True)` for the published SE networks, whose two layers have a bias. The number of classes is
-    the file's. What is returned computes what the file's own network computes: where that one differs from ours in
-    something that holds no weights (torchvision's ResNets have their stride in the 3x3, Caffe's align the first pooling
-    left, TF-Slim's batch norms have epsilon 1e-3), the returned one differs from `build_model(backbone)` too. Weights
-    become float32. Raises BadInput, naming the file and what is missing, left over, of another shape or not finite.
+    path: a state dict, `.safetensors` or what torch.save wrote (read without running code). se:
+    None for a plain network; `SESpec(bias=True)` for the published SE networks, whose two layers
+    have a bias. The number of classes is the file's. What is returned computes what the file's own
+    network computes: where that one differs from ours in something that holds no weights
+    (torchvision's ResNets have their stride in the 3x3, Caffe's align the first pooling left,
+    TF-Slim's batch norms have epsilon 1e-3), the returned one differs from `build_model(backbone)`
+    too. Weights become float32. Raises BadInput, naming the file and what is missing, left over, of
+    another shape or not finite.
     """
     if BACKBONES.check(backbone) not in LAYOUTS:
-        raise BadInput(f"no public files of {backbone!r} are known; they are of: {', '.join(sorted(LAYOUTS))}")
+        raise BadInput(
+            f"no public files of {backbone!r} are known; they are of: {', '.join(sorted(LAYOUTS))}"
+        )
     state = _read(Path(path))
     layout = next((layout for layout in LAYOUTS[backbone] if layout.mark in state), None)
     if layout is None:
         known = "; ".join(f"{layout.source}, by {layout.mark!r}" for layout in LAYOUTS[backbone])
-        raise BadInput(f"{path}: not a {backbone} that can be read ({known}); it begins with {next(iter(state))!r}")
+        raise BadInput(
+            f"{path}: not a {backbone} that can be read ({known}); it begins with"
+            f" {next(iter(state))!r}"
+        )
     state = layout.prepare(state)
     classifier = layout.theirs("classifier.bias")
     if classifier not in state:
         raise BadInput(f"{path}: {classifier!r} is missing")
     with torch.device("meta"):
         model: nn.Module = BACKBONES[backbone](len(state[classifier]), se, "default")
-    model.load_state_dict(_matched(state, model, layout, f"{path}, as {backbone} ({layout.source})"), assign=True)
+    model.load_state_dict(
+        _matched(state, model, layout, f"{path}, as {backbone} ({layout.source})"), assign=True
+    )
     layout.adapt(model)
     return model.eval()
 
 
 def _matched(state: State, model: nn.Module, layout: Layout, where: str) -> State:
-    """Their values by our names. Raises BadInput unless each fits, and none is missing or left over."""
+    """Their values by our names.
+
+    Raises BadInput unless each fits, and none is missing or left over.
+    """
     ours = model.state_dict()
     theirs = {key: layout.theirs(key) for key in ours}
-    counters = {key for key in ours if key.endswith(".num_batches_tracked")}  # files older than PyTorch 0.4 have none
+    counters = {
+        key for key in ours if key.endswith(".num_batches_tracked")
+    }  # files older than PyTorch 0.4 have none
     missing = [theirs[key] for key in ours if key not in counters and theirs[key] not in state]
     unexpected = sorted(state.keys() - set(theirs.values()))
     if missing or unexpected:
@@ -207,10 +235,14 @@ def _matched(state: State, model: nn.Module, layout: Layout, where: str) -> Stat
     for key, wanted in ours.items():
         given = state.get(theirs[key], torch.tensor(0))
         # a fully connected layer may be written as a convolution, here or there
-        alike = {given.ndim, wanted.ndim} == {2, 4} and given.flatten(1).shape == wanted.flatten(1).shape
+        alike = {given.ndim, wanted.ndim} == {2, 4} and given.flatten(1).shape == wanted.flatten(
+            1
+        ).shape
         value = given.reshape(wanted.shape) if alike else given
         if value.shape != wanted.shape:
-            raise BadInput(f"{where}: {theirs[key]!r} has shape {_by(given.shape)}, not {_by(wanted.shape)}")
+            raise BadInput(
+                f"{where}: {theirs[key]!r} has shape {_by(given.shape)}, not {_by(wanted.shape)}"
+            )
         if value.is_floating_point() and not value.isfinite().all():
             raise BadInput(f"{where}: {theirs[key]!r} has values that are not finite")
         matched[key] = value.float() if value.is_floating_point() else value
@@ -231,10 +263,16 @@ def _read(path: Path) -> State:
     except ImportError as error:
         raise BadInput(f"{path}: pip install safetensors to read it") from error
     except Exception as error:  # a damaged file can make the two readers raise anything
-        raise BadInput(f"{path}: not a state dict that can be read safely: {' '.join(str(error).split())}") from error
+        raise BadInput(
+            f"{path}: not a state dict that can be read safely: {' '.join(str(error).split())}"
+        ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if (
+        not isinstance(state, dict)
+        or not state
+        or not all(isinstance(value, Tensor) for value in state.values())
+    ):
         raise BadInput(f"{path}: not a state dict: names with a tensor each")
     return state
 

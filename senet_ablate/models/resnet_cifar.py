@@ -1,4 +1,5 @@
-"""ResNets for 32-pixel images (arXiv:1512.03385, Section 4.2): three stages, 16, 32 and 64 wide, with projections.
+"""ResNets for 32-pixel images (arXiv:1512.03385, Section 4.2): three stages, 16, 32 and 64 wide,
+with projections.
 
 Their stages carry the numbers 2, 3 and 4, as convN_x does in the ImageNet networks.
 """
@@ -27,12 +28,18 @@ def _resnet(name: str, depth: int, bottleneck: bool) -> Builder:
 
         def unit(inputs: int, outputs: int, stride: int, stage: int) -> nn.Module:
             if bottleneck:
-                return bottleneck_unit(inputs, outputs, stride, stage, slots, widths=(outputs // 4, outputs // 4))
+                return bottleneck_unit(
+                    inputs, outputs, stride, stage, slots, widths=(outputs // 4, outputs // 4)
+                )
             return basic_unit(inputs, outputs, stride, stage, slots)
 
         stages = stacked(16, outputs, (units,) * 3, unit)
         slots.close()
-        return classified(OrderedDict(stem=conv_norm_relu(3, 16, 3, first_stride), **stages), outputs[4], num_classes)
+        return classified(
+            OrderedDict(stem=conv_norm_relu(3, 16, 3, first_stride), **stages),
+            outputs[4],
+            num_classes,
+        )
 
     kind = "bottleneck units, 64 to 256" if bottleneck else "basic units, 16 to 64"
     build.__doc__ = f"CIFAR ResNet, {depth} layers, {kind} channels."

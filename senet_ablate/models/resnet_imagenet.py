@@ -1,6 +1,8 @@
-"""ResNets and ResNeXts for ImageNet (arXiv:1512.03385, arXiv:1611.05431; SE versions: paper, Table 1), stages 2 to 5.
+"""ResNets and ResNeXts for ImageNet (arXiv:1512.03385, arXiv:1611.05431; SE versions: paper, Table
+1), stages 2 to 5.
 
-The ResNets have their stride in the first 1x1, the ResNeXts in the 3x3, as the models that the authors released.
+The ResNets have their stride in the first 1x1, the ResNeXts in the 3x3, as the models that the
+authors released.
 """
 
 from collections import OrderedDict
@@ -16,7 +18,13 @@ OUTPUTS = {2: 256, 3: 512, 4: 1024, 5: 2048}
 
 
 def _resnet(
-    name: str, counts: tuple[int, ...], num_classes: int, se: SESpec | None, stem: str, *, resnext: bool = False
+    name: str,
+    counts: tuple[int, ...],
+    num_classes: int,
+    se: SESpec | None,
+    stem: str,
+    *,
+    resnext: bool = False,
 ) -> nn.Module:
     slots = Slots(name, se, stages=tuple(OUTPUTS))
 
@@ -24,12 +32,21 @@ def _resnet(
         width = outputs // 2 if resnext else outputs // 4
         groups = 32 if resnext else 1
         return bottleneck_unit(
-            inputs, outputs, stride, stage, slots, widths=(width, width), groups=groups, stride_in_3x3=resnext
+            inputs,
+            outputs,
+            stride,
+            stage,
+            slots,
+            widths=(width, width),
+            groups=groups,
+            stride_in_3x3=resnext,
         )
 
     stages = stacked(64, OUTPUTS, counts, unit)
     slots.close()
-    return classified(OrderedDict(stem=nn.Sequential(stem_7x7(name, stem)), **stages), OUTPUTS[5], num_classes)
+    return classified(
+        OrderedDict(stem=nn.Sequential(stem_7x7(name, stem)), **stages), OUTPUTS[5], num_classes
+    )
 
 
 def resnet50(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
@@ -48,10 +65,10 @@ def resnet152(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
 
 
 def resnext50_32x4d(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
-    """ResNeXt-50, 32 groups of 4 channels: 25.0 M parameters, 4.24 G multiply-adds at 224 pixels."""
+    """ResNeXt-50, 32 groups of 4 channels: 25.0 M parameters, 4.24 G multiply-adds at 224 px."""
     return _resnet("resnext50_32x4d", (3, 4, 6, 3), num_classes, se, stem, resnext=True)
 
 
 def resnext101_32x4d(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
-    """ResNeXt-101, 32 groups of 4 channels: 44.2 M parameters, 7.99 G multiply-adds at 224 pixels."""
+    """ResNeXt-101, 32 groups of 4 channels: 44.2 M parameters, 7.99 G multiply-adds at 224 px."""
     return _resnet("resnext101_32x4d", (3, 4, 23, 3), num_classes, se, stem, resnext=True)

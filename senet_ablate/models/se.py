@@ -1,4 +1,6 @@
-"""The Squeeze-and-Excitation block (paper, Section 3), its operators, and the places of a network that can host it."""
+"""The Squeeze-and-Excitation block (paper, Section 3), its operators, and the places of a network
+that can host it.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,13 +36,18 @@ class SEBlock(nn.Module):
 
 
 class FCExcitation(nn.Module):
-    """The two fully connected layers with a ReLU between them (paper, Eq. 3), at every position of N x C x H x W."""
+    """The two fully connected layers with a ReLU between them (paper, Eq.
+
+    3), at every position of N x C x H x W.
+    """
 
     def __init__(self, channels: int, spec: SESpec) -> None:
         super().__init__()
         hidden = channels // spec.reduction
         if hidden == 0:
-            raise CannotHost(f"{channels} channels // reduction {spec.reduction} leaves no hidden unit")
+            raise CannotHost(
+                f"{channels} channels // reduction {spec.reduction} leaves no hidden unit"
+            )
         self.reduce = FullyConnected(channels, hidden, bias=spec.bias)
         self.expand = FullyConnected(hidden, channels, bias=spec.bias)
 
@@ -49,7 +56,7 @@ class FCExcitation(nn.Module):
 
 
 class NoExcitation(nn.Module):
-    """The gate sees the squeezed descriptor itself: no layer that relates channels to each other."""
+    """The gate sees the squeezed descriptor itself: no layer relates channels to each other."""
 
     def __init__(self, channels: int, spec: SESpec) -> None:
         super().__init__()
@@ -64,12 +71,17 @@ def avg_squeeze(x: Tensor) -> Tensor:
 
 
 def max_squeeze(x: Tensor) -> Tensor:
-    """Maximum over space, to N x C x 1 x 1 (paper, Table 11); `amax`, whose backward is deterministic on CUDA."""
+    """Maximum over space, to N x C x 1 x 1 (paper, Table 11); `amax`, whose backward is
+    deterministic on CUDA.
+    """
     return x.amax((2, 3), keepdim=True)
 
 
 def no_squeeze(x: Tensor) -> Tensor:
-    """No pooling: the two FC layers become 1x1 convolutions, with a gate a pixel (paper, Table 16, NoSqueeze)."""
+    """No pooling:
+
+    the two FC layers become 1x1 convolutions, with a gate a pixel (paper, Table 16, NoSqueeze).
+    """
     return x
 
 
@@ -80,18 +92,26 @@ def std_squeeze(x: Tensor) -> Tensor:
 
 
 def ones_squeeze(x: Tensor) -> Tensor:
-    """Ones in place of the descriptor, N x C x 1 x 1: every image gets the same learned gates. A control."""
+    """Ones in place of the descriptor, N x C x 1 x 1: every image gets the same learned gates.
+
+    A control.
+    """
     return x.new_ones(x.shape[0], x.shape[1], 1, 1)
 
 
 class RandomSqueeze(Random):
-    """Standard normal noise in place of the descriptor, N x C x 1 x 1: a control that knows nothing of the image."""
+    """Standard normal noise in place of the descriptor, N x C x 1 x 1:
+
+    a control that knows nothing of the image.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.randn(x.shape[0], x.shape[1], 1, 1, dtype=x.dtype, device=x.device, generator=self.generator)
+        return torch.randn(
+            x.shape[0], x.shape[1], 1, 1, dtype=x.dtype, device=x.device, generator=self.generator
+        )
 
 
 def sigmoid_gate(logits: Tensor) -> Tensor:
@@ -115,7 +135,10 @@ def hard_sigmoid_gate(logits: Tensor) -> Tensor:
 
 
 def softmax_gate(logits: Tensor) -> Tensor:
-    """Channels compete for one unit of weight: the mutually exclusive gate of Section 3.2. An extra."""
+    """Channels compete for one unit of weight: the mutually exclusive gate of Section 3.2.
+
+    An extra.
+    """
     return logits.softmax(1)
 
 
@@ -144,9 +167,11 @@ def _operator(part: Any, channels: int) -> nn.Module:
 
 
 class Slots:
-    """Hands a network the module for each of its places that can host SE: the block, or an identity.
+    """Hands a network the module for each of its places that can host SE: the block, or an
+    identity.
 
-    A backbone asks for every place it has, by placement, stage and width, and calls `close()` when it is built.
+    A backbone asks for every place it has, by placement, stage and width, and calls `close()` when
+    it is built.
     """
 
     def __init__(self, backbone: str, se: SESpec | None, stages: tuple[int, ...]) -> None:
@@ -162,24 +187,29 @@ class Slots:
             self._wanted = se.stages
         missing = set(self._wanted) - set(stages)
         if missing:
-            raise CannotHost(f"{backbone} has no stage {min(missing)}; it has stages {', '.join(map(str, stages))}")
+            raise CannotHost(
+                f"{backbone} has no stage {min(missing)}; it has stages"
+                f" {', '.join(map(str, stages))}"
+            )
 
     def __call__(self, placement: str, stage: int, channels: int) -> nn.Module:
-        """The module for a place `channels` wide. Raises CannotHost if the block does not fit it."""
+        """The module for a place `channels` wide. Raises CannotHost if it does not fit."""
         self._offered.add(placement)
         if self.se is None or placement != self.se.placement or stage not in self._wanted:
             return nn.Identity()
         try:
             return BLOCKS[self.se.block](channels, self.se)
         except CannotHost as error:
-            raise CannotHost(f"{self.backbone}, stage {stage}, placement {placement}: {error}") from error
+            raise CannotHost(
+                f"{self.backbone}, stage {stage}, placement {placement}: {error}"
+            ) from error
 
     def close(self) -> None:
         """Raises CannotHost if the placement asked for was never offered."""
         if self.se is not None and self.se.placement not in self._offered:
             raise CannotHost(
-                f"{self.backbone} has no {_PLACES[self.se.placement]}, so no place {self.se.placement!r}; "
-                f"it has: {', '.join(sorted(self._offered))}"
+                f"{self.backbone} has no {_PLACES[self.se.placement]}, so no place"
+                f" {self.se.placement!r}; it has: {', '.join(sorted(self._offered))}"
             )
 
 
@@ -193,7 +223,7 @@ _PLACES = {
 
 
 def se_blocks(model: nn.Module) -> dict[str, nn.Module]:
-    """The SE blocks of a network by the paper's panel names: SE_2_3 is the third unit of stage 2."""
+    """A network's SE blocks by the paper's panel names: SE_2_3 is the third unit of stage 2."""
     blocks = {}
     for path, module in model.named_modules():
         stage, _, rest = path.partition(".")

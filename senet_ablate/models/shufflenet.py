@@ -1,11 +1,21 @@
-"""ShuffleNet v1 (arXiv:1707.01083, Table 1), stages 3 to 5 by size: 28, 14 and 7 pixels of 224 (its own 2 to 4)."""
+"""ShuffleNet v1 (arXiv:1707.01083, Table 1), stages 3 to 5 by size:
+
+28, 14 and 7 pixels of 224 (its own 2 to 4).
+"""
 
 from collections import OrderedDict
 
 from torch import nn
 from torch.nn import ChannelShuffle
 
-from senet_ablate.models.layers import classified, conv, conv_norm_relu, max_pool, norm, stem_strides
+from senet_ablate.models.layers import (
+    classified,
+    conv,
+    conv_norm_relu,
+    max_pool,
+    norm,
+    stem_strides,
+)
 from senet_ablate.models.se import Slots
 from senet_ablate.models.units import ResidualUnit, concatenate, stacked
 from senet_ablate.spec.spec import SESpec
@@ -17,7 +27,8 @@ OUTPUTS = {3: 240, 4: 480, 5: 960}
 def shufflenet_v1_g3(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
     """ShuffleNet 1x, 3 groups: 1.9 M parameters, 138 M multiply-adds at 224 pixels.
 
-    SE stands on the residual branch, so that of a unit that concatenates it sees the new channels alone.
+    SE stands on the residual branch, so that of a unit that concatenates it sees the new channels
+    alone.
     """
     first, second = stem_strides("shufflenet_v1_g3", stem)
     slots = Slots("shufflenet_v1_g3", se, stages=tuple(OUTPUTS))
@@ -29,7 +40,9 @@ def shufflenet_v1_g3(num_classes: int, se: SESpec | None, stem: str) -> nn.Modul
         width = outputs // 4
         new = outputs - inputs if stride == 2 else outputs
         branch = OrderedDict(
-            conv1=conv(inputs, width, 1, groups=1 if inputs == 24 else GROUPS),  # 24 channels are too few to group
+            conv1=conv(
+                inputs, width, 1, groups=1 if inputs == 24 else GROUPS
+            ),  # 24 channels are too few to group
             norm1=norm(width),
             relu1=nn.ReLU(),
             shuffle=ChannelShuffle(GROUPS),  # arXiv:1707.01083, Fig. 1

@@ -22,7 +22,8 @@ def describe(
     stem: str = "default",
     form: Literal["text", "csv", "latex"] = "text",
 ) -> str:
-    """Parameters and multiply-adds of a network by stage, beside those of its plain twin. Raises BadInput.
+    """Parameters and multiply-adds of a network by stage, beside those of its plain twin. Raises
+    BadInput.
 
     size: pixels of the square input; classes: outputs; by default what the network was made for.
     """
@@ -45,11 +46,14 @@ def describe(
     return f"{title}\n\n{text.to_markdown(disable_numparse=True)}"
 
 
-def stages(backbone: str, se: SESpec | None, size: int, classes: int, stem: str = "default") -> pd.DataFrame:
-    """One row a part of the network and one for the whole; parts that neither cost nor change the size are left out.
+def stages(
+    backbone: str, se: SESpec | None, size: int, classes: int, stem: str = "default"
+) -> pd.DataFrame:
+    """One row a part of the network and one for the whole; parts that neither cost nor change the
+    size are left out.
 
-    Columns: output (channels x height x width), units, SE blocks, hidden widths, params, multiply-adds, and what SE
-    adds to them in percent of the plain network's part.
+    Columns: output (channels x height x width), units, SE blocks, hidden widths, params,
+    multiply-adds, and what SE adds to them in percent of the plain network's part.
     """
     with torch.device("meta"):
         model = build_model(backbone, classes, se, stem=stem)
@@ -59,13 +63,21 @@ def stages(backbone: str, se: SESpec | None, size: int, classes: int, stem: str 
     blocks = {path: name for name, path in _paths(model).items()}
     rows, before = {}, ""
     for name, module in model.named_children():
-        if not ours.params_by_module[name] and not ours.macs_by_module[name] and outputs[name] == before:
+        if (
+            not ours.params_by_module[name]
+            and not ours.macs_by_module[name]
+            and outputs[name] == before
+        ):
             continue
         before = outputs[name]
         here = [blocks[path] for path in blocks if path.startswith(f"{name}.")]
         rows[name] = {
             "output": outputs[name],
-            "units": len(module) if name.startswith("stage") and isinstance(module, nn.Sequential) else None,
+            "units": (
+                len(module)
+                if name.startswith("stage") and isinstance(module, nn.Sequential)
+                else None
+            ),
             "SE": f"{here[0]} ... {here[-1]}" if len(here) > 1 else "".join(here),
             "hidden": ", ".join(map(str, _hidden(model, here))),
             "params": ours.params_by_module[name],
@@ -81,15 +93,25 @@ def stages(backbone: str, se: SESpec | None, size: int, classes: int, stem: str 
         "multiply-adds, +%": _added(ours.macs, bare.macs),
     }
     table = pd.DataFrame.from_dict(rows, orient="index").astype({"units": "Int64"})
-    return table.drop(columns=["SE", "hidden", "params, +%", "multiply-adds, +%"]) if se is None else table
+    return (
+        table.drop(columns=["SE", "hidden", "params, +%", "multiply-adds, +%"])
+        if se is None
+        else table
+    )
 
 
 def _named(se: SESpec | None) -> str:
-    """What makes an SE network, in the words of `--se`; what is at its default goes without saying."""
+    """What makes an SE network, in the words of `--se`; what is at its default goes without
+    saying.
+    """
     if se is None:
         return "plain"
     given = {field: getattr(se, field) for field in field_names(SESpec)}
-    said = {field: value for field, value in given.items() if field == "reduction" or value != getattr(SESpec(), field)}
+    said = {
+        field: value
+        for field, value in given.items()
+        if field == "reduction" or value != getattr(SESpec(), field)
+    }
     return f"SE with {', '.join(f'{field} {value}' for field, value in said.items())}"
 
 
@@ -106,7 +128,9 @@ def _paths(model: nn.Module) -> dict[str, str]:
 def _hidden(model: nn.Module, names: list[str]) -> list[int]:
     """The hidden widths of the named blocks, each once."""
     layers = [getattr(se_blocks(model)[name], "excitation", None) for name in names]
-    return list(dict.fromkeys(one.reduce.out_channels for one in layers if isinstance(one, FCExcitation)))
+    return list(
+        dict.fromkeys(one.reduce.out_channels for one in layers if isinstance(one, FCExcitation))
+    )
 
 
 def _outputs(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, str]:
@@ -117,7 +141,9 @@ def _outputs(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, str]:
         def watch(module: nn.Module, inputs: object, output: Tensor) -> None:
             shapes[name] = " x ".join(map(str, output.shape[1:]))
 
-        hooks.append((dict(model.named_children())[name] if name else model).register_forward_hook(watch))
+        hooks.append(
+            (dict(model.named_children())[name] if name else model).register_forward_hook(watch)
+        )
 
     hooks: list[torch.utils.hooks.RemovableHandle] = []
     for name in ["", *dict(model.named_children())]:

@@ -1,4 +1,5 @@
-"""VGG-16 with batch norm (arXiv:1409.1556, configuration D), stages 1 to 5, stage N being its convN_x.
+"""VGG-16 with batch norm (arXiv:1409.1556, configuration D), stages 1 to 5, stage N being its
+convN_x.
 
 SE follows the non-linearity of every convolution (paper, Section 3.3).
 """
@@ -19,7 +20,9 @@ STAGES = {1: (64, 2), 2: (128, 2), 3: (256, 3), 4: (512, 3), 5: (512, 3)}
 
 @torch.fx.wrap  # one call in the graph of torch.fx, which cannot go through sizes one by one
 def grid_means(x: Tensor, side: int) -> Tensor:
-    """Means over a side x side grid, N x C x H x W to N x C x side x side; of a map of that size, the map itself."""
+    """Means over a side x side grid, N x C x H x W to N x C x side x side; of a map of that size,
+    the map itself.
+    """
     rows, columns = (_cells(side, size, x) for size in x.shape[2:])
     return rows @ x @ columns.T
 
@@ -33,7 +36,9 @@ def _cells(side: int, size: int, like: Tensor) -> Tensor:
 
 
 class GridPool(nn.Module):
-    """The cells of adaptive average pooling, as two matrix products, whose backward is deterministic on CUDA."""
+    """The cells of adaptive average pooling, as two matrix products, whose backward is
+    deterministic on CUDA.
+    """
 
     def __init__(self, side: int) -> None:
         super().__init__()
@@ -46,9 +51,9 @@ class GridPool(nn.Module):
 def vgg16_bn(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
     """VGG-16: 138.4 M parameters, 15.5 G multiply-adds at 224 pixels.
 
-    The convolutions have no bias, since a batch norm follows. The stems for smaller inputs leave out the first pooling
-    or the first two, and their first linear layer sees a 1 x 1 map in place of 7 x 7, so that it does not hold
-    103 M of the parameters.
+    The convolutions have no bias, since a batch norm follows. The stems for smaller inputs leave
+    out the first pooling or the first two, and their first linear layer sees a 1 x 1 map in place
+    of 7 x 7, so that it does not hold 103 M of the parameters.
     """
     strides = (*stem_strides("vgg16_bn", stem), 2, 2, 2)
     side = 7 if stem == "default" else 1

@@ -1,1 +1,4 @@
-"""What was measured: records of runs and other sealed facts, shared by training and analysis. No torch."""
+"""What was measured: records of runs and other sealed facts, shared by training and analysis.
+
+No torch.
+"""

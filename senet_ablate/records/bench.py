@@ -1,4 +1,4 @@
-"""What `bench` measured on one device, part by part: written by `bench`, shown by `bench_report`."""
+"""What `bench` measured on one device, part by part."""
 
 import logging
 import re
@@ -26,7 +26,8 @@ PARTS = {
 
 
 class Measured(Frozen):
-    """One quantity, round by round; round i of every quantity of a part was measured in the same minute.
+    """One quantity, round by round; round i of every quantity of a part was measured in the same
+    minute.
 
     over: the name of the quantity in the same group that it is divided by; empty: none.
     """
@@ -40,8 +41,8 @@ class Measured(Frozen):
 class Part(Frozen):
     """The quantities of one part.
 
-    settings: how they were measured, in words. load: what waited for a core on average over the 15 minutes before the
-    end; None where the system does not say.
+    settings: how they were measured, in words. load: what waited for a core on average over the 15
+    minutes before the end; None where the system does not say.
     """
 
     unit: str
@@ -52,13 +53,17 @@ class Part(Frozen):
     provenance: Provenance
 
     def ratio(self, row: Measured, over: str = "") -> tuple[float, float, float] | None:
-        """Lower quartile, median and upper quartile of `row` divided, round by round, by the row named `over`.
+        """Lower quartile, median and upper quartile of `row` divided, round by round, by the row
+        named `over`.
 
-        over: a row of the same group; empty: the one that `row` itself names. None if there is no such row.
+        over: a row of the same group; empty: the one that `row` itself names. None if there is no
+        such row.
         """
         for other in self.rows:
             if other.group == row.group and other.name == (over or row.over):
-                low, middle, high = np.quantile(np.asarray(row.rounds) / np.asarray(other.rounds), (0.25, 0.5, 0.75))
+                low, middle, high = np.quantile(
+                    np.asarray(row.rounds) / np.asarray(other.rounds), (0.25, 0.5, 0.75)
+                )
                 return float(low), float(middle), float(high)
         return None
 
@@ -78,7 +83,10 @@ def bench_path(results: Path, device: str, cores: int) -> Path:
 
 
 def add_part(results: Path, device: str, cores: int, name: str, part: Part) -> Path:
-    """Write a part in place of an older one of the same device; the other parts stay. Returns the path of the facts."""
+    """Write a part in place of an older one of the same device; the other parts stay.
+
+    Returns the path of the facts.
+    """
     path = bench_path(results, device, cores)
     parts = read_bench(path).parts if path.exists() else {}
     ordered = {key: ({**parts, name: part})[key] for key in PARTS if key in parts or key == name}

@@ -1,4 +1,6 @@
-"""What the gates of one trained network do for images of different classes (paper, Section 7.2, Figs. 6 and 7)."""
+"""What the gates of one trained network do for images of different classes (paper, Section 7.2,
+Figs. 6 and 7).
+"""
 
 import re
 from collections.abc import Sequence
@@ -15,22 +17,38 @@ HIGH, LOW = 0.9, 0.1
 
 
 class ClassGates(Frozen):
-    """The gates of one SE block by class. A class curve is the mean gate of each channel over the images of that class.
+    """The gates of one SE block by class. A class curve is the mean gate of each channel over the
+    images of that class.
 
-    A network is a list of these in order of depth; names are the paper's, SE_4_6 being the sixth unit of stage 4.
+    A network is a list of these in order of depth; names are the paper's, SE_4_6 being the sixth
+    unit of stage 4.
     """
 
     name: str
     class_means: Annotated[dict[str, float], Field(description="mean gate over channels, by class")]
-    between_class_std: Annotated[float, Field(description="standard deviation over class curves, mean over channels")]
-    centred_between_class_std: Annotated[float, Field(description="the same, each class curve less its own mean")]
-    within_class_std: Annotated[float, Field(description="over the images of a class, mean over channels and classes")]
+    between_class_std: Annotated[
+        float, Field(description="standard deviation over class curves, mean over channels")
+    ]
+    centred_between_class_std: Annotated[
+        float, Field(description="the same, each class curve less its own mean")
+    ]
+    within_class_std: Annotated[
+        float, Field(description="over the images of a class, mean over channels and classes")
+    ]
     correlation: Annotated[
         float | None,
-        Field(description="of two class curves over channels, mean over pairs; null where one is constant"),
+        Field(
+            description=(
+                "of two class curves over channels, mean over pairs; null where one is constant"
+            )
+        ),
     ]
-    share_high: Annotated[float, Field(description=f"share of channels whose mean gate over all images is > {HIGH}")]
-    share_low: Annotated[float, Field(description=f"share of channels whose mean gate over all images is < {LOW}")]
+    share_high: Annotated[
+        float, Field(description=f"share of channels whose mean gate over all images is > {HIGH}")
+    ]
+    share_low: Annotated[
+        float, Field(description=f"share of channels whose mean gate over all images is < {LOW}")
+    ]
 
     @property
     def mean(self) -> float:
@@ -39,17 +57,34 @@ class ClassGates(Frozen):
 
     @property
     def centred_share(self) -> float:
-        """Share of the between-class spread that is left once each class has its own level; 0 where there is none."""
-        return self.centred_between_class_std / self.between_class_std if self.between_class_std else 0.0
+        """Share of the between-class spread that is left once each class has its own level; 0 where
+        there is none.
+        """
+        return (
+            self.centred_between_class_std / self.between_class_std
+            if self.between_class_std
+            else 0.0
+        )
 
 
 class Curves(Frozen):
-    """The gates of one block channel by channel, over the test images; one value a drawn channel."""
+    """The gates of one block channel by channel, over the test images; one value a drawn
+    channel.
+    """
 
-    channels: Annotated[tuple[int, ...], Field(description="which channels are drawn, counted from 0")]
-    everything: Annotated[tuple[float, ...], Field(description="mean gate over all test images, whatever their class")]
-    mean: Annotated[dict[str, tuple[float, ...]], Field(description="class -> mean gate over its images")]
-    std: Annotated[dict[str, tuple[float, ...]], Field(description="class -> standard deviation over its images")]
+    channels: Annotated[
+        tuple[int, ...], Field(description="which channels are drawn, counted from 0")
+    ]
+    everything: Annotated[
+        tuple[float, ...], Field(description="mean gate over all test images, whatever their class")
+    ]
+    mean: Annotated[
+        dict[str, tuple[float, ...]], Field(description="class -> mean gate over its images")
+    ]
+    std: Annotated[
+        dict[str, tuple[float, ...]],
+        Field(description="class -> standard deviation over its images"),
+    ]
 
 
 def describe(
@@ -59,11 +94,13 @@ def describe(
     classes: dict[int, str],
     everything: npt.NDArray[np.floating] | None = None,
 ) -> ClassGates:
-    """The gates (images, channels) of one block with the label of each image (images,), for the classes that are named.
+    """The gates (images, channels) of one block with the label of each image (images,), for the
+    classes that are named.
 
-    everything: mean gate over all images (channels,), where `gates` are not of all of them. Standard deviations are of
-    the classes and images at hand, not estimates for others (no n - 1), as in the digitised figures. Shares are over
-    all images. Raises ValueError if a class has no image, or fewer than two are named.
+    everything: mean gate over all images (channels,), where `gates` are not of all of them.
+    Standard deviations are of the classes and images at hand, not estimates for others (no n - 1),
+    as in the digitised figures. Shares are over all images. Raises ValueError if a class has no
+    image, or fewer than two are named.
     """
     if len(classes) < 2 or not all((labels == label).any() for label in classes):
         raise ValueError("two classes or more are wanted, each with an image")
@@ -73,7 +110,9 @@ def describe(
     everything = gates.mean(axis=0, dtype=np.float64) if everything is None else everything
     return ClassGates(
         name=name,
-        class_means={classes[label]: float(level) for label, level in zip(classes, levels, strict=True)},
+        class_means={
+            classes[label]: float(level) for label, level in zip(classes, levels, strict=True)
+        },
         between_class_std=float(curves.std(axis=0).mean()),
         centred_between_class_std=float((curves - levels[:, None]).std(axis=0).mean()),
         within_class_std=float(np.mean([images.std(axis=0).mean() for images in of_class])),
@@ -92,10 +131,12 @@ def _mean_correlation(curves: npt.NDArray[np.float64]) -> float | None:
 
 
 def find(network: Sequence[ClassGates], wanted: str) -> ClassGates | None:
-    """The block of a network by its name or by its part in the paper's argument; None if there is no such block.
+    """The block of a network by its name or by its part in the paper's argument; None if there is
+    no such block.
 
-    early: last block of the first stage (SE_2_3 in ResNet-50); middle: last but one stage's last (SE_4_6); late,
-    next_to_last and last: the first block of the last stage and its last two (SE_5_1, SE_5_2, SE_5_3).
+    early: last block of the first stage (SE_2_3 in ResNet-50); middle: last but one stage's last
+    (SE_4_6); late, next_to_last and last: the first block of the last stage and its last two
+    (SE_5_1, SE_5_2, SE_5_3).
     """
     by_name = {block.name: block for block in network}
     if wanted in by_name:
@@ -107,22 +148,34 @@ def find(network: Sequence[ClassGates], wanted: str) -> ClassGates | None:
     blocks = [stages[stage] for stage in sorted(stages)]
     if len(blocks) < 2:
         return None
-    parts = {"early": blocks[0][-1], "middle": blocks[-2][-1], "late": blocks[-1][0], "last": blocks[-1][-1]}
+    parts = {
+        "early": blocks[0][-1],
+        "middle": blocks[-2][-1],
+        "late": blocks[-1][0],
+        "last": blocks[-1][-1],
+    }
     if len(blocks[-1]) > 1:
         parts["next_to_last"] = blocks[-1][-2]
     return parts.get(wanted)
 
 
 def paper_network() -> list[ClassGates]:
-    """SE-ResNet-50 as digitised from Figs. 6 and 7: 50 channels a block, four classes (two for the spread within)."""
+    """SE-ResNet-50 as digitised from Figs. 6 and 7:
+
+    50 channels a block, four classes (two for the spread within).
+    """
     between, within = digitised("digitised_fig6"), digitised("digitised_fig7")
     return [
         ClassGates(
             name=name,
-            class_means={label: mean for label, mean in block["class_means"].items() if label != "all"},
+            class_means={
+                label: mean for label, mean in block["class_means"].items() if label != "all"
+            },
             between_class_std=block["mean_interclass_std"],
             centred_between_class_std=block["mean_interclass_std_after_centering_each_class"],
-            within_class_std=float(np.mean([band["mean_halfwidth"] for band in within[name].values()])),
+            within_class_std=float(
+                np.mean([band["mean_halfwidth"] for band in within[name].values()])
+            ),
             correlation=block["mean_pairwise_corr"],
             share_high=block["frac_all_gt_0p9"],
             share_low=block["frac_all_lt_0p1"],

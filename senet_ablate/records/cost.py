@@ -1,4 +1,7 @@
-"""What each network costs, as facts: counted by `counting`, which needs torch; shown by `cost_page`, which does not."""
+"""What each network costs, as facts:
+
+counted by `counting`, which needs torch; shown by `cost_page`, which does not.
+"""
 
 import json
 from collections.abc import Iterator
@@ -15,20 +18,25 @@ from senet_ablate.spec.schema import Frozen, parse
 from senet_ablate.spec.spec import SESpec
 
 COMPARED = ("backbones", "mobile", "reduction", "stages", "conv3x3", "role_of_squeeze")
-"""The experiments whose tables in the paper (2, 3, 10, 13, 15, 16) print parameters or multiply-adds."""
+"""Experiments whose tables (2, 3, 10, 13, 15, 16) print parameters or multiply-adds."""
 PAPERS_NETWORK = "resnet50"
 ALL_BUT_LAST = SESpec(stages="all_but_last")  # of which the paper tells the cost in Section 4
 
 
 class Part(Frozen):
-    """A top-level part of a network, such as a stage: learnable parameters, and multiply-adds of one image."""
+    """A top-level part of a network, such as a stage:
+
+    learnable parameters, and multiply-adds of one image.
+    """
 
     params: int
     macs: int
 
 
 class NetworkCost(Frozen):
-    """A network at one input size (pixels of the square's edge), as a whole and by its parts in order."""
+    """A network at one input size (pixels of the square's edge), as a whole and by its parts in
+    order.
+    """
 
     backbone: str
     se: SESpec | None
@@ -41,7 +49,10 @@ class NetworkCost(Frozen):
 
 @dataclass(frozen=True)
 class Printed:
-    """A row of the paper that prints a cost, and the network it is of. params: millions; gflops: 1e9 multiply-adds."""
+    """A row of the paper that prints a cost, and the network it is of. params: millions; gflops:
+
+    1e9 multiply-adds.
+    """
 
     table: str
     row: str
@@ -58,10 +69,16 @@ def printed() -> Iterator[Printed]:
         for variant, value in experiment.variants.items():
             table = value.paper_row.partition("/")[0] or experiment.paper_table
             facts = published(experiment, variant)
-            if table and table == experiment.paper_table and not facts.keys().isdisjoint(("params", "gflops")):
+            if (
+                table
+                and table == experiment.paper_table
+                and not facts.keys().isdisjoint(("params", "gflops"))
+            ):
                 where = tables()[table]["paper_table"]
                 network = value.backbone or PAPERS_NETWORK
-                yield Printed(where, variant, network, value.se, facts.get("params"), facts.get("gflops"))
+                yield Printed(
+                    where, variant, network, value.se, facts.get("params"), facts.get("gflops")
+                )
 
 
 Costs = dict[tuple[str, SESpec | None], NetworkCost]

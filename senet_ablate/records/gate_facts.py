@@ -1,4 +1,7 @@
-"""The file of facts behind figures 6 and 7: what the gates of one trained network did for the test images, by class."""
+"""The file of facts behind figures 6 and 7:
+
+what the gates of one trained network did for the test images, by class.
+"""
 
 import hashlib
 import logging
@@ -20,8 +23,9 @@ DRAWN = 50  # channels a panel at most, "fifty uniformly sampled channels" (pape
 class Excitation(Frozen):
     """The gates of one trained network by class.
 
-    run: whose network it is. weights: SHA-256 of the file of weights. images: test images of each class named, in the
-    order asked for. blocks: all SE blocks in order of depth. curves: of the blocks that the paper would draw.
+    run: whose network it is. weights: SHA-256 of the file of weights. images: test images of each
+    class named, in the order asked for. blocks: all SE blocks in order of depth. curves: of the
+    blocks that the paper would draw.
     """
 
     run: str
@@ -39,7 +43,8 @@ def drawn_channels(channels: int) -> range:
 
 
 def panels(names: Sequence[str]) -> list[str]:
-    """The blocks that the paper would draw: the last of each stage, and the last three of the last stage.
+    """The blocks that the paper would draw: the last of each stage, and the last three of the last
+    stage.
 
     Blocks of networks without numbered stages: the last six.
     """
@@ -66,7 +71,10 @@ def write_excitation(results: Path, recipe: str, facts: Excitation) -> Path:
 
 
 def read_excitation(results: Path, recipe: str) -> Excitation | None:
-    """The facts of a recipe's network, None if there are none. Raises BadInput for a file that is not sound."""
+    """The facts of a recipe's network, None if there are none.
+
+    Raises BadInput for a file that is not sound.
+    """
     path = facts_path(results, recipe)
     if not path.exists():
         return None
@@ -77,8 +85,12 @@ def read_excitation(results: Path, recipe: str) -> Excitation | None:
         raise BadInput(f"{path}: {error}") from error
 
 
-def current_excitation(plan: Plan, results: Path, records: Mapping[str, Record]) -> Excitation | None:
-    """The facts, if they are of the network that the recipe asks for and it has a record; else None, with a warning."""
+def current_excitation(
+    plan: Plan, results: Path, records: Mapping[str, Record]
+) -> Excitation | None:
+    """The facts, if they are of the network that the recipe asks for and it has a record; else
+    None, with a warning.
+    """
     try:
         facts = read_excitation(results, plan.recipe_name)
     except BadInput as error:
@@ -94,7 +106,10 @@ def misfit(plan: Plan, results: Path, records: Mapping[str, Record], facts: Exci
     """Why the facts are not those of the network that the recipe asks for; empty if they are."""
     path = facts_path(results, plan.recipe_name)
     if not plan.kept or facts.run != plan.kept[0].id:
-        return f"{path}: run {facts.run} is not the one that recipe {plan.recipe_name!r} keeps the weights of"
+        return (
+            f"{path}: run {facts.run} is not the one that recipe {plan.recipe_name!r} keeps the"
+            " weights of"
+        )
     if facts.run not in records:
         return f"{path}: run {facts.run} has no record"
     if facts.provenance.data != records[facts.run].provenance.data:

@@ -1,4 +1,7 @@
-"""Records: what one run produced, with its provenance, in one JSON file that appears whole or not at all."""
+"""Records:
+
+what one run produced, with its provenance, in one JSON file that appears whole or not at all.
+"""
 
 import base64
 import json
@@ -23,8 +26,9 @@ log = logging.getLogger(__name__)
 class Gates(Frozen):
     """The gates of one SE block over the test images.
 
-    mean and std over images and channels (and pixels, where the gate has them); within: standard deviation over images,
-    averaged over channels; low and high: share of gates under 0.1 and over 0.9.
+    mean and std over images and channels (and pixels, where the gate has them); within: standard
+    deviation over images, averaged over channels; low and high: share of gates under 0.1 and over
+    0.9.
     """
 
     mean: float
@@ -35,9 +39,11 @@ class Gates(Frozen):
 
 
 class Epoch(Frozen):
-    """A point of the training curves: mean cross-entropies, errors in percent, test ones null where not read.
+    """A point of the training curves: mean cross-entropies, errors in percent, test ones null where
+    not read.
 
-    gates: by SE block over the test images where these were read before the end; the last ones are the record's own.
+    gates: by SE block over the test images where these were read before the end; the last ones are
+    the record's own.
     """
 
     lr: float
@@ -63,12 +69,16 @@ class Provenance(Frozen):
     train_s: float
     data: Annotated[str, Field(description="SHA-256 of the data set's pixels and labels")]
     operators: Annotated[
-        dict[str, str], Field(description="user's own parts -> SHA-256 of their source", default_factory=dict)
+        dict[str, str],
+        Field(description="user's own parts -> SHA-256 of their source", default_factory=dict),
     ]
     processes: Annotated[int, Field(description="how many trained the run together")] = 1
-    instructions: Annotated[str, Field(description="what a CPU computed with, e.g. AVX2, by torch")] = ""
+    instructions: Annotated[
+        str, Field(description="what a CPU computed with, e.g. AVX2, by torch")
+    ] = ""
     settings: Annotated[
-        dict[str, str], Field(description="environment variables that choose them", default_factory=dict)
+        dict[str, str],
+        Field(description="environment variables that choose them", default_factory=dict),
     ]
     plan: Annotated[str, Field(description="hash of the recipe's analysis plan")] = ""
 
@@ -76,11 +86,11 @@ class Provenance(Frozen):
 class Record(Frozen):
     """The facts of one run. Errors are counts of wrong test images, never rounded shares.
 
-    correct: which test images were right at top 1, in the data set's order, as packed bits in base 64.
-    majority: test images of the most frequent class. answered: how many different classes the network answered.
-    Both null in records from before they were kept.
-    class_gates, class_curves: gates by class over the test images, where the recipe asks for them.
-    diverged: the last epoch with finite losses and logits, 0 for none; null where the run trained to its end.
+    correct: which test images were right at top 1, in the data set's order, as packed bits in base
+    64. majority: test images of the most frequent class. answered: how many different classes the
+    network answered. Both null in records from before they were kept. class_gates, class_curves:
+    gates by class over the test images, where the recipe asks for them. diverged: the last epoch
+    with finite losses and logits, 0 for none; null where the run trained to its end.
     """
 
     id: str
@@ -89,7 +99,9 @@ class Record(Frozen):
     train_images: int
     tested: int
     wrong_top1: int
-    wrong_top5: Annotated[int | None, Field(description="null where the data set has no more than 5 classes")]
+    wrong_top5: Annotated[
+        int | None, Field(description="null where the data set has no more than 5 classes")
+    ]
     correct: str
     majority: int | None = None
     answered: int | None = None
@@ -109,18 +121,24 @@ class Record(Frozen):
 
     @property
     def top5(self) -> float:
-        """Top-5 test error at the last epoch, percent; NaN where there are no more than 5 classes."""
+        """Top-5 test error at the last epoch, percent; NaN where there are no more than 5
+        classes.
+        """
         return float("nan") if self.wrong_top5 is None else 100 * self.wrong_top5 / self.tested
 
     @property
     def throughout(self) -> float:
-        """Top-1 test error averaged over the epochs in which it was read, percent; NaN if only in the last."""
+        """Top-1 test error averaged over the epochs in which it was read, percent; NaN if only in
+        the last.
+        """
         read = [epoch.test_top1 for epoch in self.epochs if epoch.test_top1 is not None]
         return sum(read) / len(read) if len(read) > 1 else float("nan")
 
     def right(self) -> npt.NDArray[np.bool_]:
         """Which test images were right, one flag an image."""
-        return np.unpackbits(np.frombuffer(base64.b64decode(self.correct), np.uint8), count=self.tested).astype(bool)
+        return np.unpackbits(
+            np.frombuffer(base64.b64decode(self.correct), np.uint8), count=self.tested
+        ).astype(bool)
 
 
 def pack(right: npt.NDArray[np.bool_]) -> str:
@@ -152,7 +170,9 @@ def checkpoint_path(results: Path, recipe: str, run_id: str) -> Path:
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
     """Write facts as JSON with the checksum of their content."""
-    write_whole(path, json.dumps({"checksum": digest(content), **content}, indent=1, allow_nan=False) + "\n")
+    write_whole(
+        path, json.dumps({"checksum": digest(content), **content}, indent=1, allow_nan=False) + "\n"
+    )
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -172,7 +192,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file that cannot be used to `<name>.bad`, or `.bad2`, ... where that is taken; returns the new path."""
+    """Rename a file that cannot be used to `<name>.bad`, or `.bad2`, ...
+
+    where that is taken; returns the new path.
+    """
     number = 1
     while (aside := path.with_name(f"{path.name}.bad{number if number > 1 else ''}")).exists():
         number += 1
@@ -181,7 +204,10 @@ def set_aside(path: Path) -> Path:
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
-    """The facts that `write_sealed` wrote. Raises BadInput if they are not whole or were changed since."""
+    """The facts that `write_sealed` wrote.
+
+    Raises BadInput if they are not whole or were changed since.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -190,14 +216,17 @@ def read_sealed(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: not a file of facts of this suite")
     checksum = content.pop("checksum")
     if checksum != digest(content):
-        raise BadInput(f"{path}: its content does not match its checksum; it was changed after it was written")
+        raise BadInput(
+            f"{path}: its content does not match its checksum; it was changed after it was written"
+        )
     return content
 
 
 def read_record(path: Path) -> Record:
     """The record in a file. Raises BadInput that says what does not hold.
 
-    That may be JSON, checksum, fields, specification, id, file name, or counts that contradict each other.
+    That may be JSON, checksum, fields, specification, id, file name, or counts that contradict each
+    other.
     """
     content = read_sealed(path)
     try:
@@ -210,7 +239,10 @@ def read_record(path: Path) -> Record:
     if len(record.correct) != len(pack(np.zeros(record.tested, bool))):
         raise BadInput(f"{path}: it does not say of {record.tested} images whether they were right")
     if int((~record.right()).sum()) != record.wrong_top1:
-        raise BadInput(f"{path}: it counts {record.wrong_top1} wrong images and marks {(~record.right()).sum()}")
+        raise BadInput(
+            f"{path}: it counts {record.wrong_top1} wrong images and marks"
+            f" {(~record.right()).sum()}"
+        )
     return record
 
 
@@ -218,7 +250,11 @@ def _written_at(content: dict[str, Any]) -> str:
     """Which code wrote facts that are whole and yet not understood."""
     where = content.get("provenance")
     commit = where.get("commit") if isinstance(where, dict) else None
-    return f" (it is whole, and was written at commit {str(commit)[:12]}: another version reads it)" if commit else ""
+    return (
+        f" (it is whole, and was written at commit {str(commit)[:12]}: another version reads it)"
+        if commit
+        else ""
+    )
 
 
 def unfinished(path: Path) -> bool:
@@ -227,7 +263,9 @@ def unfinished(path: Path) -> bool:
 
 
 def read_records(results: Path, recipe: str) -> dict[str, Record]:
-    """Every sound record of a recipe by run id; an unsound file is named in a warning and left where it is."""
+    """Every sound record of a recipe by run id; an unsound file is named in a warning and left
+    where it is.
+    """
     records = {}
     for path in sorted(runs_folder(results, recipe).glob("*.json")):
         try:
@@ -239,9 +277,14 @@ def read_records(results: Path, recipe: str) -> dict[str, Record]:
 
 
 def recorded(results: Path) -> list[str]:
-    """The recipes of which a results folder has records, by name. Raises BadInput if there is no such folder."""
+    """The recipes of which a results folder has records, by name.
+
+    Raises BadInput if there is no such folder.
+    """
     if not results.is_dir():
-        raise BadInput(f"{results}: no such folder; --results names the one that holds a folder a recipe")
+        raise BadInput(
+            f"{results}: no such folder; --results names the one that holds a folder a recipe"
+        )
     return sorted(path.parent.name for path in results.glob("*/runs") if any(path.glob("*.json")))
 
 
@@ -253,4 +296,6 @@ def check_recorded(results: Path, recipe: str) -> None:
     if known:
         raise BadInput(f"{results} has no records of recipe {recipe!r}; {nearest(recipe, known)}")
     found = ", ".join(sorted(path.name for path in results.iterdir())[:5]) or "nothing"
-    raise BadInput(f"{results} has no records of any recipe, no <recipe>/runs/*.json; it holds {found}")
+    raise BadInput(
+        f"{results} has no records of any recipe, no <recipe>/runs/*.json; it holds {found}"
+    )

@@ -1,4 +1,7 @@
-"""Times of training and inference as facts: measured by `timing`, which needs torch; shown by `timing_report`."""
+"""Times of training and inference as facts:
+
+measured by `timing`, which needs torch; shown by `timing_report`.
+"""
 
 import logging
 import re
@@ -21,10 +24,11 @@ Rounds = Annotated[tuple[float, ...], Field(min_length=1, description="seconds, 
 
 
 class NetworkTime(Frozen):
-    """How long one network takes, round by round; round i of every network was measured in the same minute.
+    """How long one network takes, round by round; round i of every network was measured in the same
+    minute.
 
-    training_step: forward, backward and update of one batch of the recipe. inference: one image. inference_batch: as
-    many images as a training batch.
+    training_step: forward, backward and update of one batch of the recipe. inference: one image.
+    inference_batch: as many images as a training batch.
     """
 
     label: str
@@ -52,14 +56,22 @@ def pair(plan: Plan) -> dict[str, Run]:
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> tuple[float, float, float]:
-    """Lower quartile, median and upper quartile of the ratio of two networks' times, round by round."""
+    """Lower quartile, median and upper quartile of the ratio of two networks' times, round by
+    round.
+    """
     low, middle, high = np.quantile(np.asarray(over) / np.asarray(under), (0.25, 0.5, 0.75))
     return float(low), float(middle), float(high)
 
 
 def write_timing(results: Path, recipe: str, timing: Timing) -> Path:
-    """Write the times of a device, in place of older ones of the same device and threads; returns the path."""
-    device = f"{timing.provenance.device} {timing.threads} threads" if _on_cpu(timing) else timing.provenance.device
+    """Write the times of a device, in place of older ones of the same device and threads; returns
+    the path.
+    """
+    device = (
+        f"{timing.provenance.device} {timing.threads} threads"
+        if _on_cpu(timing)
+        else timing.provenance.device
+    )
     slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
     path = results / recipe / f"timing-{slug}.json"
     write_sealed(path, timing.model_dump(mode="json"))
@@ -67,7 +79,7 @@ def write_timing(results: Path, recipe: str, timing: Timing) -> Path:
 
 
 def read_timing(path: Path, plan: Plan) -> Timing:
-    """The times in a file. Raises BadInput if it is not sound, or not of networks of this recipe."""
+    """The times in a file. Raises BadInput if it is damaged or of another recipe's networks."""
     content = read_sealed(path)
     try:
         timing = parse(Timing, content)
@@ -75,8 +87,20 @@ def read_timing(path: Path, plan: Plan) -> Timing:
         raise BadInput(f"{path}: {error}") from error
     missing = [label for label, run in pair(plan).items() if run.id not in timing.networks]
     if missing:
-        raise BadInput(f"{path}: has no time of {' and '.join(missing)} under recipe {plan.recipe_name!r} as it is now")
-    if len({len(times) for one in timing.networks.values() for times in (one.training_step, one.inference)}) > 1:
+        raise BadInput(
+            f"{path}: has no time of {' and '.join(missing)} under recipe {plan.recipe_name!r} as"
+            " it is now"
+        )
+    if (
+        len(
+            {
+                len(times)
+                for one in timing.networks.values()
+                for times in (one.training_step, one.inference)
+            }
+        )
+        > 1
+    ):
         raise BadInput(f"{path}: its networks have different numbers of rounds")
     return timing
 

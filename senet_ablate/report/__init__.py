@@ -1,1 +1,1 @@
-"""From verdicts to pages, plots and notebook sections, and whether these are up to date. No torch."""
+"""Verdicts to pages, plots and notebook sections, and whether these are up to date. No torch."""

@@ -1,7 +1,9 @@
-"""The page that compares all networks by what they cost, from the facts in `costs`: no torch, nothing typed.
+"""The page that compares all networks by what they cost, from the facts in `costs`: no torch,
+nothing typed.
 
-Beside the paper's columns a difference is as in the oracle tests: 0.15 million parameters and 1% of the multiply-adds
-are within what the paper's rounding and counting leave open; REASONS says why a figure lies further away.
+Beside the paper's columns a difference is as in the oracle tests: 0.15 million parameters and 1% of
+the multiply-adds are within what the paper's rounding and counting leave open; REASONS says why a
+figure lies further away.
 """
 
 from pathlib import Path
@@ -11,20 +13,29 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from senet_ablate.records.cost import ALL_BUT_LAST, PAPERS_NETWORK, Costs, NetworkCost, Printed, printed, read_costs
+from senet_ablate.records.cost import (
+    ALL_BUT_LAST,
+    PAPERS_NETWORK,
+    Costs,
+    NetworkCost,
+    Printed,
+    printed,
+    read_costs,
+)
 from senet_ablate.report import plots as figures
 from senet_ablate.report.recipe_page import write_files
 from senet_ablate.spec.spec import SESpec
 
 PARAMS_TOLERANCE, MACS_TOLERANCE = 0.15, 0.01  # million; share
 _INCEPTION_RESNET = (
-    "the network that its authors released (TF-Slim) has 13.2 G multiply-adds at 299 pixels, as arXiv:1707.07012, "
-    "Table 2, counts it; the figures of arXiv:1602.07261 with 5, 10 and 5 units have 9.3 G, with 10, 20 and 10 units "
-    "14.1 G; at 224 pixels they have 6.5, 4.6 and 7.0 G. The SENet paper does not say which network has 11.75 G"
+    "the network that its authors released (TF-Slim) has 13.2 G multiply-adds at 299 pixels, as"
+    " arXiv:1707.07012, Table 2, counts it; the figures of arXiv:1602.07261 with 5, 10 and 5 units"
+    " have 9.3 G, with 10, 20 and 10 units 14.1 G; at 224 pixels they have 6.5, 4.6 and 7.0 G. The"
+    " SENet paper does not say which network has 11.75 G"
 )
 _SHUFFLENET = (
-    "140 is the class of size in which its source (arXiv:1707.01083) compares networks; the authors' own release "
-    "(megvii-model/ShuffleNet-Series) counts 138 M. SE's 142 M is met"
+    "140 is the class of size in which its source (arXiv:1707.01083) compares networks; the"
+    " authors' own release (megvii-model/ShuffleNet-Series) counts 138 M. SE's 142 M is met"
 )
 REASONS = {
     "Inception-ResNet-v2": _INCEPTION_RESNET,
@@ -32,12 +43,21 @@ REASONS = {
     "ShuffleNet": _SHUFFLENET,
 }
 """Variant -> why its multiply-adds are not those that the paper prints."""
-STAGES = {1: "#FDE725", 2: "#5DC863", 3: "#21908C", 4: "#3B528B", 5: "#440154"}  # viridis, early to late
+STAGES = {
+    1: "#FDE725",
+    2: "#5DC863",
+    3: "#21908C",
+    4: "#3B528B",
+    5: "#440154",
+}  # viridis, early to late
 SE = SESpec()
 
 
 def write_cost_page(results: Path) -> Path:
-    """Write the page, its tables and its plot; returns the path of the README. Raises BadInput without facts."""
+    """Write the page, its tables and its plot; returns the path of the README.
+
+    Raises BadInput without facts.
+    """
     write_files(results / "cost", cost_files(results))
     return results / "cost" / "README.md"
 
@@ -55,7 +75,10 @@ def cost_files(results: Path) -> dict[str, bytes]:
 
 
 def networks(costs: Costs) -> pd.DataFrame:
-    """All networks, one row each: index network; pixels, params and macs without and with SE, and what it adds in %."""
+    """All networks, one row each:
+
+    index network; pixels, params and macs without and with SE, and what it adds in %.
+    """
     rows = {}
     for name in _ordered(costs):
         plain, se = costs[name, None], costs[name, SE]
@@ -73,16 +96,20 @@ def networks(costs: Costs) -> pd.DataFrame:
 
 def _ordered(costs: Costs) -> list[str]:
     """The networks by name, those for small images last."""
-    return sorted({name for name, _ in costs}, key=lambda name: (costs[name, None].pixels <= 64, name))
+    return sorted(
+        {name for name, _ in costs}, key=lambda name: (costs[name, None].pixels <= 64, name)
+    )
 
 
 def beside_paper(costs: Costs) -> pd.DataFrame:
     """Every cost that the paper prints, one row each, beside ours.
 
-    Columns: table, row, network, pixels, params, paper_params (M), params_off (M), macs, paper_gflops, macs_off (%),
-    remark. What the paper leaves empty is NaN.
+    Columns: table, row, network, pixels, params, paper_params (M), params_off (M), macs,
+    paper_gflops, macs_off (%), remark. What the paper leaves empty is NaN.
     """
-    return pd.DataFrame([_beside(one, costs[one.backbone, one.se]) for one in printed()]).set_index("table")
+    return pd.DataFrame([_beside(one, costs[one.backbone, one.se]) for one in printed()]).set_index(
+        "table"
+    )
 
 
 def _beside(one: Printed, ours: NetworkCost) -> dict[str, object]:
@@ -105,7 +132,10 @@ def _beside(one: Printed, ours: NetworkCost) -> dict[str, object]:
 
 
 def by_stage(plain: NetworkCost, se: NetworkCost) -> pd.DataFrame:
-    """What SE adds in each stage, in percent of the whole plain network: index stage number; params, macs."""
+    """What SE adds in each stage, in percent of the whole plain network:
+
+    index stage number; params, macs.
+    """
     rows = {
         int(name.removeprefix("stage")): {
             "params": 100 * (part.params - plain.parts[name].params) / plain.params,
@@ -133,7 +163,12 @@ HEADINGS = {
     "paper_gflops": "paper, G",
     "macs_off": "difference, %",
 }
-_FORMATS = {"params": (1e6, ".3f"), "params_se": (1e6, ".3f"), "macs": (1e9, ".3f"), "macs_se": (1e9, ".3f")}
+_FORMATS = {
+    "params": (1e6, ".3f"),
+    "params_se": (1e6, ".3f"),
+    "macs": (1e9, ".3f"),
+    "macs_se": (1e9, ".3f"),
+}
 _FORMATS |= dict.fromkeys(("params_added", "macs_added", "params_off", "macs_off"), (1, "+.2f"))
 _FORMATS |= {"paper_params": (1, ".1f"), "paper_gflops": (1, ".3f")}
 
@@ -143,12 +178,16 @@ def _shown(rows: pd.DataFrame) -> pd.DataFrame:
     shown = rows.reset_index().astype(object)
     for column, (unit, form) in _FORMATS.items():
         if column in shown:
-            shown[column] = ["" if pd.isna(value) else f"{value / unit:{form}}" for value in shown[column]]
+            shown[column] = [
+                "" if pd.isna(value) else f"{value / unit:{form}}" for value in shown[column]
+            ]
     return shown.rename(columns=HEADINGS)
 
 
 def _latex(shown: pd.DataFrame) -> str:
-    style = shown.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    style = (
+        shown.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    )
     return style.to_latex(hrules=True)
 
 
@@ -159,41 +198,57 @@ def _markdown(shown: pd.DataFrame) -> str:
 def _page(costs: Costs) -> str:
     paper = beside_paper(costs)
     off = paper[paper["remark"] != ""]
-    reasons = {reason: ", ".join(off.loc[off["remark"] == reason, "row"]) for reason in dict.fromkeys(off["remark"])}
+    reasons = {
+        reason: ", ".join(off.loc[off["remark"] == reason, "row"])
+        for reason in dict.fromkeys(off["remark"])
+    }
     remarks = "\n".join(f"- {rows}: {reason}." for reason, rows in reasons.items())
     plain, se, most = (costs[PAPERS_NETWORK, spec] for spec in (None, SE, ALL_BUT_LAST))
     stages = by_stage(plain, se)
     last = stages["params"].iloc[-1] / stages["params"].sum()
     parts = [
         "# What the networks cost, and what SE adds",
-        "Every network that the suite knows, at the input size it was made for, with 1,000 classes, or 100 for small "
-        "images. Multiply-adds are those of one image, pooling and scaling among them. SE is the paper's: r = 16, in "
-        "all stages, two layers without bias.",
+        (
+            "Every network that the suite knows, at the input size it was made for, with 1,000"
+            " classes, or 100 for small images. Multiply-adds are those of one image, pooling and"
+            " scaling among them. SE is the paper's: r = 16, in all stages, two layers without"
+            " bias."
+        ),
         "## Without and with SE",
         _markdown(_shown(networks(costs))),
         "[table.csv](table.csv), [table.tex](table.tex)",
         "## Where SE adds it",
-        "Late stages are wide and small, early ones narrow and large: SE adds its parameters late, its multiply-adds "
-        "at all stages. "
-        f"In ResNet-50 SE adds {_percent(se.params, plain.params):.1f}% to the parameters, and without the last stage "
-        f"{_percent(most.params, plain.params):.1f}%; the last stage holds {last:.0%} of what is added. (The paper, "
-        "Section 4, says about 10% and about 4%.)",
+        (
+            "Late stages are wide and small, early ones narrow and large: SE adds its parameters"
+            " late, its multiply-adds at all stages. In ResNet-50 SE adds"
+            f" {_percent(se.params, plain.params):.1f}% to the parameters, and without the last"
+            f" stage {_percent(most.params, plain.params):.1f}%; the last stage holds {last:.0%} of"
+            " what is added. (The paper, Section 4, says about 10% and about 4%.)"
+        ),
         "![What SE adds in each stage](plot.png)",
         _markdown(_shown_stages(stages)),
         "## Beside the paper",
-        f"{len(paper) - len(off)} of {len(paper)} rows lie within {PARAMS_TOLERANCE} million parameters and "
-        f"{MACS_TOLERANCE:.0%} of the multiply-adds that the paper prints. The others:",
+        (
+            f"{len(paper) - len(off)} of {len(paper)} rows lie within {PARAMS_TOLERANCE} million"
+            f" parameters and {MACS_TOLERANCE:.0%} of the multiply-adds that the paper prints. The"
+            " others:"
+        ),
         remarks,
         _markdown(_shown(paper.drop(columns="remark"))),
-        "[paper.csv](paper.csv), [paper.tex](paper.tex); counted again by `python -m senet_ablate cost`, and this page "
-        "from the facts in [facts.json](facts.json) by `python -m senet_ablate report`",
+        (
+            "[paper.csv](paper.csv), [paper.tex](paper.tex); counted again by `python -m"
+            " senet_ablate cost`, and this page from the facts in [facts.json](facts.json) by"
+            " `python -m senet_ablate report`"
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _shown_stages(stages: pd.DataFrame) -> pd.DataFrame:
     shown = stages.map("{:+.3f}".format).reset_index()
-    return shown.rename(columns={"stage": "ResNet-50, stage", "params": "params, %", "macs": "mult-adds, %"})
+    return shown.rename(
+        columns={"stage": "ResNet-50, stage", "params": "params, %", "macs": "mult-adds, %"}
+    )
 
 
 def _plot(costs: Costs) -> Figure:
@@ -207,11 +262,15 @@ def _plot(costs: Costs) -> Figure:
             starts = np.cumsum([0.0, *added[quantity]])
             for stage, start, width in zip(added.index, starts, added[quantity], strict=False):
                 panel.barh(place, width, left=start, height=0.7, color=STAGES[stage])
-            panel.text(starts[-1], place, f" {starts[-1]:.2f} ({starts[-2]:.2f})", va="center", fontsize=9)
+            panel.text(
+                starts[-1], place, f" {starts[-1]:.2f} ({starts[-2]:.2f})", va="center", fontsize=9
+            )
     axes[0].set_yticks(range(len(names)), names)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     for panel, what in zip(axes, ("parameters", "multiply-adds"), strict=True):
-        panel.set_xlabel(f"{what} that SE adds, % of the plain network\n(in brackets: without the last stage)")
+        panel.set_xlabel(
+            f"{what} that SE adds, % of the plain network\n(in brackets: without the last stage)"
+        )
         panel.set_xlim(0, 1.22 * panel.get_xlim()[1])
         panel.grid(axis="y", visible=False)
     handles = [Patch(color=colour, label=f"stage {stage}") for stage, colour in STAGES.items()]

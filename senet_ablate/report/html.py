@@ -1,4 +1,7 @@
-"""The results of a recipe as one web page that needs no network: ledger, sortable tables, zoomable plots, origin."""
+"""The results of a recipe as one web page that needs no network:
+
+ledger, sortable tables, zoomable plots, origin.
+"""
 
 import re
 from collections import Counter
@@ -21,14 +24,23 @@ from senet_ablate.spec.plan import Plan
 
 WEB = Path(__file__).parent / "web"
 SCRIPTS = ("sortable.min.js", "sortable.a11y.min.js", "panzoom.min.js", "report.js")
-GLYPHS: dict[Outcome, str] = {"supported": "✓", "contradicted": "✗", "unresolved": "?", "not tested": "–"}
+GLYPHS: dict[Outcome, str] = {
+    "supported": "✓",
+    "contradicted": "✗",
+    "unresolved": "?",
+    "not tested": "–",
+}
 TITLES = {"curves": "Training", "pareto": "Error against cost"}
 RUN_NUMBERS = ("seed", "top-1 error, %", "training, s")
 CAPTIONS = {
-    "curves": "Plain network and standard SE network: mean and range over the seeds, by epoch. The training loss is "
-    "the one that was minimised, label smoothing included.",
-    "pareto": "Mean error with its 95% interval against what a network costs. Beaten: another network has no more "
-    "parameters and multiply-adds and is better by more than the noise.",
+    "curves": (
+        "Plain network and standard SE network: mean and range over the seeds, by epoch. The"
+        " training loss is the one that was minimised, label smoothing included."
+    ),
+    "pareto": (
+        "Mean error with its 95% interval against what a network costs. Beaten: another network has"
+        " no more parameters and multiply-adds and is better by more than the noise."
+    ),
 }
 
 
@@ -81,7 +93,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class Section:
-    """One experiment: its table, notes, plots, claims, further tables, and the files beside the page."""
+    """One experiment:
+
+    its table, notes, plots, claims, further tables, and the files beside the page.
+    """
 
     name: str
     title: str
@@ -112,13 +127,18 @@ def section(
 ) -> Section:
     """A table's part of the page.
 
-    cells: the table as text. notes: sentences under it, with `code` and **bold**. files: every generated file by its
-    path; each plot in the table's folder is shown. grids: what follows.
+    cells: the table as text. notes: sentences under it, with `code` and **bold**. files: every
+    generated file by its path; each plot in the table's folder is shown. grids: what follows.
     """
     own = {path: content for path, content in files.items() if path.startswith(f"{table.name}/")}
     title = table.experiment.title
     plots = [
-        Plot(_name(path), title if _name(path).endswith("plot") else _spoken(path), _caption(table), inline(path, svg))
+        Plot(
+            _name(path),
+            title if _name(path).endswith("plot") else _spoken(path),
+            _caption(table),
+            inline(path, svg),
+        )
         for path, svg in own.items()
         if path.endswith(".svg")
     ]
@@ -148,7 +168,10 @@ def html(
     files: Mapping[str, bytes],
     grids: Sequence[Grid] = (),
 ) -> str:
-    """The page. summary and facts: what was run, and with what; plots and grids that belong to no table come first."""
+    """The page. summary and facts:
+
+    what was run, and with what; plots and grids that belong to no table come first.
+    """
     verdicts = [(one, verdict) for one in tables for verdict in one.verdicts]
     counts = Counter[str](verdict.outcome for _, verdict in verdicts)
     return _template().render(
@@ -170,20 +193,30 @@ def html(
         summary=summary,
         facts=facts,
         overview=[
-            Plot(_name(path), TITLES.get(_name(path), _spoken(path)), CAPTIONS.get(_name(path), ""), inline(path, svg))
+            Plot(
+                _name(path),
+                TITLES.get(_name(path), _spoken(path)),
+                CAPTIONS.get(_name(path), ""),
+                inline(path, svg),
+            )
             for path, svg in files.items()
             if path.endswith(".svg") and "/" not in path
         ],
         grids=grids,
         sections=sections,
-        run_heads=[Head(text, text in RUN_NUMBERS) for text in ("rows", *RUN_NUMBERS, "record", "left out because")],
+        run_heads=[
+            Head(text, text in RUN_NUMBERS)
+            for text in ("rows", *RUN_NUMBERS, "record", "left out because")
+        ],
         runs=list(_runs(tables, records)),
     )
 
 
 @cache
 def _template() -> Template:
-    environment = Environment(loader=FileSystemLoader(WEB), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=FileSystemLoader(WEB), autoescape=True, undefined=StrictUndefined
+    )
     environment.filters["inline"] = _inline_markdown
     return environment.get_template("report.html.j2")
 
@@ -193,12 +226,19 @@ def _inline_markdown(text: str) -> Markup:
     parts = re.split(r"`([^`]*)`", text)
     for place, part in enumerate(parts):
         safe = str(escape(part))
-        parts[place] = f"<code>{safe}</code>" if place % 2 else re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe)
+        parts[place] = (
+            f"<code>{safe}</code>"
+            if place % 2
+            else re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe)
+        )
     return Markup("".join(parts))
 
 
 def inline(path: str, svg: bytes) -> Markup:
-    """A plot's SVG for use inside a page: ids that no other plot has, no style that reaches beyond it, a name."""
+    """A plot's SVG for use inside a page:
+
+    ids that no other plot has, no style that reaches beyond it, a name.
+    """
     text = svg.decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -207,11 +247,16 @@ def inline(path: str, svg: bytes) -> Markup:
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", text)
     text = text.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
     text = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", text, count=1)
-    return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{escape(_spoken(path))}" ', 1))
+    return Markup(
+        text.replace("<svg ", f'<svg role="img" aria-label="{escape(_spoken(path))}" ', 1)
+    )
 
 
 def sort_key(text: str) -> str | float:
-    """What a cell is sorted by: the number that it begins with (`33.47 [28.53, 38.40]` is 33.47), else its text."""
+    """What a cell is sorted by:
+
+    the number that it begins with (`33.47 [28.53, 38.40]` is 33.47), else its text.
+    """
     number = re.match(r"[+\-]?\d+(\.\d+)?(?=$|[\s*\[])", text)
     return float(number[0]) if number else text
 
@@ -256,7 +301,9 @@ def _runs(tables: Sequence[Table], records: Mapping[str, Record]) -> Iterator[Ro
         for variant, found in table.records.items():
             for record in found:
                 rows.setdefault(record.id, []).append(f"{table.name}/{variant}")
-    order = [name for name in rows if name in records] + [name for name in records if name not in rows]
+    order = [name for name in rows if name in records] + [
+        name for name in records if name not in rows
+    ]
     for place, name in enumerate(order):
         record, reasons = records[name], "; ".join(health(records[name]))
         named = ", ".join(rows.get(name, ["none"]))

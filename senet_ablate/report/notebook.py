@@ -1,4 +1,7 @@
-"""What the review notebook shows, one call a cell: tables as text, plots as pictures, nothing to be set up."""
+"""What the review notebook shows, one call a cell:
+
+tables as text, plots as pictures, nothing to be set up.
+"""
 
 import os
 from collections.abc import Callable, Sequence
@@ -50,12 +53,18 @@ def recipes_with_records(results: Path) -> list[str]:
 def open_results(recipe: str = "", results: str | Path = "") -> "Review":
     """The results of a recipe (none: the one with the most records), ready to be looked at.
 
-    results: their folder; none: $SENET_ABLATE_RESULTS, else the one of this checkout. Raises BadInput.
+    results: their folder; none: $SENET_ABLATE_RESULTS, else the one of this checkout. Raises
+    BadInput.
     """
-    folder = Path(results or os.environ.get("SENET_ABLATE_RESULTS") or EXPERIMENTS_DIR.parent / "results")
+    folder = Path(
+        results or os.environ.get("SENET_ABLATE_RESULTS") or EXPERIMENTS_DIR.parent / "results"
+    )
     known = recipes_with_records(folder)
     if not known:
-        raise BadInput(f"{folder} has no records; `python -m senet_ablate run --recipe cue` makes some in minutes")
+        raise BadInput(
+            f"{folder} has no records; `python -m senet_ablate run --recipe cue` makes some in"
+            " minutes"
+        )
     if recipe and recipe not in known:
         raise BadInput(f"{folder} has no records of {recipe!r}; it has {', '.join(known)}")
     most = max(known, key=lambda name: len(list((folder / name / "runs").glob("*.json"))))
@@ -65,7 +74,10 @@ def open_results(recipe: str = "", results: str | Path = "") -> "Review":
     gates = gates_of_seeds(plan, records) or ([facts.blocks] if facts else [])
     benches = read_benches(folder)
     return Review(
-        folder, plan, records, {name: table(plan, name, records, gates, benches) for name in plan.experiments}
+        folder,
+        plan,
+        records,
+        {name: table(plan, name, records, gates, benches) for name in plan.experiments},
     )
 
 
@@ -81,21 +93,37 @@ class Review:
     def about(self) -> Text:
         """What was run, with the recipe's warning on top."""
         recipe = self.plan.recipe
-        facts = "\n".join(f"- {title}: {text}" for title, text in provenance(self.plan, self.records).items())
+        facts = "\n".join(
+            f"- {title}: {text}" for title, text in provenance(self.plan, self.records).items()
+        )
         warning = f"> **{recipe.warning}**\n\n" if recipe.warning else ""
-        return Text(f"### {recipe.title}\n\n{warning}{recipe.about}\n\n{len(self.records)} runs.\n\n{facts}")
+        return Text(
+            f"### {recipe.title}\n\n{warning}{recipe.about}\n\n{len(self.records)} runs.\n\n{facts}"
+        )
 
     def ledger(self, outcome: str = "") -> Text:
-        """Every claim of the paper with its verdict; `outcome` keeps only those that are, say, contradicted."""
-        found = [(one, v) for one in self.tables.values() for v in one.verdicts if outcome in ("", v.outcome)]
+        """Every claim of the paper with its verdict; `outcome` keeps only those that are, say,
+        contradicted.
+        """
+        found = [
+            (one, v)
+            for one in self.tables.values()
+            for v in one.verdicts
+            if outcome in ("", v.outcome)
+        ]
         counts = pd.Series([v.outcome for _, v in found], dtype=object).value_counts(sort=False)
-        rows = [(v.claim, one.experiment.title, v.says, v.outcome, v.seeds_needed or "") for one, v in found]
+        rows = [
+            (v.claim, one.experiment.title, v.says, v.outcome, v.seeds_needed or "")
+            for one, v in found
+        ]
         heads = ["claim", "table", "the paper says", "verdict here", "seeds that might do"]
         summary = ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
         return Text(f"**{summary}**\n\n{_grid(pd.DataFrame(rows, columns=heads))}")
 
     def table(self, experiment: str) -> Text:
-        """A table with what is to be known about it, and the verdicts on its claims with their evidence."""
+        """A table with what is to be known about it, and the verdicts on its claims with their
+        evidence.
+        """
         if experiment not in self.tables:
             return Text(f"This recipe has no runs of `{experiment}`.")
         one = self.tables[experiment]
@@ -108,7 +136,9 @@ class Review:
 
     def plot(self, experiment: str) -> Picture | Text:
         """The plot of a table."""
-        return _picture(lambda: figures.plot(self.tables[experiment]) if experiment in self.tables else None)
+        return _picture(
+            lambda: figures.plot(self.tables[experiment]) if experiment in self.tables else None
+        )
 
     def curves(self, *rows: str) -> Picture | Text:
         """Loss and error by epoch of the rows (up to four), mean and range over their seeds."""
@@ -125,31 +155,58 @@ class Review:
         return _picture(lambda: gate_blocks.plot(named))
 
     def gates_by_class(self, figure: Literal[6, 7] = 6) -> Picture | Text:
-        """The paper's figure 6 (mean gate by channel and class) or 7 (spread within a class) for the network here."""
+        """The paper's figure 6 (mean gate by channel and class) or 7 (spread within a class) for
+        the network here.
+        """
         facts = current_excitation(self.plan, self.results, self.records)
         if facts is None:
-            return Text(f"`python -m senet_ablate excitation --recipe {self.plan.recipe_name}` measures what it shows.")
-        return _picture(lambda: gates_report.by_class(facts) if figure == 6 else gates_report.within_class(facts))
+            return Text(
+                f"`python -m senet_ablate excitation --recipe {self.plan.recipe_name}` measures"
+                " what it shows."
+            )
+        return _picture(
+            lambda: (
+                gates_report.by_class(facts) if figure == 6 else gates_report.within_class(facts)
+            )
+        )
 
     def class_gates(self) -> Text:
-        """What figures 6 and 7 show in numbers, block by block, with the paper's digitised value in brackets."""
+        """What figures 6 and 7 show in numbers, block by block, with the paper's digitised value in
+        brackets.
+        """
         facts = current_excitation(self.plan, self.results, self.records)
         if facts is None:
             return Text("Nothing is measured yet.")
-        return Text(f"{gates_report.sample(facts)} {gates_report.LEGEND}\n\n{gates_report.gates_markdown(facts)}")
+        return Text(
+            f"{gates_report.sample(facts)}"
+            f" {gates_report.LEGEND}\n\n{gates_report.gates_markdown(facts)}"
+        )
 
     def speed(self) -> Text:
-        """Training step and inference of the SE network over the plain one, where they were timed."""
+        """Training step and inference of the SE network over the plain one, where they were
+        timed.
+        """
         timings = read_timings(self.plan, self.results)
         if not timings:
-            return Text(f"`python -m senet_ablate bench timing --recipe {self.plan.recipe_name}` measures it.")
+            return Text(
+                f"`python -m senet_ablate bench timing --recipe {self.plan.recipe_name}`"
+                " measures it."
+            )
         rows = timing_report.speed(self.plan, timings)
         return Text(f"{timing_report.legend(rows)}\n\n{_grid(timing_report.speed_cells(rows))}")
 
     def rows(self) -> pd.DataFrame:
-        """Every row that has runs, by the name to call it by: label, sound seeds, mean error in percent."""
+        """Every row that has runs, by the name to call it by:
+
+        label, sound seeds, mean error in percent.
+        """
         found = [
-            {"row": f"{one.name}/{name}", "label": label, "seeds": int(n), "error": round(float(error), 2)}
+            {
+                "row": f"{one.name}/{name}",
+                "label": label,
+                "seeds": int(n),
+                "error": round(float(error), 2),
+            }
             for one in self.tables.values()
             for name, label, n, error in one.rows[["label", "n", "top1"]].itertuples()
             if one.records[str(name)]
@@ -157,15 +214,22 @@ class Review:
         return pd.DataFrame(found, columns=["row", "label", "seeds", "error"]).set_index("row")
 
     def pair(self) -> tuple[str, str]:
-        """A pair worth a first look: the standard SE network and the plain one, or the first two rows with runs."""
+        """A pair worth a first look:
+
+        the standard SE network and the plain one, or the first two rows with runs.
+        """
         have = [str(name) for name in self.rows().index]
         for one in self.tables.values():
-            names = (f"{one.name}/{one.experiment.reference}", f"{one.name}/{one.experiment.control}")
+            names = (
+                f"{one.name}/{one.experiment.reference}",
+                f"{one.name}/{one.experiment.control}",
+            )
             if set(names) <= set(have):
                 return names
         if not have:
             raise BadInput(
-                f"the records of {self.plan.recipe_name!r} belong to no row of its experiments as they are now"
+                f"the records of {self.plan.recipe_name!r} belong to no row of its experiments as"
+                " they are now"
             )
         return have[0], have[min(1, len(have) - 1)]
 

@@ -1,4 +1,8 @@
-"""Plots: error with its interval, the paper's values marked; colour-blind safe, text as text, equal bytes each time."""
+"""Plots:
+
+error with its interval, the paper's values marked; colour-blind safe, text as text, equal bytes
+each time.
+"""
 
 import io
 import math
@@ -55,8 +59,8 @@ def files(figure: Figure) -> dict[str, bytes]:
 def plot(table: Table) -> Figure | None:
     """The plot of a table; none if empty.
 
-    Against its numeric axis if it has one; against epochs and learning rate if its rows have their own; in pairs if its
-    rows have not all the same control; else dots and intervals.
+    Against its numeric axis if it has one; against epochs and learning rate if its rows have their
+    own; in pairs if its rows have not all the same control; else dots and intervals.
     """
     if table.rows["n"].sum() == 0:
         return None
@@ -64,12 +68,17 @@ def plot(table: Table) -> Figure | None:
         return _against_axis(table)
     if any(variant.epochs or variant.lr_times for variant in table.experiment.variants.values()):
         return _budgets(table)
-    several = len({table.experiment.control_of(variant) for variant in table.experiment.variants}) > 1
+    several = (
+        len({table.experiment.control_of(variant) for variant in table.experiment.variants}) > 1
+    )
     return _pairs(table) if several else _dots(table)
 
 
 def _paper_shift(table: Table) -> float:
-    """What to add to the paper's errors so that its control lies on ours: differences can then be compared by eye."""
+    """What to add to the paper's errors so that its control lies on ours:
+
+    differences can then be compared by eye.
+    """
     control = _control(table)
     return float(control["top1"]) - float(control["paper_top1"])
 
@@ -89,10 +98,24 @@ def _dots(table: Table) -> Figure:
         colour = PLAIN if variant == table.experiment.control else OURS
         seeds = [record.top1 for record in table.records[str(variant)] if record.diverged is None]
         axes.plot(seeds, [place - 0.2] * len(seeds), "o", ms=4, color=colour, alpha=0.5, mew=0)
-        axes.plot([row["top1_low"], row["top1_high"]], [place] * 2, color=colour, lw=2, solid_capstyle="butt")
+        axes.plot(
+            [row["top1_low"], row["top1_high"]],
+            [place] * 2,
+            color=colour,
+            lw=2,
+            solid_capstyle="butt",
+        )
         axes.plot(row["top1"], place, "o", ms=8, color=colour)
         if math.isfinite(row["paper_top1"]):
-            axes.plot(float(row["paper_top1"]) + shift, place + 0.25, "D", ms=5.5, mfc="none", mec=PAPER, mew=1.6)
+            axes.plot(
+                float(row["paper_top1"]) + shift,
+                place + 0.25,
+                "D",
+                ms=5.5,
+                mfc="none",
+                mec=PAPER,
+                mew=1.6,
+            )
     axes.set_yticks(range(len(rows)), [_wrapped(row) for _, row in rows.iterrows()])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("top-1 test error, % (lower is better)")
@@ -115,14 +138,30 @@ def _against_axis(table: Table) -> Figure:
     for place, (variant, row) in zip(x, rows.iterrows(), strict=True):
         seeds = [record.top1 for record in table.records[str(variant)] if record.diverged is None]
         error.plot([place / 1.07] * len(seeds), seeds, "o", ms=4, color=OURS, alpha=0.5, mew=0)
-        error.plot([place] * 2, [row["top1_low"], row["top1_high"]], color=OURS, lw=2, solid_capstyle="butt")
+        error.plot(
+            [place] * 2,
+            [row["top1_low"], row["top1_high"]],
+            color=OURS,
+            lw=2,
+            solid_capstyle="butt",
+        )
     error.plot(x, rows["top1"].astype(float), "o-", ms=8, lw=1, color=OURS)
-    error.plot(x * 1.07, rows["paper_top1"].astype(float) + shift, "D", ms=5.5, mfc="none", mec=PAPER, mew=1.6)
+    error.plot(
+        x * 1.07,
+        rows["paper_top1"].astype(float) + shift,
+        "D",
+        ms=5.5,
+        mfc="none",
+        mec=PAPER,
+        mew=1.6,
+    )
     error.set_ylabel("top-1 test error, % (lower is better)")
     error.set_ylim(*_shares(error.get_ylim()))
     _paper_axis(error.secondary_yaxis, error, shift, "y")
     params.plot(x, rows["params"].astype(float) / 1e6, "o-", ms=8, lw=1, color=OURS)
-    params.axhline(float(control["params"]) / 1e6 if control["params"] else math.nan, color=PLAIN, lw=1)
+    params.axhline(
+        float(control["params"]) / 1e6 if control["params"] else math.nan, color=PLAIN, lw=1
+    )
     params.set_ylabel("parameters, millions")
     params.set_ylim(bottom=0)
     for axes in (error, params):
@@ -135,12 +174,19 @@ def _against_axis(table: Table) -> Figure:
 
 
 def _budgets(table: Table) -> Figure:
-    """What each network gains over the plain one of its own schedule: against epochs, and against the peak rate."""
+    """What each network gains over the plain one of its own schedule:
+
+    against epochs, and against the peak rate.
+    """
     points = _budget_points(table)
     own = [name for name, variant in table.experiment.variants.items() if variant.lr_times is None]
     reference = points[points.index.isin(own)]
     budgets = points.groupby("epochs")["lr"].nunique() if len(points) else pd.Series(dtype=int)
-    rates = points[points.epochs == budgets.idxmax()] if len(budgets) and budgets.max() > 1 else points.iloc[:0]
+    rates = (
+        points[points.epochs == budgets.idxmax()]
+        if len(budgets) and budgets.max() > 1
+        else points.iloc[:0]
+    )
     figure = Figure(figsize=(12, 4.2), layout="constrained")
     by_epochs, by_rate, errors = figure.subplots(1, 3)
     for network, colour, marker in (("SE", OURS, "o"), ("Static gate", PAPER, "s")):
@@ -156,7 +202,11 @@ def _budgets(table: Table) -> Figure:
         errors.vlines(of_it.epochs, of_it.low, of_it.high, color=colour, lw=2)
     for axes, ticks, label in (
         (by_epochs, reference.epochs, "epochs, each its own schedule"),
-        (by_rate, rates.lr, f"peak learning rate, {rates.epochs.iloc[0] if len(rates) else '?'} epochs"),
+        (
+            by_rate,
+            rates.lr,
+            f"peak learning rate, {rates.epochs.iloc[0] if len(rates) else '?'} epochs",
+        ),
         (errors, reference.epochs, "epochs, each its own schedule"),
     ):
         places = sorted(set(ticks))
@@ -174,13 +224,19 @@ def _budgets(table: Table) -> Figure:
 
 
 def _budget_points(table: Table) -> pd.DataFrame:
-    """Rows with records: network, epochs, lr, error and gain with their intervals; index variant."""
+    """Rows with records: network, epochs, lr, error and gain with intervals; index variant."""
     found = {}
     for variant, row in table.rows.iterrows():
         records, se = table.records[str(variant)], table.experiment.variants[str(variant)].se
         if records and row["n"]:
             train = Run.from_fields(records[0].run).train
-            network = "plain" if se is None else "SE" if se == SESpec() else str(row["label"]).partition(",")[0]
+            network = (
+                "plain"
+                if se is None
+                else "SE"
+                if se == SESpec()
+                else str(row["label"]).partition(",")[0]
+            )
             found[variant] = {
                 "network": network,
                 "epochs": train.epochs,
@@ -197,9 +253,13 @@ def _budget_points(table: Table) -> pd.DataFrame:
 
 
 def _pairs(table: Table) -> Figure:
-    """Each network beside its own control, and what lies between them beside what the paper has there."""
+    """Each network beside its own control, and what lies between them beside what the paper has
+    there.
+    """
     control_of = table.experiment.control_of
-    pairs = [(name, control_of(name)) for name in table.experiment.variants if name != control_of(name)]
+    pairs = [
+        (name, control_of(name)) for name in table.experiment.variants if name != control_of(name)
+    ]
     figure = Figure(figsize=(9, 1.9 + 0.48 * len(pairs)), layout="constrained")
     errors, effects = figure.subplots(1, 2, sharey=True)
     effects.axvline(0, color=PLAIN, lw=1)
@@ -208,13 +268,29 @@ def _pairs(table: Table) -> Figure:
         errors.plot([row["top1"], plain["top1"]], [place] * 2, color="#BFBFBF", lw=1)
         for variant, one, colour in ((control, plain, PLAIN), (name, row, OURS)):
             seeds = [record.top1 for record in table.records[variant] if record.diverged is None]
-            errors.plot(seeds, [place - 0.2] * len(seeds), "o", ms=4, color=colour, alpha=0.5, mew=0)
-            errors.plot([one["top1_low"], one["top1_high"]], [place] * 2, color=colour, lw=2, solid_capstyle="butt")
+            errors.plot(
+                seeds, [place - 0.2] * len(seeds), "o", ms=4, color=colour, alpha=0.5, mew=0
+            )
+            errors.plot(
+                [one["top1_low"], one["top1_high"]],
+                [place] * 2,
+                color=colour,
+                lw=2,
+                solid_capstyle="butt",
+            )
             errors.plot(one["top1"], place, "o", ms=8, color=colour)
-        effects.plot([row["effect_low"], row["effect_high"]], [place] * 2, color=OURS, lw=2, solid_capstyle="butt")
+        effects.plot(
+            [row["effect_low"], row["effect_high"]],
+            [place] * 2,
+            color=OURS,
+            lw=2,
+            solid_capstyle="butt",
+        )
         effects.plot(row["effect"], place, "o", ms=8, color=OURS)
         papers = pd.to_numeric(pd.Series([row["paper_top1"], plain["paper_top1"]]))
-        effects.plot(papers[0] - papers[1], place + 0.25, "D", ms=5.5, mfc="none", mec=PAPER, mew=1.6)
+        effects.plot(
+            papers[0] - papers[1], place + 0.25, "D", ms=5.5, mfc="none", mec=PAPER, mew=1.6
+        )
     errors.set_yticks(range(len(pairs)), [_wrapped(table.rows.loc[name]) for name, _ in pairs])
     errors.set_ylim(len(pairs) - 0.4, -0.6)
     errors.set_xlabel("top-1 test error, % (lower is better)")
@@ -227,7 +303,10 @@ def _pairs(table: Table) -> Figure:
 
 
 def _shares(limits: tuple[float, float]) -> tuple[float, float]:
-    """Limits of an axis of errors: an interval of few seeds may leave what an error can be, an axis need not."""
+    """Limits of an axis of errors:
+
+    an interval of few seeds may leave what an error can be, an axis need not.
+    """
     return max(limits[0], -1.0), min(limits[1], 101.0)
 
 
@@ -238,7 +317,9 @@ def _paper_axis(secondary: object, axes: Axes, shift: float, side: str) -> None:
         second.tick_params(colors=PAPER, labelsize=9)
         ticks = second.xaxis if side == "x" else second.yaxis
         ticks.set_major_formatter(lambda value, _: f"{value:g}" if 0 <= value <= 100 else "")
-        getattr(second, f"set_{side}label")("the paper's error, % (aligned at plain)", color=PAPER, fontsize=9)
+        getattr(second, f"set_{side}label")(
+            "the paper's error, % (aligned at plain)", color=PAPER, fontsize=9
+        )
 
 
 def _legend(figure: Figure, table: Table, paper: bool) -> None:
@@ -247,12 +328,20 @@ def _legend(figure: Figure, table: Table, paper: bool) -> None:
     seeds = int(table.rows["n"].max())
     handles = [
         Line2D(
-            [], [], marker="o", ms=8, lw=2, color=OURS, label=f"ours, mean and 95% interval (n = {seeds}); dots: seeds"
+            [],
+            [],
+            marker="o",
+            ms=8,
+            lw=2,
+            color=OURS,
+            label=f"ours, mean and 95% interval (n = {seeds}); dots: seeds",
         ),
         Line2D([], [], marker="o", ms=8, lw=1, color=PLAIN, label="plain network"),
     ]
     if paper:
-        handles.append(Line2D([], [], marker="D", ms=5.5, mfc="none", mec=PAPER, lw=0, label="paper (one run)"))
+        handles.append(
+            Line2D([], [], marker="D", ms=5.5, mfc="none", mec=PAPER, lw=0, label="paper (one run)")
+        )
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
 
 
@@ -261,13 +350,20 @@ def _wrapped(row: Any) -> str:
 
 
 def curves(groups: dict[str, list[Record]]) -> Figure | None:
-    """Loss and error by epoch for named groups of runs, mean and range over their seeds (as the paper's Fig. 4)."""
-    groups = {name: [r for r in records if r.diverged is None and r.epochs] for name, records in groups.items()}
+    """Loss and error by epoch for named groups of runs, mean and range over their seeds (as the
+    paper's Fig. 4).
+    """
+    groups = {
+        name: [r for r in records if r.diverged is None and r.epochs]
+        for name, records in groups.items()
+    }
     if not any(groups.values()):
         return None
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     loss, error = figure.subplots(1, 2)
-    for (name, records), colour in zip(groups.items(), (PLAIN, OURS, PAPER, "#009E73"), strict=False):
+    for (name, records), colour in zip(
+        groups.items(), (PLAIN, OURS, PAPER, "#009E73"), strict=False
+    ):
         if records:
             for axes, suffix in ((loss, "loss"), (error, "top1")):
                 _curve(axes, records, f"train_{suffix}", colour, "--", f"{name}, training")
@@ -277,11 +373,15 @@ def curves(groups: dict[str, list[Record]]) -> Figure | None:
     for axes in (loss, error):
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
+    figure.legend(
+        *loss.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9
+    )
     return figure
 
 
-def _curve(axes: Axes, records: list[Record], field: str, colour: str, dash: str, label: str) -> None:
+def _curve(
+    axes: Axes, records: list[Record], field: str, colour: str, dash: str, label: str
+) -> None:
     points = [[getattr(epoch, field) for epoch in record.epochs] for record in records]
     values = np.array(points, dtype=float)
     epochs = np.arange(1, values.shape[1] + 1)
@@ -289,5 +389,13 @@ def _curve(axes: Axes, records: list[Record], field: str, colour: str, dash: str
     if not read.any():
         return
     values, epochs = values[:, read], epochs[read]
-    axes.plot(epochs, values.mean(0), dash, marker="o" if len(epochs) < 10 else "", ms=4, color=colour, label=label)
+    axes.plot(
+        epochs,
+        values.mean(0),
+        dash,
+        marker="o" if len(epochs) < 10 else "",
+        ms=4,
+        color=colour,
+        label=label,
+    )
     axes.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)

@@ -1,4 +1,7 @@
-"""Every generated file of a recipe, as bytes from its records alone: nothing here trains, and nothing is typed."""
+"""Every generated file of a recipe, as bytes from its records alone:
+
+nothing here trains, and nothing is typed.
+"""
 
 import io
 import re
@@ -39,12 +42,17 @@ def write_files(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def same(path: Path, content: bytes) -> bool:
-    """Whether a file holds `content`; a PNG, whether it shows the same pixels (processors compress differently)."""
+    """Whether a file holds `content`; a PNG, whether it shows the same pixels (processors compress
+    differently).
+    """
     if path.suffix != ".png":
         return path.read_bytes() == content
     try:
         with Image.open(path) as ours, Image.open(io.BytesIO(content)) as theirs:
-            return ours.size == theirs.size and ours.convert("RGBA").tobytes() == theirs.convert("RGBA").tobytes()
+            return (
+                ours.size == theirs.size
+                and ours.convert("RGBA").tobytes() == theirs.convert("RGBA").tobytes()
+            )
     except (OSError, ValueError, SyntaxError):
         return False
 
@@ -63,11 +71,16 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
         for one in tables:
             folder = one.name
             files[f"{folder}/table.md"] = markdown(one).encode()
-            files[f"{folder}/table.csv"] = one.rows.to_csv(lineterminator="\n", float_format="%.10g").encode()
+            files[f"{folder}/table.csv"] = one.rows.to_csv(
+                lineterminator="\n", float_format="%.10g"
+            ).encode()
             files[f"{folder}/table.tex"] = latex(one).encode()
             figure = figures.plot(one)
             if figure is not None:
-                files |= {f"{folder}/plot.{kind}": content for kind, content in figures.files(figure).items()}
+                files |= {
+                    f"{folder}/plot.{kind}": content
+                    for kind, content in figures.files(figure).items()
+                }
         figure = figures.curves(_plain_and_se(tables))
         if figure is not None:
             files |= {f"curves.{kind}": content for kind, content in figures.files(figure).items()}
@@ -78,11 +91,17 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
     annexes["cost"] = timing_report.section(plan, timings, "pareto.png" in files)
     files["README.md"] = page(plan, tables, records, set(files), annexes).encode()
     rows = timing_report.speed(plan, timings)
-    speed = [webpage.grid("Speed", [timing_report.legend(rows)], timing_report.speed_cells(rows))] if timings else []
+    speed = (
+        [webpage.grid("Speed", [timing_report.legend(rows)], timing_report.speed_cells(rows))]
+        if timings
+        else []
+    )
     by_class = (
         [
             webpage.grid(
-                "Gates by class", [gates_report.sample(gates), gates_report.LEGEND], gates_report.gates_cells(gates)
+                "Gates by class",
+                [gates_report.sample(gates), gates_report.LEGEND],
+                gates_report.gates_cells(gates),
             )
         ]
         if gates
@@ -100,15 +119,22 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
         for one in tables
     ]
     summary, facts = _summary(plan, records), provenance(plan, records)
-    files["report.html"] = webpage.html(plan, tables, records, sections, summary, facts, files, speed).encode()
+    files["report.html"] = webpage.html(
+        plan, tables, records, sections, summary, facts, files, speed
+    ).encode()
     return files
 
 
 def _plain_and_se(tables: list[Table]) -> dict[str, list[Record]]:
-    """The runs of the plain network and of the standard SE network, from the first table that holds both."""
+    """The runs of the plain network and of the standard SE network, from the first table that holds
+    both.
+    """
     for one in tables:
         if one.experiment.reference:
-            return {"plain": one.records[one.experiment.control], "SE": one.records[one.experiment.reference]}
+            return {
+                "plain": one.records[one.experiment.control],
+                "SE": one.records[one.experiment.reference],
+            }
     return {}
 
 
@@ -130,7 +156,10 @@ COLUMNS = {
 
 
 def shown(table: Table) -> pd.DataFrame:
-    """A table as text cells: mean with its 95% interval, units in the heading, empty where there is nothing."""
+    """A table as text cells:
+
+    mean with its 95% interval, units in the heading, empty where there is nothing.
+    """
     rows = pd.DataFrame(index=table.rows.index)
     for column, heading in COLUMNS.items():
         values = table.rows[column]
@@ -152,11 +181,20 @@ def _interval(row: pd.Series, column: str) -> str:
     star = "*" if column == "effect" and row["p"] < ALPHA else ""
     if pd.isna(row[f"{column}_low"]):
         return f"{row[column]:{sign}.2f}"
-    return f"{row[column]:{sign}.2f}{star} [{row[f'{column}_low']:{sign}.2f}, {row[f'{column}_high']:{sign}.2f}]"
+    return (
+        f"{row[column]:{sign}.2f}{star} [{row[f'{column}_low']:{sign}.2f},"
+        f" {row[f'{column}_high']:{sign}.2f}]"
+    )
 
 
 def _scaled(value: float | None, unit: float) -> str:
-    return "" if value is None or pd.isna(value) else f"{value / unit:.3g}" if value < unit else f"{value / unit:.2f}"
+    return (
+        ""
+        if value is None or pd.isna(value)
+        else f"{value / unit:.3g}"
+        if value < unit
+        else f"{value / unit:.2f}"
+    )
 
 
 def markdown(table: Table) -> str:
@@ -173,12 +211,15 @@ def notes(table: Table) -> list[str]:
     if table.resolution == table.resolution:
         n = int(min(count for count in table.rows["n"] if count))
         parts.append(
-            f"`*`: differs from the control (Welch, 5%, Holm over the table). Under the spread seen "
-            f"here, {n} seeds find a difference in 4 of 5 tries only if it is {table.resolution:.2f} points or more."
+            "`*`: differs from the control (Welch, 5%, Holm over the table). Under the spread seen"
+            f" here, {n} seeds find a difference in 4 of 5 tries only if it is"
+            f" {table.resolution:.2f} points or more."
         )
     parts += [f"**Mind**: {sentence}." for sentence in table.unfair]
     if table.missing:
-        names = ", ".join(f"{name} (seeds {', '.join(map(str, seeds))})" for name, seeds in table.missing.items())
+        names = ", ".join(
+            f"{name} (seeds {', '.join(map(str, seeds))})" for name, seeds in table.missing.items()
+        )
         parts.append(f"**Not run yet**: {names}.")
     return parts
 
@@ -187,26 +228,45 @@ def latex(table: Table) -> str:
     """The table for a paper, with booktabs rules."""
     rows = shown(table)
     columns = "l" + "r" * (rows.shape[1] - 1)
-    style = rows.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    style = (
+        rows.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    )
     return style.to_latex(hrules=True, column_format=columns)
 
 
-def page(plan: Plan, tables: list[Table], records: dict[str, Record], files: set[str], annexes: dict[str, str]) -> str:
-    """The README of a recipe's results; `annexes`: experiment -> what follows its table; cost -> its section."""
+def page(
+    plan: Plan,
+    tables: list[Table],
+    records: dict[str, Record],
+    files: set[str],
+    annexes: dict[str, str],
+) -> str:
+    """The README of a recipe's results; `annexes`:
+
+    experiment -> what follows its table; cost -> its section.
+    """
     recipe = plan.recipe
     parts = [f"# {recipe.title}"]
     if recipe.warning:
         parts.append(f"> **{recipe.warning}**")
     facts = [f"- {title}: {text}" for title, text in provenance(plan, records).items()]
     parts += [recipe.about, f"{_summary(plan, records)}\n\n" + "\n".join(facts)]
-    parts += ["[The same as one page to sort and zoom in](report.html); save it, it needs nothing else.", "## Claims"]
+    parts += [
+        "[The same as one page to sort and zoom in](report.html); save it, it needs nothing else.",
+        "## Claims",
+    ]
     if recipe.warning:
-        parts.append("Each verdict is about these images and this training alone; see the warning above.")
+        parts.append(
+            "Each verdict is about these images and this training alone; see the warning above."
+        )
     parts.append(ledger(tables))
     if "curves.png" in files:
         parts += [
             "## Training",
-            "Mean and range over the seeds. The training loss is the one that was minimised, label smoothing included.",
+            (
+                "Mean and range over the seeds. The training loss is the one that was minimised,"
+                " label smoothing included."
+            ),
             "![Training curves](curves.png)",
         ]
     parts += [annexes["cost"]] if annexes.get("cost") else []
@@ -231,7 +291,12 @@ def ledger(tables: list[Table]) -> str:
     """All claims of all experiments with their verdicts, as Markdown."""
     counts = Counter[str](verdict.outcome for one in tables for verdict in one.verdicts)
     rows = [
-        (f"[{one.experiment.title}](#{_anchor(one.experiment.title)})", verdict.claim, verdict.says, _outcome(verdict))
+        (
+            f"[{one.experiment.title}](#{_anchor(one.experiment.title)})",
+            verdict.claim,
+            verdict.says,
+            _outcome(verdict),
+        )
         for one in tables
         for verdict in one.verdicts
     ]
@@ -272,8 +337,8 @@ def _summary(plan: Plan, records: dict[str, Record]) -> str:
     count = sum(map(len, others.values()))
     apart = f", of which {count} belong to no row here ({'; '.join(others)})" if count else ""
     return (
-        f"{len(records)} runs{apart}. Errors are those of the last epoch on the test images; nothing was chosen by "
-        "them.\nIntervals are Student-t, 95%, over the seeds."
+        f"{len(records)} runs{apart}. Errors are those of the last epoch on the test images;"
+        " nothing was chosen by them.\nIntervals are Student-t, 95%, over the seeds."
     )
 
 
@@ -289,9 +354,12 @@ def provenance(plan: Plan, records: dict[str, Record]) -> dict[str, str]:
         ("command", Counter(record.provenance.command for record in records.values())),
     ):
         facts[title] = "; ".join(
-            f"{value} ({count} runs)" if len(values) > 1 else value for value, count in sorted(values.items())
+            f"{value} ({count} runs)" if len(values) > 1 else value
+            for value, count in sorted(values.items())
         )
-    facts["these files again, from the records"] = f"`python -m senet_ablate report --recipe {plan.recipe_name}`"
+    facts["these files again, from the records"] = (
+        f"`python -m senet_ablate report --recipe {plan.recipe_name}`"
+    )
     return facts
 
 
@@ -300,4 +368,5 @@ def _libraries(record: Record) -> str:
 
 
 def _code(record: Record) -> str:
-    return f"commit {record.provenance.commit[:12]}{' with uncommitted changes' if record.provenance.dirty else ''}"
+    changes = " with uncommitted changes" if record.provenance.dirty else ""
+    return f"commit {record.provenance.commit[:12]}{changes}"

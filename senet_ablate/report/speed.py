@@ -1,4 +1,7 @@
-"""What SE costs, for the page of a recipe: times of plain and SE beside the paper's, and error against cost."""
+"""What SE costs, for the page of a recipe:
+
+times of plain and SE beside the paper's, and error against cost.
+"""
 
 import statistics
 from collections.abc import Sequence
@@ -21,7 +24,10 @@ KINDS = {
 
 
 def speed(plan: Plan, timings: Sequence[Timing]) -> pd.DataFrame:
-    """One row a device and kind of work: medians in ms, the ratio SE / plain with its quartiles, the paper's ratio."""
+    """One row a device and kind of work:
+
+    medians in ms, the ratio SE / plain with its quartiles, the paper's ratio.
+    """
     rows = []
     for timing in timings:
         plain, se = (timing.networks[run.id] for run in pair(plan).values())
@@ -57,14 +63,19 @@ def speed_cells(rows: pd.DataFrame) -> pd.DataFrame:
             "plain, ms": [f"{value:.3g}" for value in rows["plain_ms"]],
             "SE, ms": [f"{value:.3g}" for value in rows["se_ms"]],
             "SE / plain": [
-                f"{row.ratio:.3f} [{row.ratio_low:.3f}, {row.ratio_high:.3f}]" for row in rows.itertuples(index=False)
+                f"{row.ratio:.3f} [{row.ratio_low:.3f}, {row.ratio_high:.3f}]"
+                for row in rows.itertuples(index=False)
             ],
-            "paper: SE / plain": ["" if pd.isna(value) else f"{value:.3f}" for value in rows["paper_ratio"]],
+            "paper: SE / plain": [
+                "" if pd.isna(value) else f"{value:.3f}" for value in rows["paper_ratio"]
+            ],
         }
     )
 
 
-def timing_files(plan: Plan, tables: Sequence[Table], timings: Sequence[Timing]) -> dict[str, bytes]:
+def timing_files(
+    plan: Plan, tables: Sequence[Table], timings: Sequence[Timing]
+) -> dict[str, bytes]:
     """The generated files by their path in the recipe's results folder."""
     out, networks = {}, tradeoffs(tables, timings)
     if timings:
@@ -83,10 +94,11 @@ def _csv(rows: pd.DataFrame) -> bytes:
 def legend(rows: pd.DataFrame) -> str:
     """What the times are of."""
     return (
-        f"Medians of {rows['rounds'].min()} rounds or more at {rows['pixels'].iloc[0]} pixels, both networks in turn "
-        "within each round; the ratio is that within a round, with its quartiles. A training step is forward, backward "
-        "and update. The paper's ratios are of ResNet-50 at 224 pixels (190 and 209 ms a batch of 256 on 8 Titan X, "
-        "164 and 167 ms an image on a CPU)."
+        f"Medians of {rows['rounds'].min()} rounds or more at {rows['pixels'].iloc[0]} pixels, both"
+        " networks in turn within each round; the ratio is that within a round, with its"
+        " quartiles. A training step is forward, backward and update. The paper's ratios are of"
+        " ResNet-50 at 224 pixels (190 and 209 ms a batch of 256 on 8 Titan X, 164 and 167 ms an"
+        " image on a CPU)."
     )
 
 
@@ -103,10 +115,16 @@ def section(plan: Plan, timings: Sequence[Timing], plotted: bool) -> str:
         ]
     if plotted:
         parts += [
-            "Mean error with its 95% interval against what a network costs. A network counts as beaten where another "
-            "has no more parameters and multiply-adds and is better by more than the noise (Welch, Holm over all such "
-            "pairs); among the others, nothing here tells the better one.",
+            (
+                "Mean error with its 95% interval against what a network costs. A network counts as"
+                " beaten where another has no more parameters and multiply-adds and is better by"
+                " more than the noise (Welch, Holm over all such pairs); among the others, nothing"
+                " here tells the better one."
+            ),
             "![Error against parameters, multiply-adds and time](pareto.png)",
-            f"[pareto.csv](pareto.csv), [pareto.svg](pareto.svg){'' if timings else '; times by ' + again}",
+            (
+                "[pareto.csv](pareto.csv),"
+                f" [pareto.svg](pareto.svg){'' if timings else '; times by ' + again}"
+            ),
         ]
     return "\n\n".join(["## Cost and speed", *parts]) if parts else ""

@@ -1,4 +1,6 @@
-"""Training curves for TensorBoard, while runs train and from the records; the records stay the source of truth."""
+"""Training curves for TensorBoard, while runs train and from the records; the records stay the
+source of truth.
+"""
 
 import datetime
 import re
@@ -14,7 +16,10 @@ from senet_ablate.spec.plan import Plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run
 
-INSTALL = "--tensorboard needs the tensorboard package: `pip install tensorboard`, or `pip install -e '.[tensorboard]'`"
+INSTALL = (
+    "--tensorboard needs the tensorboard package: `pip install tensorboard`, or `pip install -e"
+    " '.[tensorboard]'`"
+)
 
 
 def check_installed() -> None:
@@ -27,8 +32,8 @@ def check_installed() -> None:
 
 @dataclass(frozen=True)
 class Curves:
-    """Event files, a folder a run: `<folder>/<experiment> <variant> seed <n> <run id>`. names: run id -> the first row
-    of the plan that the run is of."""
+    """Event files, a folder a run: `<folder>/<experiment> <variant> seed <n> <run id>`. names: run
+    id -> the first row of the plan that the run is of."""
 
     folder: Path
     names: dict[str, str]
@@ -39,10 +44,11 @@ class Curves:
 
     @contextmanager
     def follow(self, run: Run) -> Iterator[Callable[[int, Epoch], None]]:
-        """What to tell of each epoch of a run that trains, with its number from 1: it is drawn at once.
+        """What to tell of each epoch of a run that trains, with its number from 1: it is drawn at
+        once.
 
-        An epoch may be told again when more is known of it. What an attempt before has left is removed: a run that goes
-        on from its checkpoint tells of the epochs before it, too.
+        An epoch may be told again when more is known of it. What an attempt before has left is
+        removed: a run that goes on from its checkpoint tells of the epochs before it, too.
         """
         shutil.rmtree(self.of(run.id, run.seed), ignore_errors=True)
         writer = _Writer(self.of(run.id, run.seed))
@@ -53,10 +59,16 @@ class Curves:
 
     def mirror(self, records: Iterable[Record]) -> int:
         """Write the curves of the runs that have none yet; returns how many there were."""
-        missing = [one for one in records if one.id in self.names and not self.of(one.id, one.run["seed"]).is_dir()]
+        missing = [
+            one
+            for one in records
+            if one.id in self.names and not self.of(one.id, one.run["seed"]).is_dir()
+        ]
         for record in missing:
             started = datetime.datetime.fromisoformat(record.provenance.started).timestamp()
-            each = record.provenance.train_s / max(len(record.epochs), 1)  # epochs take about equally long
+            each = record.provenance.train_s / max(
+                len(record.epochs), 1
+            )  # epochs take about equally long
             writer = _Writer(self.of(record.id, record.run["seed"]))
             for number, epoch in enumerate(record.epochs, start=1):
                 last = {"gates": record.gates} if number == len(record.epochs) else {}
@@ -109,6 +121,8 @@ def scalars(epoch: Epoch) -> dict[str, float]:
         "error/test": epoch.test_top1,
     }
     found |= {
-        f"gates {what}/{name}": getattr(one, what) for name, one in epoch.gates.items() for what in Gates.model_fields
+        f"gates {what}/{name}": getattr(one, what)
+        for name, one in epoch.gates.items()
+        for what in Gates.model_fields
     }
     return {tag: value for tag, value in found.items() if value is not None}

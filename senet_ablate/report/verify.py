@@ -16,7 +16,9 @@ from senet_ablate.spec.registry import BadInput
 
 
 def verify(recipe: str, results: Path) -> list[str]:
-    """What does not hold in a recipe's results, one sentence each with what to do; empty if all is sound."""
+    """What does not hold in a recipe's results, one sentence each with what to do; empty if all is
+    sound.
+    """
     problems = []
     records: dict[str, Record] = {}
     paths = sorted(path for path in runs_folder(results, recipe).glob("*") if not unfinished(path))
@@ -36,8 +38,8 @@ def verify(recipe: str, results: Path) -> list[str]:
     for reason, ids in strangers(recipe, records).items():
         listed = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
         problems.append(
-            f"{results / recipe}: {len(ids)} records belong to no row of the recipe as it stands ({reason}): {listed}; "
-            "put the recipe back, or take them away"
+            f"{results / recipe}: {len(ids)} records belong to no row of the recipe as it stands"
+            f" ({reason}): {listed}; put the recipe back, or take them away"
         )
     problems += _excitation(plan, results, records) + _timings(plan, results)
     return problems + _stale(results / recipe, report_files(plan, results), "the records", rebuild)

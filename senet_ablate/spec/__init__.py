@@ -1,1 +1,4 @@
-"""What is asked: registered names, specifications, recipes, experiments, claims, plans, the paper. No torch."""
+"""What is asked: registered names, specifications, recipes, experiments, claims, plans, the paper.
+
+No torch.
+"""

@@ -37,29 +37,32 @@ _TWO_ROWS = ("similar", "differ", "identical", "gates_rise")
 class Check(Frozen):
     """A claim in a form that can be tested.
 
-    On test error in points, against its noise (`quantity` top1, top5, or throughout, which is the top-1 error averaged
-    over all of training in place of its end). The margin is the analysis plan's, see AnalysisPlan:
-      better        each of `rows` has a lower error than each of `than`
-      no_worse      the error of each of `rows` is higher by less than the margin than that of each of `than`, or lower
-      similar       any two of `rows` differ by less than the margin
-      differ        two of `rows` differ; with `than`, two of the differences between `rows` and `than`, in pairs, do
-      contrast      the sum of mean errors times `weights` lies on its `side`: below_zero, below_margin, within_margin
+    On test error in points, against its noise (`quantity` top1, top5, or throughout, which is the
+    top-1 error averaged over all of training in place of its end). The margin is the analysis
+    plan's, see AnalysisPlan:
+      better        each of `rows` has a lower error than each of `than` no_worse      the error of
+      each of `rows` is higher by less than the margin than that of each of `than`, or lower similar
+      any two of `rows` differ by less than the margin differ        two of `rows` differ; with
+      `than`, two of the differences between `rows` and `than`, in pairs, do contrast      the sum
+      of mean errors times `weights` lies on its `side`: below_zero, below_margin, within_margin
     Exact, on the records:
-      identical     `rows` are equal bit for bit in every seed that they share
-      ratio         each of `rows` over the one of `than` in its place lies in [`low`, `high`] (`quantity` params, macs)
-    On the gates of trained networks, by class (`quantity` a measure of ClassGates; `rows` name their blocks, as in the
-    paper, SE_4_6, or by their part: early, middle, late, next_to_last, last; see class_gates.find):
+      identical     `rows` are equal bit for bit in every seed that they share ratio         each of
+      `rows` over the one of `than` in its place lies in [`low`, `high`] (`quantity` params, macs)
+    On the gates of trained networks, by class (`quantity` a measure of ClassGates; `rows` name
+    their blocks, as in the paper, SE_4_6, or by their part: early, middle, late, next_to_last,
+    last; see class_gates.find):
       gates_rise    the measure rises from the first of `rows` to the last
       gates_within  it lies in [`low`, `high`] in every one of `rows`
-    On the times of SE-ResNet-50 over ResNet-50 at 224 pixels, as `senet-ablate bench overhead` measured them
-    (`quantity` training_step or inference, of one image; `device` gpu or cpu):
+    On the times of SE-ResNet-50 over ResNet-50 at 224 pixels, as `senet-ablate bench overhead`
+    measured them (`quantity` training_step or inference, of one image; `device` gpu or cpu):
       time          their ratio lies in [`low`, `high`]
     And:
       none          the paper gives nothing that could be tested here; `statement` says why
 
-    paired: each of `rows` is compared with the one of `than` in its place, not with all of them (as ratios always are).
-    network: `paper` limits a check to the network that it is stated for, ResNet-50 at 224 pixels and 1,000 classes.
-    needs, without: rows that the recipe's network must be able to host, or not, for the check to make sense.
+    paired: each of `rows` is compared with the one of `than` in its place, not with all of them (as
+    ratios always are). network: `paper` limits a check to the network that it is stated for,
+    ResNet-50 at 224 pixels and 1,000 classes. needs, without: rows that the recipe's network must
+    be able to host, or not, for the check to make sense.
     """
 
     kind: Literal[
@@ -80,7 +83,9 @@ class Check(Frozen):
     weights: tuple[tuple[Text, Number], ...] = ()
     side: Literal["below_zero", "below_margin", "within_margin"] | None = None
     paired: Flag = False
-    quantity: Literal["top1", "top5", "throughout", "params", "macs"] | GateMeasure | TimeMeasure = "top1"
+    quantity: (
+        Literal["top1", "top5", "throughout", "params", "macs"] | GateMeasure | TimeMeasure
+    ) = "top1"
     device: Literal["gpu", "cpu"] | None = None
     low: Number | None = None
     high: Number | None = None
@@ -138,7 +143,9 @@ class Check(Frozen):
         if (self.kind == "time") != (self.device is not None):
             raise ValueError("`device` belongs to a check of kind 'time', which needs it")
         if self.kind not in ("none", "identical") and self.quantity not in allowed:
-            raise ValueError(f"a check of kind {self.kind!r} is on {', '.join(allowed)}, found {self.quantity!r}")
+            raise ValueError(
+                f"a check of kind {self.kind!r} is on {', '.join(allowed)}, found {self.quantity!r}"
+            )
         in_pairs = self.kind == "ratio" or self.paired or (self.kind == "differ" and self.than)
         if in_pairs and len(self.rows) != len(self.than):
             raise ValueError("pairs need as many `rows` as `than`")
@@ -170,8 +177,9 @@ class Check(Frozen):
 class Claim(Frozen):
     """One statement of the paper: its words in ours, the paper's evidence, and how we test it.
 
-    top5: the paper's evidence for the same statement on the top-5 error, which is then a claim of its own. follows: ids
-    of claims of the same experiment; it holds where they all hold, and nothing more is tested.
+    top5: the paper's evidence for the same statement on the top-5 error, which is then a claim of
+    its own. follows: ids of claims of the same experiment; it holds where they all hold, and
+    nothing more is tested.
     """
 
     id: Text
@@ -185,7 +193,9 @@ class Claim(Frozen):
     def _has_one_kind_of_evidence(self) -> Self:
         if bool(self.checks) == bool(self.follows):
             raise ValueError(f"claim {self.id}: it has checks, or follows from other claims")
-        ledgers = {"error" if check.on_errors else "other" for check in self.checks if check.kind != "none"}
+        ledgers = {
+            "error" if check.on_errors else "other" for check in self.checks if check.kind != "none"
+        }
         if len(ledgers) > 1:
             raise ValueError(f"claim {self.id}: errors and exact figures are claims of their own")
         on_top1 = [check.on_errors and check.quantity == "top1" for check in self.checks]

@@ -21,16 +21,20 @@ def tables() -> dict[str, Any]:
 
 
 def digitised(figure: str) -> dict[str, Any]:
-    """What was read off a figure, by the paper's panel name: `digitised_fig6` or `digitised_fig7`."""
+    """What was read off figure 6 or 7 (`digitised_fig6`, ...), by the paper's panel name."""
     return _facts()[figure]
 
 
 def timings_ms() -> dict[str, dict[str, float]]:
-    """The paper's times of ResNet-50 in ms, `plain` and `SE`, by kind of work: training_step, inference."""
+    """The paper's times of ResNet-50 in ms, `plain` and `SE`, by kind of work:
+
+    training_step, inference.
+    """
     return _facts()["timings_ms"]
 
 
-# Tables 2 to 5 have a row a network, whose columns carry its version: the re-trained plain one, or that with SE.
+# Tables 2 to 5 have a row a network, whose columns carry its version: the re-trained plain one, or
+# that with SE.
 _PLAIN, _SE = ("reimpl_", "original_"), ("se_", "senet_")
 _OURS = {
     **{name: (name, 1) for name in ("top1_err", "top5_err", "params", "gflops")},
@@ -40,14 +44,17 @@ _OURS = {
 
 
 def published(experiment: Experiment, variant: str) -> dict[str, float]:
-    """What the paper prints for a row: any of top1_err, top5_err (%), params (M), gflops; empty if it has no such row.
+    """What the paper prints for a row: any of top1_err, top5_err (%), params (M), gflops; empty if
+    it has no such row.
 
-    Where a row of the paper holds a network without and with SE, the variant takes the columns of its own version; the
-    plain one those of the authors' own training. Raises BadInput if the experiment or the variant names a table or row
-    that the paper does not have.
+    Where a row of the paper holds a network without and with SE, the variant takes the columns of
+    its own version; the plain one those of the authors' own training. Raises BadInput if the
+    experiment or the variant names a table or row that the paper does not have.
     """
     value = experiment.variants[variant]
-    table, _, row = value.paper_row.partition("/") if value.paper_row else (experiment.paper_table, "", variant)
+    table, _, row = (
+        value.paper_row.partition("/") if value.paper_row else (experiment.paper_table, "", variant)
+    )
     if table is None:
         return {}
     if table not in tables():

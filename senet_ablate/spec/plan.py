@@ -8,7 +8,16 @@ from pathlib import Path
 from senet_ablate.spec.paper import published
 from senet_ablate.spec.registry import BadInput, nearest
 from senet_ablate.spec.schema import read
-from senet_ablate.spec.spec import AnalysisPlan, Experiment, Look, Recipe, Run, Seeds, SESpec, Variant
+from senet_ablate.spec.spec import (
+    AnalysisPlan,
+    Experiment,
+    Look,
+    Recipe,
+    Run,
+    Seeds,
+    SESpec,
+    Variant,
+)
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +43,7 @@ class Plan:
     most: int | None = None
     """How many seeds a row; None: as many as the recipe has."""
     kept_rows: tuple[tuple[Run, ...], ...] = ()
-    """The rows of `keep_weights`, that of figures 6 and 7 first: every seed's record holds its gates by class."""
+    """The rows whose records hold gates by class, that of figures 6 and 7 first."""
 
     @property
     def kept(self) -> tuple[Run, ...]:
@@ -47,7 +56,9 @@ class Plan:
             for name, variant in experiment.variants.items():
                 if f"{experiment_name}/{name}" not in self.recipe.cannot_host:
                     seeds = self.seeds_of(experiment_name, variant)
-                    yield Row(experiment_name, name, tuple(self.run(variant, seed) for seed in seeds))
+                    yield Row(
+                        experiment_name, name, tuple(self.run(variant, seed) for seed in seeds)
+                    )
 
     def seeds_of(self, experiment: str, variant: Variant) -> Seeds:
         """The seeds of a row, in the order in which they are trained."""
@@ -59,9 +70,13 @@ class Plan:
         return _seeds(self.recipe, experiment, variant, count)
 
     def tables_on_errors(self) -> int:
-        """How many of the recipe's own experiments have claims on errors: the family of its page."""
-        known = [self.experiments.get(name) or read_experiment(name) for name in self.recipe.experiments]
-        return sum(any(check.on_errors for claim in one.claims for check in claim.checks) for one in known)
+        """How many experiments of the recipe have claims on errors: the family of its page."""
+        known = [
+            self.experiments.get(name) or read_experiment(name) for name in self.recipe.experiments
+        ]
+        return sum(
+            any(check.on_errors for claim in one.claims for check in claim.checks) for one in known
+        )
 
     def run(self, variant: Variant, seed: int) -> Run:
         """The run of a variant under this plan's recipe."""
@@ -71,12 +86,17 @@ class Plan:
         """Each distinct run once, breadth first: every row has one seed before any has two."""
         rows = list(self.rows())
         most = max((len(row.runs) for row in rows), default=0)
-        by_seed = (row.runs[index] for index in range(most) for row in rows if index < len(row.runs))
+        by_seed = (
+            row.runs[index] for index in range(most) for row in rows if index < len(row.runs)
+        )
         return list({run.id: run for run in by_seed}.values())
 
 
 def read_plan(
-    recipe: str, experiments: list[str] | None = None, seeds: int | None = None, folder: Path = EXPERIMENTS_DIR
+    recipe: str,
+    experiments: list[str] | None = None,
+    seeds: int | None = None,
+    folder: Path = EXPERIMENTS_DIR,
 ) -> Plan:
     """The plan for `recipe` and `experiments`. Raises BadInput.
 
@@ -86,7 +106,10 @@ def read_plan(
     known = list_experiments(folder)
     for name in recipe_value.experiments:
         if name not in known:
-            raise BadInput(f"recipe {recipe!r}, key experiments: unknown experiment {name!r}; {nearest(name, known)}")
+            raise BadInput(
+                f"recipe {recipe!r}, key experiments: unknown experiment {name!r};"
+                f" {nearest(name, known)}"
+            )
     asked = experiments or list(recipe_value.experiments)
     asked = asked or [name for name in known if not read_experiment(name, folder).on_request]
     loaded = {name: read_experiment(name, folder) for name in asked}
@@ -94,11 +117,17 @@ def read_plan(
         _variant(recipe, "cannot_host", entry, folder)
     for entry in recipe_value.keep_weights:
         if entry in recipe_value.cannot_host:
-            raise BadInput(f"recipe {recipe!r}, key keep_weights: {entry!r} stands under cannot_host")
-    kept = {entry: _variant(recipe, "keep_weights", entry, folder) for entry in recipe_value.keep_weights}
+            raise BadInput(
+                f"recipe {recipe!r}, key keep_weights: {entry!r} stands under cannot_host"
+            )
+    kept = {
+        entry: _variant(recipe, "keep_weights", entry, folder)
+        for entry in recipe_value.keep_weights
+    }
     kept_rows = tuple(
         tuple(
-            _run(recipe_value, variant, seed) for seed in _seeds(recipe_value, entry.partition("/")[0], variant, seeds)
+            _run(recipe_value, variant, seed)
+            for seed in _seeds(recipe_value, entry.partition("/")[0], variant, seeds)
         )
         for entry, variant in kept.items()
     )
@@ -113,7 +142,9 @@ def read_plan(
 
 
 def fitting_experiments(recipe: str, folder: Path = EXPERIMENTS_DIR) -> list[str]:
-    """The experiments whose rows the recipe can train; not so those with budgets that its schedule does not fit."""
+    """The experiments whose rows the recipe can train; not so those with budgets that its schedule
+    does not fit.
+    """
     found = []
     for name in list_experiments(folder):
         try:
@@ -129,14 +160,18 @@ def _check_seeds(recipe: str, plan: AnalysisPlan, seeds: int | None, known: list
     for name in plan.experiment_seeds:
         if name not in known:
             raise BadInput(
-                f"recipe {recipe!r}, key plan.experiment_seeds: unknown experiment {name!r}; {nearest(name, known)}"
+                f"recipe {recipe!r}, key plan.experiment_seeds: unknown experiment {name!r};"
+                f" {nearest(name, known)}"
             )
     if seeds is not None and seeds > len(plan.reference_seeds):
-        raise BadInput(f"recipe {recipe!r}: its analysis plan has {len(plan.reference_seeds)} seeds, not {seeds}")
+        raise BadInput(
+            f"recipe {recipe!r}: its analysis plan has {len(plan.reference_seeds)} seeds, not"
+            f" {seeds}"
+        )
 
 
 def _seeds(recipe: Recipe, experiment: str, variant: Variant, most: int | None) -> Seeds:
-    """The seeds of a row: the first of its analysis plan, or, in a recipe without one, from 0 on."""
+    """The seeds of a row: the first of its analysis plan; without one, from 0 on."""
     if recipe.plan is None:
         return tuple(range(most or recipe.seeds))
     return recipe.plan.seeds_of(experiment, _is_reference(variant))[:most]
@@ -163,8 +198,18 @@ def _run(recipe: Recipe, variant: Variant, seed: int) -> Run:
 def list_experiments(folder: Path = EXPERIMENTS_DIR) -> list[str]:
     """Names of the experiment files, in the order of the paper's tables where they have one."""
     names = [path.stem for path in folder.glob("*.yaml")]
-    order = ("reduction", "squeeze", "excitation", "stages", "integration", "conv3x3", "role_of_squeeze")
-    return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
+    order = (
+        "reduction",
+        "squeeze",
+        "excitation",
+        "stages",
+        "integration",
+        "conv3x3",
+        "role_of_squeeze",
+    )
+    return sorted(
+        names, key=lambda name: (order.index(name) if name in order else len(order), name)
+    )
 
 
 def list_recipes(folder: Path = EXPERIMENTS_DIR) -> list[str]:
@@ -184,7 +229,10 @@ def read_recipe(name: str, folder: Path = EXPERIMENTS_DIR) -> Recipe:
     """The recipe in `<folder>/recipes/<name>.yaml`. Raises BadInput naming file and key."""
     known = list_recipes(folder)
     if not known:
-        raise BadInput(f"{folder / 'recipes'} has no recipes: run from a checkout, installed with `pip install -e .`")
+        raise BadInput(
+            f"{folder / 'recipes'} has no recipes: run from a checkout, installed with `pip install"
+            " -e .`"
+        )
     if name not in known:
         raise BadInput(f"unknown recipe {name!r}; {nearest(name, known)}")
     return read(folder / "recipes" / f"{name}.yaml", Recipe)

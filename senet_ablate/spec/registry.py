@@ -1,9 +1,9 @@
 """The one way from a name in a file or on a command line to code.
 
-Names are listed here without importing the code behind them, so that a recipe or an experiment can be checked, and a
-table rendered, on a machine that has no torch. An entry is either the object itself or a reference `module:attribute`
-that is imported when first asked for. A reference that a user writes in place of a name (`their_module:TheirSqueeze`)
-is resolved in the same way.
+Names are listed here without importing the code behind them, so that a recipe or an experiment can
+be checked, and a table rendered, on a machine that has no torch. An entry is either the object
+itself or a reference `module:attribute` that is imported when first asked for. A reference that a
+user writes in place of a name (`their_module:TheirSqueeze`) is resolved in the same way.
 """
 
 import difflib
@@ -57,10 +57,15 @@ class Registry:
         self._entries.pop(name, None)
 
     def check(self, name: str) -> str:
-        """Return `name` if it is known or a `module:attribute` reference; imports nothing. Raises BadInput."""
+        """Return `name` if it is known or a `module:attribute` reference; imports nothing.
+
+        Raises BadInput.
+        """
         if name in self._entries or _is_reference(name):
             return name
-        raise BadInput(f"unknown {self.kind} {name!r}; {nearest(name, self)}; or your own as 'module:name'")
+        raise BadInput(
+            f"unknown {self.kind} {name!r}; {nearest(name, self)}; or your own as 'module:name'"
+        )
 
     def __getitem__(self, name: str) -> Any:
         """The part behind a name or reference. Raises BadInput if there is none."""
@@ -70,18 +75,26 @@ class Registry:
 
 def _is_reference(name: str) -> bool:
     module, colon, attribute = name.partition(":")
-    return bool(colon) and attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))
+    return (
+        bool(colon)
+        and attribute.isidentifier()
+        and all(part.isidentifier() for part in module.split("."))
+    )
 
 
 def _import(reference: str, kind: str) -> Any:
     module, _, attribute = reference.partition(":")
     here = str(Path.cwd())
-    if here not in sys.path:  # a user's own part lies where they work; an installed command does not look there
+    if (
+        here not in sys.path
+    ):  # a user's own part lies where they work; an installed command does not look there
         sys.path.append(here)
     try:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # whatever a user's module does wrong when it is imported
-        raise BadInput(f"{kind} {reference!r} cannot be imported: {type(error).__name__}: {error}") from error
+        raise BadInput(
+            f"{kind} {reference!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
 
 
 BLOCKS = Registry("block", {"se": "senet_ablate.models.se:SEBlock"})
@@ -97,7 +110,8 @@ SQUEEZES = Registry(
     },
 )
 EXCITATIONS = Registry(
-    "excitation", {"fc": "senet_ablate.models.se:FCExcitation", "none": "senet_ablate.models.se:NoExcitation"}
+    "excitation",
+    {"fc": "senet_ablate.models.se:FCExcitation", "none": "senet_ablate.models.se:NoExcitation"},
 )
 GATES = Registry(
     "gate",
@@ -112,7 +126,13 @@ GATES = Registry(
 )
 _BACKBONE_FILES = {
     "resnet_tiny": ("resnet_tiny_bottleneck",),
-    "resnet_imagenet": ("resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x4d"),
+    "resnet_imagenet": (
+        "resnet50",
+        "resnet101",
+        "resnet152",
+        "resnext50_32x4d",
+        "resnext101_32x4d",
+    ),
     "senet154": ("senet154",),
     "vgg": ("vgg16_bn",),
     "inception": ("googlenet_bn", "bn_inception"),
@@ -128,7 +148,11 @@ _BACKBONE_FILES = {
 }
 BACKBONES = Registry(
     "backbone",
-    {name: f"senet_ablate.models.{file}:{name}" for file, names in _BACKBONE_FILES.items() for name in names},
+    {
+        name: f"senet_ablate.models.{file}:{name}"
+        for file, names in _BACKBONE_FILES.items()
+        for name in names
+    },
 )
 DATASETS = Registry(
     "dataset",

@@ -1,4 +1,7 @@
-"""Strict YAML: safe, no repeated key, no unknown key, and one clear sentence when something is wrong."""
+"""Strict YAML:
+
+safe, no repeated key, no unknown key, and one clear sentence when something is wrong.
+"""
 
 import typing
 from collections.abc import Iterator
@@ -25,14 +28,19 @@ class Frozen(BaseModel):
 
 
 def read(path: Path, model: type[T]) -> T:
-    """The value in a YAML file. Raises BadInput naming file, key, what was found and what is allowed."""
+    """The value in a YAML file.
+
+    Raises BadInput naming file, key, what was found and what is allowed.
+    """
     try:
         return parse(model, load_yaml(path.read_text(encoding="utf-8"), str(path)))
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8 text: {error}") from error
     except BadInput as error:
         message = str(error)
-        raise BadInput(message if message.startswith(str(path)) else f"{path}: {message}") from error
+        raise BadInput(
+            message if message.startswith(str(path)) else f"{path}: {message}"
+        ) from error
 
 
 class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml where it is there
@@ -83,7 +91,11 @@ def parse(model: type[T], data: Any) -> T:
 def _explain(model: Any, error: ValidationError) -> str:
     """The first thing wrong, in one line: key, what was found, what is allowed."""
     first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("tuple", "literal", "constrained")))
+    key = ".".join(
+        str(part)
+        for part in first["loc"]
+        if not str(part).startswith(("tuple", "literal", "constrained"))
+    )
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = _model_at(model, first["loc"][:-1])
@@ -92,7 +104,11 @@ def _explain(model: Any, error: ValidationError) -> str:
         return f"key {key!r} is missing"
     if first["type"] == "value_error":
         return f"key {key!r}: {message}" if key else message
-    return f"key {key!r}: {message[0].lower()}{message[1:]}, found {first['input']!r}" if key else message
+    return (
+        f"key {key!r}: {message[0].lower()}{message[1:]}, found {first['input']!r}"
+        if key
+        else message
+    )
 
 
 def _model_at(model: Any, location: tuple[int | str, ...]) -> Any:

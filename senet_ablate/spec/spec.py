@@ -1,8 +1,8 @@
 """What is asked for, as frozen values: SE specification, recipe, experiment, run.
 
-Everything here is read from strict YAML (an unknown or repeated key is an error) and imports no torch. A run's id is a
-hash of the fields that can change its numbers. Defaults are left out of the hash, so a field that is added later, with
-a default, leaves the ids of old records as they were.
+Everything here is read from strict YAML (an unknown or repeated key is an error) and imports no
+torch. A run's id is a hash of the fields that can change its numbers. Defaults are left out of the
+hash, so a field that is added later, with a default, leaves the ids of old records as they were.
 """
 
 import hashlib
@@ -16,7 +16,16 @@ from pydantic import ConfigDict, Field, TypeAdapter, field_validator, model_vali
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from senet_ablate.spec.claim import Claim
-from senet_ablate.spec.registry import BACKBONES, BLOCKS, DATASETS, EXCITATIONS, GATES, SQUEEZES, BadInput, nearest
+from senet_ablate.spec.registry import (
+    BACKBONES,
+    BLOCKS,
+    DATASETS,
+    EXCITATIONS,
+    GATES,
+    SQUEEZES,
+    BadInput,
+    nearest,
+)
 from senet_ablate.spec.schema import Count, Flag, Frozen, Integer, Number, Text, parse
 
 Placement = Literal["standard", "pre", "post", "identity", "conv3x3"]
@@ -31,12 +40,14 @@ PLACEMENTS = {
 
 @validated_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class SESpec:
-    """One kind of Squeeze-and-Excitation block and where a network carries it (paper, Sections 3 and 6).
+    """One kind of Squeeze-and-Excitation block and where a network carries it (paper, Sections 3
+    and 6).
 
-    reduction: the ratio r; the hidden width is exactly C // r. squeeze, excitation, gate, block: registered names, or a
-    user's own `module:name`. placement: the slot of the unit (paper, Fig. 5; `conv3x3` is Table 15). stages: "all",
-    "all_but_last", or the paper's numbers, stage N being convN_x. bias: of the two FC layers; the paper's ablations
-    have none. Raises pydantic.ValidationError (a ValueError) for a value that no network could carry.
+    reduction: the ratio r; the hidden width is exactly C // r. squeeze, excitation, gate, block:
+    registered names, or a user's own `module:name`. placement: the slot of the unit (paper, Fig. 5;
+    `conv3x3` is Table 15). stages: "all", "all_but_last", or the paper's numbers, stage N being
+    convN_x. bias: of the two FC layers; the paper's ablations have none. Raises
+    pydantic.ValidationError (a ValueError) for a value that no network could carry.
     """
 
     reduction: Count = 16
@@ -51,19 +62,25 @@ class SESpec:
     @field_validator("squeeze", "excitation", "gate", "block")
     @classmethod
     def _known_name(cls, name: str, info: Any) -> str:
-        registry = {"squeeze": SQUEEZES, "excitation": EXCITATIONS, "gate": GATES, "block": BLOCKS}[info.field_name]
+        registry = {"squeeze": SQUEEZES, "excitation": EXCITATIONS, "gate": GATES, "block": BLOCKS}[
+            info.field_name
+        ]
         return registry.check(name)
 
     @field_validator("stages", mode="before")
     @classmethod
     def _stages_are_a_set(cls, stages: Any) -> Any:
         if isinstance(stages, str) and stages not in ("all", "all_but_last"):
-            raise ValueError(f"{stages!r} is neither 'all', 'all_but_last' nor a list of stage numbers")
+            raise ValueError(
+                f"{stages!r} is neither 'all', 'all_but_last' nor a list of stage numbers"
+            )
         if isinstance(stages, list | tuple):
             if not stages:
                 raise ValueError("no stage is named; a network without SE is `se: null`")
             if any(type(stage) is not int or stage < 1 for stage in stages):
-                raise ValueError(f"stages are the paper's numbers (2, 3, ...), found {list(stages)}")
+                raise ValueError(
+                    f"stages are the paper's numbers (2, 3, ...), found {list(stages)}"
+                )
             if len(set(stages)) != len(stages):
                 raise ValueError(f"a stage is named twice in {list(stages)}")
             return tuple(sorted(stages))
@@ -78,7 +95,9 @@ class SESpec:
         return ()
 
     def canonical(self) -> "SESpec":
-        """The same block with every inert field at its default, so that equal networks have equal specifications."""
+        """The same block with every inert field at its default, so that equal networks have equal
+        specifications.
+        """
         return replace(self, **{name: getattr(SESpec(), name) for name in self.inert()})
 
 
@@ -89,13 +108,18 @@ class Training(Frozen):
     image_size: Annotated[
         Count | None, Field(description="pixels; images are stored at this size; none: as they are")
     ] = None
-    train_images: Annotated[Count | None, Field(description="use only so many, the same share of every class")] = None
+    train_images: Annotated[
+        Count | None, Field(description="use only so many, the same share of every class")
+    ] = None
     test_images: Count | None = None
-    validation: Annotated[Number, Field(ge=0, lt=1, description="share of the training images that is held out")] = 0.0
+    validation: Annotated[
+        Number, Field(ge=0, lt=1, description="share of the training images that is held out")
+    ] = 0.0
     backbone: Text
-    stem: Annotated[Text, Field(description="`64px` or `32px` for images smaller than the backbone was made for")] = (
-        "default"
-    )
+    stem: Annotated[
+        Text,
+        Field(description="`64px` or `32px` for images smaller than the backbone was made for"),
+    ] = "default"
     epochs: Count
     batch_size: Count
     lr: Annotated[Number, Field(gt=0)]
@@ -104,27 +128,46 @@ class Training(Frozen):
     weight_decay: Annotated[Number, Field(ge=0)] = 1e-4
     schedule: Literal["cosine", "onecycle", "multistep", "plateau"] = "cosine"
     warmup_epochs: Annotated[Number, Field(ge=0)] = 0.0
-    milestones: Annotated[tuple[Count, ...], Field(description="epochs after which lr is divided by 10")] = ()
+    milestones: Annotated[
+        tuple[Count, ...], Field(description="epochs after which lr is divided by 10")
+    ] = ()
     drops: Annotated[Integer, Field(ge=0, description="plateau: so many divisions of lr by 10")] = 0
-    patience: Annotated[Integer, Field(ge=0, description="plateau: epochs without a better validation loss")] = 0
+    patience: Annotated[
+        Integer, Field(ge=0, description="plateau: epochs without a better validation loss")
+    ] = 0
     label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    pad_crop: Annotated[Integer, Field(ge=0, description="zero-pad by so many pixels a side, crop back at random")] = 0
+    pad_crop: Annotated[
+        Integer, Field(ge=0, description="zero-pad by so many pixels a side, crop back at random")
+    ] = 0
     flip: Flag = False
     scale_crop: Annotated[
-        tuple[Number, Number] | None, Field(description="crop of an area share in this range and aspect 3/4 to 4/3")
+        tuple[Number, Number] | None,
+        Field(description="crop of an area share in this range and aspect 3/4 to 4/3"),
     ] = None
-    cutout: Annotated[Integer, Field(ge=0, description="edge of a square of zeros at a random place, in pixels")] = 0
-    crop_size: Annotated[Count | None, Field(description="pixels the network sees; smaller than image_size")] = None
+    cutout: Annotated[
+        Integer, Field(ge=0, description="edge of a square of zeros at a random place, in pixels")
+    ] = 0
+    crop_size: Annotated[
+        Count | None, Field(description="pixels the network sees; smaller than image_size")
+    ] = None
     normalise: Literal["mean_std", "mean"] = "mean_std"
     precision: Literal["float32", "bf16"] = "float32"
-    evaluate: Annotated[Literal["test", "validation"], Field(description="validation: the images held out")] = "test"
+    evaluate: Annotated[
+        Literal["test", "validation"], Field(description="validation: the images held out")
+    ] = "test"
     numerics: Annotated[
         Literal["native", "portable"],
-        Field(description="portable: on x86, instructions that every processor since 2013 has, so that bits repeat"),
+        Field(
+            description=(
+                "portable: on x86, instructions that every processor since 2013 has, so that bits"
+                " repeat"
+            )
+        ),
     ] = "native"
     compile: Annotated[Flag, Field(description="training steps by torch.compile")] = False
     test_every: Annotated[
-        Count, Field(description="epochs between two points of the error curve; only the last one counts")
+        Count,
+        Field(description="epochs between two points of the error curve; only the last one counts"),
     ] = 1
 
     @field_validator("dataset")
@@ -141,27 +184,38 @@ class Training(Frozen):
     def _keys_that_belong_together(self) -> Self:
         plateau = self.schedule == "plateau"
         rules = {
-            "milestones belong to `schedule: multistep`, and it needs them": (self.schedule == "multistep")
-            == bool(self.milestones),
-            "drops and patience belong to `schedule: plateau`, and it needs both": plateau == bool(self.drops)
-            and plateau == bool(self.patience),
-            "`validation` is for `schedule: plateau` or `evaluate: validation`, and both need it": (self.validation > 0)
-            == (plateau or self.evaluate == "validation"),
-            "milestones must rise and lie before the last epoch": list(self.milestones) == sorted(set(self.milestones))
-            and all(milestone < self.epochs for milestone in self.milestones),
-            "onecycle has its own warm-up: `warmup_epochs` does nothing": self.schedule != "onecycle"
-            or not self.warmup_epochs,
+            "milestones belong to `schedule: multistep`, and it needs them": (
+                (self.schedule == "multistep") == bool(self.milestones)
+            ),
+            "drops and patience belong to `schedule: plateau`, and it needs both": (
+                plateau == bool(self.drops) and plateau == bool(self.patience)
+            ),
+            "`validation` is for `schedule: plateau` or `evaluate: validation`, and both need it": (
+                (self.validation > 0) == (plateau or self.evaluate == "validation")
+            ),
+            "milestones must rise and lie before the last epoch": (
+                list(self.milestones) == sorted(set(self.milestones))
+                and all(milestone < self.epochs for milestone in self.milestones)
+            ),
+            "onecycle has its own warm-up: `warmup_epochs` does nothing": (
+                self.schedule != "onecycle" or not self.warmup_epochs
+            ),
             "warmup_epochs must be fewer than epochs": self.warmup_epochs < self.epochs,
-            "compiled code picks its own instructions: `compile` and `numerics: portable` exclude each other": not (
+            "`compile` and `numerics: portable` exclude each other:"
+            " compiled code picks its own instructions": not (
                 self.compile and self.numerics == "portable"
             ),
             "nesterov needs momentum": self.momentum > 0 or not self.nesterov,
             "scale_crop and pad_crop exclude each other": not (self.scale_crop and self.pad_crop),
             "scale_crop needs crop_size": not self.scale_crop or self.crop_size is not None,
-            "scale_crop is a range of area shares, 0 < low <= high <= 1": self.scale_crop is None
-            or 0 < self.scale_crop[0] <= self.scale_crop[1] <= 1,
-            "crop_size must not exceed image_size": None in (self.crop_size, self.image_size)
-            or self.crop_size <= self.image_size,  # type: ignore[operator]
+            "scale_crop is a range of area shares, 0 < low <= high <= 1": (
+                self.scale_crop is None or 0 < self.scale_crop[0] <= self.scale_crop[1] <= 1
+            ),
+            "crop_size must not exceed image_size": (
+                self.crop_size is None
+                or self.image_size is None
+                or self.crop_size <= self.image_size
+            ),
         }
         for rule, holds in rules.items():
             if not holds:
@@ -176,7 +230,10 @@ Seeds = tuple[Annotated[Integer, Field(ge=0)], ...]
 
 
 class Look(Frozen):
-    """A point at which verdicts are made: seeds of each row, those of the two reference rows, error rate spent."""
+    """A point at which verdicts are made:
+
+    seeds of each row, those of the two reference rows, error rate spent.
+    """
 
     seeds: Count
     reference_seeds: Count
@@ -184,7 +241,9 @@ class Look(Frozen):
 
 
 def expected_gain(plain_top1: float, plain_top5: float) -> dict[str, float]:
-    """The gain of SE where the paper's relative gain holds, from the plain errors; points by quantity."""
+    """The gain of SE where the paper's relative gain holds, from the plain errors; points by
+    quantity.
+    """
     top1, top5 = PAPERS_GAIN["top1"] * plain_top1, PAPERS_GAIN["top5"] * plain_top5
     return {"top1": top1, "top5": top5, "throughout": top1}
 
@@ -197,16 +256,19 @@ def margins(gain: dict[str, float]) -> dict[str, float]:
 class AnalysisPlan(Frozen):
     """How a recipe's results will be judged, fixed before its first record.
 
-    The reference rows are the plain network and standard SE under the recipe's own schedule, which stand in every
-    comparison. Family `page`: at each look, the chance of any false verdict among all claims on errors of the recipe's
-    page is at most its alpha; the looks' alphas add up to at most 5%.
+    The reference rows are the plain network and standard SE under the recipe's own schedule, which
+    stand in every comparison. Family `page`: at each look, the chance of any false verdict among
+    all claims on errors of the recipe's page is at most its alpha; the looks' alphas add up to at
+    most 5%.
     """
 
     seeds: Annotated[Seeds, Field(min_length=1)]
     reference_seeds: Annotated[Seeds, Field(min_length=1)]
     experiment_seeds: Annotated[dict[Text, Seeds], Field(default_factory=dict)]
     looks: Annotated[tuple[Look, ...], Field(min_length=1)]
-    plain_top1: Annotated[Number, Field(gt=0, description="%, of the plain network in the search, on held-out images")]
+    plain_top1: Annotated[
+        Number, Field(gt=0, description="%, of the plain network in the search, on held-out images")
+    ]
     plain_top5: Annotated[Number, Field(gt=0)]
     family: Literal["page"]  # all claims on errors of the recipe's page
     spread: Literal["shared", "own"]
@@ -220,14 +282,18 @@ class AnalysisPlan(Frozen):
 
     def seeds_of(self, experiment: str, reference: bool) -> Seeds:
         """The seeds of a row of an experiment."""
-        return self.reference_seeds if reference else self.experiment_seeds.get(experiment, self.seeds)
+        return (
+            self.reference_seeds if reference else self.experiment_seeds.get(experiment, self.seeds)
+        )
 
     @model_validator(mode="after")
     def _looks_add_up(self) -> Self:
         if any(len(set(seeds)) < len(seeds) for seeds in (self.seeds, self.reference_seeds)):
             raise ValueError("a seed is named twice")
         if self.reference_seeds[: len(self.seeds)] != self.seeds:
-            raise ValueError("reference_seeds must begin with `seeds`: rows are compared seed by seed")
+            raise ValueError(
+                "reference_seeds must begin with `seeds`: rows are compared seed by seed"
+            )
         last = self.looks[-1]
         if (last.seeds, last.reference_seeds) != (len(self.seeds), len(self.reference_seeds)):
             raise ValueError("the last look must be at all seeds")
@@ -241,28 +307,44 @@ class Recipe(Frozen):
 
     title: Text
     about: Text
-    warning: Annotated[Text, Field(description="printed at the top of every page of this recipe")] = ""
+    warning: Annotated[
+        Text, Field(description="printed at the top of every page of this recipe")
+    ] = ""
     seeds: Annotated[
-        Count, Field(le=MOST_SEEDS, description="how many seeds a variant, unless --seeds says otherwise")
+        Count,
+        Field(le=MOST_SEEDS, description="how many seeds a variant, unless --seeds says otherwise"),
     ] = 5
-    experiments: Annotated[tuple[Text, ...], Field(description="which ones `run` means by all; none: all of them")] = ()
+    experiments: Annotated[
+        tuple[Text, ...], Field(description="which ones `run` means by all; none: all of them")
+    ] = ()
     cannot_host: Annotated[
         dict[Text, Text],
-        Field(description="`experiment/variant` -> why this backbone has no place for it", default_factory=dict),
+        Field(
+            description="`experiment/variant` -> why this backbone has no place for it",
+            default_factory=dict,
+        ),
     ]
     keep_weights: Annotated[
         tuple[Text, ...],
-        Field(description="`experiment/variant`: its first seed keeps weights, all seeds gates by class"),
+        Field(
+            description=(
+                "`experiment/variant`: its first seed keeps weights, all seeds gates by class"
+            )
+        ),
     ] = ()
     plan: AnalysisPlan | None = None
     train: Training
 
     @property
     def plan_id(self) -> str:
-        """Hash of the analysis plan and the experiments it is for, which every record carries; empty without a plan."""
+        """Hash of the analysis plan and the experiments it is for, which every record carries;
+        empty without a plan.
+        """
         if self.plan is None:
             return ""
-        return digest({"plan": self.plan.model_dump(mode="json"), "experiments": list(self.experiments)})[:16]
+        return digest(
+            {"plan": self.plan.model_dump(mode="json"), "experiments": list(self.experiments)}
+        )[:16]
 
 
 class Variant(Frozen):
@@ -277,10 +359,15 @@ class Variant(Frozen):
     epochs: Count | None = None
     lr_times: Annotated[Number | None, Field(gt=0)] = None
     label: Annotated[
-        Text, Field(description="how tables and plots name the row, where the paper's name would mislead")
+        Text,
+        Field(
+            description="how tables and plots name the row, where the paper's name would mislead"
+        ),
     ] = ""
     note: Text = ""
-    paper_row: Annotated[Text, Field(description="table/row of paper.yaml, where it is not this experiment's row")] = ""
+    paper_row: Annotated[
+        Text, Field(description="table/row of paper.yaml, where it is not this experiment's row")
+    ] = ""
 
     @field_validator("backbone")
     @classmethod
@@ -291,10 +378,12 @@ class Variant(Frozen):
     def own(self) -> dict[str, Any]:
         """What the row sets in place of its recipe, by the recipe's keys."""
         keys = {"backbone": "backbone", "cutout": "cutout", "epochs": "epochs", "lr": "lr_times"}
-        return {key: value for key, name in keys.items() if (value := getattr(self, name)) is not None}
+        return {
+            key: value for key, name in keys.items() if (value := getattr(self, name)) is not None
+        }
 
     def applied_to(self, train: Training) -> Training:
-        """The recipe's `train` as this row has it. Raises BadInput if the two do not go together."""
+        """The recipe's `train` as this row has it. Raises BadInput where they conflict."""
         own = self.own
         if self.lr_times is not None:
             own["lr"] = train.lr * self.lr_times
@@ -302,18 +391,28 @@ class Variant(Frozen):
 
 
 class Experiment(Frozen):
-    """One table or figure of the paper: its question, its variants by the paper's row names, its control.
+    """One table or figure of the paper: its question, its variants by the paper's row names, its
+    control.
 
-    A variant that overrides the recipe is compared with the plain one that does so too; see `control_of`.
+    A variant that overrides the recipe is compared with the plain one that does so too; see
+    `control_of`.
     """
 
     title: Text
     question: Text
-    paper_table: Annotated[Text | None, Field(description="id in paper.yaml; none: the paper has no such table")] = None
+    paper_table: Annotated[
+        Text | None, Field(description="id in paper.yaml; none: the paper has no such table")
+    ] = None
     control: Text
-    reference: Annotated[Text | None, Field(description="row to compare the others with beside the control")] = None
-    axis: Annotated[Text, Field(description="what numeric row names measure; empty: rows are categories")] = ""
-    on_request: Annotated[Flag, Field(description="run only where it is named or the recipe lists it")] = False
+    reference: Annotated[
+        Text | None, Field(description="row to compare the others with beside the control")
+    ] = None
+    axis: Annotated[
+        Text, Field(description="what numeric row names measure; empty: rows are categories")
+    ] = ""
+    on_request: Annotated[
+        Flag, Field(description="run only where it is named or the recipe lists it")
+    ] = False
     variants: dict[Text, Variant]
     claims: tuple[Claim, ...] = ()
 
@@ -331,15 +430,22 @@ class Experiment(Frozen):
             if isinstance(written, dict):
                 for key in parse(SESpec, written).inert():
                     if key in written:
-                        raise ValueError(f"variants.{name}.se.{key} changes nothing in this block; leave it out")
+                        raise ValueError(
+                            f"variants.{name}.se.{key} changes nothing in this block; leave it out"
+                        )
         return data
 
     @model_validator(mode="after")
     def _rows_exist_and_differ(self) -> Self:
         if self.control not in self.variants:
-            raise ValueError(f"control {self.control!r} is no variant; {nearest(self.control, self.variants)}")
+            raise ValueError(
+                f"control {self.control!r} is no variant; {nearest(self.control, self.variants)}"
+            )
         if self.reference is not None and self.reference not in self.variants:
-            raise ValueError(f"reference {self.reference!r} is no variant; {nearest(self.reference, self.variants)}")
+            raise ValueError(
+                f"reference {self.reference!r} is no variant;"
+                f" {nearest(self.reference, self.variants)}"
+            )
         for name in self.variants if self.axis else ():
             if name != self.control and not re.fullmatch(r"\d+(\.\d+)?", name):
                 raise ValueError(f"`axis` is {self.axis!r}, but variant {name!r} is no number")
@@ -350,7 +456,9 @@ class Experiment(Frozen):
                 raise ValueError(f"variants {seen[key]!r} and {name!r} are the same network")
             seen[key] = name
             if self.control_of(name) not in self.variants:
-                raise ValueError(f"variants.{name}: no plain variant with {variant.own} to compare it with")
+                raise ValueError(
+                    f"variants.{name}: no plain variant with {variant.own} to compare it with"
+                )
         ids = [claim.id for claim in self.claims]
         for claim in self.claims:
             if ids.count(claim.id) > 1:
@@ -359,18 +467,34 @@ class Experiment(Frozen):
                 named = () if check.on_gates else check.named
                 for row in (*named, *check.needs, *check.without):
                     if row not in self.variants:
-                        raise ValueError(f"claim {claim.id}: {row!r} is no variant; {nearest(row, self.variants)}")
+                        raise ValueError(
+                            f"claim {claim.id}: {row!r} is no variant;"
+                            f" {nearest(row, self.variants)}"
+                        )
             for other in claim.follows:
                 if other not in ids or self.claims[ids.index(other)].follows:
-                    raise ValueError(f"claim {claim.id}: it follows from {other!r}, which is no claim with checks here")
+                    raise ValueError(
+                        f"claim {claim.id}: it follows from {other!r}, which is no claim with"
+                        " checks here"
+                    )
         return self
 
     def control_of(self, name: str) -> str:
-        """The variant that `name` is compared with: without SE and otherwise alike; empty if there is none."""
+        """The variant that `name` is compared with:
+
+        without SE and otherwise alike; empty if there is none.
+        """
         own = self.variants[name].own
         if own == self.variants[self.control].own:
             return self.control
-        return next((name for name, value in self.variants.items() if value.se is None and value.own == own), "")
+        return next(
+            (
+                name
+                for name, value in self.variants.items()
+                if value.se is None and value.own == own
+            ),
+            "",
+        )
 
 
 @dataclass(frozen=True)
@@ -384,7 +508,11 @@ class Run:
     @cached_property
     def fields(self) -> dict[str, Any]:
         """Every field that can change the numbers and is not at its default; the id hashes this."""
-        se = None if self.se is None else TypeAdapter(SESpec).dump_python(self.se.canonical(), mode="json")
+        se = (
+            None
+            if self.se is None
+            else TypeAdapter(SESpec).dump_python(self.se.canonical(), mode="json")
+        )
         default = TypeAdapter(SESpec).dump_python(SESpec(), mode="json")
         return {
             "train": self.train.model_dump(mode="json", exclude_defaults=True),
@@ -400,7 +528,11 @@ class Run:
     @staticmethod
     def from_fields(fields: Any) -> "Run":
         """The run that `fields` were taken from. Raises BadInput if they no longer parse."""
-        if not isinstance(fields, dict) or set(fields) != {"train", "se", "seed"} or type(fields["seed"]) is not int:
+        if (
+            not isinstance(fields, dict)
+            or set(fields) != {"train", "se", "seed"}
+            or type(fields["seed"]) is not int
+        ):
             raise BadInput("a run has the fields train, se and seed")
         se = None if fields["se"] is None else parse(SESpec, fields["se"])
         return Run(parse(Training, fields["train"]), se, fields["seed"])
@@ -408,4 +540,6 @@ class Run:
 
 def digest(value: Any) -> str:
     """SHA-256 of a value's canonical JSON, 64 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()

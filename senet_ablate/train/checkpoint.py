@@ -1,10 +1,12 @@
-"""A run that goes on where it was cut off: its state in one file without pickle, written seldom enough to cost nothing.
+"""A run that goes on where it was cut off: its state in one file without pickle, written seldom
+enough to cost nothing.
 
-The file holds the network, the momentum, the sums of the epoch in progress and the random state as safetensors, and in
-its metadata how far the run had come, what it was run with, and a SHA-256 over all of that. On the CPU a run that goes
-on from it ends with the record of one that was never cut off, bit for bit. The random state is that of the run's own
-generator and, for a user's own block that draws from it, of torch's global one. What such a block keeps outside of
-parameters, buffers and generators is not in it.
+The file holds the network, the momentum, the sums of the epoch in progress and the random state as
+safetensors, and in its metadata how far the run had come, what it was run with, and a SHA-256 over
+all of that. On the CPU a run that goes on from it ends with the record of one that was never cut
+off, bit for bit. The random state is that of the run's own generator and, for a user's own block
+that draws from it, of torch's global one. What such a block keeps outside of parameters, buffers
+and generators is not in it.
 """
 
 import hashlib
@@ -33,20 +35,24 @@ from senet_ablate.train.provenance import own_operators, training_code
 
 log = logging.getLogger(__name__)
 
-SHARE = 50  # a checkpoint is due after 50 times the seconds of the last one, so that they take less than 2%
+# a checkpoint is due after 50 times the seconds of the last one, so that they take less than 2%
+SHARE = 50
 SLOW_DISK = 100e6  # bytes a second: the guess that spaces the first one
 EVERY = 30.0  # seconds between two checkpoints at least; a run of seconds writes none
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop, by the signal that is the argument; what it had done lies in its checkpoint."""
+    """The run was asked to stop, by the signal that is the argument; what it had done lies in its
+    checkpoint.
+    """
 
 
 class Origin(Frozen):
-    """What a run is trained with. A checkpoint of another origin would not end in the record that the run has.
+    """What a run is trained with. A checkpoint of another origin would not end in the record that
+    the run has.
 
-    data: SHA-256 of pixels and labels. operators: a user's own parts -> SHA-256 of their source. code: SHA-256 of the
-    modules that decide a run's numbers. device: cpu or cuda.
+    data: SHA-256 of pixels and labels. operators: a user's own parts -> SHA-256 of their source.
+    code: SHA-256 of the modules that decide a run's numbers. device: cpu or cuda.
     """
 
     run: str
@@ -72,7 +78,10 @@ class Origin(Frozen):
 
 
 class Reached(Frozen):
-    """How far a run has come: whole epochs, the epoch in progress, its finished steps, seconds of training so far."""
+    """How far a run has come:
+
+    whole epochs, the epoch in progress, its finished steps, seconds of training so far.
+    """
 
     epochs: tuple[Epoch, ...]
     epoch: int
@@ -84,9 +93,10 @@ class Reached(Frozen):
 class Loop:
     """The state of a training loop; with the random state, all that the rest of a run depends on.
 
-    epoch: the one in progress, from 1. step: how many of its steps are done. loss_sum, right: of these steps, on the
-    device. began: when the run began, or would have, had it not been cut off (seconds of time.monotonic). told: of each
-    finished epoch with its number, also of those before a checkpoint.
+    epoch: the one in progress, from 1. step: how many of its steps are done. loss_sum, right: of
+    these steps, on the device. began: when the run began, or would have, had it not been cut off
+    (seconds of time.monotonic). told: of each finished epoch with its number, also of those before
+    a checkpoint.
     """
 
     model: nn.Module
@@ -127,7 +137,11 @@ class Loop:
             momentum = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
             if momentum is not None:
                 found[f"momentum/{name}"] = momentum
-        found |= {"loss_sum": self.loss_sum, "right": self.right, "random/cpu": torch.get_rng_state()}
+        found |= {
+            "loss_sum": self.loss_sum,
+            "right": self.right,
+            "random/cpu": torch.get_rng_state(),
+        }
         if generator := generator_of(self.model):
             found["random/own"] = generator.get_state()
         if self.device.type == "cuda":
@@ -138,17 +152,23 @@ class Loop:
         }
 
     def restore(self, reached: Reached, tensors: dict[str, Tensor]) -> None:
-        """Go back to a state that `tensors` were copied from. Raises BadInput, and changes nothing, if they do not fit.
+        """Go back to a state that `tensors` were copied from. Raises BadInput, and changes nothing,
+        if they do not fit.
 
-        Values are copied into the tensors that are there, so that these keep their place and layout in memory.
+        Values are copied into the tensors that are there, so that these keep their place and layout
+        in memory.
         """
         fresh = self.tensors()
         kept = {name: value for name, value in tensors.items() if not name.startswith("momentum/")}
         if {name: (t.shape, t.dtype) for name, t in kept.items()} != {
-            name: (t.shape, t.dtype) for name, t in fresh.items() if not name.startswith("momentum/")
+            name: (t.shape, t.dtype)
+            for name, t in fresh.items()
+            if not name.startswith("momentum/")
         }:
             raise BadInput("its tensors are not those of this network")
-        self.model.load_state_dict({n.removeprefix("model/"): t for n, t in kept.items() if n.startswith("model/")})
+        self.model.load_state_dict(
+            {n.removeprefix("model/"): t for n, t in kept.items() if n.startswith("model/")}
+        )
         for name, parameter in self.model.named_parameters():
             if f"momentum/{name}" in tensors:
                 state = self.optimizer.state[parameter]
@@ -170,13 +190,20 @@ class Loop:
 
 def save_checkpoint(path: Path, origin: Origin, loop: Loop) -> None:
     """Write the state of a run; the file appears whole or not at all."""
-    facts = json.dumps({"origin": origin.model_dump(mode="json"), "reached": loop.reached.model_dump(mode="json")})
+    facts = json.dumps(
+        {"origin": origin.model_dump(mode="json"), "reached": loop.reached.model_dump(mode="json")}
+    )
     tensors = loop.tensors()
-    write_whole(path, save(tensors, metadata={"facts": facts, "checksum": _checksum(facts, tensors)}))
+    write_whole(
+        path, save(tensors, metadata={"facts": facts, "checksum": _checksum(facts, tensors)})
+    )
 
 
 def load_checkpoint(path: Path, origin: Origin, loop: Loop) -> None:
-    """Bring `loop` to the state in a file. Raises BadInput that says why the file cannot be used; `loop` stays."""
+    """Bring `loop` to the state in a file.
+
+    Raises BadInput that says why the file cannot be used; `loop` stays.
+    """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata: dict[str, str] = file.metadata() or {}
@@ -189,7 +216,9 @@ def load_checkpoint(path: Path, origin: Origin, loop: Loop) -> None:
     content: dict[str, Any] = json.loads(facts)
     for key, now in origin.model_dump(mode="json").items():
         if (then := content["origin"].get(key)) != now:
-            raise BadInput(f"it was written with {key} {str(then)[:40]!r}, this is {str(now)[:40]!r}")
+            raise BadInput(
+                f"it was written with {key} {str(then)[:40]!r}, this is {str(now)[:40]!r}"
+            )
     loop.restore(parse(Reached, content["reached"]), tensors)
 
 
@@ -204,7 +233,10 @@ def _checksum(facts: str, tensors: dict[str, Tensor]) -> str:
 
 
 class Unkept:
-    """What `train` tells of its progress when nobody keeps it: nothing is written, nothing goes on from anywhere."""
+    """What `train` tells of its progress when nobody keeps it:
+
+    nothing is written, nothing goes on from anywhere.
+    """
 
     @contextmanager
     def of(self, loop: Loop) -> Iterator[None]:
@@ -219,11 +251,13 @@ class Unkept:
 
 
 class Checkpoints(Unkept):
-    """The checkpoint file of one run: read at the start, written when due, and when the process is asked to end.
+    """The checkpoint file of one run: read at the start, written when due, and when the process is
+    asked to end.
 
-    SIGTERM and Ctrl-C are answered between two steps: the state is written, then Interrupted is raised. A file that is
-    torn, or of another origin, is set aside with a warning, and the run starts anew; one that cannot be written (a full
-    disk) is a warning, the one before stays, and training goes on.
+    SIGTERM and Ctrl-C are answered between two steps: the state is written, then Interrupted is
+    raised. A file that is torn, or of another origin, is set aside with a warning, and the run
+    starts anew; one that cannot be written (a full disk) is a warning, the one before stays, and
+    training goes on.
     """
 
     def __init__(self, path: Path, origin: Origin, every: float = EVERY) -> None:
@@ -245,12 +279,16 @@ class Checkpoints(Unkept):
             self._write(loop)
             raise
         except Exception as error:
-            if self.asked:  # what the signal ended around this process, such as a loader's workers; the last one holds
+            # what the signal ended around this process, such as a loader's workers; the last one
+            # holds
+            if self.asked:
                 raise Interrupted(self.asked) from error
             raise
         finally:
             for number, handler in before.items():
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set from Python
+                signal.signal(
+                    number, signal.SIG_DFL if handler is None else handler
+                )  # None: not set from Python
 
     def after_step(self, loop: Loop) -> None:
         self.between()
@@ -269,17 +307,26 @@ class Checkpoints(Unkept):
             try:
                 load_checkpoint(self.path, self.origin, loop)
             except BadInput as error:
-                log.warning("%s: %s; set aside as %s, the run starts anew", self.path, error, set_aside(self.path).name)
+                log.warning(
+                    "%s: %s; set aside as %s, the run starts anew",
+                    self.path,
+                    error,
+                    set_aside(self.path).name,
+                )
 
     def _write(self, loop: Loop) -> None:
         if loop.device.type == "cuda":
-            torch.cuda.synchronize(loop.device)  # the steps still under way are training, not the cost of writing
+            torch.cuda.synchronize(
+                loop.device
+            )  # the steps still under way are training, not the cost of writing
         began = time.monotonic()
         try:
             save_checkpoint(self.path, self.origin, loop)
         except OSError as error:
             if not self.warned:
-                log.warning("%s: no checkpoint could be written (%s); training goes on", self.path, error)
+                log.warning(
+                    "%s: no checkpoint could be written (%s); training goes on", self.path, error
+                )
             self.warned = True
         self.written = time.monotonic()
         self.took = self.written - began

@@ -1,4 +1,5 @@
-"""The training step as one CUDA graph: forward, backward and update replayed at once, no call from Python between.
+"""The training step as one CUDA graph: forward, backward and update replayed at once, no call from
+Python between.
 
 Each run captures its own.
 """
@@ -14,13 +15,15 @@ from senet_ablate.models.layers import generator_of
 log = logging.getLogger(__name__)
 
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""N x 3 x H x W images and N labels in; mean loss and N x K logits out, detached, good until the next call."""
+"""N x 3 x H x W images, N labels in; mean loss, N x K logits out (detached until the next call)."""
 Call = Callable[[], tuple[Tensor, Tensor]]
 WARM = 3  # calls before the capture, in which libraries choose their algorithms
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every group; a rate that is a tensor stays the same tensor, as graphs need it."""
+    """Set the learning rate of every group; a rate that is a tensor stays the same tensor, as
+    graphs need it.
+    """
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(lr)
@@ -29,7 +32,10 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def step_for(
-    model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, plain: Callable[..., object]
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    plain: Callable[..., object],
 ) -> Step:
     """The training step of a run that begins: on a GPU a graph, on a CPU the step as written.
 
@@ -55,7 +61,9 @@ class Steps:
         self.lr: Tensor | None = None
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        if self.replay is None or self.optimizer.param_groups[0]["lr"] is not self.lr:  # new, or its state was loaded
+        if (
+            self.replay is None or self.optimizer.param_groups[0]["lr"] is not self.lr
+        ):  # new, or its state was loaded
             self._prepare(x, y)
         assert self.replay is not None
         self.x.copy_(x)
@@ -63,9 +71,13 @@ class Steps:
         return self.replay()
 
     def _prepare(self, x: Tensor, y: Tensor) -> None:
-        """Capture the step; weights, statistics, momentum and random state are afterwards what they were."""
+        """Capture the step; weights, statistics, momentum and random state are afterwards what they
+        were.
+        """
         self.x, self.y = x.clone(), y.clone()
-        self.lr = torch.as_tensor(self.optimizer.param_groups[0]["lr"], dtype=torch.float32).to(x.device)
+        self.lr = torch.as_tensor(self.optimizer.param_groups[0]["lr"], dtype=torch.float32).to(
+            x.device
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
         state = [(value, value.clone()) for value in self.model.state_dict().values()]
@@ -81,7 +93,10 @@ class Steps:
             try:
                 self.replay = self.capture(call, generator)
             except RuntimeError as error:
-                log.warning("no CUDA graph of this network, so steps start one by one: %s", str(error).splitlines()[0])
+                log.warning(
+                    "no CUDA graph of this network, so steps start one by one: %s",
+                    str(error).splitlines()[0],
+                )
                 self.replay = call
         if generator and drawn is not None:
             generator.set_state(drawn)

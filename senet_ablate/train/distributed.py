@@ -1,8 +1,9 @@
-"""One run trained by several processes: each has its slice of every batch, and all see what one process would see.
+"""One run trained by several processes: each has its slice of every batch, and all see what one
+process would see.
 
-Gradients are averaged by torch's DistributedDataParallel. Batch statistics are those of the whole batch: torch's
-SyncBatchNorm on GPUs, and, as that refuses CPU tensors, SyncedNorm on CPUs. Sums are rounded in another order than in
-one process, so records agree within rounding and not bit for bit.
+Gradients are averaged by torch's DistributedDataParallel. Batch statistics are those of the whole
+batch: torch's SyncBatchNorm on GPUs, and, as that refuses CPU tensors, SyncedNorm on CPUs. Sums are
+rounded in another order than in one process, so records agree within rounding and not bit for bit.
 """
 
 import datetime
@@ -20,11 +21,16 @@ from senet_ablate.spec.spec import Run
 from senet_ablate.train.checkpoint import Checkpoints, Interrupted, Loop, Origin
 from senet_ablate.train.single import Team, own_seed
 
-AGREED_EVERY = 10  # steps between two looks at whether any process was asked to stop, or a checkpoint is due
+AGREED_EVERY = (
+    10  # steps between two looks at whether any process was asked to stop, or a checkpoint is due
+)
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over processes, in both directions: each process's value is in every process's result."""
+    """The sum over processes, in both directions:
+
+    each process's value is in every process's result.
+    """
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -38,13 +44,17 @@ class _Sum(torch.autograd.Function):
 
 
 def summed(value: Tensor) -> Tensor:
-    """The sum of a value over processes, with its gradient (torch.distributed.nn.functional's, which is deprecated)."""
+    """The sum of a value over processes, with its gradient (torch.distributed.nn.functional's,
+    which is deprecated).
+    """
     total: Tensor = _Sum.apply(value)
     return total
 
 
 class SyncedNorm(nn.BatchNorm2d):
-    """Batch norm with the statistics of the batches of all processes, differentiably, on any device."""
+    """Batch norm with the statistics of the batches of all processes, differentiably, on any
+    device.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -55,7 +65,11 @@ class SyncedNorm(nn.BatchNorm2d):
         centred = values - mean.view(shape)
         var = summed(centred.square().sum((0, 2, 3))) / count
         with torch.no_grad():
-            assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+            assert (
+                self.running_mean is not None
+                and self.running_var is not None
+                and self.momentum is not None
+            )
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * (count / max(count - 1, 1)), self.momentum)
             if self.num_batches_tracked is not None:
@@ -72,7 +86,8 @@ class Together(Team):
         self.device = torch.device(f"cuda:{local}" if kind == "cuda" else "cpu")
         if kind == "cuda":
             torch.cuda.set_device(self.device)
-        # An evaluation or a report of rank 0 alone may take long; a process that dies is torchrun's to notice.
+        # An evaluation or a report of rank 0 alone may take long; a process that dies is torchrun's
+        # to notice.
         wait = datetime.timedelta(hours=24)
         dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=wait)
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
@@ -83,7 +98,9 @@ class Together(Team):
             return synced
         for module in model.modules():
             if type(module) is nn.BatchNorm2d:
-                module.__class__ = SyncedNorm  # the same parameters and buffers, another way to use them
+                module.__class__ = (
+                    SyncedNorm  # the same parameters and buffers, another way to use them
+                )
         return model
 
     def spread(self, model: nn.Module) -> nn.Module:
@@ -116,8 +133,8 @@ class Together(Team):
 class SharedCheckpoints(Checkpoints):
     """One checkpoint for all processes, written by rank 0 at a step that all agree on.
 
-    What rank 0's random state was goes on; the other processes draw anew from the run's place. Sums of the epoch in
-    progress are kept as totals.
+    What rank 0's random state was goes on; the other processes draw anew from the run's place. Sums
+    of the epoch in progress are kept as totals.
     """
 
     def __init__(self, path: Path, origin: Origin, every: float, team: Together) -> None:
@@ -143,7 +160,9 @@ class SharedCheckpoints(Checkpoints):
     def after_step(self, loop: Loop) -> None:
         self.steps += 1
         if self.steps % AGREED_EVERY == 0:
-            flags = torch.tensor([self.asked, self.team.rank == 0 and self._due()], device=loop.device)
+            flags = torch.tensor(
+                [self.asked, self.team.rank == 0 and self._due()], device=loop.device
+            )
             asked, due = self.team.total(flags).tolist()
             if asked:
                 raise Interrupted(self.asked)
@@ -151,7 +170,10 @@ class SharedCheckpoints(Checkpoints):
                 self._write(loop)
 
     def between(self) -> None:
-        """An evaluation is gone through with: processes that leave it would leave the others waiting."""
+        """An evaluation is gone through with:
+
+        processes that leave it would leave the others waiting.
+        """
 
     def _write(self, loop: Loop) -> None:
         own = loop.loss_sum, loop.right

@@ -17,13 +17,20 @@ from senet_ablate.train.loop import evaluate
 AT_ONCE = 100  # images in memory and in a batch
 RESIZED = 256 / 224  # the shorter edge over the crop (paper, Section 5.1)
 Colours = tuple[tuple[float, float, float], tuple[float, float, float]]
-IMAGENET: Colours = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # torchvision's and timm's, on 0 to 255
-NORMALISED: dict[str, Colours] = {"inception_resnet_v2": ((127.5,) * 3, (127.5,) * 3)}  # timm's, after TF-Slim
+IMAGENET: Colours = (
+    (123.675, 116.28, 103.53),
+    (58.395, 57.12, 57.375),
+)  # torchvision's and timm's, on 0 to 255
+NORMALISED: dict[str, Colours] = {
+    "inception_resnet_v2": ((127.5,) * 3, (127.5,) * 3)
+}  # timm's, after TF-Slim
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Top-1 and top-5 error in percent over so many images; top5 is None where there are 5 classes or fewer."""
+    """Top-1 and top-5 error in percent over so many images; top5 is None where there are 5 classes
+    or fewer.
+    """
 
     images: int
     top1: float
@@ -38,13 +45,15 @@ def errors_on_folder(
     device: torch.device | None = None,
     progress: Callable[[int], None] = lambda images: None,
 ) -> Errors:
-    """The errors of `model` on the images in `<root>/val/<class>/`, or in `<root>/<class>/` without a folder val.
+    """The errors of `model` on the images in `<root>/val/<class>/`, or in `<root>/<class>/` without
+    a folder val.
 
-    Classes are numbered in the sorted order of their folders' names: for ImageNet's synsets (n01440764, ...) that is
-    the order of the published networks. Images are resized to 256/224 of `size` at their shorter edge and cropped in
-    the centre; size: by default what the network was made for. Colours are normalised as those who trained the public
-    files did. `progress` is told how many images are done. Raises BadInput for a folder without images, or with another
-    number of classes than the network has.
+    Classes are numbered in the sorted order of their folders' names: for ImageNet's synsets
+    (n01440764, ...) that is the order of the published networks. Images are resized to 256/224 of
+    `size` at their shorter edge and cropped in the centre; size: by default what the network was
+    made for. Colours are normalised as those who trained the public files did. `progress` is told
+    how many images are done. Raises BadInput for a folder without images, or with another number of
+    classes than the network has.
     """
     folder = root / "val" if (root / "val").is_dir() else root
     classes = subfolders(folder) if folder.is_dir() else []
@@ -52,7 +61,8 @@ def errors_on_folder(
     assert isinstance(classifier, nn.Linear)
     if len(classes) != classifier.out_features:
         raise BadInput(
-            f"{folder}: {len(classes)} folders of classes, but the network tells {classifier.out_features} apart"
+            f"{folder}: {len(classes)} folders of classes, but the network tells"
+            f" {classifier.out_features} apart"
         )
     crop = size or int(getattr(BACKBONES[backbone], "pixels", 224))
     spec = Training(

@@ -1,9 +1,11 @@
-"""From a run that is missing to its record on file, the same for every launcher: lock, look again, train, write.
+"""From a run that is missing to its record on file, the same for every launcher: lock, look again,
+train, write.
 
-Any number of processes, on any machines that share the results folder, may fulfil the same list of runs at once: a
-run is trained by the one that holds its lock, and a record that is there is never trained again. The lock is the
-kernel's (flock), so it goes with a process that dies; Linux carries it over NFS 3 (with lockd) and NFS 4. On a file
-system without flock, filelock falls back to lock files that name process and machine, with a warning.
+Any number of processes, on any machines that share the results folder, may fulfil the same list of
+runs at once: a run is trained by the one that holds its lock, and a record that is there is never
+trained again. The lock is the kernel's (flock), so it goes with a process that dies; Linux carries
+it over NFS 3 (with lockd) and NFS 4. On a file system without flock, filelock falls back to lock
+files that name process and machine, with a warning.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,9 +40,9 @@ from senet_ablate.train.single import ALONE, Team
 from senet_ablate.train.weights import save_weights
 
 OUT_OF_MEMORY = (
-    "out of GPU memory at {batch} images a batch; free the GPU, or use a recipe with a smaller batch_size or network, "
-    "or with precision: bf16. The batch is not cut into parts instead: batch norms would see the parts alone, and the "
-    "numbers could not be compared"
+    "out of GPU memory at {batch} images a batch; free the GPU, or use a recipe with a smaller"
+    " batch_size or network, or with precision: bf16. The batch is not cut into parts instead:"
+    " batch norms would see the parts alone, and the numbers could not be compared"
 )
 
 
@@ -55,7 +57,10 @@ def unfollowed(run: Run) -> AbstractContextManager[Callable[[int, Epoch], None]]
 
 @dataclass(frozen=True)
 class Place:
-    """Where runs read and write: the results folder, the recipe's name, the data root, the kind of device."""
+    """Where runs read and write:
+
+    the results folder, the recipe's name, the data root, the kind of device.
+    """
 
     results: Path
     recipe: str
@@ -85,7 +90,10 @@ class Failure:
 
 
 class Outcome(Enum):
-    """How an attempt at a run ended: trained here, on record already, or held by another process just now."""
+    """How an attempt at a run ended:
+
+    trained here, on record already, or held by another process just now.
+    """
 
     TRAINED = "trained"
     FOUND = "found"
@@ -93,9 +101,14 @@ class Outcome(Enum):
 
 
 def fulfil(
-    run: Run, place: Place, device: torch.device, progress: Callable[[int], None], team: Team = ALONE
+    run: Run,
+    place: Place,
+    device: torch.device,
+    progress: Callable[[int], None],
+    team: Team = ALONE,
 ) -> Outcome:
-    """See to it that `run` has a record, unless another process is at it; `progress` is told of images trained on.
+    """See to it that `run` has a record, unless another process is at it; `progress` is told of
+    images trained on.
 
     An unsound record in its place is set aside with a warning. Raises what `trained` raises.
     """
@@ -106,7 +119,12 @@ def fulfil(
         checkpoint = checkpoint_path(place.results, place.recipe, run.id)
         if record := _recorded(run, place):
             checkpoint.unlink(missing_ok=True)
-            progress(record.train_images // run.train.batch_size * run.train.batch_size * run.train.epochs)
+            progress(
+                record.train_images
+                // run.train.batch_size
+                * run.train.batch_size
+                * run.train.epochs
+            )
             return Outcome.FOUND
         team.tell(run)
         write_record(place.results, place.recipe, trained(run, place, device, progress, team))
@@ -114,14 +132,20 @@ def fulfil(
         return Outcome.TRAINED
 
 
-def trained(run: Run, place: Place, device: torch.device, progress: Callable[[int], None], team: Team) -> Record:
-    """The record of `run`, from its checkpoint on if it has one; its weights are written if the recipe keeps them.
+def trained(
+    run: Run, place: Place, device: torch.device, progress: Callable[[int], None], team: Team
+) -> Record:
+    """The record of `run`, from its checkpoint on if it has one; its weights are written if the
+    recipe keeps them.
 
-    Raises what training raises; GPU memory that does not suffice as a MemoryError that says what to do.
+    Raises what training raises; GPU memory that does not suffice as a MemoryError that says what to
+    do.
     """
     images = cached_images(run.train, place.data)
     origin = Origin.of(run, images.checksum, device, team.size)
-    kept = team.checkpoints(checkpoint_path(place.results, place.recipe, run.id), origin, place.every)
+    kept = team.checkpoints(
+        checkpoint_path(place.results, place.recipe, run.id), origin, place.every
+    )
 
     def keep(model: nn.Module) -> None:  # before the record, so that no record lacks its weights
         if run.id in place.keep and team.rank == 0:
@@ -134,7 +158,19 @@ def trained(run: Run, place: Place, device: torch.device, progress: Callable[[in
 
     try:
         with (unfollowed if team.rank else place.follow)(run) as told:
-            return train(run, images, device, place.command, progress, keep, kept, team, told, place.plan, observe)
+            return train(
+                run,
+                images,
+                device,
+                place.command,
+                progress,
+                keep,
+                kept,
+                team,
+                told,
+                place.plan,
+                observe,
+            )
     except torch.OutOfMemoryError as error:
         torch.cuda.empty_cache()
         raise MemoryError(OUT_OF_MEMORY.format(batch=run.train.batch_size)) from error
@@ -148,9 +184,11 @@ def cached_images(train: Training, data: Path) -> ImageSet:
 
 @contextmanager
 def locked(run: Run, place: Place) -> Iterator[bool]:
-    """Hold the lock of a run while the context is open; False at once where another process holds it.
+    """Hold the lock of a run while the context is open; False at once where another process holds
+    it.
 
-    The file is removed while the lock is held: who has opened it already finds it without a name and opens anew.
+    The file is removed while the lock is held: who has opened it already finds it without a name
+    and opens anew.
     """
     path = checkpoint_path(place.results, place.recipe, run.id).with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,14 +219,18 @@ def _recorded(run: Run, place: Place) -> Record | None:
 
 
 def _remove_fragments(run: Run, place: Place) -> None:
-    """Remove what a process that was killed in the middle of writing has left of its temporary files."""
+    """Remove what a process that was killed in the middle of writing has left of its temporary
+    files.
+    """
     for folder in ("runs", "checkpoints", "weights"):
         for path in (place.results / place.recipe / folder).glob(f".{run.id}.*.tmp"):
             path.unlink(missing_ok=True)
 
 
 def clear_finished(place: Place) -> None:
-    """Remove the checkpoints of runs that are on record, left by a process killed between writing and removing."""
+    """Remove the checkpoints of runs that are on record, left by a process killed between writing
+    and removing.
+    """
     for path in (place.results / place.recipe / "checkpoints").glob("*.safetensors"):
         if (runs_folder(place.results, place.recipe) / f"{path.stem}.json").is_file():
             path.unlink(missing_ok=True)

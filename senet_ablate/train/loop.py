@@ -32,13 +32,15 @@ from senet_ablate.train.single import ALONE, Team, own_seed
 
 REPORT_EVERY = 0.5  # seconds
 Observed = tuple[tuple[ClassGates, ...], dict[str, Curves]]
-"""Gates by class of a trained network: all its SE blocks, and channel by channel for the blocks that are drawn."""
+"""Gates by class of a trained network: of all blocks, and by channel for those that are drawn."""
 
 
 def prepared(
     run: Run, images: ImageSet, device: torch.device, team: Team = ALONE
 ) -> tuple[nn.Module, torch.optim.Optimizer, Batches]:
-    """The network with its initial weights, its optimizer, and the training batches, on `device`."""
+    """The network with its initial weights, its optimizer, and the training batches, on
+    `device`.
+    """
     spec = run.train
     model = build_model(spec.backbone, len(images.classes), run.se, stem=spec.stem, seed=run.seed)
     model = team.synchronised(model)
@@ -72,12 +74,13 @@ def train(
 ) -> Record:
     """The record of `run`.
 
-    On the CPU, equal runs give equal records, bit for bit, but for times, also where they go on from a checkpoint. A
-    loss or a logit that is not finite ends the run early; the record says after which epoch. progress: called twice a
-    second with the number of images seen since. keep: called with the final network. team: the processes that train the
-    run together; each gets the whole record. told: called with each epoch and its number, for the last one twice.
-    plan: hash of the analysis plan. observe: gives the gates by class of the final network. Raises BadInput if this
-    process does not compute with the recipe's numerics.
+    On the CPU, equal runs give equal records, bit for bit, but for times, also where they go on
+    from a checkpoint. A loss or a logit that is not finite ends the run early; the record says
+    after which epoch. progress: called twice a second with the number of images seen since. keep:
+    called with the final network. team: the processes that train the run together; each gets the
+    whole record. told: called with each epoch and its number, for the last one twice. plan: hash of
+    the analysis plan. observe: gives the gates by class of the final network. Raises BadInput if
+    this process does not compute with the recipe's numerics.
     """
     spec = run.train
     if device.type == "cpu":
@@ -92,7 +95,9 @@ def train(
     tests = Batches(images.test, images, spec, device, share)
     counted = cost(model, (3, batches.size, batches.size))
     loop = Loop(model, optimizer, device, told=told)
-    provenance(run, images.checksum, device, command, loop.began, 0.0, team.size, plan)  # fail now, not at the end
+    provenance(
+        run, images.checksum, device, command, loop.began, 0.0, team.size, plan
+    )  # fail now, not at the end
     watch = (
         Batches(images.validation, images, spec, device, share)
         if images.validation is not None and spec.schedule == "plateau"
@@ -105,7 +110,9 @@ def train(
         checkpoints.after_step(loop)
 
     with checkpoints.of(loop):
-        meter.add(((loop.epoch - 1) * len(batches) + loop.step) * spec.batch_size)  # of a checkpoint
+        meter.add(
+            ((loop.epoch - 1) * len(batches) + loop.step) * spec.batch_size
+        )  # of a checkpoint
         while loop.epoch <= spec.epochs:
             lr, loss, error = train_epoch(loop, batches, run, step, after_step, team)
             meter.report()
@@ -114,7 +121,9 @@ def train(
             read = loop.epoch % spec.test_every == 0 and loop.epoch != spec.epochs
             with GateWatch(model, team) as gates:
                 test = evaluate(model, tests, spec, checkpoints.between, team) if read else None
-            validation = None if watch is None else evaluate(model, watch, spec, checkpoints.between, team)
+            validation = (
+                None if watch is None else evaluate(model, watch, spec, checkpoints.between, team)
+            )
             if not all(one.finite for one in (test, validation) if one):
                 break
             loop.end_epoch(
@@ -138,7 +147,9 @@ def train(
         epochs.pop()
     diverged = len(epochs) < spec.epochs
     if not diverged:
-        epochs[-1] = epochs[-1].model_copy(update={"test_loss": final.loss, "test_top1": final.top1})
+        epochs[-1] = epochs[-1].model_copy(
+            update={"test_loss": final.loss, "test_top1": final.top1}
+        )
         told(len(epochs), epochs[-1].model_copy(update={"gates": gates.summary()}))
     return Record(
         id=run.id,
@@ -158,12 +169,16 @@ def train(
         class_gates=blocks,
         class_curves=curves,
         diverged=len(epochs) if diverged else None,
-        provenance=provenance(run, images.checksum, device, command, loop.began, train_s, team.size, plan),
+        provenance=provenance(
+            run, images.checksum, device, command, loop.began, train_s, team.size, plan
+        ),
     )
 
 
 class Meter:
-    """Reports how many images were trained on since the last report, at most every REPORT_EVERY seconds."""
+    """Reports how many images were trained on since the last report, at most every REPORT_EVERY
+    seconds.
+    """
 
     def __init__(self, progress: Callable[[int], None]) -> None:
         self.progress, self.images, self.reported = progress, 0, time.monotonic()
@@ -188,14 +203,18 @@ def train_epoch(
     after_step: Callable[[Loop], None] = lambda loop: None,
     team: Team = ALONE,
 ) -> tuple[float, float, float]:
-    """Train what is left of the epoch that `loop` is in: its last learning rate, mean loss, top-1 error in percent.
+    """Train what is left of the epoch that `loop` is in: its last learning rate, mean loss, top-1
+    error in percent.
 
-    Nothing is read from the device before the epoch's end, unless `after_step` does. `step`: what takes one,
-    if not `train_step`.
+    Nothing is read from the device before the epoch's end, unless `after_step` does. `step`: what
+    takes one, if not `train_step`.
     """
     step = step or partial(train_step, loop.model, loop.optimizer, spec=run.train)
     loop.model.train()
-    first, watched = (loop.epoch - 1) * len(batches), [epoch.validation_loss for epoch in loop.epochs]
+    first, watched = (
+        (loop.epoch - 1) * len(batches),
+        [epoch.validation_loss for epoch in loop.epochs],
+    )
     for x, y in batches.shuffled(run.seed, loop.epoch, loop.step):
         set_lr(loop.optimizer, lr_at(run.train, first + loop.step, len(batches), watched))
         loss, logits = step(x, y)
@@ -212,7 +231,10 @@ def train_epoch(
 def train_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, spec: Training
 ) -> tuple[Tensor, Tensor]:
-    """Forward, backward and update on N x 3 x H x W images and N labels: mean loss and N x K logits, detached."""
+    """Forward, backward and update on N x 3 x H x W images and N labels:
+
+    mean loss and N x K logits, detached.
+    """
     with precision(spec, x.device):
         logits = model(x)
     loss = F.cross_entropy(logits.float(), y, label_smoothing=spec.label_smoothing)
@@ -224,10 +246,11 @@ def train_step(
 
 @dataclass(frozen=True)
 class Judgement:
-    """Mean cross-entropy; which images were right at top 1; how many were wrong at top 5 (none: too few classes).
+    """Mean cross-entropy; which images were right at top 1; how many were wrong at top 5 (none: too
+    few classes).
 
-    answered: how many different classes were answered. finite: whether the loss and every logit were; an image with a
-    logit that is not finite counts as wrong.
+    answered: how many different classes were answered. finite: whether the loss and every logit
+    were; an image with a logit that is not finite counts as wrong.
     """
 
     loss: float
@@ -250,7 +273,8 @@ def evaluate(
     between: Callable[[], None] = lambda: None,
     team: Team = ALONE,
 ) -> Judgement:
-    """Judge the network on every image of `batches`; the random state of training is left as it was.
+    """Judge the network on every image of `batches`; the random state of training is left as it
+    was.
 
     `between` is called after each batch; what it raises leaves the random state as it was, too.
     """
@@ -278,7 +302,9 @@ def evaluate(
 
 @contextmanager
 def drawing_for_evaluation(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """What is random inside a network is the same in every evaluation; training's random state stays as it was."""
+    """What is random inside a network is the same in every evaluation; training's random state
+    stays as it was.
+    """
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         drawing_from(model, torch.Generator(device).manual_seed(0)),
@@ -294,13 +320,17 @@ class GateWatch:
         self.team, self.sums = team, dict[str, list[Tensor]]()
         gates = {name: getattr(block, "gate", None) for name, block in se_blocks(model).items()}
         self.hooks = [
-            gate.register_forward_hook(self._hook(name)) for name, gate in gates.items() if isinstance(gate, nn.Module)
+            gate.register_forward_hook(self._hook(name))
+            for name, gate in gates.items()
+            if isinstance(gate, nn.Module)
         ]
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def watch(module: nn.Module, inputs: Any, gate: Tensor) -> None:
             if gate.ndim not in (2, 4):
-                return  # a user's own gate of another shape: N x C and N x C x H x W are what can be summed up
+                # a user's own gate of another shape: N x C and N x C x H x W are what can be summed
+                # up
+                return
             gate = gate.detach().double().reshape(*gate.shape[:2], *(gate.shape[2:] or (1, 1)))
             image = gate.mean((2, 3))  # N x C
             facts = [
@@ -314,7 +344,9 @@ class GateWatch:
                 image.square().sum(0),
             ]
             old = self.sums.get(name)
-            self.sums[name] = facts if old is None else [a + b for a, b in zip(old, facts, strict=True)]
+            self.sums[name] = (
+                facts if old is None else [a + b for a, b in zip(old, facts, strict=True)]
+            )
 
         return watch
 
@@ -329,7 +361,9 @@ class GateWatch:
         """What the gates were, by block."""
         summary = {}
         for name, sums in self.sums.items():
-            count, total, squares, low, high, images, by_channel, channel_squares = map(self.team.total, sums)
+            count, total, squares, low, high, images, by_channel, channel_squares = map(
+                self.team.total, sums
+            )
             mean = float(total / count)
             centred = channel_squares / images - (by_channel / images).square()
             summary[name] = Gates(

@@ -1,7 +1,9 @@
-"""Which instructions a CPU computes with: the widest it has, or those that give the same bits on other processors.
+"""Which instructions a CPU computes with: the widest it has, or those that give the same bits on
+other processors.
 
-Under three settings together, training gave the same bits on two kinds of x86 processor (docs/numerics.md says which).
-They are read when torch is loaded, so they are set before that; worker processes inherit them.
+Under three settings together, training gave the same bits on two kinds of x86 processor
+(docs/numerics.md says which). They are read when torch is loaded, so they are set before that;
+worker processes inherit them.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""The networks of a plan, built without memory before anything is trained: can they host their rows, do they differ?"""
+"""The networks of a plan, built without memory before anything is trained:
+
+can they host their rows, do they differ?
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,11 +31,14 @@ def check_compiler() -> None:
     except Exception as error:  # compilers fail in many ways
         lines = str(error).strip().splitlines() or [type(error).__name__]
         why = lines[0][:200]
-        raise BadInput(f"compile: true, and torch.compile does not work here: {why}; install a C++ compiler") from error
+        raise BadInput(
+            f"compile: true, and torch.compile does not work here: {why}; install a C++ compiler"
+        ) from error
 
 
 def survey(plan: Plan, classes: int) -> list[Network]:
-    """The network of every row. Raises BadInput if one cannot be built, or two of a table are the same network.
+    """The network of every row. Raises BadInput if one cannot be built, or two of a table are the
+    same network.
 
     A row that the recipe declares as impossible (`cannot_host`) must be impossible.
     """
@@ -46,8 +52,9 @@ def survey(plan: Plan, classes: int) -> list[Network]:
                 key = repr(network.model), network.row.runs[0].train.model_dump_json()
                 if key in seen:
                     raise BadInput(
-                        f"experiment {experiment!r}: under recipe {plan.recipe_name!r} the variants "
-                        f"{seen[key]!r} and {network.row.variant!r} are the same network, trained in the same way"
+                        f"experiment {experiment!r}: under recipe {plan.recipe_name!r} the variants"
+                        f" {seen[key]!r} and {network.row.variant!r} are the same network, trained"
+                        " in the same way"
                     )
                 seen[key] = network.row.variant
     for experiment, variant, run in _declared_impossible(plan):
@@ -55,7 +62,10 @@ def survey(plan: Plan, classes: int) -> list[Network]:
             _network(run, classes)
         except CannotHost:
             continue
-        raise BadInput(f"recipe {plan.recipe_name!r}, key cannot_host: {experiment}/{variant} can be built after all")
+        raise BadInput(
+            f"recipe {plan.recipe_name!r}, key cannot_host: {experiment}/{variant} can be built"
+            " after all"
+        )
     return networks
 
 

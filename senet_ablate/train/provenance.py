@@ -32,7 +32,9 @@ def provenance(
     processes: int = 1,
     plan: str = "",
 ) -> Provenance:
-    """The provenance of a run that began at `began` (seconds of time.monotonic) and trained for `train_s` seconds."""
+    """The provenance of a run that began at `began` (seconds of time.monotonic) and trained for
+    `train_s` seconds.
+    """
     commit, dirty = code_state()
     wall_s = time.monotonic() - began
     started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=wall_s)
@@ -65,7 +67,14 @@ def code_state() -> tuple[str, bool]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=package, env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", *words],
+            cwd=package,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return done.stdout.strip()
 
     try:
@@ -79,9 +88,14 @@ def code_state() -> tuple[str, bool]:
 
 @functools.cache
 def training_code() -> str:
-    """SHA-256 of the folders that decide a run's numbers: another one, and half a run cannot be gone on with."""
+    """SHA-256 of the folders that decide a run's numbers:
+
+    another one, and half a run cannot be gone on with.
+    """
     package, hashed = Path(__file__).resolve().parents[1], hashlib.sha256()
-    for path in sorted(path for folder in TRAINING_CODE for path in (package / folder).rglob("*.py")):
+    for path in sorted(
+        path for folder in TRAINING_CODE for path in (package / folder).rglob("*.py")
+    ):
         hashed.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
     return hashed.hexdigest()
 
@@ -102,7 +116,9 @@ def processor() -> str:
     """The name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        name = next(
+            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
     return f"cpu: {name}"
@@ -112,10 +128,17 @@ def own_operators(run: Run) -> dict[str, str]:
     """SHA-256 of the source file of each part that is a user's own."""
     if run.se is None:
         return {}
-    parts = {run.se.squeeze: SQUEEZES, run.se.excitation: EXCITATIONS, run.se.gate: GATES, run.se.block: BLOCKS}
+    parts = {
+        run.se.squeeze: SQUEEZES,
+        run.se.excitation: EXCITATIONS,
+        run.se.gate: GATES,
+        run.se.block: BLOCKS,
+    }
     hashes = {}
     for name, registry in parts.items():
         if ":" in name:
             source = inspect.getsourcefile(registry[name])
-            hashes[name] = hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else "no source"
+            hashes[name] = (
+                hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else "no source"
+            )
     return hashes

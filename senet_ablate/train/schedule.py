@@ -12,8 +12,13 @@ ONECYCLE_RISE, ONECYCLE_START, ONECYCLE_END = (
 )  # shares of the steps and of lr (torch's defaults)
 
 
-def lr_at(train: Training, step: int, steps_per_epoch: int, watched: Sequence[float | None] = ()) -> float:
-    """Learning rate of a step, counted from 0; `watched`: validation loss of each finished epoch (plateau only)."""
+def lr_at(
+    train: Training, step: int, steps_per_epoch: int, watched: Sequence[float | None] = ()
+) -> float:
+    """Learning rate of a step, counted from 0; `watched`:
+
+    validation loss of each finished epoch (plateau only).
+    """
     steps = train.epochs * steps_per_epoch
     warmup = round(train.warmup_epochs * steps_per_epoch)
     if step < warmup:
@@ -21,10 +26,15 @@ def lr_at(train: Training, step: int, steps_per_epoch: int, watched: Sequence[fl
     if train.schedule == "cosine":
         return train.lr * _falling((step - warmup) / (steps - warmup))
     if train.schedule == "onecycle":
-        peak, last = max(ONECYCLE_RISE * steps - 1, 1.0), max(steps - 1, 2)  # may lie between two steps, as in torch
+        peak, last = (
+            max(ONECYCLE_RISE * steps - 1, 1.0),
+            max(steps - 1, 2),
+        )  # may lie between two steps, as in torch
         if step <= peak:
             return train.lr * (1 - (1 - ONECYCLE_START) * _falling(step / peak))
-        return train.lr * (ONECYCLE_END + (1 - ONECYCLE_END) * _falling((step - peak) / (last - peak)))
+        return train.lr * (
+            ONECYCLE_END + (1 - ONECYCLE_END) * _falling((step - peak) / (last - peak))
+        )
     if train.schedule == "multistep":
         passed = sum(step >= milestone * steps_per_epoch for milestone in train.milestones)
     else:
@@ -33,7 +43,9 @@ def lr_at(train: Training, step: int, steps_per_epoch: int, watched: Sequence[fl
 
 
 def plateaus(losses: Sequence[float | None], patience: int, most: int) -> int:
-    """How often the loss has gone `patience` epochs without a new best since the last such time, at most `most`."""
+    """How often the loss has gone `patience` epochs without a new best since the last such time, at
+    most `most`.
+    """
     passed, waited, best = 0, 0, math.inf
     for loss in losses:
         if loss is not None and loss < best:

@@ -1,4 +1,7 @@
-"""The processes that train one run together: here, one process alone; in `together`, several with torch.distributed."""
+"""The processes that train one run together:
+
+here, one process alone; in `together`, several with torch.distributed.
+"""
 
 import hashlib
 from pathlib import Path
@@ -18,7 +21,9 @@ class Team:
     rank, size = 0, 1
 
     def synchronised(self, model: nn.Module) -> nn.Module:
-        """The network with batch statistics of the whole batch, whatever part of it a process sees."""
+        """The network with batch statistics of the whole batch, whatever part of it a process
+        sees.
+        """
         return model
 
     def spread(self, model: nn.Module) -> nn.Module:
@@ -30,11 +35,15 @@ class Team:
         return value
 
     def joined(self, value: Tensor) -> Tensor:
-        """The values of all processes in a row, in the order of ranks; they may differ in length."""
+        """The values of all processes in a row, in the order of ranks; they may differ in
+        length.
+        """
         return value
 
     def tell(self, run: Run | None) -> Run | None:
-        """Rank 0 tells the others which run to train next, None for no more; returns what it told."""
+        """Rank 0 tells the others which run to train next, None for no more; returns what it
+        told.
+        """
         return run
 
     def checkpoints(self, path: Path, origin: Origin, every: float) -> Checkpoints:
@@ -46,7 +55,10 @@ ALONE = Team()
 
 
 def own_seed(seed: int, rank: int) -> int:
-    """What a process seeds the random state of its networks with: `seed` itself for rank 0, and no two alike."""
+    """What a process seeds the random state of its networks with:
+
+    `seed` itself for rank 0, and no two alike.
+    """
     if not rank:
         return seed
     return int.from_bytes(hashlib.sha256(f"rank/{seed}/{rank}".encode()).digest()[:7])

@@ -1,4 +1,7 @@
-"""The final weights of a run, kept without pickle: one safetensors file that names the run it comes from."""
+"""The final weights of a run, kept without pickle:
+
+one safetensors file that names the run it comes from.
+"""
 
 from pathlib import Path
 
@@ -14,13 +17,18 @@ from senet_ablate.spec.spec import Run
 
 
 def save_weights(path: Path, model: nn.Module, run: Run) -> None:
-    """Write the state of a trained network as it is (float32); the file appears whole or not at all."""
+    """Write the state of a trained network as it is (float32); the file appears whole or not at
+    all.
+    """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     write_whole(path, save(state, metadata={"run": run.id}))
 
 
 def load_network(path: Path, run: Run, classes: int) -> nn.Module:
-    """The network that `run` trained, on the CPU, in evaluation mode. Raises BadInput if the file does not hold it."""
+    """The network that `run` trained, on the CPU, in evaluation mode.
+
+    Raises BadInput if the file does not hold it.
+    """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             origin = (file.metadata() or {}).get("run")
@@ -33,5 +41,7 @@ def load_network(path: Path, run: Run, classes: int) -> nn.Module:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise BadInput(f"{path}: does not fit the network of run {run.id}: {' '.join(str(error).split())}") from error
+        raise BadInput(
+            f"{path}: does not fit the network of run {run.id}: {' '.join(str(error).split())}"
+        ) from error
     return model.to(memory_format=torch.channels_last).eval()

@@ -12,8 +12,8 @@ from senet_ablate.train.job import Failure, Place
 class Launcher(NamedTuple):
     """How runs are trained.
 
-    launch: trains them, tells of (runs finished, images trained on since the last call), returns those that failed.
-    slots: how many run at once, and on what.
+    launch: trains them, tells of (runs finished, images trained on since the last call), returns
+    those that failed. slots: how many run at once, and on what.
     """
 
     launch: Callable[[list[Run], Place, Callable[[int, int], None]], list[Failure]]
@@ -22,7 +22,9 @@ class Launcher(NamedTuple):
 
 def rank() -> int | None:
     """This process's number among those that torchrun started; None where it did not."""
-    return int(os.environ["RANK"]) if {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= set(os.environ) else None
+    return (
+        int(os.environ["RANK"]) if {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= set(os.environ) else None
+    )
 
 
 def launcher_named(name: str) -> Launcher:

@@ -1,4 +1,7 @@
-"""Running many runs: one spawned worker a core on CPUs, one a GPU; a run that fails stops none of the others."""
+"""Running many runs:
+
+one spawned worker a core on CPUs, one a GPU; a run that fails stops none of the others.
+"""
 
 import multiprocessing
 import os
@@ -30,17 +33,26 @@ LOOK_AGAIN = 0.5  # seconds until a worker looks again at a run that another pro
 
 
 def devices(kind: str) -> list[str]:
-    """A device for each worker: every GPU, or `cpu` once a core. Raises BadInput for a device that is not there."""
+    """A device for each worker: every GPU, or `cpu` once a core.
+
+    Raises BadInput for a device that is not there.
+    """
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind == "cpu":
         return ["cpu"] * cpu_count()
     if kind == "cuda" and torch.cuda.is_available():
         return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    if kind.startswith("cuda:") and kind[5:].isdigit() and int(kind[5:]) < torch.cuda.device_count():
+    if (
+        kind.startswith("cuda:")
+        and kind[5:].isdigit()
+        and int(kind[5:]) < torch.cuda.device_count()
+    ):
         return [kind]
     found = ", ".join(f"cuda:{index}" for index in range(torch.cuda.device_count())) or "no GPU"
-    raise BadInput(f"--device {kind!r}: known are auto, cpu, cuda, cuda:N; this machine has {found}")
+    raise BadInput(
+        f"--device {kind!r}: known are auto, cpu, cuda, cuda:N; this machine has {found}"
+    )
 
 
 def _workers(place: Place) -> list[str]:
@@ -50,17 +62,22 @@ def _workers(place: Place) -> list[str]:
 
 
 def slots(place: Place) -> tuple[int, str]:
-    """How many runs this machine trains at once, and the first device. Raises BadInput for one that is not there."""
+    """How many runs this machine trains at once, and the first device.
+
+    Raises BadInput for one that is not there.
+    """
     workers = _workers(place)
     return len(workers), workers[0]
 
 
-def launch_local(runs: list[Run], place: Place, progress: Callable[[int, int], None]) -> list[Failure]:
+def launch_local(
+    runs: list[Run], place: Place, progress: Callable[[int, int], None]
+) -> list[Failure]:
     """Train `runs` and write their records; returns those that failed.
 
-    `progress(runs finished, images trained on since the last call)` is called several times a second. A worker that is
-    killed takes the pool down with it: what it and its neighbours were at is tried again, each alone, the rest goes on.
-    A run that another process is at is waited for.
+    `progress(runs finished, images trained on since the last call)` is called several times a
+    second. A worker that is killed takes the pool down with it: what it and its neighbours were at
+    is tried again, each alone, the rest goes on. A run that another process is at is waited for.
     """
     if not runs:
         return []
@@ -79,7 +96,9 @@ def _launch(runs: list[Run], place: Place, progress: Callable[[int, int], None])
             if isinstance(cause, BrokenProcessPool) and not alone:
                 broken.runs.append(run)
             elif cause is not None:
-                text = "its process was killed" if isinstance(cause, BrokenProcessPool) else str(cause)
+                text = (
+                    "its process was killed" if isinstance(cause, BrokenProcessPool) else str(cause)
+                )
                 failures.append(Failure(run, f"{type(cause).__name__}: {text}"))
         if broken.runs and not broken.started:
             why = "its process was killed as it started"
@@ -91,14 +110,21 @@ def _launch(runs: list[Run], place: Place, progress: Callable[[int, int], None])
 
 @dataclass
 class _Broken:
-    """What a pool that went down leaves behind: the runs without a result, and the ids of those that were begun."""
+    """What a pool that went down leaves behind:
+
+    the runs without a result, and the ids of those that were begun.
+    """
 
     runs: list[Run] = field(default_factory=list)
     started: set[str] = field(default_factory=set)
 
 
 def _pool(
-    runs: list[Run], place: Place, devices: list[str], broken: _Broken, progress: Callable[[int, int], None]
+    runs: list[Run],
+    place: Place,
+    devices: list[str],
+    broken: _Broken,
+    progress: Callable[[int, int], None],
 ) -> Iterator[tuple[Run, BaseException | None]]:
     """Each run with the exception that ended it, or None, as they finish."""
     context = multiprocessing.get_context("spawn")
@@ -106,8 +132,12 @@ def _pool(
     devices = devices[: len(runs)]
     for device in devices:
         queue.put(device)
-    with ProcessPoolExecutor(len(devices), context, _start_worker, (queue, started, images)) as pool:
-        waiting: dict[Future[Outcome], Run] = {pool.submit(_train_one, run, place): run for run in runs}
+    with ProcessPoolExecutor(
+        len(devices), context, _start_worker, (queue, started, images)
+    ) as pool:
+        waiting: dict[Future[Outcome], Run] = {
+            pool.submit(_train_one, run, place): run for run in runs
+        }
         seen = 0
         try:
             while waiting:
@@ -127,7 +157,9 @@ def _pool(
                     except BrokenProcessPool as error:
                         yield run, error
         except BaseException:
-            for process in list((pool._processes or {}).values()):  # the public way waits for every run in progress
+            for process in list(
+                (pool._processes or {}).values()
+            ):  # the public way waits for every run in progress
                 process.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -148,15 +180,23 @@ def _start_worker(
     images: "Synchronized[int]",
 ) -> None:
     global _device, _started, _images
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the parent, which ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _device, _started, _images = torch.device(queue.get()), started, images
-    code_state(), training_code()  # now, not when the first run ends and somebody may have gone on working
+    (
+        code_state(),
+        training_code(),
+    )  # now, not when the first run ends and somebody may have gone on working
     settle(_device)
 
 
 def settle(device: torch.device) -> None:
-    """What holds in every process that trains: one thread on the host, and float32 in a recipe means float32."""
+    """What holds in every process that trains:
+
+    one thread on the host, and float32 in a recipe means float32.
+    """
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False
     if device.type == "cuda":
@@ -164,7 +204,9 @@ def settle(device: torch.device) -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed writes its checkpoint and ends; nobody would give it another run."""
+    """A worker whose parent was killed writes its checkpoint and ends; nobody would give it another
+    run.
+    """
     if parent := multiprocessing.parent_process():
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
@@ -179,7 +221,9 @@ def _train_one(run: Run, place: Place) -> Outcome:
     try:
         return fulfil(run, place, _device, progress)
     except Interrupted:
-        os._exit(143)  # as SIGTERM would have ended it: a pool goes on to hand a worker its next run
+        os._exit(
+            143
+        )  # as SIGTERM would have ended it: a pool goes on to hand a worker its next run
 
 
 def _look_again(run: Run, place: Place) -> Outcome:
@@ -189,7 +233,10 @@ def _look_again(run: Run, place: Place) -> Outcome:
 
 
 def seconds_per_image(run: Run, images: ImageSet, device: torch.device, steps: int = 5) -> float:
-    """Seconds of one worker for one training image of `run`: the median of a few real steps, the first one left out."""
+    """Seconds of one worker for one training image of `run`:
+
+    the median of a few real steps, the first one left out.
+    """
     model, optimizer, batches = prepared(run, images, device)
     step = step_for(model, optimizer, device, partial(train_step, spec=run.train))
     model.train()

@@ -1,7 +1,8 @@
-"""Running many runs as tasks on a Ray cluster whose machines share the results folder, the data and this checkout.
+"""Running many runs as tasks on a Ray cluster whose machines share the results folder, the data and
+this checkout.
 
-A task may be repeated at any time, since record, lock and checkpoint decide what is left to do: Ray starts it again
-when its machine is lost, and it goes on from its checkpoint.
+A task may be repeated at any time, since record, lock and checkpoint decide what is left to do: Ray
+starts it again when its machine is lost, and it goes on from its checkpoint.
 """
 
 import _thread
@@ -34,7 +35,10 @@ log = logging.getLogger(__name__)
 
 
 def connect() -> Any:
-    """Ray, connected to this machine's cluster or $RAY_ADDRESS, else started here. Raises BadInput if not installed."""
+    """Ray, connected to this machine's cluster or $RAY_ADDRESS, else started here.
+
+    Raises BadInput if not installed.
+    """
     try:
         import ray
     except ImportError as error:
@@ -46,28 +50,44 @@ def connect() -> Any:
         except ConnectionError as error:
             if address := os.environ.get("RAY_ADDRESS"):
                 raise BadInput(f"no Ray cluster at $RAY_ADDRESS, {address}: {error}") from error
-            log.warning("no Ray cluster found (`ray start --head` starts one); one is started on this machine alone")
+            log.warning(
+                "no Ray cluster found (`ray start --head` starts one); one is started on this"
+                " machine alone"
+            )
             ray.init(logging_level=logging.WARNING, include_dashboard=False)
-        if threading.current_thread() is threading.main_thread():  # Ray's own handler ends the process at once
+        if (
+            threading.current_thread() is threading.main_thread()
+        ):  # Ray's own handler ends the process at once
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
     return ray
 
 
 def slots_of_cluster(place: Place) -> tuple[int, str]:
-    """How many runs the cluster takes at once, and on which kind of device. Raises BadInput where it has none."""
+    """How many runs the cluster takes at once, and on which kind of device.
+
+    Raises BadInput where it has none.
+    """
     found = connect().cluster_resources()
     gpus, kind = found.get("GPU", 0), place.device
     if kind == "auto":
         kind = "cuda" if gpus else "cpu"
     if kind not in ("cpu", "cuda"):
-        raise BadInput(f"--device {kind!r}: with --launcher ray known are auto, cpu, cuda; Ray chooses among the GPUs")
+        raise BadInput(
+            f"--device {kind!r}: with --launcher ray known are auto, cpu, cuda; Ray chooses among"
+            " the GPUs"
+        )
     if kind == "cuda" and not gpus:
         raise BadInput("--device cuda: the Ray cluster has no GPU; `ray status` shows what it has")
     return int(gpus / place.gpus_per_run if kind == "cuda" else found.get("CPU", 1)), kind
 
 
-def launch_ray(runs: list[Run], place: Place, progress: Callable[[int, int], None]) -> list[Failure]:
-    """Train `runs` on the cluster and write their records; returns those that failed. As `launch_local`."""
+def launch_ray(
+    runs: list[Run], place: Place, progress: Callable[[int, int], None]
+) -> list[Failure]:
+    """Train `runs` on the cluster and write their records; returns those that failed.
+
+    As `launch_local`.
+    """
     ray = connect()
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -78,7 +98,9 @@ def launch_ray(runs: list[Run], place: Place, progress: Callable[[int, int], Non
     gpus = place.gpus_per_run if kind == "cuda" else 0
     portable = bool(runs) and runs[0].train.numerics == "portable"
     environment = {"env_vars": PORTABLE} if portable else None
-    task = ray.remote(_task).options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES, runtime_env=environment)
+    task = ray.remote(_task).options(
+        num_cpus=1, num_gpus=gpus, max_retries=RETRIES, runtime_env=environment
+    )
 
     def submit(run: Run, wait: float = 0.0) -> Any:
         return task.remote(run, place, str(Path.cwd()), meter, wait)
@@ -101,7 +123,8 @@ def launch_ray(runs: list[Run], place: Place, progress: Callable[[int, int], Non
             progress(finished, total - seen)
             seen = total
     except BaseException:
-        meter.stop.remote()  # ray.cancel may bring the driver down, where it meets a task that just ends
+        # ray.cancel may bring the driver down, where it meets a task that just ends
+        meter.stop.remote()
         ray.wait(list(waiting), num_returns=len(waiting), timeout=LAST_WORDS)
         raise
     return failures
@@ -116,11 +139,16 @@ def _cause(ray: Any, ref: Any) -> Outcome | BaseException:
         cause: BaseException = error.cause
         return cause
     except ray.exceptions.RayError as error:
-        return RuntimeError(f"its process or machine was lost, {RETRIES + 1} times: {str(error).splitlines()[0]}")
+        return RuntimeError(
+            f"its process or machine was lost, {RETRIES + 1} times: {str(error).splitlines()[0]}"
+        )
 
 
 class Meter:
-    """The actor between driver and tasks: how many images were trained on, and whether all are to stop."""
+    """The actor between driver and tasks:
+
+    how many images were trained on, and whether all are to stop.
+    """
 
     def __init__(self) -> None:
         self.images: dict[str, int] = {}
@@ -152,7 +180,9 @@ def _task(run: Run, place: Place, folder: str, meter: Any, wait: float) -> Outco
     if Path(folder).is_dir():
         os.chdir(folder)  # a user's own parts lie where they work
     code_state(), training_code()
-    device = torch.device("cuda:0" if place.device == "cuda" else "cpu")  # Ray shows a task its own GPUs alone
+    device = torch.device(
+        "cuda:0" if place.device == "cuda" else "cpu"
+    )  # Ray shows a task its own GPUs alone
     settle(device)
     meter.begin.remote(run.id)
 
@@ -170,7 +200,9 @@ def _task(run: Run, place: Place, folder: str, meter: Any, wait: float) -> Outco
 
 @contextmanager
 def _obeying(meter: Any) -> Iterator[None]:
-    """Interrupt this process's work, as Ctrl-C would, once the driver is asked to stop or is gone."""
+    """Interrupt this process's work, as Ctrl-C would, once the driver is asked to stop or is
+    gone.
+    """
     import ray
 
     done = threading.Event()
