@@ -60,7 +60,7 @@ def record(run: Run) -> Record:
     blocks = () if plain else ("SE_2_1", "SE_3_1", "SE_4_1")
     return Record(
         id=run.id,
-        run=run.fields,
+        run=run,
         classes=CLASSES,
         train_images=1000,
         tested=TESTED,

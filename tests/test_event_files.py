@@ -52,7 +52,7 @@ def test_the_event_files_hold_what_the_records_say(results: Path, tmp_path: Path
     records = read_records(results, "smoke")
     assert set(folders) == set(records)
     for name, record in records.items():
-        expected = "SE" if record.run["se"] is not None else "plain"
+        expected = "SE" if record.run.se is not None else "plain"
         assert folders[name].name == f"role_of_excitation {expected} seed 0 {name}"
         found = {(tag, step): value for tag, step, value in read(folders[name])}
         assert found["loss/train", 2] == pytest.approx(record.epochs[1].train_loss)

@@ -40,7 +40,7 @@ def record(
     )
     facts = {
         "id": run.id,
-        "run": run.fields,
+        "run": run,
         "classes": 10,
         "train_images": 100,
         "tested": 1000,
@@ -153,7 +153,7 @@ def test_a_table_of_budgets_and_rates_is_drawn_as_gains_against_both() -> None:
     some = table(
         schedule,
         "schedule",
-        {key: value for key, value in made.items() if value.run["train"]["epochs"] == 2},
+        {key: value for key, value in made.items() if value.run.train.epochs == 2},
     )
     with figures.style():
         assert figures.plot(some) is not None, "also of a sweep that has begun"

@@ -41,7 +41,7 @@ def write(results: Path, variant: str, seed: int, wrong: int, answered: int = 10
     )
     record = Record(
         id=run.id,
-        run=run.fields,
+        run=run,
         classes=10,
         train_images=192,
         tested=1000,

@@ -416,10 +416,7 @@ def test_a_row_may_have_a_budget_and_a_rate_of_its_own() -> None:
 
 def test_the_plan_of_cifar100_cpu_takes_its_errors_and_its_rate_from_the_search() -> None:
     recipe = read_recipe("cifar100-cpu")
-    searched = [
-        (Run.from_fields(r.run), r)
-        for r in read_records(RESULTS / "cifar100-cpu", "search").values()
-    ]
+    searched = [(r.run, r) for r in read_records(RESULTS / "cifar100-cpu", "search").values()]
     full = [(run, r) for run, r in searched if run.train.epochs == recipe.train.epochs]
     both = {
         lr: np.mean(

@@ -133,7 +133,8 @@ def test_a_record_that_another_version_wrote_says_which(record: Record, tmp_path
         match=f"unknown key 'a_later_field'.*written at commit {record.provenance.commit[:7]}",
     ):
         read_record(path)
-    run = {**record.run, "train": {**record.run["train"], "backbone": "resnet_of_old"}}
+    train = record.run.fields["train"] | {"backbone": "resnet_of_old"}
+    run = record.run.fields | {"train": train}
     with pytest.raises(
         BadInput, match=r"unknown backbone 'resnet_of_old'.*another version reads it"
     ):

@@ -90,7 +90,7 @@ def found(folder: Path) -> list[Point]:
     """The points of this search, from its records."""
     groups: dict[tuple[int, float, str], list[Any]] = {}
     for record in read_records(folder, "search").values():
-        run = Run.from_fields(record.run)
+        run = record.run
         network = "plain" if run.se is None else "SE"
         groups.setdefault((run.train.epochs, run.train.lr, network), []).append((run.seed, record))
     points = []

@@ -83,7 +83,7 @@ def main() -> None:
     same = {here: True}
     runs = plan.runs()
     begun: dict[int, set[str]] = {}
-    for record in sorted(done.values(), key=lambda record: record.run["train"]["epochs"]):
+    for record in sorted(done.values(), key=lambda record: record.run.train.epochs):
         where = record.provenance.device
         if where not in same:
             same[where] = equal_here(record)
@@ -92,7 +92,7 @@ def main() -> None:
                 f" {record.id})",
                 flush=True,
             )
-        begun.setdefault(record.run["seed"], set()).add(where)
+        begun.setdefault(record.run.seed, set()).add(where)
     open_seeds = {run.seed for run in runs if all(same[where] for where in begun.get(run.seed, ()))}
     missing = [run for run in runs if run.id not in done and run.seed in open_seeds]
     left = sorted({run.seed for run in runs if run.id not in done} - open_seeds)

@@ -14,7 +14,6 @@ from senet_ablate.records.bench import Bench
 from senet_ablate.records.class_gates import ClassGates, find
 from senet_ablate.records.store import Record
 from senet_ablate.spec.claim import Check
-from senet_ablate.spec.spec import Run
 
 Outcome = Literal["supported", "contradicted", "unresolved", "not tested"]
 EQUIVALENCE_POWER = (
@@ -127,7 +126,7 @@ def examine(
 
 
 def _is_papers_network(record: Record) -> bool:
-    train = Run.from_fields(record.run).train
+    train = record.run.train
     pixels = train.crop_size or train.image_size
     return (train.backbone, train.stem, pixels, record.classes) == (
         "resnet50",
@@ -267,9 +266,7 @@ def _errors(check: Check, rows: Rows, margin: float) -> Finding:
     if any(map(math.isnan, (error for errors in values.values() for error in errors))):
         return not_tested(_NO_VALUE[check.quantity], applies=False)
     for name in values:
-        unsound = [
-            f"seed {r.run['seed']} {'; '.join(why)}" for r in rows[name] if (why := health(r))
-        ]
+        unsound = [f"seed {r.run.seed} {'; '.join(why)}" for r in rows[name] if (why := health(r))]
         if unsound:  # averaging the runs that are left would flatter the row
             return not_tested(f"{name} is not ranked: {', '.join(unsound)}")
         if len(values[name]) < 2:

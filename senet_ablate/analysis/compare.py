@@ -167,9 +167,9 @@ def _over_images(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Found]:
         NAN,
         "these networks, test images drawn anew",
     )
-    other = {record.run["seed"]: record for record in b}
+    other = {record.run.seed: record for record in b}
     for one in a:
-        seed = one.run["seed"]
+        seed = one.run.seed
         if seed in other:
             split = mcnemar(one.right(), other[seed].right())
             says = f"McNemar: only a is right on {split.only_a} images, only b on {split.only_b}"
@@ -214,8 +214,8 @@ def _sentence(a: str, b: str, n_a: int, n_b: int, difference: Difference) -> str
 
 def _other_training(a: Sequence[Record], b: Sequence[Record]) -> str:
     """A warning where the rows differ in more than the SE block."""
-    one, other = a[0].run["train"], b[0].run["train"]
-    keys = sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
+    one, other = (record.run.train.model_dump() for record in (a[0], b[0]))
+    keys = sorted(key for key in one if one[key] != other[key])
     return f" Mind: they differ in {', '.join(keys)} too, not in SE alone." if keys else ""
 
 

@@ -8,14 +8,13 @@ stand near 1 (Fig. 6).
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import combinations
 from typing import Any
 
 from scipy import special
 
 from senet_ablate.records.store import Gates, Record
-from senet_ablate.spec.spec import Experiment, Run
+from senet_ablate.spec.spec import Experiment
 
 Rows = Mapping[str, Sequence[Record]]
 
@@ -67,7 +66,7 @@ def stuck_gates(record: Record) -> tuple[str, ...]:
     1/2 and 1 for sigmoids, 0 for ReLU, 0 and +-1 for tanh. Softmax gates share one unit and are
     small by design: they are stuck where they are all alike.
     """
-    se = Run.from_fields(record.run).se if record.gates else None
+    se = record.run.se if record.gates else None
     if se is None:
         return ()
     sentences = []
@@ -90,7 +89,7 @@ def _blind(record: Record) -> bool:
 
     controls whose best answer is a constant gate.
     """
-    se = Run.from_fields(record.run).se
+    se = record.run.se
     return se is not None and se.squeeze in ("random", "ones")
 
 
@@ -99,23 +98,19 @@ def fairness(experiment: Experiment, rows: Rows) -> tuple[str, ...]:
     fair table.
     """
     return (
-        *mixed(experiment, rows),
+        *mixed(rows),
         *_same_networks(experiment, rows),
         *_missing_seeds(rows),
         *_mixed_machines(rows),
     )
 
 
-def mixed(experiment: Experiment, rows: Rows) -> tuple[str, ...]:
-    """Whether records of different recipes or data meet in the table:
+def mixed(rows: Rows) -> tuple[str, ...]:
+    """Whether records of different data meet in the table: then nothing in it may be compared.
 
-    then nothing in it may be compared.
+    (Its rows are picked by their whole specification, so their recipes are equal.)
     """
     sentences = []
-    for key in sorted(_fields_that_differ(experiment, rows)):
-        kept = {name: records for name, records in rows.items() if not _own(experiment, name, key)}
-        seen = _rows_by(kept, partial(_recipe_field, key))
-        sentences.append(f"the recipe differs between rows: {key} is {_listing(seen)}")
     facts: dict[str, Callable[[Record], Any]] = {
         "test data or labels": lambda record: record.provenance.data[:12],
         "number of training images": lambda record: record.train_images,
@@ -126,27 +121,6 @@ def mixed(experiment: Experiment, rows: Rows) -> tuple[str, ...]:
         if len(seen) > 1:
             sentences.append(f"the {what} differ between rows: {_listing(seen)}")
     return tuple(sentences)
-
-
-def _fields_that_differ(experiment: Experiment, rows: Rows) -> set[str]:
-    """Fields of the recipe that are not the same in every record (one that is missing is at its
-    default).
-    """
-    found: dict[str, set[str]] = {}
-    trains = [(name, record.run["train"]) for name, records in rows.items() for record in records]
-    for key in {key for _, train in trains for key in train}:
-        found[key] = {
-            str(train.get(key)) for name, train in trains if not _own(experiment, name, key)
-        }
-    return {key for key, values in found.items() if len(values) > 1}
-
-
-def _recipe_field(key: str, record: Record) -> Any:
-    return getattr(Run.from_fields(record.run).train, key)
-
-
-def _own(experiment: Experiment, name: str, key: str) -> bool:
-    return key in experiment.variants[name].own
 
 
 def _same_networks(experiment: Experiment, rows: Rows) -> Iterator[str]:
@@ -178,14 +152,14 @@ def outcome(record: Record) -> tuple[Any, ...]:
 
 def shared_seeds(a: Sequence[Record], b: Sequence[Record]) -> list[tuple[Record, Record]]:
     """The records of two rows in pairs, seed by seed."""
-    by_seed = {record.run["seed"]: record for record in b}
-    return [(record, by_seed[record.run["seed"]]) for record in a if record.run["seed"] in by_seed]
+    by_seed = {record.run.seed: record for record in b}
+    return [(record, by_seed[record.run.seed]) for record in a if record.run.seed in by_seed]
 
 
 def _missing_seeds(rows: Rows) -> Iterator[str]:
-    every = {record.run["seed"] for records in rows.values() for record in records}
+    every = {record.run.seed for records in rows.values() for record in records}
     for name, records in rows.items():
-        missing = sorted(every - {record.run["seed"] for record in records})
+        missing = sorted(every - {record.run.seed for record in records})
         if missing:
             listed = ", ".join(map(str, missing))
             yield f"{name} has {len(records)} of {len(every)} seeds; missing: {listed}"

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from senet_ablate.analysis.exclusions import health
 from senet_ablate.records.store import Record, check_recorded, read_records
 from senet_ablate.spec.plan import EXPERIMENTS_DIR, fitting_experiments, list_recipes, read_plan
-from senet_ablate.spec.spec import Run, SESpec, digest
+from senet_ablate.spec.spec import SESpec
 
 log = logging.getLogger(__name__)
 FIELDS = tuple(TypeAdapter(SESpec).dump_python(SESpec()))
@@ -47,7 +47,7 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
     """Records as a table, one row a run; see `load_records`."""
     rows = []
     for record in records:
-        run = Run.from_fields(record.run)
+        run = record.run
         train = {name: getattr(run.train, name) for name in ("backbone", "dataset", "epochs", "lr")}
         rows.append(
             {"id": record.id, "seed": run.seed, **train, "plain": run.se is None, **_block(run.se)}
@@ -96,13 +96,13 @@ def strangers(
         read_plan(recipe, [name], folder=folder) for name in fitting_experiments(recipe, folder)
     ]
     runs = [row.runs[0] for plan in plans for row in plan.rows()]
-    rows = {_seedless(run.fields) for run in runs}
+    rows = {run.row_id for run in runs}
     trains = {run.train.model_dump_json(): run.train.model_dump(mode="json") for run in runs}
     found: dict[str, list[str]] = {}
     for record in records.values():
-        if _seedless(record.run) in rows:
+        if record.run.row_id in rows:
             continue
-        mine = Run.from_fields(record.run).train.model_dump(mode="json")
+        mine = record.run.train.model_dump(mode="json")
         differing = [
             {key: mine[key] for key in mine if mine[key] != theirs[key]}
             for theirs in trains.values()
@@ -113,7 +113,3 @@ def strangers(
             f"the recipe differs: {named}" if named else "no experiment has such a block", []
         ).append(record.id)
     return found
-
-
-def _seedless(fields: Mapping[str, Any]) -> str:
-    return digest({key: value for key, value in fields.items() if key != "seed"})

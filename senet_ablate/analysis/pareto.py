@@ -14,7 +14,7 @@ from senet_ablate.analysis.stats import ALPHA, estimate, holm, welch
 from senet_ablate.analysis.tables import Table
 from senet_ablate.records.store import Record
 from senet_ablate.records.timing import Timing
-from senet_ablate.spec.spec import Run, SESpec
+from senet_ablate.spec.spec import SESpec
 
 
 def tradeoffs(tables: Iterable[Table], timings: Sequence[Timing] = ()) -> pd.DataFrame:
@@ -31,7 +31,7 @@ def tradeoffs(tables: Iterable[Table], timings: Sequence[Timing] = ()) -> pd.Dat
     timing = max(timings, key=lambda one: len(one.networks), default=None)
     rows, networks = [], _networks(tables)
     for (name, *others), (label, records) in networks.items():
-        got, run = estimate([record.top1 for record in records]), Run.from_fields(records[0].run)
+        got, run = estimate([record.top1 for record in records]), records[0].run
         timed = timing.networks.get(replace(run, seed=0).id) if timing else None
         step = 1000 * statistics.median(timed.training_step) if timed else float("nan")
         cost = {"params": records[0].params, "macs": records[0].macs, "step": step}

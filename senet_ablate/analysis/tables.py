@@ -20,7 +20,7 @@ from senet_ablate.spec.plan import (
     read_experiment,
     read_plan,
 )
-from senet_ablate.spec.spec import Experiment, Variant, digest, margins
+from senet_ablate.spec.spec import Experiment, margins
 
 
 @dataclass(frozen=True)
@@ -60,21 +60,21 @@ def table(
     networks: gates by class, for claims on them. benches: what devices took, for claims on time.
     """
     experiment = plan.experiments[name]
-    by_run = _by_seedless_run(records)
+    by_row = _by_row(records)
     found = {
-        variant: [] if _unhosted(plan, name, variant) else by_run.get(_seedless(plan, value), [])
+        variant: [] if _unhosted(plan, name, variant) else by_row.get(plan.run(value, 0).row_id, [])
         for variant, value in experiment.variants.items()
     }
     missing = {
         variant: [
             seed
             for seed in plan.seeds_of(name, experiment.variants[variant])
-            if seed not in {record.run["seed"] for record in have}
+            if seed not in {record.run.seed for record in have}
         ]
         for variant, have in found.items()
         if not _unhosted(plan, name, variant)
     }
-    refused = "; ".join(mixed(experiment, found))
+    refused = "; ".join(mixed(found))
     sound = {
         variant: [] if refused else [one for one in have if not health(one)]
         for variant, have in found.items()
@@ -98,9 +98,7 @@ def table(
         records=found,
         missing={variant: seeds for variant, seeds in missing.items() if seeds},
         refused=refused,
-        unfair=tuple(
-            one for one in fairness(experiment, found) if one not in mixed(experiment, found)
-        ),
+        unfair=tuple(one for one in fairness(experiment, found) if one not in mixed(found)),
         resolution=minimal_detectable(spread, min(counts)) if counts else float("nan"),
         verdicts=_verdicts(plan, name, found, unhosted, networks, benches),
     )
@@ -128,7 +126,7 @@ def _verdicts(
         }
         judged = {
             variant: [
-                record for record in found[variant] if record.run["seed"] in seeds.get(variant, ())
+                record for record in found[variant] if record.run.seed in seeds.get(variant, ())
             ]
             for variant in found
         }
@@ -214,7 +212,7 @@ def _remark(plan: Plan, name: str, variant: str, records: list[Record]) -> str:
     for record in records:
         for reason in health(record) or [f"gates stuck: {one}" for one in stuck_gates(record)]:
             left_out.setdefault(f"{'LEFT OUT, ' if health(record) else ''}{reason}", []).append(
-                record.run["seed"]
+                record.run.seed
             )
     remarks += [
         f"seed {', '.join(map(str, seeds))}: {reason}" for reason, seeds in left_out.items()
@@ -226,17 +224,10 @@ def _unhosted(plan: Plan, name: str, variant: str) -> str:
     return plan.recipe.cannot_host.get(f"{name}/{variant}", "")
 
 
-def _seedless(plan: Plan, variant: Variant) -> str:
-    return digest(
-        {key: field for key, field in plan.run(variant, 0).fields.items() if key != "seed"}
-    )
-
-
-def _by_seedless_run(records: dict[str, Record]) -> dict[str, list[Record]]:
+def _by_row(records: dict[str, Record]) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = {}
-    for record in sorted(records.values(), key=lambda record: record.run["seed"]):
-        key = digest({key: field for key, field in record.run.items() if key != "seed"})
-        groups.setdefault(key, []).append(record)
+    for record in sorted(records.values(), key=lambda record: record.run.seed):
+        groups.setdefault(record.run.row_id, []).append(record)
     return groups
 
 

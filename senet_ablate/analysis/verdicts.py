@@ -134,7 +134,7 @@ def _findings(
     waiting: str,
 ) -> list[Finding]:
     """What each check of the table found, settled with Holm's correction over all of them."""
-    unfair = mixed(experiment, rows)
+    unfair = mixed(rows)
     if unfair:
         return [not_tested("; ".join(unfair)) for _ in checks]
     findings = [

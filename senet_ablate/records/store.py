@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, PlainSerializer, PlainValidator
 
 from senet_ablate.records.class_gates import ClassGates, Curves
 from senet_ablate.spec.registry import BadInput, nearest
@@ -94,7 +94,7 @@ class Record(Frozen):
     """
 
     id: str
-    run: dict[str, Any]
+    run: Annotated[Run, PlainValidator(Run.from_fields), PlainSerializer(lambda run: run.fields)]
     classes: int
     train_images: int
     tested: int
@@ -231,11 +231,10 @@ def read_record(path: Path) -> Record:
     content = read_sealed(path)
     try:
         record = parse(Record, content)
-        run_id = Run.from_fields(record.run).id
     except BadInput as error:
         raise BadInput(f"{path}: {error}{_written_at(content)}") from error
-    if not record.id == run_id == path.stem:
-        raise BadInput(f"{path}: its id is {record.id}, its specification's id {run_id}")
+    if not record.id == record.run.id == path.stem:
+        raise BadInput(f"{path}: its id is {record.id}, its specification's id {record.run.id}")
     if len(record.correct) != len(pack(np.zeros(record.tested, bool))):
         raise BadInput(f"{path}: it does not say of {record.tested} images whether they were right")
     if int((~record.right()).sum()) != record.wrong_top1:

@@ -310,7 +310,7 @@ def _runs(tables: Sequence[Table], records: Mapping[str, Record]) -> Iterator[Ro
         yield Row(
             (
                 Cell(named, place, "long"),
-                Cell(str(record.run["seed"]), float(record.run["seed"]), "number"),
+                Cell(str(record.run.seed), float(record.run.seed), "number"),
                 Cell(f"{record.top1:.2f}", record.top1, "number"),
                 Cell(f"{record.provenance.train_s:.0f}", record.provenance.train_s, "number"),
                 Cell(name, name, link=f"runs/{name}.json"),

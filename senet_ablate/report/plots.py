@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from senet_ablate.analysis.tables import Table
 from senet_ablate.records.store import Record
-from senet_ablate.spec.spec import Run, SESpec
+from senet_ablate.spec.spec import SESpec
 
 OURS, PAPER, PLAIN = "#0072B2", "#D55E00", "#595959"  # Okabe and Ito's blue and vermilion; grey
 STYLE = {
@@ -229,7 +229,7 @@ def _budget_points(table: Table) -> pd.DataFrame:
     for variant, row in table.rows.iterrows():
         records, se = table.records[str(variant)], table.experiment.variants[str(variant)].se
         if records and row["n"]:
-            train = Run.from_fields(records[0].run).train
+            train = records[0].run.train
             network = (
                 "plain"
                 if se is None

@@ -62,14 +62,14 @@ class Curves:
         missing = [
             one
             for one in records
-            if one.id in self.names and not self.of(one.id, one.run["seed"]).is_dir()
+            if one.id in self.names and not self.of(one.id, one.run.seed).is_dir()
         ]
         for record in missing:
             started = datetime.datetime.fromisoformat(record.provenance.started).timestamp()
             each = record.provenance.train_s / max(
                 len(record.epochs), 1
             )  # epochs take about equally long
-            writer = _Writer(self.of(record.id, record.run["seed"]))
+            writer = _Writer(self.of(record.id, record.run.seed))
             for number, epoch in enumerate(record.epochs, start=1):
                 last = {"gates": record.gates} if number == len(record.epochs) else {}
                 writer.write(number, epoch.model_copy(update=last), started + number * each)

@@ -525,9 +525,16 @@ class Run:
         """16 hexadecimal digits, equal for equal runs on every machine."""
         return digest(self.fields)[:16]
 
+    @cached_property
+    def row_id(self) -> str:
+        """As `id`, without the seed: equal for all seeds of a row."""
+        return digest({key: value for key, value in self.fields.items() if key != "seed"})[:16]
+
     @staticmethod
     def from_fields(fields: Any) -> "Run":
         """The run that `fields` were taken from. Raises BadInput if they no longer parse."""
+        if isinstance(fields, Run):
+            return fields
         if (
             not isinstance(fields, dict)
             or set(fields) != {"train", "se", "seed"}

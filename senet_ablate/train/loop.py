@@ -153,7 +153,7 @@ def train(
         told(len(epochs), epochs[-1].model_copy(update={"gates": gates.summary()}))
     return Record(
         id=run.id,
-        run=run.fields,
+        run=run,
         classes=len(images.classes),
         train_images=len(images.train),
         tested=len(final.right),
