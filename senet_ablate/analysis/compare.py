@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from senet_ablate.analysis.escape import markdown_table
 from senet_ablate.analysis.exclusions import health
 from senet_ablate.analysis.stats import (
     ALPHA,
@@ -51,7 +52,7 @@ class Comparison:
                 "in words": list(self.rows["says"]),
             }
         )
-        return f"{self.sentence}\n\n{cells.to_markdown(index=False, disable_numparse=True)}"
+        return f"{self.sentence}\n\n{markdown_table(cells)}"
 
 
 def compare(results: str | Path, recipe: str, a: str, b: str) -> Comparison:

@@ -1,5 +1,6 @@
 """Verbs beside training and reporting that add evidence: gates by class, seeds needed, speed."""
 
+import csv
 import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,7 +39,8 @@ def excitation(
     from senet_ablate.data import load_images
 
     plan = read_plan(recipe)
-    names = [name.strip() for name in classes.split(",") if name.strip()]
+    rows = csv.reader([classes], skipinitialspace=True)  # a name with a comma in quotes
+    names = [name.strip() for row in rows for name in row if name.strip()]
     images = load_images(plan.recipe.train, data_root(data))
     print(f"wrote {write_gates(plan, results, images, device, names)}")
     report_recipe(recipe, results)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from senet_ablate.analysis.escape import markdown_table
 from senet_ablate.records.bench import PARTS, Bench, Measured, Part, bench_files, read_bench
 from senet_ablate.report import plots as figures
 from senet_ablate.report.recipe_page import write_files
@@ -125,7 +126,7 @@ def _page(bench: Bench, stem: str) -> str:
             f"## {PARTS[name]}",
             ABOUT[name],
             part.settings + _crowd(bench, part),
-            _rows(part).to_markdown(index=False, disable_numparse=True),
+            markdown_table(_rows(part)),
             *([] if _crowded(bench, part) else _verdicts(name, part)),
             f"![{PARTS[name]}]({stem}-{name}.png)",
             (

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from senet_ablate.analysis.escape import latex_table, markdown_table
 from senet_ablate.records.cost import (
     ALL_BUT_LAST,
     PAPERS_NETWORK,
@@ -69,7 +70,7 @@ def cost_files(results: Path) -> dict[str, bytes]:
         files = {f"plot.{kind}": content for kind, content in figures.files(_plot(costs)).items()}
     for name, rows in (("table", networks(costs)), ("paper", beside_paper(costs))):
         files[f"{name}.csv"] = rows.to_csv(lineterminator="\n", float_format="%.10g").encode()
-        files[f"{name}.tex"] = _latex(_shown(rows)).encode()
+        files[f"{name}.tex"] = latex_table(_shown(rows)).encode()
     files["README.md"] = _page(costs).encode()
     return files
 
@@ -184,17 +185,6 @@ def _shown(rows: pd.DataFrame) -> pd.DataFrame:
     return shown.rename(columns=HEADINGS)
 
 
-def _latex(shown: pd.DataFrame) -> str:
-    style = (
-        shown.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
-    )
-    return style.to_latex(hrules=True)
-
-
-def _markdown(shown: pd.DataFrame) -> str:
-    return shown.to_markdown(index=False, disable_numparse=True)
-
-
 def _page(costs: Costs) -> str:
     paper = beside_paper(costs)
     off = paper[paper["remark"] != ""]
@@ -215,7 +205,7 @@ def _page(costs: Costs) -> str:
             " bias."
         ),
         "## Without and with SE",
-        _markdown(_shown(networks(costs))),
+        markdown_table(_shown(networks(costs))),
         "[table.csv](table.csv), [table.tex](table.tex)",
         "## Where SE adds it",
         (
@@ -226,7 +216,7 @@ def _page(costs: Costs) -> str:
             " what is added. (The paper, Section 4, says about 10% and about 4%.)"
         ),
         "![What SE adds in each stage](plot.png)",
-        _markdown(_shown_stages(stages)),
+        markdown_table(_shown_stages(stages)),
         "## Beside the paper",
         (
             f"{len(paper) - len(off)} of {len(paper)} rows lie within {PARAMS_TOLERANCE} million"
@@ -234,7 +224,7 @@ def _page(costs: Costs) -> str:
             " others:"
         ),
         remarks,
-        _markdown(_shown(paper.drop(columns="remark"))),
+        markdown_table(_shown(paper.drop(columns="remark"))),
         (
             "[paper.csv](paper.csv), [paper.tex](paper.tex); counted again by `python -m"
             " senet_ablate cost`, and this page from the facts in [facts.json](facts.json) by"

@@ -2,6 +2,9 @@
 wrote.
 """
 
+import csv
+import io
+import shlex
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -10,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from senet_ablate.analysis.escape import markdown_table, plot_text
 from senet_ablate.records.class_gates import ClassGates, find, paper_network
 from senet_ablate.records.gate_facts import Excitation
 from senet_ablate.report import plots as figures
@@ -117,7 +121,7 @@ def gates_cells(facts: Excitation) -> pd.DataFrame:
 
 def gates_markdown(facts: Excitation) -> str:
     """The table as Markdown."""
-    return gates_cells(facts).to_markdown(index=False, disable_numparse=True)
+    return markdown_table(gates_cells(facts))
 
 
 def _number(value: float | None) -> str:
@@ -159,8 +163,10 @@ def sample(facts: Excitation) -> str:
 
 
 def _quoted(facts: Excitation) -> str:
-    names = ",".join(facts.images)
-    return f'"{names}"' if " " in names else names
+    """Names of classes as the option `--classes` and a shell read them."""
+    row = io.StringIO()
+    csv.writer(row, lineterminator="").writerow(facts.images)
+    return shlex.quote(row.getvalue())
 
 
 def by_class(facts: Excitation) -> Figure:
@@ -170,7 +176,7 @@ def by_class(facts: Excitation) -> Figure:
         curves = facts.curves[name]
         axes.plot(curves.channels, curves.everything, color="black", lw=1.8, label="all", zorder=3)
         for place, (label, mean) in enumerate(curves.mean.items()):
-            axes.plot(curves.channels, mean, lw=1.1, label=label, **_line(place))
+            axes.plot(curves.channels, mean, lw=1.1, label=plot_text(label), **_line(place))
     axes = next(iter(panels.values()))
     figure.legend(
         *axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9
@@ -188,7 +194,9 @@ def within_class(facts: Excitation) -> Figure:
         curves = facts.curves[name]
         for place, label in enumerate(islice(curves.mean, 2)):
             pairs = list(zip(curves.mean[label], curves.std[label], strict=True))
-            axes.plot(curves.channels, curves.mean[label], lw=1.3, label=label, **_line(place))
+            axes.plot(
+                curves.channels, curves.mean[label], lw=1.3, label=plot_text(label), **_line(place)
+            )
             low, high = [mean - std for mean, std in pairs], [mean + std for mean, std in pairs]
             axes.fill_between(curves.channels, low, high, alpha=0.22, lw=0, color=COLOURS[place])
     axes = next(iter(panels.values()))

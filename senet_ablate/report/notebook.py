@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from senet_ablate.analysis.compare import Comparison, compare_rows, find, runs
+from senet_ablate.analysis.escape import markdown_table
 from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import Table, gates_of_seeds, read_reported, table
 from senet_ablate.records.bench import read_benches
@@ -265,4 +266,4 @@ def _picture(draw: Callable[[], Figure | None]) -> Picture | Text:
 
 
 def _grid(rows: pd.DataFrame) -> str:
-    return str(rows.to_markdown(index=False, disable_numparse=True))
+    return markdown_table(rows)

@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from senet_ablate.analysis.escape import plot_text
 from senet_ablate.analysis.tables import Table
 from senet_ablate.records.store import Record
 from senet_ablate.spec.spec import SESpec
@@ -194,11 +195,21 @@ def _budgets(table: Table) -> Figure:
             of_it = chosen[chosen.network == network].sort_values(key)
             if len(of_it):
                 beside = of_it[key] * (1 if network == "SE" else 1.06)  # beside it, not behind it
-                axes.plot(beside, of_it.gain, marker + "-", ms=7, lw=1, color=colour, label=network)
+                axes.plot(
+                    beside,
+                    of_it.gain,
+                    marker + "-",
+                    ms=7,
+                    lw=1,
+                    color=colour,
+                    label=plot_text(network),
+                )
                 axes.vlines(beside, of_it.gain_low, of_it.gain_high, color=colour, lw=2)
     for network, colour in (("plain", PLAIN), ("SE", OURS)):
         of_it = reference[reference.network == network].sort_values("epochs")
-        errors.plot(of_it.epochs, of_it.top1, "o-", ms=7, lw=1, color=colour, label=network)
+        errors.plot(
+            of_it.epochs, of_it.top1, "o-", ms=7, lw=1, color=colour, label=plot_text(network)
+        )
         errors.vlines(of_it.epochs, of_it.low, of_it.high, color=colour, lw=2)
     for axes, ticks, label in (
         (by_epochs, reference.epochs, "epochs, each its own schedule"),
@@ -346,7 +357,7 @@ def _legend(figure: Figure, table: Table, paper: bool) -> None:
 
 
 def _wrapped(row: Any) -> str:
-    return textwrap.fill(str(row["label"]), 24)
+    return plot_text(textwrap.fill(str(row["label"]), 24))
 
 
 def curves(groups: dict[str, list[Record]]) -> Figure | None:

@@ -5,12 +5,14 @@ nothing here trains, and nothing is typed.
 
 import io
 import re
+import shlex
 from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 from PIL import Image
 
+from senet_ablate.analysis.escape import latex_table, link_target, markdown_cell, markdown_table
 from senet_ablate.analysis.frame import strangers
 from senet_ablate.analysis.stats import ALPHA
 from senet_ablate.analysis.tables import Table, gates_of_seeds, table
@@ -199,7 +201,7 @@ def _scaled(value: float | None, unit: float) -> str:
 
 def markdown(table: Table) -> str:
     """The table with what is missing from it, as Markdown."""
-    parts = [shown(table).to_markdown(index=False, disable_numparse=True), *notes(table)]
+    parts = [markdown_table(shown(table)), *notes(table)]
     if table.refused:
         parts.insert(0, f"**Withheld**: {table.refused}.")
     return "\n\n".join(parts) + "\n"
@@ -227,11 +229,7 @@ def notes(table: Table) -> list[str]:
 def latex(table: Table) -> str:
     """The table for a paper, with booktabs rules."""
     rows = shown(table)
-    columns = "l" + "r" * (rows.shape[1] - 1)
-    style = (
-        rows.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
-    )
-    return style.to_latex(hrules=True, column_format=columns)
+    return latex_table(rows, "l" + "r" * (rows.shape[1] - 1))
 
 
 def page(
@@ -275,11 +273,13 @@ def page(
         if one.verdicts:
             parts.append(_claims(one.verdicts))
         if f"{one.name}/plot.png" in files:
-            parts.append(f"![{one.experiment.title}]({one.name}/plot.png)")
+            parts.append(
+                f"![{markdown_cell(one.experiment.title)}]({link_target(one.name)}/plot.png)"
+            )
         if one.name in annexes:
             parts.append(annexes[one.name])
         links = ", ".join(
-            f"[{kind}]({one.name}/{kind})"
+            f"[{kind}]({link_target(one.name)}/{kind})"
             for kind in ("table.csv", "table.tex", "plot.svg")
             if f"{one.name}/{kind}" in files
         )
@@ -292,7 +292,7 @@ def ledger(tables: list[Table]) -> str:
     counts = Counter[str](verdict.outcome for one in tables for verdict in one.verdicts)
     rows = [
         (
-            f"[{one.experiment.title}](#{_anchor(one.experiment.title)})",
+            f"[{markdown_cell(one.experiment.title)}](#{_anchor(one.experiment.title)})",
             verdict.claim,
             verdict.says,
             _outcome(verdict),
@@ -302,14 +302,14 @@ def ledger(tables: list[Table]) -> str:
     ]
     summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES)
     head = pd.DataFrame(rows, columns=["table", "claim", "the paper says", "here"])
-    return f"{summary}.\n\n{head.to_markdown(index=False, disable_numparse=True)}"
+    return f"{summary}.\n\n{markdown_table(head, markup=('table', 'here'))}"
 
 
 def _claims(verdicts: tuple[Verdict, ...]) -> str:
     rows = [(v.claim, v.says, v.paper, v.ours, _outcome(v), v.reason) for v in verdicts]
     heads = ["claim", "the paper says", "its evidence", "ours", "verdict", "because"]
     table = pd.DataFrame(rows, columns=heads)
-    return table.loc[:, (table != "").any()].to_markdown(index=False, disable_numparse=True)
+    return markdown_table(table.loc[:, (table != "").any()], markup=("verdict",))
 
 
 def _outcome(verdict: Verdict) -> str:
@@ -325,7 +325,8 @@ def _anchor(title: str) -> str:
 
 def _command(table: Table, tables: list[Table], plan: Plan) -> str:
     """What makes a table again, with the seeds that it has."""
-    command = f"python -m senet_ablate run {table.name} --recipe {plan.recipe_name}"
+    words = ["run", table.name, "--recipe", plan.recipe_name]
+    command = f"python -m senet_ablate {shlex.join(words)}"
     if plan.recipe.plan is not None:  # it says the seeds
         return command
     seeds = max([plan.recipe.seeds, *(int(one.rows["n"].max()) for one in tables)])

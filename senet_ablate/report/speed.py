@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from senet_ablate.analysis.escape import markdown_table
 from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import Table
 from senet_ablate.records.timing import Timing, device_name, pair, ratio
@@ -110,7 +111,7 @@ def section(plan: Plan, timings: Sequence[Timing], plotted: bool) -> str:
         rows = speed(plan, timings)
         parts += [
             legend(rows),
-            speed_cells(rows).to_markdown(index=False, disable_numparse=True),
+            markdown_table(speed_cells(rows)),
             f"[speed.csv](speed.csv); again by {again}",
         ]
     if plotted:
