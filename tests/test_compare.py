@@ -15,7 +15,7 @@ from senet_ablate.analysis.compare import compare
 from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import Table, read_reported, table
 from senet_ablate.records.store import Gates, Record, pack, read_records, write_record
-from senet_ablate.report.gate_blocks import by_block
+from senet_ablate.report.gates import by_block
 from senet_ablate.report.pareto import plot
 from senet_ablate.spec.plan import read_plan
 from senet_ablate.spec.registry import BadInput

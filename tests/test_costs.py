@@ -17,9 +17,8 @@ from senet_ablate.report.cost_page import (
     by_stage,
     cost_files,
     networks,
-    write_cost_page,
 )
-from senet_ablate.report.verify import verify_costs
+from senet_ablate.report.pages import verify_page, write_page
 from senet_ablate.spec.registry import BadInput
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -29,7 +28,7 @@ COSTS = read_costs(RESULTS)
 def test_the_committed_facts_hold_every_network_without_and_with_se() -> None:
     assert [*COSTS] == to_count()
     assert {name for name, _ in COSTS} == set(list_backbones())
-    assert verify_costs(RESULTS) == []
+    assert verify_page("cost", RESULTS) == []
 
 
 @pytest.mark.parametrize(
@@ -63,7 +62,7 @@ def test_every_printed_cost_is_near_ours_or_its_distance_is_explained() -> None:
 
 
 def test_the_page_has_the_papers_remark_on_the_last_stage_in_our_numbers() -> None:
-    page = cost_files(RESULTS)["README.md"].decode()
+    page = cost_files(RESULTS)["cost/README.md"].decode()
     assert "SE adds 9.8% to the parameters, and without the last stage 3.7%" in page
 
 
@@ -71,20 +70,21 @@ def test_the_page_has_the_papers_remark_on_the_last_stage_in_our_numbers() -> No
 def test_a_changed_file_or_fact_is_named_and_report_writes_the_page_again(tmp_path: Path) -> None:
     write_costs(tmp_path, list(COSTS.values()))
     assert read_costs(tmp_path) == COSTS
-    write_cost_page(tmp_path)
+    write_page("cost", tmp_path)
     assert inside("verify", "--results", str(tmp_path))[0] == 0
     table = tmp_path / "cost" / "table.csv"
     table.write_text(table.read_text().replace("25557032", "25557033"))
     code, _, errors = inside("verify", "--results", str(tmp_path))
-    assert code == 1 and "cost/table.csv: does not follow from facts.json" in errors
+    assert code == 1 and "cost/table.csv: does not follow from its facts" in errors
     assert inside("report", "--results", str(tmp_path))[0] == 0
     assert inside("verify", "--results", str(tmp_path))[0] == 0
     facts = facts_path(tmp_path)
-    facts.write_text(facts.read_text().replace("params", "parms", 1))
-    code, _, errors = inside("verify", "--results", str(tmp_path))
-    assert code == 1 and "'0.params' is missing" in errors
+    facts.write_text(facts.read_text().replace("25557032", "25557033"))
+    for verb in ("verify", "report"):
+        code, _, errors = inside(verb, "--results", str(tmp_path))
+        assert code and "facts.json: its content does not match its checksum" in errors
 
 
 def test_without_facts_the_page_says_which_command_makes_them(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"facts\.json.*senet_ablate cost"):
-        write_cost_page(tmp_path)
+        write_page("cost", tmp_path)

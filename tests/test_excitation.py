@@ -20,7 +20,8 @@ from senet_ablate.data.images import ImageSet
 from senet_ablate.data.loader import Batches
 from senet_ablate.models.se import se_blocks
 from senet_ablate.records.class_gates import paper_network
-from senet_ablate.records.gate_facts import drawn_channels, panels, read_excitation
+from senet_ablate.records.facts import read_facts
+from senet_ablate.records.gate_facts import GateFacts, drawn_blocks, drawn_channels
 from senet_ablate.records.store import read_record, runs_folder, weights_path
 from senet_ablate.report.gates import gates_table
 from senet_ablate.spec.plan import read_plan
@@ -82,8 +83,8 @@ def copy(results: Path, tmp_path: Path) -> Path:
 def test_a_run_keeps_the_weights_its_recipe_names_and_looks_at_their_gates(results: Path) -> None:
     (run,) = read_plan("smoke").kept
     assert [path.stem for path in (results / "smoke" / "weights").iterdir()] == [run.id]
-    facts = read_excitation(results, "smoke")
-    assert facts is not None and facts.run == run.id and list(facts.images) == ["0", "3", "6", "9"]
+    facts = read_facts(results / "smoke" / "excitation.json", GateFacts)
+    assert facts.run == run.id and list(facts.images) == ["0", "3", "6", "9"]
     assert [block.name for block in facts.blocks] == ["SE_2_1", "SE_3_1", "SE_4_1"]
     assert facts.tested == 100 and sum(facts.images.values()) < 100
     record = read_record(runs_folder(results, "smoke") / f"{run.id}.json")
@@ -126,8 +127,7 @@ def test_the_page_has_figures_table_and_judged_claims(results: Path) -> None:
     )
     page = (results / "smoke" / "README.md").read_text()
     assert "(role_of_excitation/figure6.png)" in page and "(role_of_excitation/figure7.png)" in page
-    facts = read_excitation(results, "smoke")
-    assert facts is not None
+    facts = read_facts(results / "smoke" / "excitation.json", GateFacts)
     plan = read_plan("smoke")
     without = {v.claim: v.outcome for v in table(plan, "role_of_excitation", {}).verdicts}
     judged = {
@@ -177,10 +177,8 @@ def test_a_second_run_leaves_the_facts_and_verify_holds(
 def test_classes_are_chosen_by_name(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("excitation", "--recipe", "smoke", "--device", "cpu", "--results", str(copy))
     assert senet(*words, "--classes", "7, 2") == 0
-    facts = read_excitation(copy, "smoke")
-    assert facts is not None and list(facts.images) == ["7", "2"] == list(
-        facts.curves["SE_4_1"].mean
-    )
+    facts = read_facts(copy / "smoke" / "excitation.json", GateFacts)
+    assert list(facts.images) == ["7", "2"] == list(facts.curves["SE_4_1"].mean)
     assert "--classes 7,2" in (copy / "smoke" / "README.md").read_text()
     assert (
         senet(*words, "--classes", "7,seven") == 2
@@ -278,8 +276,9 @@ def test_default_classes_are_the_papers_where_the_set_has_them() -> None:
 def test_panels_and_channels_are_those_of_the_papers_figures() -> None:
     depth = {2: 3, 3: 4, 4: 6, 5: 3}  # ResNet-50
     names = [f"SE_{stage}_{unit + 1}" for stage, units in depth.items() for unit in range(units)]
-    assert panels(names) == ["SE_2_3", "SE_3_4", "SE_4_6", "SE_5_1", "SE_5_2", "SE_5_3"]
-    assert panels(["SE_2_1", "SE_3_1", "SE_4_1"]) == ["SE_2_1", "SE_3_1", "SE_4_1"]
+    assert drawn_blocks(names) == ["SE_2_3", "SE_3_4", "SE_4_6", "SE_5_1", "SE_5_2", "SE_5_3"]
+    assert drawn_blocks(["SE_2_1", "SE_3_1", "SE_4_1"]) == ["SE_2_1", "SE_3_1", "SE_4_1"]
+    assert drawn_blocks([f"SE_mixed{n}" for n in range(9)]) == [f"SE_mixed{n}" for n in range(3, 9)]
     assert [len(drawn_channels(width)) for width in (256, 512, 1024, 2048)] == [43, 47, 49, 50], (
         "as in paper.yaml"
     )

@@ -61,7 +61,7 @@ TALLY = Counter[
 
 @pytest.fixture(scope="module", autouse=True)
 def tally() -> Iterator[None]:
-    """For `bench faults`, which reports how many inputs were tried."""
+    """For `tools/faults.py`, which reports how many inputs were tried."""
     yield
     if path := os.environ.get("SENET_ABLATE_FUZZ_TALLY"):
         Path(path).write_text(json.dumps(TALLY))
@@ -266,11 +266,11 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
             lambda plan, classes: (Network(row, Conv2d(3, 1, 1)) for row in plan.rows()),
         )
         patch.setattr("senet_ablate.report.recipe_page.write_report", lambda plan, results: results)
-        patch.setattr("senet_ablate.bench.timing.measure", lambda *words: None)
-        patch.setattr("senet_ablate.records.timing.write_timing", lambda *words: Path())
+        patch.setattr("senet_ablate.bench.steps.timing", lambda *words: None)
+        patch.setattr("senet_ablate.records.bench.write_timing", lambda *words: Path())
         patch.setattr("senet_ablate.models.counting.count_all", lambda progress: {})
         patch.setattr("senet_ablate.records.cost.write_costs", lambda *words: None)
-        patch.setattr("senet_ablate.cli.networks.report_costs", lambda results: None)
+        patch.setattr("senet_ablate.cli.networks.report_page", lambda name, results: None)
         empty = tmp_path_factory.mktemp("empty")
         patch.setenv("SENET_ABLATE_RESULTS", str(empty / "results"))
         patch.chdir(empty)

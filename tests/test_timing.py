@@ -12,21 +12,21 @@ import pandas as pd
 import pytest
 import torch
 
-from senet_ablate.bench.timing import measure
+from senet_ablate.bench.steps import timing as measure
 from senet_ablate.cli.main import _guarded, app
 from senet_ablate.data import load_images
 from senet_ablate.data.images import ImageSet
-from senet_ablate.records.store import Provenance, read_sealed, write_record, write_sealed
-from senet_ablate.records.timing import (
-    NetworkTime,
-    Timing,
-    pair,
-    ratio,
+from senet_ablate.records.bench import (
+    WORK,
+    Measured,
+    Part,
+    plain_and_se,
     read_timings,
     timing_files,
     write_timing,
 )
-from senet_ablate.report.speed import section, speed
+from senet_ablate.records.store import Provenance, read_sealed, write_record, write_sealed
+from senet_ablate.report.speed import by_device, measured, section
 from senet_ablate.spec.paper import timings_ms
 from senet_ablate.spec.plan import Plan, read_plan
 from senet_ablate.spec.spec import Run, SESpec, Training
@@ -50,71 +50,66 @@ def senet(*words: str) -> int:
     return _guarded(lambda: app(list(words), standalone_mode=True))
 
 
-def known(plan: Plan) -> Timing:
+def known(plan: Plan) -> Part:
     """SE takes a tenth longer in training, 1.8% in inference; the machine slows down tenfold from
     round to round.
     """
     drift = np.array([1.0, 10.0, 100.0])
-    networks = {
-        pair(plan)[name].id: NetworkTime(
-            label=name,
-            training_step=tuple(drift * step),
-            inference=tuple(drift * one),
-            inference_batch=tuple(drift * step),
+    runs = plain_and_se(plan)
+    rows = [
+        Measured(
+            group=WORK[work], name=name, rounds=tuple(drift * ms), over=over, run=runs[name].id
         )
-        for name, step, one in (("plain", 0.190, 0.164), ("SE", 0.209, 0.167))
-    }
-    return Timing(batch_size=256, pixels=224, threads=1, networks=networks, provenance=PROVENANCE)
+        for name, over, step, one in (("plain", "", 190, 164), ("SE", "plain", 209, 167))
+        for work, ms in (("training_step", step), ("inference", one), ("inference_batch", step))
+    ]
+    return Part(
+        unit="ms",
+        more_is_better=False,
+        settings="224 pixels, batches of 256 images.",
+        rows=tuple(rows),
+        provenance=PROVENANCE,
+    )
 
 
 def test_the_ratio_is_taken_within_a_round_and_stands_beside_the_papers() -> None:
     plan = read_plan("smoke")
-    rows = speed(plan, [known(plan)]).set_index("work")
-    assert (
-        rows.loc["training step", "ratio"]
-        == pytest.approx(1.10)
-        == rows.loc["training step", "paper_ratio"]
+    rows = measured(by_device([known(plan)]))
+    se = rows[rows["name"] == "SE"].set_index("group")
+    step = se.loc["training step"]
+    assert step["ratio"] == pytest.approx(1.10) == step["paper_ratio"]
+    assert se.loc["inference, one image", "paper_ratio"] == pytest.approx(167 / 164)
+    assert step["ratio_low"] == pytest.approx(1.10), "the drift of the machine cancels"
+    assert step["median"] == pytest.approx(2090) and (step["least"], step["greatest"]) == (
+        209,
+        20900,
     )
-    assert rows.loc["inference, one image", "paper_ratio"] == pytest.approx(167 / 164)
-    assert rows.loc["training step", "ratio_low"] == pytest.approx(1.10), (
-        "the drift of the machine cancels"
-    )
-    assert (
-        rows.loc["training step", "plain_ms"] == pytest.approx(1900)
-        and rows.loc["training step", "batch"] == 256
-    )
-    assert pd.isna(rows.loc["inference, a batch", "paper_ratio"])
-    assert ratio([1, 2, 3], [1, 1, 1]) == (1.5, 2.0, 2.5)
+    assert pd.isna(se.loc["inference, a batch", "paper_ratio"])
+    plain = rows[rows["name"] == "plain"]
+    assert plain["ratio"].isna().all() and plain["paper_ratio"].isna().all()
     assert timings_ms()["training_step"] == {"plain": 190, "SE": 209}, "Section 4"
     text = section(plan, [known(plan)], plotted=False)
-    assert (
-        "1.100" in text
-        and "1.018" in text
-        and "Some (R) CPU, 1 thread" in text
-        and "pareto" not in text
-    )
-    assert section(plan, [], plotted=False) == ""
+    for said in ("1.1 [1.1, 1.1]", "1.018", "Some (R) CPU, 1 thread", "224 pixels, batches of 256"):
+        assert said in text
+    assert "pareto" not in text and section(plan, [], plotted=False) == ""
 
 
 def test_every_network_is_timed_in_every_round(digits: ImageSet, tiny: Training) -> None:
     networks = {"plain": Run(tiny, None, 0), "SE": Run(tiny, SESpec(), 0)}
-    told = 0
+    calls = 0
 
     def progress() -> None:
-        nonlocal told
-        told += 1
+        nonlocal calls
+        calls += 1
 
-    timing = measure(networks, digits, torch.device("cpu"), 4, "test", progress)
-    assert (
-        told == 4 * 2 * 3 and timing.threads == torch.get_num_threads() and timing.batch_size == 32
-    )
-    assert list(timing.networks) == [run.id for run in networks.values()]
-    for one in timing.networks.values():
-        for times in (one.training_step, one.inference, one.inference_batch):
-            assert len(times) == 4 and min(times) > 0
-        assert np.median(one.training_step) > np.median(one.inference), (
-            "a batch forth and back, and one image forth"
-        )
+    part = measure(networks, digits, torch.device("cpu"), 4, "test", progress)
+    assert calls == 4 * 2 * 3 and part.provenance.threads == torch.get_num_threads()
+    assert "batches of 32" in part.settings and part.provenance.data == digits.checksum
+    assert {row.run for row in part.rows} == {run.id for run in networks.values()}
+    assert all(len(row.rounds) == 4 and min(row.rounds) > 0 for row in part.rows)
+    for name in networks:
+        step, one = (part.row(WORK[work], name) for work in ("training_step", "inference"))
+        assert step and one and step.median > one.median, "a batch forth and back, one image forth"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -141,7 +136,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     line.
     """
     folder = tmp_path_factory.mktemp("results")
-    for run in pair(read_plan("smoke")).values():
+    for run in plain_and_se(read_plan("smoke")).values():
         record = train(run, load_images(run.train, folder), torch.device("cpu"))
         write_record(folder, "smoke", record)
     words = ("--rounds", "3", "--recipe", "smoke", "--device", "cpu", "--results", str(folder))
@@ -154,9 +149,9 @@ def test_bench_writes_facts_and_the_page_shows_them(results: Path) -> None:
     (path,) = timing_files(results, "smoke")
     assert path.name.startswith("timing-cpu-") and path.name.endswith("-1-threads.json")
     (timing,) = read_timings(plan, results)
-    assert timing.pixels == 8 and timing.threads == 1 and timing.provenance.commit
+    assert timing.settings.startswith("8 pixels") and timing.provenance.threads == 1
     page = (results / "smoke" / "README.md").read_text()
-    assert "## Cost and speed" in page and "paper: SE / plain" in page and "(pareto.png)" in page
+    assert "## Cost and speed" in page and "paper: ratio" in page and "(pareto.png)" in page
     assert {"speed.csv", "pareto.csv", "pareto.svg"} <= {
         path.name for path in (results / "smoke").iterdir()
     }
@@ -175,12 +170,12 @@ def test_verify_names_changed_times_and_those_of_another_recipe(
     shutil.copytree(results, tmp_path, dirs_exist_ok=True)
     (path,) = timing_files(tmp_path, "smoke")
     sound = path.read_text()
-    path.write_text(sound.replace('"pixels": 8', '"pixels": 9'))
+    path.write_text(sound.replace("8 pixels", "9 pixels"))
     assert senet("verify", "--recipe", "smoke", "--results", str(tmp_path)) == 1
     assert path.name in capsys.readouterr().err
     path.write_text(sound)
     content = read_sealed(path)
-    content["networks"] = {f"{key[:-1]}x": value for key, value in content["networks"].items()}
+    content["rows"] = [row | {"run": f"{row['run'][:-1]}x"} for row in content["rows"]]
     write_sealed(path, content)
     assert read_timings(read_plan("smoke"), tmp_path) == []
     assert senet("verify", "--recipe", "smoke", "--results", str(tmp_path)) == 1
@@ -193,7 +188,8 @@ def test_times_of_another_device_or_number_of_threads_lie_beside(tmp_path: Path)
     gpu = timing.model_copy(
         update={"provenance": PROVENANCE.model_copy(update={"device": "NVIDIA H100 80GB"})}
     )
-    for one in (timing, timing, timing.model_copy(update={"threads": 2}), gpu):
+    two = timing.model_copy(update={"provenance": PROVENANCE.model_copy(update={"threads": 2})})
+    for one in (timing, timing, two, gpu):
         write_timing(tmp_path, "smoke", one)
     names = [path.name for path in timing_files(tmp_path, "smoke")]
     assert names == [
@@ -201,7 +197,7 @@ def test_times_of_another_device_or_number_of_threads_lie_beside(tmp_path: Path)
         "timing-cpu-some-r-cpu-2-threads.json",
         "timing-nvidia-h100-80gb.json",
     ]
-    assert len(speed(plan, read_timings(plan, tmp_path))) == 9
+    assert len(measured(by_device(read_timings(plan, tmp_path)))) == 3 * 6
 
 
 def test_bench_knows_its_parts(capsys: pytest.CaptureFixture[str]) -> None:

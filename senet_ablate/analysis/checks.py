@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from senet_ablate.analysis.exclusions import Rows, health, outcome, shared_seeds
 from senet_ablate.analysis.stats import NAN, POWER, Difference, contrast, estimate, seeds_needed
-from senet_ablate.records.bench import Bench
+from senet_ablate.records.bench import WORK, Bench
 from senet_ablate.records.class_gates import ClassGates, find
 from senet_ablate.records.store import Record
 from senet_ablate.spec.claim import Check
@@ -164,9 +164,6 @@ def _ratio(check: Check, rows: Rows) -> Finding:
     )
 
 
-_GROUPS = {"training_step": "training step", "inference": "inference, one image"}
-
-
 def _time(check: Check, benches: Sequence[Bench]) -> Finding:
     """The ratio of SE to plain within a round, each as our networks train; its quartiles decide."""
     on = [
@@ -182,16 +179,10 @@ def _time(check: Check, benches: Sequence[Bench]) -> Finding:
     sentences = []
     for bench in on:
         part = bench.parts["overhead"]
-        rows = {row.name: row for row in part.rows if row.group == _GROUPS[check.quantity]}
-        row = rows.get("SE")
+        row = part.row(WORK[check.quantity], "SE")
         quartiles = part.ratio(row) if row else None
-        if (
-            row is None or quartiles is None
-        ):  # facts from before 2026-11-25 are of engines that are gone
-            return not_tested(
-                f"bench overhead of {bench.device} has no {_GROUPS[check.quantity]} of today's"
-                " networks"
-            )
+        if row is None or quartiles is None:
+            return not_tested(f"bench overhead of {bench.device} has no {WORK[check.quantity]}")
         low, middle, high = quartiles
         inside = [_within(check, value) for value in (low, high)]
         apart = not any(inside) and (check.low is None or low > check.low or high < check.low)
@@ -199,7 +190,7 @@ def _time(check: Check, benches: Sequence[Bench]) -> Finding:
         sentences.append(
             f"{row.name} / {row.over}: {middle:.3f} [{low:.3f}, {high:.3f}] on {bench.device}"
         )
-    ours = f"{_GROUPS[check.quantity]}, {'; '.join(sentences)} (wanted: {_bounds(check)})"
+    ours = f"{WORK[check.quantity]}, {'; '.join(sentences)} (wanted: {_bounds(check)})"
     return Finding(ours, outcomes.pop() if len(outcomes) == 1 else "unresolved")
 
 

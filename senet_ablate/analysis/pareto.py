@@ -3,7 +3,6 @@
 every distinct network of a recipe, and which of them another one makes pointless.
 """
 
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -12,12 +11,12 @@ import pandas as pd
 from senet_ablate.analysis.exclusions import health
 from senet_ablate.analysis.stats import ALPHA, estimate, holm, welch
 from senet_ablate.analysis.tables import Table
+from senet_ablate.records.bench import WORK, Part
 from senet_ablate.records.store import Record
-from senet_ablate.records.timing import Timing
 from senet_ablate.spec.spec import SESpec
 
 
-def tradeoffs(tables: Iterable[Table], timings: Sequence[Timing] = ()) -> pd.DataFrame:
+def tradeoffs(tables: Iterable[Table], timings: Sequence[Part] = ()) -> pd.DataFrame:
     """Every distinct network of a recipe once, cheapest first.
 
     Index network (the first row that trained it, `experiment/variant`); columns label, also (its
@@ -28,12 +27,16 @@ def tradeoffs(tables: Iterable[Table], timings: Sequence[Timing] = ()) -> pd.Dat
     such pairs; empty if there is none). Rows that train another backbone, or with settings of their
     own, are left out: their error is another recipe's.
     """
-    timing = max(timings, key=lambda one: len(one.networks), default=None)
+    timing = max(timings, key=lambda part: len(part.rows), default=None)
+    step_of = {
+        row.run: row.median
+        for row in (timing.rows if timing else ())
+        if row.group == WORK["training_step"]
+    }
     rows, networks = [], _networks(tables)
     for (name, *others), (label, records) in networks.items():
         got, run = estimate([record.top1 for record in records]), records[0].run
-        timed = timing.networks.get(replace(run, seed=0).id) if timing else None
-        step = 1000 * statistics.median(timed.training_step) if timed else float("nan")
+        step = step_of.get(replace(run, seed=0).id, float("nan"))
         cost = {"params": records[0].params, "macs": records[0].macs, "step": step}
         error = {"n": got.n, "top1": got.mean, "top1_low": got.low, "top1_high": got.high}
         label = "plain" if run.se is None else "SE" if run.se == SESpec() else label

@@ -1,4 +1,1 @@
-"""What `senet-ablate bench` measures:
-
-each module trains, times or kills something and returns facts.
-"""
+"""How fast is it? Each module times something and returns facts, which a page shows."""

@@ -1,71 +1,142 @@
-"""What the parts of a machine's bench have in common:
-
-the networks trained, and how facts are put together.
-"""
+"""What the parts of a machine's page share: networks, images, the clock, and facts put together."""
 
 import os
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
-from senet_ablate.bench.contest import Network, random_images
-from senet_ablate.records.bench import Measured, Part
+from senet_ablate.data.images import ImageSet, Split, image_set
+from senet_ablate.records.bench import Measured, Part, counted
+from senet_ablate.spec.spec import Run, SESpec, Training
 from senet_ablate.train.provenance import provenance
 
-Tell = Callable[[str], None]
-Measure = Callable[[str, int, str, Tell], Part]
-"""device ("cpu" or "cuda:N"), rounds, command, and what is told of progress."""
+CLASSES = 10
+
+Log = Callable[[str], None]
+Measure = Callable[[str, int, str, Log], Part]
+"""device ("cpu" or "cuda:N"), rounds, command, and where progress is printed."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to be timed; steps: how many a measurement takes."""
+
+    backbone: str
+    se: bool
+    pixels: int
+    batch: int
+    steps: int
+    stem: str = "default"
+
+    @property
+    def label(self) -> str:
+        """Name, with SE or not."""
+        return f"{self.backbone}{' + SE' if self.se else ''}"
+
+    def run(self, bf16: bool = False, seed: int = 0) -> Run:
+        """A run that trains it: random crops and flips, SGD with momentum."""
+        train = Training(
+            dataset="cifar10",
+            backbone=self.backbone,
+            stem=self.stem,
+            batch_size=self.batch,
+            epochs=1,
+            lr=0.1,
+            weight_decay=5e-4,
+            flip=True,
+            pad_crop=self.pixels // 8,
+            precision="bf16" if bf16 else "float32",
+        )
+        return Run(train, SESpec() if self.se else None, seed)
 
 
 def networks(device: str) -> list[Network]:
     """What is trained: on a GPU the networks of the cifar recipes, on a CPU smaller ones."""
-    if device != "cpu":
-        names, batch, steps = ("resnet20", "resnet56_bottleneck"), 128, 100
-        return [Network(name, se, 32, batch, steps) for name in names for se in (False, True)]
-    tiny = [Network("resnet_tiny_bottleneck", se, 16, 32, 20, "16px") for se in (False, True)]
-    larger = (
-        ("resnet20", 64, "default"),
-        ("resnet29_bottleneck", 32, "default"),
-        ("resnet20_bottleneck", 128, "stride2"),
-    )
-    return tiny + [
-        Network(name, se, 32, batch, 4, stem)
-        for name, batch, stem in larger
-        for se in (False, True)
-    ]
+    if device == "cpu":
+        plain = [
+            Network("resnet_tiny_bottleneck", False, 16, 32, 20, "16px"),
+            Network("resnet20", False, 32, 64, 4),
+            Network("resnet29_bottleneck", False, 32, 32, 4),
+            Network("resnet20_bottleneck", False, 32, 128, 4, "stride2"),
+        ]
+    else:
+        names = ("resnet20", "resnet29_bottleneck", "resnet56_bottleneck")
+        plain = [Network(name, False, 32, 128, 100) for name in names]
+    return [replace(network, se=se) for network in plain for se in (False, True)]
 
 
 def sizes(device: str) -> str:
     """The networks' images and batches, in words."""
+    found = networks(device)
     return "; ".join(
-        dict.fromkeys(f"{n.backbone}: {n.pixels} px, batch {n.batch}" for n in networks(device))
+        dict.fromkeys(f"{one.backbone}: {one.pixels} px, batch {one.batch}" for one in found)
     )
 
 
 def threads(device: str) -> str:
-    """How many threads PyTorch uses here, where that matters, in words that end with a comma."""
-    count = torch.get_num_threads()
-    return f"{count} thread{'s' * (count > 1)}, " if device == "cpu" else ""
+    """PyTorch's threads, where they matter, in words that end with a comma."""
+    return f"{counted(torch.get_num_threads(), 'thread')}, " if device == "cpu" else ""
+
+
+def random_images(pixels: int, device: str = "cpu") -> ImageSet:
+    """Noise in place of CIFAR; on a GPU as many images, since an epoch has a start."""
+    generator = np.random.default_rng(0)
+    count = 2048 if device == "cpu" else 50_000
+    pixel_values = generator.integers(0, 256, (count, pixels, pixels, 3), dtype=np.uint8)
+    split = Split(pixel_values, np.arange(count, dtype=np.int64) % CLASSES)
+    return image_set(split, split, [str(name) for name in range(CLASSES)])
+
+
+def seconds(call: Callable[[], object], device: torch.device, repeats: int = 1) -> float:
+    """Seconds of one call, the mean of `repeats` in a row, after the device has finished what it
+    had to do before.
+
+    torch.utils.benchmark.Timer makes two calls more at every measurement, a third of the time of a
+    large network's step.
+    """
+    _synchronize(device)
+    started = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    _synchronize(device)
+    return (time.perf_counter() - started) / repeats
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def part(
     unit: str,
-    more: bool,
     settings: str,
     rows: list[Measured],
     device: str,
     command: str,
     began: float,
+    run: Run | None = None,
+    data: str = "",
 ) -> Part:
-    """The facts of a part whose measurement began at `began` (seconds of time.monotonic)."""
-    run = networks(device)[0].run()
+    """The facts of a part whose measurement began at `began` (seconds of time.monotonic).
+
+    run, data: what was timed and the checksum of its images, where they are a recipe's.
+    """
     load = os.getloadavg()[2] if hasattr(os, "getloadavg") else None
-    where = provenance(run, random_images(8).checksum, torch.device(device), command, began, 0.0)
+    run = run or networks(device)[0].run()
+    data = data or random_images(8).checksum
     return Part(
         unit=unit,
-        more_is_better=more,
+        more_is_better=unit == "images/s",
         settings=settings,
         load=load,
         rows=tuple(rows),
-        provenance=where,
+        provenance=provenance(run, data, torch.device(device), command, began, 0.0),
     )
+
+
+def in_a_line(error: Exception) -> str:
+    """What an exception is and says, cut short."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

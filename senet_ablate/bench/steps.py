@@ -1,41 +1,136 @@
-"""Steps on a batch that lies on the device:
+"""Training steps and inference on a batch that lies on the device.
 
-ours against its floor, and SE-ResNet-50 against ResNet-50.
+A machine's speed drifts with its temperature and its other users. So every round times each network
+once, and networks are compared within a round.
 """
 
 import gc
+import math
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from senet_ablate.bench.clock import seconds
-from senet_ablate.bench.contest import in_a_line, random_images
-from senet_ablate.bench.parts import Tell, networks, part, sizes, threads
+from senet_ablate.bench.parts import (
+    Log,
+    in_a_line,
+    networks,
+    part,
+    random_images,
+    seconds,
+    sizes,
+    threads,
+)
+from senet_ablate.data.images import ImageSet
+from senet_ablate.data.loader import Batches
 from senet_ablate.models.build import build_model
-from senet_ablate.records.bench import Measured, Part
+from senet_ablate.records.bench import WORK, Measured, Part
 from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import SESpec
+from senet_ablate.spec.spec import Run, SESpec
 from senet_ablate.train.cuda_graph import step_for
-from senet_ablate.train.loop import prepared, train_step
+from senet_ablate.train.loop import precision, prepared, train_step
 
 LARGE_COPY, LARGE_MATRIX = 1 << 25, 1536  # float32 elements, 128 MiB; edge on a CPU
 # forward: read, write; backward: read twice for the sums, read twice and write for the gradient
 NORM_PASSES = 7
+# a recipe's measurement repeats its call until it lasts so long: shorter ones drown in noise
+AT_LEAST_S = 0.05
+AT_MOST = 50  # calls
+
+Call = Callable[[], object]
 
 
-def floor(device: str, rounds: int, command: str, tell: Tell) -> Part:
+def timing(
+    timed: Mapping[str, Run],
+    images: ImageSet,
+    device: torch.device,
+    rounds: int,
+    command: str,
+    progress: Callable[[], None] = lambda: None,
+) -> Part:
+    """Training step and inference of a recipe's networks (label -> run), side by side.
+
+    All networks are held on the device at once; their order turns from round to round. `progress`
+    is called after each measurement. Raises BadInput if they do not fit.
+    """
+    began = time.monotonic()
+    try:
+        calls = {label: _calls(run, images, device) for label, run in timed.items()}
+        repeats = {
+            (label, work): _repeats(call, device)
+            for label, mine in calls.items()
+            for work, call in mine.items()
+        }
+    except torch.OutOfMemoryError as error:
+        raise BadInput(
+            f"{len(timed)} networks at once do not fit this device's memory; leave out --all"
+        ) from error
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in repeats}
+    labels = list(timed)
+    for _ in range(rounds):
+        for work in WORK.values():
+            for label in labels:
+                taken = seconds(calls[label][work], device, repeats[label, work])
+                times[label, work].append(1000 * taken)
+                progress()
+        labels = labels[1:] + labels[:1]
+    rows = [
+        Measured(
+            group=work,
+            name=label,
+            rounds=tuple(times[label, work]),
+            over="" if label == "plain" else "plain",
+            run=run.id,
+        )
+        for work in WORK.values()
+        for label, run in timed.items()
+    ]
+    first = next(iter(timed.values()))
+    pixels = first.train.crop_size or images.train.images.shape[1]
+    settings = f"{pixels} pixels, batches of {first.train.batch_size} images."
+    return part("ms", settings, rows, str(device), command, began, first, images.checksum)
+
+
+def _calls(run: Run, images: ImageSet, device: torch.device) -> dict[str, Call]:
+    """Each kind of work, on a network and optimizer of its own and one batch on the device."""
+    model, optimizer, batches = prepared(run, images, device)
+    step = step_for(model, optimizer, device, partial(train_step, spec=run.train))
+    x, y = next(batches.shuffled(run.seed, 1))
+    one = next(Batches(images.test, images, run.train, device).in_order())[0][:1]
+
+    def training_step() -> None:
+        model.train()
+        step(x, y)
+
+    @torch.inference_mode()
+    def inference(images: Tensor) -> None:
+        model.eval()
+        with precision(run.train, device):
+            model(images)
+
+    work: tuple[Call, Call, Call] = (training_step, partial(inference, one), partial(inference, x))
+    return dict(zip(WORK.values(), work, strict=True))
+
+
+def _repeats(call: Call, device: torch.device) -> int:
+    """How often to make a call in one measurement; warms it up."""
+    seconds(call, device, 2)
+    return min(AT_MOST, math.ceil(AT_LEAST_S / max(seconds(call, device), 1e-6)))
+
+
+def floor(device: str, rounds: int, command: str, log: Log) -> Part:
     """Time of our training step against the least that arithmetic and bytes leave, at rates
     measured beside it.
     """
-    began, on, rows = time.monotonic(), torch.device(device), []
+    began, on, rows = time.monotonic(), torch.device(device), list[Measured]()
     bf16 = device != "cpu"
     kind = torch.bfloat16 if bf16 else torch.float32
     for network in networks(device):
-        run, images = network.run(bf16), random_images(network.pixels)
-        model, optimizer, batches = prepared(run, images, on)
+        run = network.run(bf16)
+        model, optimizer, batches = prepared(run, random_images(network.pixels), on)
         x, y = next(batches.shuffled(0, 1))
         model.train()
         convolutions, norms = _traffic(model, x, kind.itemsize)
@@ -52,28 +147,20 @@ def floor(device: str, rounds: int, command: str, tell: Tell) -> Part:
             )
             taken = seconds(partial(step, x, y), on, max(1, network.steps // 4))
             if number:
-                for values, value in zip(
-                    found.values(), (taken, least + norms / copies, least), strict=True
-                ):
-                    values.append(1000 * value)
-        rows += [
-            Measured(
-                group=network.label,
-                name=n,
-                rounds=tuple(v),
-                over="training step" if n != "training step" else "",
-            )
-            for n, v in found.items()
-        ]
-        tell(f"floor: {network.label}")
-    numbers = "bfloat16" if bf16 else "float32"
+                for name, value in zip(found, (taken, least + norms / copies, least), strict=True):
+                    found[name].append(1000 * value)
+        for name, values in found.items():
+            over = "training step" if name != "training step" else ""
+            rows.append(Measured(group=network.label, name=name, rounds=tuple(values), over=over))
+        log(f"floor: {network.label}")
     settings = (
-        f"One process, {threads(device)}{numbers}. {sizes(device)}. Ratio: the fraction reached."
+        f"One process, {threads(device)}{'bfloat16' if bf16 else 'float32'}. {sizes(device)}."
+        " Ratio: the fraction reached."
     )
-    return part("ms", False, settings, rows, device, command, began)
+    return part("ms", settings, rows, device, command, began)
 
 
-def overhead(device: str, rounds: int, command: str, tell: Tell) -> Part:
+def overhead(device: str, rounds: int, command: str, log: Log) -> Part:
     """ResNet-50 and SE-ResNet-50 at 224 pixels:
 
     training step and inference, each way over its own plain network.
@@ -83,12 +170,12 @@ def overhead(device: str, rounds: int, command: str, tell: Tell) -> Part:
     x = torch.randn(batch, 3, 224, 224, device=on).to(memory_format=torch.channels_last)
     y = torch.arange(batch, device=on) % 1000
     numbers = torch.autocast(on.type, torch.bfloat16, enabled=on.type == "cuda")
-    kinds = {
-        "training step": (_trains, batch),
+    kinds: dict[str, tuple[Callable[..., None], int]] = {
+        WORK["training_step"]: (_trains, batch),
         "inference": (_infers, batch),
-        "inference, one image": (_infers, 1),
+        WORK["inference"]: (_infers, 1),
     }
-    ways = _ways(on, tell)
+    ways = _ways(on, log)
     for _, _, model in ways:
         model.to(on, memory_format=torch.channels_last)
     times: dict[tuple[str, str], list[float]] = {
@@ -103,7 +190,7 @@ def overhead(device: str, rounds: int, command: str, tell: Tell) -> Part:
                 if number:
                     times[kind, name].append(1000 * taken)
         gc.collect()
-        tell(f"overhead: round {number} of {rounds}")
+        log(f"overhead: round {number} of {rounds}")
     overs = {name: over for name, over, _ in ways}
     rows = [
         Measured(group=kind, name=name, rounds=tuple(values), over=overs[name])
@@ -114,10 +201,10 @@ def overhead(device: str, rounds: int, command: str, tell: Tell) -> Part:
         f"224 px, batch {batch}, {threads(device)}{words}, channels_last; forward and backward,"
         " without update."
     )
-    return part("ms", False, settings, rows, device, command, began)
+    return part("ms", settings, rows, device, command, began)
 
 
-def _ways(device: torch.device, tell: Tell) -> list[tuple[str, str, Any]]:
+def _ways(device: torch.device, log: Log) -> list[tuple[str, str, Any]]:
     """Name, name of the plain network it is compared with, and network."""
     try:
         import timm
@@ -126,7 +213,7 @@ def _ways(device: torch.device, tell: Tell) -> list[tuple[str, str, Any]]:
     pairs: dict[str, list[Any]] = {
         "": [build_model("resnet50", 1000, spec) for spec in (None, SESpec())]
     }
-    if _compiles(device, tell):
+    if _compiles(device, log):
         copies = [build_model("resnet50", 1000, spec).to(device) for spec in (None, SESpec())]
         pairs[", compiled"] = [torch.compile(copy, dynamic=False) for copy in copies]
     pairs[", timm"] = [
@@ -139,12 +226,12 @@ def _ways(device: torch.device, tell: Tell) -> list[tuple[str, str, Any]]:
     ]
 
 
-def _compiles(device: torch.device, tell: Tell) -> bool:
+def _compiles(device: torch.device, log: Log) -> bool:
     """Whether torch.compile finds here what it needs: a C++ compiler, on a GPU Triton too."""
     try:
         torch.compile(torch.relu)(torch.ones(3, device=device))
     except Exception as error:  # its errors have no common class
-        tell(f"overhead: no compiled rows: {in_a_line(error)}")
+        log(f"overhead: no compiled rows: {in_a_line(error)}")
         return False
     return True
 

@@ -1,84 +1,123 @@
 """Images a second in training: ours against other loops, and many runs at once."""
 
 import importlib.util
+import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import cache
 
+import torch
 from joblib import cpu_count
 
-from senet_ablate.bench.contest import Contest, Network, Way
-from senet_ablate.bench.parts import Tell, networks, part, sizes
+from senet_ablate.bench.competitors import Competitor, Step, airbench, classic, ours
+from senet_ablate.bench.parts import Log, Network, in_a_line, networks, part, seconds, sizes
 from senet_ablate.records.bench import Measured, Part
 
 AT_ONCE = 4  # runs on one GPU
-AIRBENCH = "airbench's loader, compiled"
+# steps before each measurement: they use up what the classic loader made ready while others ran
+WARM = 4
 
 
-def loop(device: str, rounds: int, command: str, tell: Tell) -> Part:
-    """Ours, the classic loop, and airbench's loader with the network compiled; plain and SE."""
-    began, cores = time.monotonic(), cpu_count()
-    classic = Way("classic loop", "classic", 1, cores)
-    ours = Way("ours, one process", "ours", 1, cores)
-    ways = {classic: "", Way("classic, step alone", "classic", 1, cores, data=False): classic.name}
-    if device == "cpu":
-        each, compiled = "ours, a process a core", "ours, compiled, a process a core"
-        ways |= {ours: classic.name, Way(each, "ours", cores, 1): classic.name}
-        ways |= {Way(compiled, "ours", cores, 1, compiled=True): classic.name}
-    else:
-        amp = Way("classic loop, bfloat16", "classic", 1, cores, bf16=True)
+def loop(device: str, rounds: int, command: str, log: Log) -> Part:
+    """Ours as written and compiled, the classic loop, and airbench's loader; plain and SE."""
+    began, cores, gpu = time.monotonic(), cpu_count(), device != "cpu"
+    base = Competitor("classic loop", classic, threads=cores)
+    ways = {
+        base: "",
+        Competitor("classic, step alone", classic, threads=cores, data=False): base.name,
+        Competitor("classic loop, compiled", classic, threads=cores, compiled="default"): base.name,
+        Competitor("ours, one process", ours, threads=cores): base.name,
+    }
+    if gpu:
+        amp = "classic loop, bfloat16"
+        tuned, graph = "classic loop, max-autotune, bfloat16", "ours, compiled, bfloat16"
         ways |= {
-            amp: "",
-            ours: classic.name,
-            Way("ours, bfloat16", "ours", 1, cores, bf16=True): amp.name,
+            Competitor(amp, classic, threads=cores, bf16=True): "",
+            Competitor(tuned, classic, threads=cores, bf16=True, compiled="max-autotune"): amp,
+            Competitor("ours, bfloat16", ours, bf16=True): amp,
+            Competitor(graph, ours, bf16=True, compiled="default"): amp,
         }
+    else:
+        compiled = "ours, compiled, a process a core"
         ways |= {
-            Way("ours, compiled, bfloat16", "ours", 1, cores, bf16=True, compiled=True): amp.name
+            Competitor("ours, a process a core", ours, cores): base.name,
+            Competitor(compiled, ours, cores, compiled="default"): base.name,
         }
     if importlib.util.find_spec("airbench"):
-        ways[Way(AIRBENCH, "airbench", 1, cores, bf16=device != "cpu")] = classic.name
+        name = "airbench's loader, compiled"
+        ways[Competitor(name, airbench, threads=cores, bf16=gpu)] = base.name
     else:
-        tell(f"loop: no row of {AIRBENCH}: pip install airbench")
-    rows = _contest(ways, networks(device), device, rounds, lambda line: tell(f"loop: {line}"))
+        log("loop: no row of airbench's loader: pip install airbench")
+    rows = _compare(ways, networks(device), device, rounds, log)
     settings = (
         "Random uint8 images, crops and flips, SGD with momentum, float32 unless it says"
         f" otherwise. {sizes(device)}. A loop runs while the others wait."
     )
-    return part("images/s", True, settings, rows, device, command, began)
+    return part("images/s", settings, rows, device, command, began)
 
 
-def many(device: str, rounds: int, command: str, tell: Tell) -> Part:
-    """All runs together, where one process trains one after the other, or each run has a process of
-    its own.
-    """
+def many(device: str, rounds: int, command: str, log: Log) -> Part:
+    """All runs together, where one process trains one after the other, or each has a process."""
     began, cores, gpu = time.monotonic(), cpu_count(), device != "cpu"
-    alone = Way("one after another", "ours", 1, cores, bf16=gpu)
     count = AT_ONCE if gpu else cores
-    ways = {alone: "", Way("a process each", "ours", count, 1, bf16=gpu): alone.name}
-    rows = _contest(ways, networks(device), device, rounds, lambda line: tell(f"many: {line}"))
+    alone = Competitor("one after another", ours, threads=cores, bf16=gpu)
+    ways = {alone: "", Competitor("a process each", ours, count, bf16=gpu): alone.name}
+    rows = _compare(ways, networks(device), device, rounds, log)
     numbers = "bfloat16" if gpu else "float32"
     settings = f"{count} runs that differ in their seeds, {numbers}. {sizes(device)}."
-    return part("images/s", True, settings, rows, device, command, began)
+    return part("images/s", settings, rows, device, command, began)
 
 
-def _contest(
-    ways: dict[Way, str], trained: list[Network], device: str, rounds: int, tell: Tell
+def _compare(
+    ways: dict[Competitor, str], trained: list[Network], device: str, rounds: int, log: Log
 ) -> list[Measured]:
-    """Images a second of every way, network by network; ways:
+    """Images a second of each competitor, network by network.
 
-    each with the name of the one it is compared with.
+    ways: each with the name of the one that it is compared with. Each has processes of its own,
+    which wait while the others run. One that fails has no row, and the log says why.
     """
-    found: dict[tuple[Network, Way], list[float]] = {
-        (network, way): [] for network in trained for way in ways
-    }
-    with Contest(list(ways), trained, device) as contest:
+    found = {(network, way): list[float]() for network in trained for way in ways}
+    failed: set[Competitor] = set()
+    context = multiprocessing.get_context("spawn")
+    with ExitStack() as stack:
+        pools = {
+            way: [
+                stack.enter_context(
+                    ProcessPoolExecutor(1, context, torch.set_num_threads, (way.threads,))
+                )
+                for _ in range(way.processes)
+            ]
+            for way in ways
+        }
         for number in range(rounds):
-            for (network, way), values in found.items():
-                if (rate := contest.images_per_second(way, network)) is not None:
-                    values.append(rate)
-            tell(f"round {number + 1} of {rounds}")
-    for way, why in contest.failed.items():
-        tell(f"no row of {way.name}: {why}")
+            for (network, way), rates in found.items():
+                if way in failed:
+                    continue
+                try:
+                    calls = [
+                        pool.submit(_step_seconds, way, network, device) for pool in pools[way]
+                    ]
+                    rates.append(sum(network.batch / call.result() for call in calls))
+                except Exception as error:  # a missing compiler, too little memory, a lost process
+                    failed.add(way)
+                    log(f"no row of {way.name}: {in_a_line(error)}")
+            log(f"round {number + 1} of {rounds}")
     return [
-        Measured(group=network.label, name=way.name, rounds=tuple(values), over=ways[way])
-        for (network, way), values in found.items()
-        if way not in contest.failed
+        Measured(group=network.label, name=way.name, rounds=tuple(rates), over=ways[way])
+        for (network, way), rates in found.items()
+        if way not in failed
     ]
+
+
+def _step_seconds(way: Competitor, network: Network, device: str) -> float:
+    """Seconds a step in this process, which keeps the network from one round to the next."""
+    step, on = _step(way, network, device), torch.device(device)
+    seconds(step, on, WARM)
+    return seconds(step, on, network.steps)
+
+
+@cache
+def _step(way: Competitor, network: Network, device: str) -> Step:
+    torch.backends.cudnn.allow_tf32 = False  # float32 of a recipe is float32
+    return way.make(network, way, torch.device(device))

@@ -68,9 +68,7 @@ def seeds(
 def bench(
     parts: Annotated[
         list[str] | None,
-        typer.Argument(
-            help=f"of this machine: {', '.join(PARTS)}, faults; of a recipe: timing (default)"
-        ),
+        typer.Argument(help=f"of this machine: {', '.join(PARTS)}; of a recipe: timing (default)"),
     ] = None,
     recipe: RecipeName = "cue",
     rounds: Annotated[
@@ -91,15 +89,10 @@ def bench(
     against other ways to train, and of plain and SE side by side; then report.
     """
     chosen = parts or ["timing"]
-    known = ["timing", "faults", *PARTS]
+    known = ["timing", *PARTS]
     for part in chosen:
         if part not in known:
             raise BadInput(f"unknown part {part!r}; known: {', '.join(known)}")
-    if "faults" in chosen:
-        from senet_ablate.bench.faults import measure as measure_faults
-        from senet_ablate.records.faults import write_faults
-
-        print(f"wrote {write_faults(results, measure_faults(command_line()))}")
     import torch
 
     from senet_ablate.train.launch.local import devices
@@ -127,7 +120,7 @@ def _bench_machine(parts: list[str], device: str, rounds: int, results: Path) ->
     for name in parts:
         part = MEASURES[name](device, rounds, command_line(), print)
         print(f"wrote {add_part(results, part.provenance.device, cpu_count(), name, part)}")
-    report_bench(results)
+    report_page("bench", results)
     if "overhead" in parts:  # the ledgers judge the paper's times by it
         for recipe in [name for name in recorded(results) if name in list_recipes()]:
             report_recipe(recipe, results)
@@ -141,12 +134,12 @@ def report_recipe(recipe: str, results: Path) -> None:
     print(f"see {write_report(read_reported(recipe, results), results)}")
 
 
-def report_bench(results: Path) -> None:
-    """Write the pages of every machine measured, from their facts."""
-    from senet_ablate.report.bench_page import write_bench_pages
+def report_page(name: str, results: Path) -> None:
+    """Write a page beside those of recipes from its facts, and say where it lies."""
+    from senet_ablate.report.pages import write_page
 
-    for page in write_bench_pages(results):
-        print(f"see {page}")
+    for path in write_page(name, results):
+        print(f"see {path}")
 
 
 def _bench_recipe(
@@ -156,12 +149,12 @@ def _bench_recipe(
     import torch
     from tqdm import tqdm
 
-    from senet_ablate.bench.timing import measure
+    from senet_ablate.bench.steps import timing
     from senet_ablate.data import load_images
-    from senet_ablate.records.timing import pair, write_timing
+    from senet_ablate.records.bench import plain_and_se, write_timing
 
     plan = read_plan(recipe)
-    networks = pair(plan)
+    networks = plain_and_se(plan)
     if all_rows:
         known = {run.id for run in networks.values()}
         rows = {row.runs[0].id: row for row in plan.rows() if row.runs[0].id not in known}
@@ -172,8 +165,8 @@ def _bench_recipe(
         def progress() -> None:
             bar.update()
 
-        timing = measure(networks, images, on, rounds, command_line(), progress)
-    print(f"wrote {write_timing(results, recipe, timing)}")
+        found = timing(networks, images, on, rounds, command_line(), progress)
+    print(f"wrote {write_timing(results, recipe, found)}")
     report_recipe(recipe, results)
 
 
@@ -186,7 +179,8 @@ def write_gates(
     """
     import torch
 
-    from senet_ablate.records.gate_facts import write_excitation
+    from senet_ablate.records.facts import write_facts
+    from senet_ablate.records.gate_facts import facts_path
     from senet_ablate.train.class_gates import measure
     from senet_ablate.train.launch.local import devices
 
@@ -195,14 +189,15 @@ def write_gates(
     )  # as in training, so that the numbers do not hang on the number of cores
     torch.backends.cudnn.allow_tf32 = False
     facts = measure(plan, results, images, torch.device(devices(device)[0]), command_line(), names)
-    return write_excitation(results, plan.recipe_name, facts)
+    return write_facts(facts_path(results, plan.recipe_name), facts)
 
 
 def gates_are_due(plan: Plan, results: Path) -> bool:
     """Whether the weights that the recipe keeps are there, and no facts on their gates, or those of
     other weights.
     """
-    from senet_ablate.records.gate_facts import read_excitation
+    from senet_ablate.records.facts import read_facts
+    from senet_ablate.records.gate_facts import GateFacts, facts_path
     from senet_ablate.records.store import read_record, runs_folder, weights_path
 
     if not plan.kept:
@@ -211,7 +206,8 @@ def gates_are_due(plan: Plan, results: Path) -> bool:
     weights = weights_path(results, plan.recipe_name, run.id)
     try:
         record = read_record(runs_folder(results, plan.recipe_name) / f"{run.id}.json")
-        facts = read_excitation(results, plan.recipe_name)
+        path = facts_path(results, plan.recipe_name)
+        facts = read_facts(path, GateFacts) if path.exists() else None
     except BadInput:
         return False  # verify names what is unsound; nothing unsound is written over
     if not weights.is_file() or record.diverged is not None:

@@ -28,9 +28,6 @@ from senet_ablate.cli.options import (
     read_se,
     set_arguments,
 )
-from senet_ablate.records.bench import bench_files
-from senet_ablate.records.cost import facts_path
-from senet_ablate.records.faults import faults_path
 from senet_ablate.records.store import check_recorded, read_records, recorded
 from senet_ablate.report import tensorboard as event_files
 from senet_ablate.spec import registry
@@ -255,6 +252,8 @@ def report(
     results: Results = RESULTS,
 ) -> None:
     """Rebuild every table, plot and page from the records, also of a half-finished sweep."""
+    from senet_ablate.report.pages import measured_pages
+
     if recipe:
         read_recipe(recipe)
         check_recorded(results, recipe)
@@ -267,11 +266,10 @@ def report(
         )
     for name in [name for name in names if name not in unknown]:
         evidence_cli.report_recipe(name, results)
-    if recipe is None and facts_path(results).is_file():
-        network_cli.report_costs(results)
-    if recipe is None and bench_files(results):
-        evidence_cli.report_bench(results)
-    if not names and not facts_path(results).is_file() and not bench_files(results):
+    pages = [] if recipe else measured_pages(results)
+    for name in pages:
+        evidence_cli.report_page(name, results)
+    if not names and not pages:
         raise BadInput(f"{results}: nothing to report, neither records nor facts")
 
 
@@ -338,23 +336,17 @@ def verify(
     results: Results = RESULTS,
 ) -> None:
     """Check records and generated files again; exit 1 and name what does not hold."""
+    from senet_ablate.report.pages import measured_pages, verify_page
     from senet_ablate.report.verify import verify as problems
-    from senet_ablate.report.verify import verify_costs, verify_faults, verify_speed
 
     if recipe:
         read_recipe(recipe)
         check_recorded(results, recipe)
     names = [recipe] if recipe else recorded(results)
     found = [problem for name in names for problem in problems(name, results)]
-    if recipe is None and facts_path(results).is_file():
-        names.append("cost")
-        found += verify_costs(results)
-    if recipe is None and bench_files(results):
-        names.append("bench")
-        found += verify_speed(results)
-    if recipe is None and faults_path(results).is_file():
-        names.append("faults")
-        found += verify_faults(results)
+    for name in [] if recipe else measured_pages(results):
+        names.append(name)
+        found += verify_page(name, results)
     for problem in found:
         print(problem, file=sys.stderr)
     if found:

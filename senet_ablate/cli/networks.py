@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from senet_ablate.cli.evidence import report_page
 from senet_ablate.cli.options import RESULTS, Data, Device, Results, data_root, read_se
 
 
@@ -27,7 +28,7 @@ def cost(results: Results = RESULTS) -> None:
             bar.update(networks)
 
         write_costs(results, count_all(progress))
-    report_costs(results)
+    report_page("cost", results)
 
 
 def import_weights(
@@ -75,10 +76,3 @@ def import_weights(
     )
     top5 = "" if found.top5 is None else f", top-5 error {found.top5:.2f}%"
     print(f"{found.images:,} images: top-1 error {found.top1:.2f}%{top5}")
-
-
-def report_costs(results: Path) -> None:
-    """Write the page of costs from its facts, and say where it lies."""
-    from senet_ablate.report.cost_page import write_cost_page
-
-    print(f"see {write_cost_page(results)}")

@@ -6,7 +6,7 @@ import torch
 
 from senet_ablate.models.build import list_backbones
 from senet_ablate.models.complexity import cost
-from senet_ablate.records.cost import ALL_BUT_LAST, PAPERS_NETWORK, NetworkCost, Part, printed
+from senet_ablate.records.cost import ALL_BUT_LAST, PAPERS_NETWORK, NetworkCost, StageCost, printed
 from senet_ablate.spec.registry import BACKBONES
 from senet_ablate.spec.spec import SESpec
 
@@ -32,7 +32,7 @@ def count(backbone: str, se: SESpec | None) -> NetworkCost:
         )  # initial weights cost time and no multiply-adds
     counted = cost(model, (3, pixels, pixels))
     parts = {
-        name: Part(params=counted.params_by_module[name], macs=counted.macs_by_module[name])
+        name: StageCost(params=counted.params_by_module[name], macs=counted.macs_by_module[name])
         for name, _ in model.named_children()
     }
     return NetworkCost(

@@ -1,18 +1,19 @@
-"""What `bench` measured on one device, part by part."""
+"""What `bench` measured: parts of a machine's page, and the networks of a recipe side by side."""
 
-import logging
 import re
+import statistics
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from senet_ablate.records.store import Provenance, read_sealed, write_sealed
+from senet_ablate.records.facts import read_facts, readable, write_facts
+from senet_ablate.records.store import Provenance
+from senet_ablate.spec.plan import Plan
 from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.schema import Count, Flag, Frozen, parse
-
-log = logging.getLogger(__name__)
+from senet_ablate.spec.schema import Count, Flag, Frozen
+from senet_ablate.spec.spec import Run, SESpec
 
 PARTS = {
     "loop": "Training throughput",
@@ -23,26 +24,39 @@ PARTS = {
     "memory": "Peak memory",
     "loader": "Decoding of large data sets",
 }
+WORK = {
+    "training_step": "training step",
+    "inference": "inference, one image",
+    "inference_batch": "inference, a batch",
+}
+"""Groups of rows that time a network, by the names that claims and the paper's times have."""
 
 
 class Measured(Frozen):
     """One quantity, round by round; round i of every quantity of a part was measured in the same
     minute.
 
-    over: the name of the quantity in the same group that it is divided by; empty: none.
+    over: the name of the quantity in the same group that it is divided by; empty: none. run: id of
+    the run with seed 0 whose network was timed; empty where it is of no recipe.
     """
 
     group: str
     name: str
     rounds: Annotated[tuple[float, ...], Field(min_length=1)]
     over: str = ""
+    run: str = ""
+
+    @property
+    def median(self) -> float:
+        """Median over the rounds."""
+        return statistics.median(self.rounds)
 
 
 class Part(Frozen):
     """The quantities of one part.
 
-    settings: how they were measured, in words. load: what waited for a core on average over the 15
-    minutes before the end; None where the system does not say.
+    settings: how they were measured, in words. load: load average of the 15 minutes before the end;
+    None where the system does not say.
     """
 
     unit: str
@@ -52,6 +66,16 @@ class Part(Frozen):
     rows: tuple[Measured, ...]
     provenance: Provenance
 
+    @model_validator(mode="after")
+    def _equal_rounds(self) -> Self:
+        if len({len(row.rounds) for row in self.rows}) > 1:
+            raise ValueError("quantities of one part have different numbers of rounds")
+        return self
+
+    def row(self, group: str, name: str) -> Measured | None:
+        """The quantity of a group by its name, if it was measured."""
+        return next((row for row in self.rows if (row.group, row.name) == (group, name)), None)
+
     def ratio(self, row: Measured, over: str = "") -> tuple[float, float, float] | None:
         """Lower quartile, median and upper quartile of `row` divided, round by round, by the row
         named `over`.
@@ -59,13 +83,18 @@ class Part(Frozen):
         over: a row of the same group; empty: the one that `row` itself names. None if there is no
         such row.
         """
-        for other in self.rows:
-            if other.group == row.group and other.name == (over or row.over):
-                low, middle, high = np.quantile(
-                    np.asarray(row.rounds) / np.asarray(other.rounds), (0.25, 0.5, 0.75)
-                )
-                return float(low), float(middle), float(high)
-        return None
+        other = self.row(row.group, over or row.over)
+        if other is None:
+            return None
+        ratios = np.asarray(row.rounds) / np.asarray(other.rounds)
+        low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
+        return float(low), float(middle), float(high)
+
+    @property
+    def device(self) -> str:
+        """The device as a heading, with PyTorch's threads where they matter."""
+        name, threads = self.provenance.device, self.provenance.threads
+        return f"{name[5:]}, {counted(threads, 'thread')}" if name.startswith("cpu: ") else name
 
 
 class Bench(Frozen):
@@ -75,11 +104,26 @@ class Bench(Frozen):
     cores: Count
     parts: dict[str, Part]
 
+    @model_validator(mode="after")
+    def _known_parts(self) -> Self:
+        if unknown := set(self.parts) - set(PARTS):
+            raise ValueError(f"unknown part {min(unknown)!r}")
+        return self
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things in words."""
+    return f"{count} {what}{'s' * (count > 1)}"
+
+
+def _file_name(device: str, count: int, what: str) -> str:
+    name = f"{device} {count} {what}" if device.startswith("cpu: ") else device
+    return f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
+
 
 def bench_path(results: Path, device: str, cores: int) -> Path:
     """Where the facts of a device lie; a CPU's say how many cores were allowed."""
-    name = f"{device} {cores} cores" if device.startswith("cpu: ") else device
-    return results / "bench" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
+    return results / "bench" / _file_name(device, cores, "cores")
 
 
 def add_part(results: Path, device: str, cores: int, name: str, part: Part) -> Path:
@@ -88,24 +132,9 @@ def add_part(results: Path, device: str, cores: int, name: str, part: Part) -> P
     Returns the path of the facts.
     """
     path = bench_path(results, device, cores)
-    parts = read_bench(path).parts if path.exists() else {}
+    parts = read_facts(path, Bench).parts if path.exists() else {}
     ordered = {key: ({**parts, name: part})[key] for key in PARTS if key in parts or key == name}
-    write_sealed(path, Bench(device=device, cores=cores, parts=ordered).model_dump(mode="json"))
-    return path
-
-
-def read_bench(path: Path) -> Bench:
-    """The facts in a file. Raises BadInput if they are not sound."""
-    content = read_sealed(path)
-    try:
-        bench = parse(Bench, content)
-    except BadInput as error:
-        raise BadInput(f"{path}: {error}") from error
-    if unknown := set(bench.parts) - set(PARTS):
-        raise BadInput(f"{path}: unknown part {min(unknown)!r}")
-    if any(len({len(row.rounds) for row in part.rows}) > 1 for part in bench.parts.values()):
-        raise BadInput(f"{path}: quantities of one part have different numbers of rounds")
-    return bench
+    return write_facts(path, Bench(device=device, cores=cores, parts=ordered))
 
 
 def bench_files(results: Path) -> list[Path]:
@@ -115,10 +144,42 @@ def bench_files(results: Path) -> list[Path]:
 
 def read_benches(results: Path) -> list[Bench]:
     """The sound facts of every device; an unsound file is named in a warning."""
-    found = []
-    for path in bench_files(results):
-        try:
-            found.append(read_bench(path))
-        except BadInput as error:
-            log.warning("left out: %s", error)
-    return found
+    return readable(bench_files(results), lambda path: read_facts(path, Bench))
+
+
+def plain_and_se(plan: Plan) -> dict[str, Run]:
+    """The two networks that the paper timed, plain and with SE, under this recipe."""
+    return {"plain": Run(plan.recipe.train, None, 0), "SE": Run(plan.recipe.train, SESpec(), 0)}
+
+
+def write_timing(results: Path, recipe: str, timing: Part) -> Path:
+    """Write the times of a recipe's networks, in place of older ones of the same device and
+    threads; returns the path.
+    """
+    where = timing.provenance
+    name = f"timing-{_file_name(where.device, where.threads, 'threads')}"
+    return write_facts(results / recipe / name, timing)
+
+
+def read_timing(path: Path, plan: Plan) -> Part:
+    """The times in a file. Raises BadInput if it is damaged or of another recipe's networks."""
+    timing = read_facts(path, Part)
+    timed = {row.run for row in timing.rows}
+    missing = [label for label, run in plain_and_se(plan).items() if run.id not in timed]
+    if missing:
+        raise BadInput(
+            f"{path}: has no time of {' and '.join(missing)} under recipe {plan.recipe_name!r} as"
+            " it is now"
+        )
+    return timing
+
+
+def timing_files(results: Path, recipe: str) -> list[Path]:
+    """Every file of times of a recipe."""
+    return sorted((results / recipe).glob("timing-*.json"))
+
+
+def read_timings(plan: Plan, results: Path) -> list[Part]:
+    """The sound times of a recipe, one a device; an unsound file is named in a warning."""
+    files = timing_files(results, plan.recipe_name)
+    return readable(files, lambda path: read_timing(path, plan))

@@ -4,11 +4,9 @@ Figs. 6 and 7).
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
 from senet_ablate.spec.paper import digitised
 from senet_ablate.spec.schema import Frozen
@@ -25,30 +23,13 @@ class ClassGates(Frozen):
     """
 
     name: str
-    class_means: Annotated[dict[str, float], Field(description="mean gate over channels, by class")]
-    between_class_std: Annotated[
-        float, Field(description="standard deviation over class curves, mean over channels")
-    ]
-    centred_between_class_std: Annotated[
-        float, Field(description="the same, each class curve less its own mean")
-    ]
-    within_class_std: Annotated[
-        float, Field(description="over the images of a class, mean over channels and classes")
-    ]
-    correlation: Annotated[
-        float | None,
-        Field(
-            description=(
-                "of two class curves over channels, mean over pairs; null where one is constant"
-            )
-        ),
-    ]
-    share_high: Annotated[
-        float, Field(description=f"share of channels whose mean gate over all images is > {HIGH}")
-    ]
-    share_low: Annotated[
-        float, Field(description=f"share of channels whose mean gate over all images is < {LOW}")
-    ]
+    class_means: dict[str, float]  # mean gate over channels, by class
+    between_class_std: float  # over class curves, mean over channels
+    centred_between_class_std: float  # the same, each class curve less its own mean
+    within_class_std: float  # over the images of a class, mean over channels and classes
+    correlation: float | None  # of two class curves, mean over pairs; None where one is constant
+    share_high: float  # of channels whose mean gate over all images is above HIGH
+    share_low: float  # and below LOW
 
     @property
     def mean(self) -> float:
@@ -72,19 +53,10 @@ class Curves(Frozen):
     channel.
     """
 
-    channels: Annotated[
-        tuple[int, ...], Field(description="which channels are drawn, counted from 0")
-    ]
-    everything: Annotated[
-        tuple[float, ...], Field(description="mean gate over all test images, whatever their class")
-    ]
-    mean: Annotated[
-        dict[str, tuple[float, ...]], Field(description="class -> mean gate over its images")
-    ]
-    std: Annotated[
-        dict[str, tuple[float, ...]],
-        Field(description="class -> standard deviation over its images"),
-    ]
+    channels: tuple[int, ...]  # which are drawn, counted from 0
+    everything: tuple[float, ...]  # mean gate over all test images, whatever their class
+    mean: dict[str, tuple[float, ...]]  # by class, over its images
+    std: dict[str, tuple[float, ...]]
 
 
 def describe(
@@ -130,33 +102,34 @@ def _mean_correlation(curves: npt.NDArray[np.float64]) -> float | None:
     return float(matrix[np.triu_indices(len(curves), k=1)].mean())
 
 
-def find(network: Sequence[ClassGates], wanted: str) -> ClassGates | None:
-    """The block of a network by its name or by its part in the paper's argument; None if there is
-    no such block.
+def places(names: Sequence[str]) -> dict[str, str]:
+    """Place in the network -> name of the SE block there, for the places that Figs. 6 and 7 draw.
 
-    early: last block of the first stage (SE_2_3 in ResNet-50); middle: last but one stage's last
-    (SE_4_6); late, next_to_last and last: the first block of the last stage and its last two
-    (SE_5_1, SE_5_2, SE_5_3).
+    early: the last block of the first stage (SE_2_3 in ResNet-50); second: of the second of four
+    stages (SE_3_4); middle: of the last but one (SE_4_6); late, next_to_last and last: the first
+    block of the last stage and its last two (SE_5_1, SE_5_2, SE_5_3). Empty for a network of fewer
+    than two numbered stages.
     """
+    stages: dict[int, list[str]] = {}
+    for name in names:
+        if match := re.fullmatch(r"SE_(\d+)_\d+", name):
+            stages.setdefault(int(match[1]), []).append(name)
+    if len(stages) < 2:
+        return {}
+    *early, last = (stages[stage] for stage in sorted(stages))
+    found = {"early": early[0][-1]}
+    if len(early) > 2:
+        found["second"] = early[1][-1]
+    found |= {"middle": early[-1][-1], "late": last[0]}
+    if len(last) > 1:
+        found["next_to_last"] = last[-2]
+    return found | {"last": last[-1]}
+
+
+def find(network: Sequence[ClassGates], wanted: str) -> ClassGates | None:
+    """The block of a network by its name or by its place, see `places`; None if there is none."""
     by_name = {block.name: block for block in network}
-    if wanted in by_name:
-        return by_name[wanted]
-    stages: dict[int, list[ClassGates]] = {}
-    for block in network:
-        if match := re.fullmatch(r"SE_(\d+)_\d+", block.name):
-            stages.setdefault(int(match[1]), []).append(block)
-    blocks = [stages[stage] for stage in sorted(stages)]
-    if len(blocks) < 2:
-        return None
-    parts = {
-        "early": blocks[0][-1],
-        "middle": blocks[-2][-1],
-        "late": blocks[-1][0],
-        "last": blocks[-1][-1],
-    }
-    if len(blocks[-1]) > 1:
-        parts["next_to_last"] = blocks[-1][-2]
-    return parts.get(wanted)
+    return by_name.get(wanted) or by_name.get(places(list(by_name)).get(wanted, ""))
 
 
 def paper_network() -> list[ClassGates]:

@@ -1,20 +1,14 @@
-"""What each network costs, as facts:
+"""Parameters and multiply-adds of every network, as facts."""
 
-counted by `counting`, which needs torch; shown by `cost_page`, which does not.
-"""
-
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
-from senet_ablate.records.store import write_whole
+from senet_ablate.records.facts import read_facts, write_facts
 from senet_ablate.spec.paper import published, tables
 from senet_ablate.spec.plan import read_experiment
 from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.schema import Frozen, parse
+from senet_ablate.spec.schema import Frozen
 from senet_ablate.spec.spec import SESpec
 
 COMPARED = ("backbones", "mobile", "reduction", "stages", "conv3x3", "role_of_squeeze")
@@ -23,10 +17,9 @@ PAPERS_NETWORK = "resnet50"
 ALL_BUT_LAST = SESpec(stages="all_but_last")  # of which the paper tells the cost in Section 4
 
 
-class Part(Frozen):
-    """A top-level part of a network, such as a stage:
-
-    learnable parameters, and multiply-adds of one image.
+class StageCost(Frozen):
+    """Learnable parameters of a network's stage (or stem, pool, classifier), and multiply-adds of
+    one image.
     """
 
     params: int
@@ -34,9 +27,7 @@ class Part(Frozen):
 
 
 class NetworkCost(Frozen):
-    """A network at one input size (pixels of the square's edge), as a whole and by its parts in
-    order.
-    """
+    """A network at one input size (pixels: edge of the square), as a whole and by its stages."""
 
     backbone: str
     se: SESpec | None
@@ -44,7 +35,7 @@ class NetworkCost(Frozen):
     classes: int
     params: int
     macs: int
-    parts: dict[str, Part]
+    parts: dict[str, StageCost]
 
 
 @dataclass(frozen=True)
@@ -81,6 +72,12 @@ def printed() -> Iterator[Printed]:
                 )
 
 
+class CostFacts(Frozen):
+    """The file of facts."""
+
+    networks: tuple[NetworkCost, ...]
+
+
 Costs = dict[tuple[str, SESpec | None], NetworkCost]
 
 
@@ -89,18 +86,15 @@ def facts_path(results: Path) -> Path:
     return results / "cost" / "facts.json"
 
 
-def write_costs(results: Path, costs: list[NetworkCost]) -> None:
-    """Write the facts."""
-    content = TypeAdapter(list[NetworkCost]).dump_python(costs, mode="json")
-    write_whole(facts_path(results), json.dumps(content, indent=1) + "\n")
+def write_costs(results: Path, costs: Sequence[NetworkCost]) -> Path:
+    """Write the facts; returns the path."""
+    return write_facts(facts_path(results), CostFacts(networks=tuple(costs)))
 
 
 def read_costs(results: Path) -> Costs:
     """The facts by backbone and SE specification. Raises BadInput."""
-    path = facts_path(results)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        costs = parse(list[NetworkCost], content)
-    except (OSError, ValueError, RecursionError) as error:  # BadInput is a ValueError
-        raise BadInput(f"{path}: {error}; `python -m senet_ablate cost` writes it") from error
+        costs = read_facts(facts_path(results), CostFacts).networks
+    except BadInput as error:
+        raise BadInput(f"{error}; `python -m senet_ablate cost` writes it") from error
     return {(one.backbone, one.se): one for one in costs}

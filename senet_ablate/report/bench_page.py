@@ -1,6 +1,5 @@
-"""The page of a device's speed, with a plot for each part, from the facts alone."""
+"""The pages of `bench`: a page a device with a plot for each part, and every target by device."""
 
-import statistics
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from senet_ablate.analysis.escape import markdown_table
-from senet_ablate.records.bench import PARTS, Bench, Measured, Part, bench_files, read_bench
+from senet_ablate.records.bench import (
+    PARTS,
+    WORK,
+    Bench,
+    Measured,
+    Part,
+    bench_files,
+    counted,
+)
+from senet_ablate.records.facts import read_facts
 from senet_ablate.report import plots as figures
-from senet_ablate.report.recipe_page import write_files
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.report import speed
 
 ABOUT = {
     "loop": (
@@ -53,72 +60,86 @@ CROWDED = 1.5  # load a core; ours and the classic loop's own workers stay below
 
 @dataclass(frozen=True)
 class Target:
-    """What a ratio is to reach, in some groups of a part; without any, in all."""
+    """What the ratio of two rows is to reach, in some groups of a part; without any, in all."""
 
+    part: str
     row: str
     over: str
     bound: float
     at_least: bool = True
     groups: tuple[str, ...] = ()
 
-    @property
-    def words(self) -> str:
-        """The target as a sentence's part."""
-        return (
-            f"{self.row} at {'least' if self.at_least else 'most'} {self.bound:g} times {self.over}"
-        )
+    def __str__(self) -> str:
+        where = f" ({', '.join(self.groups)})" if self.groups else ""
+        bound = f"at {'least' if self.at_least else 'most'} {self.bound:g}"
+        return f"{self.part}: {self.row} / {self.over} {bound}{where}"
+
+    def ratios(self, part: Part) -> dict[str, float]:
+        """The median ratio of each group that has both rows."""
+        found = {}
+        for row in part.rows:
+            ratio = part.ratio(row, self.over) if row.name == self.row else None
+            if ratio and (not self.groups or row.group in self.groups):
+                found[row.group] = ratio[1]
+        return found
+
+    def reached(self, ratio: float) -> bool:
+        """Whether a ratio is on the right side."""
+        return ratio >= self.bound if self.at_least else ratio <= self.bound
 
 
-TARGETS: dict[str, list[Target]] = {
-    "loop": [
-        Target("ours, a process a core", "classic loop", 2.0),
-        Target("ours, bfloat16", "classic loop", 20.0),
-        Target("ours, bfloat16", "classic loop, bfloat16", 20.0),
-        Target("ours, bfloat16", "airbench's loader, compiled", 1.3),
-    ],
-    "floor": [Target("floor", "training step", 0.6, groups=("resnet56_bottleneck + SE",))],
-    "overhead": [Target("SE", "plain", 1.02, False, ("training step", "inference"))],
-}
-
-
-def write_bench_pages(results: Path) -> list[Path]:
-    """Write the page and plots of every device measured; returns the pages."""
-    files = bench_pages(results)
-    write_files(results / "bench", files)
-    return [results / "bench" / name for name in files if name.endswith(".md")]
+TARGETS = (
+    Target("loop", "ours, a process a core", "classic loop", 2.0),
+    Target("loop", "ours, compiled, a process a core", "classic loop", 2.0),
+    Target("loop", "ours, bfloat16", "classic loop", 20.0),
+    Target("loop", "ours, bfloat16", "classic loop, bfloat16", 20.0),
+    Target("loop", "ours, bfloat16", "airbench's loader, compiled", 1.3),
+    Target("loop", "ours, bfloat16", "classic loop, max-autotune, bfloat16", 1.3),
+    Target("floor", "floor", "training step", 0.6, groups=("resnet56_bottleneck + SE",)),
+    Target("overhead", "SE", "plain", 1.02, False, (WORK["training_step"], "inference")),
+)
 
 
 def bench_pages(results: Path) -> dict[str, bytes]:
-    """Every generated file of `results/bench/` by its name.
+    """Every generated file of the pages by its path in the results folder.
 
     Raises BadInput for facts that are not sound.
     """
-    files: dict[str, bytes] = {}
-    for path in bench_files(results):
-        bench = read_bench(path)
-        files[f"{path.stem}.md"] = _page(bench, path.stem).encode()
+    benches = {path.stem: read_facts(path, Bench) for path in bench_files(results)}
+    files = {"bench/README.md": _overview(benches).encode()}
+    for stem, bench in benches.items():
+        files[f"bench/{stem}.md"] = _page(bench, stem).encode()
         with figures.style():
             for name, part in bench.parts.items():
                 for kind, content in figures.files(_plot(part)).items():
-                    files[f"{path.stem}-{name}.{kind}"] = content
+                    files[f"bench/{stem}-{name}.{kind}"] = content
     return files
 
 
-def verify_bench(results: Path) -> list[str]:
-    """What does not hold in the facts of speed, one sentence each."""
-    problems = []
-    for path in bench_files(results):
-        try:
-            read_bench(path)
-        except BadInput as error:
-            problems.append(
-                f"{error}; delete the file and measure again with `python -m senet_ablate bench`"
-            )
-    return problems
+def _overview(benches: dict[str, Bench]) -> str:
+    """Every target with its verdict by device."""
+    rows = pd.DataFrame({"target": [str(target) for target in TARGETS]})
+    for bench in benches.values():
+        rows[bench.device] = [_verdict(target, bench) for target in TARGETS]
+    links = [f"- [{bench.device}]({stem}.md)" for stem, bench in benches.items()]
+    about = "Every target by device, with the least and the greatest ratio over the networks."
+    return "\n\n".join(["# Speed", about, markdown_table(rows), "\n".join(links)]) + "\n"
+
+
+def _verdict(target: Target, bench: Bench) -> str:
+    part = bench.parts.get(target.part)
+    ratios = list(target.ratios(part).values()) if part else []
+    if part is None or not ratios:
+        return "not measured"
+    span = " to ".join(dict.fromkeys(f"{one:.2f}" for one in (min(ratios), max(ratios))))
+    if _crowded(bench, part):
+        return f"{span}: not judged, others used the machine"
+    count = sum(map(target.reached, ratios))
+    return f"{span}: {'reached' if count == len(ratios) else 'missed'} ({count} of {len(ratios)})"
 
 
 def _page(bench: Bench, stem: str) -> str:
-    cores = f", {bench.cores} cores" if bench.device.startswith("cpu: ") else ""
+    cores = f", {counted(bench.cores, 'core')}" if bench.device.startswith("cpu: ") else ""
     parts = [f"# Speed on {bench.device.removeprefix('cpu: ')}{cores}"]
     for name, part in bench.parts.items():
         command, commit = part.provenance.command, part.provenance.commit[:10]
@@ -126,7 +147,7 @@ def _page(bench: Bench, stem: str) -> str:
             f"## {PARTS[name]}",
             ABOUT[name],
             part.settings + _crowd(bench, part),
-            markdown_table(_rows(part)),
+            speed.markdown({"": part}),
             *([] if _crowded(bench, part) else _verdicts(name, part)),
             f"![{PARTS[name]}]({stem}-{name}.png)",
             (
@@ -141,14 +162,9 @@ def _page(bench: Bench, stem: str) -> str:
 
 
 def _crowded(bench: Bench, part: Part) -> bool:
-    """Whether others used this CPU so much that loops of several threads, which wait for each
-    other, lost by it.
-    """
-    return (
-        bench.device.startswith("cpu: ")
-        and part.load is not None
-        and part.load > CROWDED * bench.cores
-    )
+    """Whether others used this CPU so much that threads which wait for each other lost by it."""
+    busy = part.load is not None and part.load > CROWDED * bench.cores
+    return bench.device.startswith("cpu: ") and busy
 
 
 def _crowd(bench: Bench, part: Part) -> str:
@@ -161,39 +177,15 @@ def _crowd(bench: Bench, part: Part) -> str:
     )
 
 
-def _rows(part: Part) -> pd.DataFrame:
-    cells = []
-    for row in part.rows:
-        ratio = part.ratio(row)
-        spread = (
-            f"{statistics.median(row.rounds):.4g} [{min(row.rounds):.4g}, {max(row.rounds):.4g}]"
-        )
-        cells.append(
-            {
-                "of": row.group,
-                "what": row.name,
-                part.unit: spread,
-                "over": row.over,
-                "ratio": f"{ratio[1]:.3g} [{ratio[0]:.3g}, {ratio[2]:.3g}]" if ratio else "",
-            }
-        )
-    return pd.DataFrame(cells)
-
-
 def _verdicts(name: str, part: Part) -> list[str]:
     """A sentence for each figure that has a target."""
     found = []
-    for target in TARGETS.get(name, []):
-        for row in part.rows:
-            ratio = part.ratio(row, target.over) if row.name == target.row else None
-            if ratio is None or (target.groups and row.group not in target.groups):
-                continue
-            reached = ratio[1] >= target.bound if target.at_least else ratio[1] <= target.bound
-            bounded = "" if reached else _bound(part, row)
-            found.append(
-                f"- {row.group}: {ratio[1]:.2f}; {target.words}:"
-                f" {'reached' if reached else 'missed'}{bounded}"
-            )
+    for target in TARGETS:
+        for group, ratio in target.ratios(part).items() if target.part == name else ():
+            reached = target.reached(ratio)
+            bound = "" if reached else _bound(part, group)
+            verdict = "reached" if reached else "missed"
+            found.append(f"- {group}: {ratio:.2f}; {target}: {verdict}{bound}")
     if name == "many":
         found.append(_fastest(part))
     return ["\n".join(found)] if found else []
@@ -201,51 +193,29 @@ def _verdicts(name: str, part: Part) -> list[str]:
 
 def _fastest(part: Part) -> str:
     """Which rows have the greatest median of their group, and in how many groups."""
-    best: dict[str, Measured] = {}
-    for row in part.rows:
-        if row.group not in best or statistics.median(row.rounds) > statistics.median(
-            best[row.group].rounds
-        ):
-            best[row.group] = row
-    wins = Counter(row.name for row in best.values())
-    return (
-        "Fastest: "
-        + ", ".join(f"{name} ({count} of {len(best)})" for name, count in wins.most_common())
-        + "."
-    )
+    groups = dict.fromkeys(row.group for row in part.rows)
+    best = [
+        max((row for row in part.rows if row.group == group), key=lambda row: row.median)
+        for group in groups
+    ]
+    wins = Counter(row.name for row in best).most_common()
+    return f"Fastest: {', '.join(f'{name} ({count} of {len(best)})' for name, count in wins)}."
 
 
-def _bound(part: Part, row: Measured) -> str:
+def _bound(part: Part, group: str) -> str:
     """What stands in the way, as far as the part measured it."""
-    alone = next(
-        (
-            other
-            for other in part.rows
-            if (other.group, other.name) == (row.group, "classic, step alone")
-        ),
-        None,
-    )
+    alone = part.row(group, "classic, step alone")
     ratio = part.ratio(alone) if alone else None
     if ratio is None:
         return ""
-    share = min(100 / ratio[1], 100)
     return (
-        f"; {share:.0f}% of the classic loop's time is the step itself, the same convolutions as"
-        " ours"
+        f"; {min(100 / ratio[1], 100):.0f}% of the classic loop's time is the step itself, the same"
+        " convolutions as ours"
     )
 
 
-OTHERS = (
-    "classic",
-    "airbench",
-    "torchvision",
-    "OpenCV",
-    "plain",
-    "one after another",
-    "import torch",
-    "floor",
-)
-"""How the names of rows begin that ours stand against; they are grey."""
+OTHERS = ("classic", "airbench", "plain", "one after another", "import torch", "floor")
+"""How the names of rows begin that ours are compared with; they are grey."""
 
 
 def _plot(part: Part) -> Figure:
@@ -261,21 +231,16 @@ def _plot(part: Part) -> Figure:
         len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": [1 + n for n in counts]}
     )
     for axes, (group, rows) in zip(panels[:, 0], groups.items(), strict=True):
-        middles = [statistics.median(row.rounds) for row in rows]
-        below = [middle - min(row.rounds) for middle, row in zip(middles, rows, strict=True)]
-        above = [max(row.rounds) - middle for middle, row in zip(middles, rows, strict=True)]
+        middles = [row.median for row in rows]
+        below = [row.median - min(row.rounds) for row in rows]
+        above = [max(row.rounds) - row.median for row in rows]
         colours = [figures.PLAIN if row.name.startswith(OTHERS) else figures.OURS for row in rows]
         names = [row.name for row in rows]
         axes.barh(names, middles, xerr=[below, above], color=colours, height=0.66, ecolor="#999999")
-        for place, row in enumerate(rows):
+        for number, row in enumerate(rows):
             if ratio := part.ratio(row):
-                axes.annotate(
-                    f"{ratio[1]:.2f} x",
-                    (max(row.rounds), place),
-                    (5, 0),
-                    textcoords="offset points",
-                    va="center",
-                )
+                at, look = (max(row.rounds), number), {"textcoords": "offset points"}
+                axes.annotate(f"{ratio[1]:.2f} x", at, (5, 0), va="center", **look)
         axes.margins(x=0.12, y=0.02)
         axes.set_xlim(left=0)
         axes.invert_yaxis()

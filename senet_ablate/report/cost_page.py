@@ -24,7 +24,6 @@ from senet_ablate.records.cost import (
     read_costs,
 )
 from senet_ablate.report import plots as figures
-from senet_ablate.report.recipe_page import write_files
 from senet_ablate.spec.spec import SESpec
 
 PARAMS_TOLERANCE, MACS_TOLERANCE = 0.15, 0.01  # million; share
@@ -54,24 +53,17 @@ STAGES = {
 SE = SESpec()
 
 
-def write_cost_page(results: Path) -> Path:
-    """Write the page, its tables and its plot; returns the path of the README.
-
-    Raises BadInput without facts.
-    """
-    write_files(results / "cost", cost_files(results))
-    return results / "cost" / "README.md"
-
-
 def cost_files(results: Path) -> dict[str, bytes]:
-    """Every generated file of `results/cost/` by its name."""
+    """Every generated file of the page by its path in the results folder. Raises BadInput."""
     costs = read_costs(results)
     with figures.style():
-        files = {f"plot.{kind}": content for kind, content in figures.files(_plot(costs)).items()}
+        plot = figures.files(_plot(costs))
+    files = {f"cost/plot.{kind}": content for kind, content in plot.items()}
     for name, rows in (("table", networks(costs)), ("paper", beside_paper(costs))):
-        files[f"{name}.csv"] = rows.to_csv(lineterminator="\n", float_format="%.10g").encode()
-        files[f"{name}.tex"] = latex_table(_shown(rows)).encode()
-    files["README.md"] = _page(costs).encode()
+        csv = rows.to_csv(lineterminator="\n", float_format="%.10g")
+        files[f"cost/{name}.csv"] = csv.encode()
+        files[f"cost/{name}.tex"] = latex_table(_shown(rows)).encode()
+    files["cost/README.md"] = _page(costs).encode()
     return files
 
 

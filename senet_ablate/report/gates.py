@@ -1,25 +1,27 @@
-"""Figures 6 and 7 and the table of gates by block, from the facts that `senet-ablate excitation`
-wrote.
+"""Gates of trained networks: figures 6 and 7 and their table, by class; level and saturation by
+block.
 """
 
 import csv
 import io
 import shlex
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
+from itertools import chain, islice
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from senet_ablate.analysis.escape import markdown_table, plot_text
-from senet_ablate.records.class_gates import ClassGates, find, paper_network
-from senet_ablate.records.gate_facts import Excitation
+from senet_ablate.analysis.exclusions import stuck_gates
+from senet_ablate.records.class_gates import ClassGates, paper_network, places
+from senet_ablate.records.gate_facts import GateFacts
+from senet_ablate.records.store import Record
 from senet_ablate.report import plots as figures
 
 EXPERIMENT = "role_of_excitation"
-PARTS = ("early", "middle", "late", "next_to_last", "last")
 COLOURS = (
     "#0072B2",
     "#D55E00",
@@ -29,6 +31,8 @@ COLOURS = (
     "#56B4E9",
     "#F0E442",
 )  # Okabe and Ito
+MARKERS = "osD^v"
+COLUMNS = ("mean", "std", "within", "low", "high")  # of `by_block`, as records have them
 MEASURES = {
     "mean": "mean gate",
     "between_class_std": "spread between classes",
@@ -44,7 +48,7 @@ LEGEND = (
 )
 
 
-def gates_files(facts: Excitation) -> dict[str, bytes]:
+def gates_files(facts: GateFacts) -> dict[str, bytes]:
     """The generated files by their path in the recipe's results folder."""
     rows = gates_table(facts.blocks)
     out = {
@@ -63,48 +67,27 @@ def gates_files(facts: Excitation) -> dict[str, bytes]:
 
 def gates_table(network: Sequence[ClassGates]) -> pd.DataFrame:
     """One row a block, in order of depth: our measures, and those of the paper's panels with the
-    same place in it.
+    same place in the network.
 
     Columns: block, the keys of MEASURES, panel, paper_<measure>. Where one block has the place of
     two panels (a last stage of one or two blocks), there is one row a panel. Paper values are
     missing where the paper draws no such block.
     """
     paper = {block.name: block for block in paper_network()}
+    drawn, ours = places(list(paper)), places([block.name for block in network])
     rows = []
     for block in network:
-        for panel in _papers_panels(network).get(block.name, [""]):
-            row: dict[str, object] = {"block": block.name} | {
-                key: getattr(block, key) for key in MEASURES
-            }
-            row |= {"panel": panel or None}
+        panels = dict.fromkeys(drawn[at] for at, name in ours.items() if name == block.name)
+        for panel in panels or [""]:
+            row = {"block": block.name, **{key: getattr(block, key) for key in MEASURES}}
+            values = {key: getattr(paper[panel], key) if panel else None for key in MEASURES}
             rows.append(
-                row
-                | {
-                    f"paper_{key}": getattr(paper[panel], key) if panel else None
-                    for key in MEASURES
-                }
+                row | {"panel": panel or None} | {f"paper_{k}": v for k, v in values.items()}
             )
     return pd.DataFrame(rows)
 
 
-def _papers_panels(network: Sequence[ClassGates]) -> dict[str, list[str]]:
-    """Block -> the panels it answers to:
-
-    by name if the network has every block the paper draws, else by its place.
-    """
-    paper = paper_network()
-    names = {block.name for block in network}
-    if all(block.name in names for block in paper):
-        return {block.name: [block.name] for block in paper}
-    panels: dict[str, list[str]] = {}
-    for part in PARTS:
-        ours, theirs = find(network, part), find(paper, part)
-        if ours is not None and theirs is not None:
-            panels.setdefault(ours.name, []).append(theirs.name)
-    return panels
-
-
-def gates_cells(facts: Excitation) -> pd.DataFrame:
+def gates_cells(facts: GateFacts) -> pd.DataFrame:
     """The table as text:
 
     ours first, in brackets the value read off the paper's figures for the panel named.
@@ -119,7 +102,7 @@ def gates_cells(facts: Excitation) -> pd.DataFrame:
     return cells
 
 
-def gates_markdown(facts: Excitation) -> str:
+def gates_markdown(facts: GateFacts) -> str:
     """The table as Markdown."""
     return markdown_table(gates_cells(facts))
 
@@ -128,7 +111,7 @@ def _number(value: float | None) -> str:
     return "none" if value is None or value != value else f"{value:.3f}"
 
 
-def section(facts: Excitation, recipe: str) -> str:
+def section(facts: GateFacts, recipe: str) -> str:
     """What the page says under the experiment:
 
     the two figures, the table, and how to make them again.
@@ -151,7 +134,7 @@ def section(facts: Excitation, recipe: str) -> str:
     )
 
 
-def sample(facts: Excitation) -> str:
+def sample(facts: GateFacts) -> str:
     """Which network, classes and images the figures show."""
     counts = sorted(set(facts.images.values()))
     several = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
@@ -162,55 +145,52 @@ def sample(facts: Excitation) -> str:
     )
 
 
-def _quoted(facts: Excitation) -> str:
+def _quoted(facts: GateFacts) -> str:
     """Names of classes as the option `--classes` and a shell read them."""
     row = io.StringIO()
     csv.writer(row, lineterminator="").writerow(facts.images)
     return shlex.quote(row.getvalue())
 
 
-def by_class(facts: Excitation) -> Figure:
+def by_class(facts: GateFacts) -> Figure:
     """Figure 6: mean gate by channel, a panel a block, a line a class and one for all images."""
     figure, panels = _panels(facts)
     for name, axes in panels.items():
         curves = facts.curves[name]
         axes.plot(curves.channels, curves.everything, color="black", lw=1.8, label="all", zorder=3)
-        for place, (label, mean) in enumerate(curves.mean.items()):
-            axes.plot(curves.channels, mean, lw=1.1, label=plot_text(label), **_line(place))
-    axes = next(iter(panels.values()))
-    figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9
-    )
+        for number, (label, mean) in enumerate(curves.mean.items()):
+            axes.plot(curves.channels, mean, lw=1.1, label=plot_text(label), **_line(number))
+    _legend(figure, figure.axes[0])
     return figure
 
 
-def within_class(facts: Excitation) -> Figure:
-    """Figure 7:
-
-    mean and one standard deviation over the images of a class, for the first two classes.
-    """
+def within_class(facts: GateFacts) -> Figure:
+    """Figure 7: mean and one standard deviation over the images of a class, for the first two."""
     figure, panels = _panels(facts)
     for name, axes in panels.items():
         curves = facts.curves[name]
-        for place, label in enumerate(islice(curves.mean, 2)):
-            pairs = list(zip(curves.mean[label], curves.std[label], strict=True))
-            axes.plot(
-                curves.channels, curves.mean[label], lw=1.3, label=plot_text(label), **_line(place)
+        for number, label in enumerate(islice(curves.mean, 2)):
+            mean, std = np.array(curves.mean[label]), np.array(curves.std[label])
+            axes.plot(curves.channels, mean, lw=1.3, label=plot_text(label), **_line(number))
+            colour = COLOURS[number]
+            axes.fill_between(
+                curves.channels, mean - std, mean + std, alpha=0.22, lw=0, color=colour
             )
-            low, high = [mean - std for mean, std in pairs], [mean + std for mean, std in pairs]
-            axes.fill_between(curves.channels, low, high, alpha=0.22, lw=0, color=COLOURS[place])
-    axes = next(iter(panels.values()))
-    figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9
-    )
+    _legend(figure, figure.axes[0])
     return figure
 
 
-def _line(place: int) -> dict[str, Any]:
-    return {"color": COLOURS[place % len(COLOURS)], "linestyle": ("-", "--", "-.", ":")[place % 4]}
+def _line(number: int) -> dict[str, Any]:
+    styles = ("-", "--", "-.", ":")
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": styles[number % len(styles)]}
 
 
-def _panels(facts: Excitation) -> tuple[Figure, dict[str, Axes]]:
+def _legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9)
+
+
+def _panels(facts: GateFacts) -> tuple[Figure, dict[str, Axes]]:
     columns = min(3, len(facts.curves))
     lines = -(-len(facts.curves) // columns)
     figure = Figure(figsize=(3.6 * columns, 2.6 * lines + 0.5), layout="constrained")
@@ -223,12 +203,63 @@ def _panels(facts: Excitation) -> tuple[Figure, dict[str, Axes]]:
         axes.set_visible(False)
     for row in grid:
         row[0].set_ylabel("gate")
-    bounds = [
-        value
-        for curves in facts.curves.values()
-        for means in curves.mean.values()
-        for value in means
-    ]
-    if all(0 <= value <= 1 for value in bounds):
+    means = [mean for curves in facts.curves.values() for mean in curves.mean.values()]
+    if all(0 <= value <= 1 for value in chain.from_iterable(means)):
         grid[0, 0].set_ylim(-0.03, 1.03)
     return figure, panels
+
+
+def by_block(records: Sequence[Record]) -> pd.DataFrame:
+    """The gates of a row's runs by block, from the first to the last, averaged over the seeds.
+
+    Index block; columns mean, std (over images and channels), within (over images, averaged over
+    channels), low, high (share of gates under 0.1 and over 0.9), between_seeds (standard deviation
+    of the mean, NaN for one seed), seeds, stuck (in how many seeds the block's gates stand still).
+    Empty for a network without SE.
+    """
+    kept = [record for record in records if record.gates and record.diverged is None]
+    rows = []
+    for block in dict.fromkeys(block for record in kept for block in record.gates):
+        having = [record for record in kept if block in record.gates]
+        values = pd.DataFrame([record.gates[block].model_dump() for record in having])
+        stuck = [reason for one in having for reason in stuck_gates(one)]
+        rows.append(
+            {
+                "block": block,
+                **values.mean()[[*COLUMNS]],
+                "between_seeds": values["mean"].std(ddof=1),
+                "seeds": len(having),
+                "stuck": sum(reason.startswith(f"{block} ") for reason in stuck),
+            }
+        )
+    columns = ["block", *COLUMNS, "between_seeds", "seeds", "stuck"]
+    return pd.DataFrame(rows, columns=columns).set_index("block")
+
+
+def block_plot(rows: Mapping[str, Sequence[Record]]) -> Figure | None:
+    """Mean and spread of the gates by block, and the share of them that is saturated; none if no
+    row has gates.
+    """
+    found = {name: by_block(records) for name, records in rows.items()}
+    found = {name: frame for name, frame in found.items() if not frame.empty}
+    if not found:
+        return None
+    blocks = list(dict.fromkeys(block for frame in found.values() for block in frame.index))
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    level, saturated = figure.subplots(1, 2)
+    for number, (name, frame) in enumerate(found.items()):
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        shift = 0.08 * (number - (len(found) - 1) / 2)
+        x = np.array([blocks.index(block) for block in frame.index]) + shift
+        look = {"ms": 6, "lw": 1.2, "color": colour}
+        level.errorbar(x, frame["mean"], yerr=frame["std"], fmt=f"{marker}-", label=name, **look)
+        saturated.plot(x, 100 * frame["high"], f"{marker}-", **look)
+        saturated.plot(x, 100 * frame["low"], f"{marker}--", mfc="none", **look)
+    for axes in (level, saturated):
+        axes.set_xticks(range(len(blocks)), blocks, rotation=0 if len(blocks) < 7 else 90)
+        axes.set_xlabel("SE block, from the first to the last")
+    level.set_ylabel("gate: mean and spread")
+    saturated.set_ylabel("% over 0.9 (full), under 0.1 (dashed)")
+    saturated.set_ylim(bottom=-1)
+    _legend(figure, level, columns=3)
+    return figure

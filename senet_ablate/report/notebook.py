@@ -16,12 +16,11 @@ from senet_ablate.analysis.compare import Comparison, compare_rows, find, runs
 from senet_ablate.analysis.escape import markdown_table
 from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import Table, gates_of_seeds, read_reported, table
-from senet_ablate.records.bench import read_benches
-from senet_ablate.records.gate_facts import current_excitation
+from senet_ablate.records.bench import read_benches, read_timings
+from senet_ablate.records.gate_facts import current_gates
 from senet_ablate.records.store import Record, read_records, recorded
-from senet_ablate.records.timing import read_timings
-from senet_ablate.report import gate_blocks, pareto
 from senet_ablate.report import gates as gates_report
+from senet_ablate.report import pareto
 from senet_ablate.report import plots as figures
 from senet_ablate.report import speed as timing_report
 from senet_ablate.report.recipe_page import markdown, provenance
@@ -71,7 +70,7 @@ def open_results(recipe: str = "", results: str | Path = "") -> "Review":
     most = max(known, key=lambda name: len(list((folder / name / "runs").glob("*.json"))))
     plan = read_reported(recipe or most, folder)
     records = read_records(folder, plan.recipe_name)
-    facts = current_excitation(plan, folder, records)
+    facts = current_gates(plan, folder, records)
     gates = gates_of_seeds(plan, records) or ([facts.blocks] if facts else [])
     benches = read_benches(folder)
     return Review(
@@ -147,19 +146,19 @@ class Review:
         return _picture(lambda: figures.curves(named))
 
     def gates(self, row: str) -> pd.DataFrame:
-        """What a row's gates do in each SE block; see `gate_blocks.by_block`."""
-        return gate_blocks.by_block(runs(self.tables, find(self.tables, row))).round(3)
+        """What a row's gates do in each SE block; see `gates.by_block`."""
+        return gates_report.by_block(runs(self.tables, find(self.tables, row))).round(3)
 
     def gate_plot(self, *rows: str) -> Picture | Text:
         """Mean, spread and saturation of the gates by block, for one or more rows."""
         named = {name: runs(self.tables, name) for name in (find(self.tables, row) for row in rows)}
-        return _picture(lambda: gate_blocks.plot(named))
+        return _picture(lambda: gates_report.block_plot(named))
 
     def gates_by_class(self, figure: Literal[6, 7] = 6) -> Picture | Text:
         """The paper's figure 6 (mean gate by channel and class) or 7 (spread within a class) for
         the network here.
         """
-        facts = current_excitation(self.plan, self.results, self.records)
+        facts = current_gates(self.plan, self.results, self.records)
         if facts is None:
             return Text(
                 f"`python -m senet_ablate excitation --recipe {self.plan.recipe_name}` measures"
@@ -175,7 +174,7 @@ class Review:
         """What figures 6 and 7 show in numbers, block by block, with the paper's digitised value in
         brackets.
         """
-        facts = current_excitation(self.plan, self.results, self.records)
+        facts = current_gates(self.plan, self.results, self.records)
         if facts is None:
             return Text("Nothing is measured yet.")
         return Text(
@@ -193,8 +192,8 @@ class Review:
                 f"`python -m senet_ablate bench timing --recipe {self.plan.recipe_name}`"
                 " measures it."
             )
-        rows = timing_report.speed(self.plan, timings)
-        return Text(f"{timing_report.legend(rows)}\n\n{_grid(timing_report.speed_cells(rows))}")
+        times = timing_report.markdown(timing_report.by_device(timings))
+        return Text(f"{timing_report.legend(timings)}\n\n{times}")
 
     def rows(self) -> pd.DataFrame:
         """Every row that has runs, by the name to call it by:

@@ -17,10 +17,9 @@ from senet_ablate.analysis.frame import strangers
 from senet_ablate.analysis.stats import ALPHA
 from senet_ablate.analysis.tables import Table, gates_of_seeds, table
 from senet_ablate.analysis.verdicts import Verdict
-from senet_ablate.records.bench import read_benches
-from senet_ablate.records.gate_facts import current_excitation
+from senet_ablate.records.bench import read_benches, read_timings
+from senet_ablate.records.gate_facts import current_gates
 from senet_ablate.records.store import Record, read_records, write_whole
-from senet_ablate.records.timing import read_timings
 from senet_ablate.report import gates as gates_report
 from senet_ablate.report import html as webpage
 from senet_ablate.report import plots as figures
@@ -63,7 +62,7 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
     """Every generated file of a recipe by its path in the recipe's results folder."""
     records = read_records(results, plan.recipe_name)
     timings = read_timings(plan, results)
-    gates = current_excitation(plan, results, records)
+    gates = current_gates(plan, results, records)
     benches = read_benches(results)
     networks = gates_of_seeds(plan, records) or ([gates.blocks] if gates else [])
     tables = [table(plan, name, records, networks, benches) for name in plan.experiments]
@@ -92,12 +91,11 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
         files |= timing_report.timing_files(plan, tables, timings)
     annexes["cost"] = timing_report.section(plan, timings, "pareto.png" in files)
     files["README.md"] = page(plan, tables, records, set(files), annexes).encode()
-    rows = timing_report.speed(plan, timings)
-    speed = (
-        [webpage.grid("Speed", [timing_report.legend(rows)], timing_report.speed_cells(rows))]
-        if timings
-        else []
-    )
+    speed = []
+    if timings:
+        rows = timing_report.measured(timing_report.by_device(timings))
+        cells = timing_report.cells(rows, timings[0].unit)
+        speed = [webpage.grid("Speed", [timing_report.legend(timings)], cells)]
     by_class = (
         [
             webpage.grid(

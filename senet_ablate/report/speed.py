@@ -1,86 +1,85 @@
-"""What SE costs, for the page of a recipe:
+"""Times as a table, and what SE costs on the page of a recipe: time, and error against cost."""
 
-times of plain and SE beside the paper's, and error against cost.
-"""
-
-import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from senet_ablate.analysis.escape import markdown_table
 from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import Table
-from senet_ablate.records.timing import Timing, device_name, pair, ratio
+from senet_ablate.records.bench import WORK, Part
 from senet_ablate.report import pareto
 from senet_ablate.report.plots import files
 from senet_ablate.spec.paper import timings_ms
 from senet_ablate.spec.plan import Plan
 
-KINDS = {
-    "training_step": "training step",
-    "inference": "inference, one image",
-    "inference_batch": "inference, a batch",
-}
+LEGEND = (
+    "Both networks in turn within each round; the ratio is that within a round, with its quartiles."
+    " A training step is forward, backward and update. The paper's ratios are of ResNet-50 at 224"
+    " pixels (190 and 209 ms a batch of 256 on 8 Titan X, 164 and 167 ms an image on a CPU)."
+)
 
 
-def speed(plan: Plan, timings: Sequence[Timing]) -> pd.DataFrame:
-    """One row a device and kind of work:
+def measured(parts: Mapping[str, Part]) -> pd.DataFrame:
+    """One row a quantity of parts of the same unit, by the name of their device.
 
-    medians in ms, the ratio SE / plain with its quartiles, the paper's ratio.
+    Columns: device, group, name, median, least, greatest (over the rounds), over, ratio, ratio_low,
+    ratio_high (median and quartiles within a round; missing where nothing is divided), paper_ratio
+    (SE over plain in the paper's times of the same work).
     """
+    papers = {WORK[work]: ms["SE"] / ms["plain"] for work, ms in timings_ms().items()}
     rows = []
-    for timing in timings:
-        plain, se = (timing.networks[run.id] for run in pair(plan).values())
-        for kind, title in KINDS.items():
-            times, plains = getattr(se, kind), getattr(plain, kind)
-            low, middle, high = ratio(times, plains)
-            paper = timings_ms().get(kind)
+    for device, part in parts.items():
+        for row in part.rows:
+            low, middle, high = part.ratio(row) or (None, None, None)
             rows.append(
                 {
-                    "device": device_name(timing),
-                    "batch": timing.batch_size if kind != "inference" else 1,
-                    "pixels": timing.pixels,
-                    "work": title,
-                    "rounds": len(times),
-                    "plain_ms": 1000 * statistics.median(plains),
-                    "se_ms": 1000 * statistics.median(times),
+                    "device": device,
+                    "group": row.group,
+                    "name": row.name,
+                    "median": row.median,
+                    "least": min(row.rounds),
+                    "greatest": max(row.rounds),
+                    "over": row.over,
                     "ratio": middle,
                     "ratio_low": low,
                     "ratio_high": high,
-                    "paper_ratio": paper["SE"] / paper["plain"] if paper else None,
+                    "paper_ratio": papers.get(row.group) if row.name == "SE" else None,
                 }
             )
     return pd.DataFrame(rows)
 
 
-def speed_cells(rows: pd.DataFrame) -> pd.DataFrame:
-    """The times as text."""
-    return pd.DataFrame(
-        {
-            "device": rows["device"],
-            "work": rows["work"],
-            "images": rows["batch"],
-            "plain, ms": [f"{value:.3g}" for value in rows["plain_ms"]],
-            "SE, ms": [f"{value:.3g}" for value in rows["se_ms"]],
-            "SE / plain": [
-                f"{row.ratio:.3f} [{row.ratio_low:.3f}, {row.ratio_high:.3f}]"
-                for row in rows.itertuples(index=False)
-            ],
-            "paper: SE / plain": [
-                "" if pd.isna(value) else f"{value:.3f}" for value in rows["paper_ratio"]
-            ],
-        }
-    )
+def cells(rows: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """The table as text, without the columns that say nothing."""
+
+    def spread(value: float | None, low: float, high: float) -> str:
+        return "" if pd.isna(value) else f"{value:.4g} [{low:.4g}, {high:.4g}]"
+
+    shown = pd.DataFrame({"device": rows["device"], "of": rows["group"], "what": rows["name"]})
+    shown[unit] = [spread(*one) for one in rows[["median", "least", "greatest"]].to_numpy()]
+    shown["over"] = rows["over"]
+    shown["ratio"] = [spread(*one) for one in rows[["ratio", "ratio_low", "ratio_high"]].to_numpy()]
+    shown["paper: ratio"] = ["" if pd.isna(one) else f"{one:.3f}" for one in rows["paper_ratio"]]
+    return shown.loc[:, (shown != "").any()]
 
 
-def timing_files(
-    plan: Plan, tables: Sequence[Table], timings: Sequence[Timing]
-) -> dict[str, bytes]:
+def markdown(parts: Mapping[str, Part]) -> str:
+    """The table as Markdown."""
+    unit = next(iter(parts.values())).unit
+    return markdown_table(cells(measured(parts), unit))
+
+
+def by_device(timings: Sequence[Part]) -> dict[str, Part]:
+    """The times of a recipe's networks by the device as a heading."""
+    return {part.device: part for part in timings}
+
+
+def timing_files(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> dict[str, bytes]:
     """The generated files by their path in the recipe's results folder."""
     out, networks = {}, tradeoffs(tables, timings)
     if timings:
-        out["speed.csv"] = _csv(speed(plan, timings))
+        out["speed.csv"] = _csv(measured(by_device(timings)))
     figure = pareto.plot(networks)
     if figure is not None:
         out["pareto.csv"] = _csv(networks.reset_index())
@@ -92,26 +91,20 @@ def _csv(rows: pd.DataFrame) -> bytes:
     return rows.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()
 
 
-def legend(rows: pd.DataFrame) -> str:
+def legend(timings: Sequence[Part]) -> str:
     """What the times are of."""
-    return (
-        f"Medians of {rows['rounds'].min()} rounds or more at {rows['pixels'].iloc[0]} pixels, both"
-        " networks in turn within each round; the ratio is that within a round, with its"
-        " quartiles. A training step is forward, backward and update. The paper's ratios are of"
-        " ResNet-50 at 224 pixels (190 and 209 ms a batch of 256 on 8 Titan X, 164 and 167 ms an"
-        " image on a CPU)."
-    )
+    rounds = min(len(part.rows[0].rounds) for part in timings)
+    return f"{timings[0].settings} Medians of {rounds} rounds or more. {LEGEND}"
 
 
-def section(plan: Plan, timings: Sequence[Timing], plotted: bool) -> str:
+def section(plan: Plan, timings: Sequence[Part], plotted: bool) -> str:
     """What the page says about speed; empty where nothing was timed and nothing is plotted."""
     parts = []
     again = f"`python -m senet_ablate bench timing --recipe {plan.recipe_name}`"
     if timings:
-        rows = speed(plan, timings)
         parts += [
-            legend(rows),
-            markdown_table(speed_cells(rows)),
+            legend(timings),
+            markdown(by_device(timings)),
             f"[speed.csv](speed.csv); again by {again}",
         ]
     if plotted:

@@ -4,13 +4,11 @@ from pathlib import Path
 
 from senet_ablate.analysis.frame import strangers
 from senet_ablate.analysis.tables import read_reported
-from senet_ablate.records.faults import markdown, read_faults
-from senet_ablate.records.gate_facts import misfit, read_excitation
+from senet_ablate.records.bench import read_timing, timing_files
+from senet_ablate.records.gate_facts import facts_path, read_gates
 from senet_ablate.records.store import Record, read_record, runs_folder, unfinished
-from senet_ablate.records.timing import read_timing, timing_files
-from senet_ablate.report.bench_page import bench_pages, verify_bench
-from senet_ablate.report.cost_page import cost_files
-from senet_ablate.report.recipe_page import report_files, same
+from senet_ablate.report.pages import stale
+from senet_ablate.report.recipe_page import report_files
 from senet_ablate.spec.plan import Plan
 from senet_ablate.spec.registry import BadInput
 
@@ -41,19 +39,20 @@ def verify(recipe: str, results: Path) -> list[str]:
             f"{results / recipe}: {len(ids)} records belong to no row of the recipe as it stands"
             f" ({reason}): {listed}; put the recipe back, or take them away"
         )
-    problems += _excitation(plan, results, records) + _timings(plan, results)
-    return problems + _stale(results / recipe, report_files(plan, results), "the records", rebuild)
+    problems += _gates(plan, results, records) + _timings(plan, results)
+    return problems + stale(results / recipe, report_files(plan, results), "the records", rebuild)
 
 
-def _excitation(plan: Plan, results: Path, records: dict[str, Record]) -> list[str]:
+def _gates(plan: Plan, results: Path, records: dict[str, Record]) -> list[str]:
     """What does not hold in the facts on the gates of the trained network, if there are any."""
-    again = f"`python -m senet_ablate excitation --recipe {plan.recipe_name}` writes it anew"
+    if not facts_path(results, plan.recipe_name).exists():
+        return []
     try:
-        facts = read_excitation(results, plan.recipe_name)
+        read_gates(plan, results, records)
     except BadInput as error:
-        return [f"{error}; {again}"]
-    problem = misfit(plan, results, records, facts) if facts else ""
-    return [f"{problem}; {again}"] if problem else []
+        again = f"`python -m senet_ablate excitation --recipe {plan.recipe_name}`"
+        return [f"{error}; {again} writes it anew"]
+    return []
 
 
 def _timings(plan: Plan, results: Path) -> list[str]:
@@ -65,41 +64,4 @@ def _timings(plan: Plan, results: Path) -> list[str]:
         except BadInput as error:
             again = f"`python -m senet_ablate bench timing --recipe {plan.recipe_name}`"
             problems.append(f"{error}; delete the file, and time again by {again}")
-    return problems
-
-
-def verify_costs(results: Path) -> list[str]:
-    """What does not hold on the page of costs, as `verify` says it."""
-    try:
-        files = cost_files(results)
-    except BadInput as error:
-        return [str(error)]
-    return _stale(results / "cost", files, "facts.json", "`python -m senet_ablate report`")
-
-
-def verify_speed(results: Path) -> list[str]:
-    """What does not hold on the pages of `bench`, as `verify` says it."""
-    problems = verify_bench(results)
-    again = "`python -m senet_ablate report`"
-    return problems or _stale(results / "bench", bench_pages(results), "its facts", again)
-
-
-def verify_faults(results: Path) -> list[str]:
-    """What does not hold in the figures on faults, as `verify` says it."""
-    try:
-        page = {"faults.md": markdown(read_faults(results)).encode()}
-    except BadInput as error:
-        return [f"{error}; `python -m senet_ablate bench faults` measures again"]
-    return _stale(results, page, "faults.json", "`python -m senet_ablate bench faults`")
-
-
-def _stale(folder: Path, files: dict[str, bytes], source: str, rebuild: str) -> list[str]:
-    """A sentence for each generated file that is missing or another."""
-    problems = []
-    for name, content in files.items():
-        path = folder / name
-        if not path.is_file():
-            problems.append(f"{path}: is missing; {rebuild} writes it")
-        elif not same(path, content):
-            problems.append(f"{path}: does not follow from {source}; {rebuild} rebuilds it")
     return problems

@@ -15,7 +15,7 @@ from senet_ablate.data.images import ImageSet
 from senet_ablate.data.loader import Batches
 from senet_ablate.models.se import se_blocks
 from senet_ablate.records.class_gates import ClassGates, Curves, describe
-from senet_ablate.records.gate_facts import Excitation, drawn_channels, panels
+from senet_ablate.records.gate_facts import GateFacts, drawn_blocks, drawn_channels
 from senet_ablate.records.store import read_records, weights_path
 from senet_ablate.spec.plan import Plan
 from senet_ablate.spec.registry import BadInput, nearest
@@ -42,7 +42,7 @@ def measure(
     device: torch.device,
     command: str,
     names: Sequence[str] = (),
-) -> Excitation:
+) -> GateFacts:
     """The gates of the network whose weights the recipe keeps; `names`: classes, none:
     `default_classes`.
 
@@ -76,7 +76,7 @@ def measure(
     labels = _labels(images, names or default_classes(images.classes))
     model = load_network(path, run, len(images.classes)).to(device)
     counts, blocks, curves = by_class(model, images, device, run.train, list(labels.values()))
-    return Excitation(
+    return GateFacts(
         run=run.id,
         weights=hashlib.sha256(path.read_bytes()).hexdigest(),
         tested=len(images.test),
@@ -104,7 +104,7 @@ def by_class(
     blocks = tuple(
         describe(name, gates, of_image, labels, everything[name]) for name, gates in chosen.items()
     )
-    drawn = panels(list(chosen))
+    drawn = drawn_blocks(list(chosen))
     return (
         counts,
         blocks,

@@ -1,5 +1,9 @@
 """Kill a sweep at random moments and count what is lost; time checkpoints, and two Ray workers
 against one.
+
+    python tools/faults.py
+
+writes results/faults.json and results/faults.md within minutes.
 """
 
 import datetime
@@ -22,8 +26,8 @@ from typing import Any
 import torch
 from joblib import cpu_count
 
-from senet_ablate.records.faults import Faults
-from senet_ablate.records.store import Record, read_records, runs_folder
+from senet_ablate.records.facts import Page, write_facts
+from senet_ablate.records.store import Record, read_records, runs_folder, write_whole
 from senet_ablate.spec.plan import read_plan
 from senet_ablate.spec.spec import Run
 from senet_ablate.train.checkpoint import Checkpoints, Loop, Origin
@@ -33,9 +37,111 @@ from senet_ablate.train.loop import train
 from senet_ablate.train.provenance import code_state, processor
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[1]
 KILLS, INTERVAL_S = 20, 1.0
 FUZZ = 4  # times as much malformed input as the tests take
 TIMED_EPOCHS, RAY_RUNS, RAY_EPOCHS = 60, 8, 20
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Counts of a sweep that was killed again and again, and shares of time.
+
+    measured: day, in UTC. survived: kills in sweeps that lost, repeated and changed nothing.
+    resumed: kills that left a run to go on with from its checkpoint. repeated: records written more
+    than once. lost: records that went away, or are missing at the end. different: records that are
+    not those of a sweep never killed, times aside. inputs: malformed files and command lines tried,
+    0 where the tests are not there; refused: with one message and exit code 2; misread: with a
+    traceback or with another effect than is written.
+    """
+
+    command: str
+    commit: str
+    machine: str
+    load: float
+    measured: str
+    kills: int
+    survived: int
+    resumed: int
+    sweeps: int
+    runs: int
+    repeated: int
+    lost: int
+    different: int
+    checkpoints: int
+    interval_s: float
+    training_s: float
+    writing_s: float
+    ray_runs: int = 0
+    ray_one_s: float | None = None
+    ray_two_s: float | None = None
+    inputs: int = 0
+    refused: int = 0
+    misread: int = 0
+
+    @property
+    def overhead(self) -> float:
+        """Share of training that writing checkpoints took, percent."""
+        return 100 * self.writing_s / self.training_s
+
+    @property
+    def efficiency(self) -> float | None:
+        """Speed-up of two Ray workers over one, as a share of two, percent; None without Ray."""
+        if self.ray_one_s is None or self.ray_two_s is None:
+            return None
+        return 100 * self.ray_one_s / self.ray_two_s / 2
+
+
+def write(results: Path, faults: Faults) -> Path:
+    """Write the facts and the page that shows them; returns the page's path."""
+    facts = Page(facts=vars(faults), page=markdown(faults))
+    write_facts(results / "faults.json", facts)
+    write_whole(results / "faults.md", facts.page)
+    return results / "faults.md"
+
+
+def markdown(faults: Faults) -> str:
+    """The facts as a table."""
+    writes = (
+        f"{faults.checkpoints} checkpoints, at most one in {faults.interval_s:g} s, in"
+        f" {faults.training_s:.0f} s"
+    )
+    rows = [
+        ("kills survived, `kill -9` and SIGTERM in turn", f"{faults.survived} of {faults.kills}"),
+        (
+            "of these, in the middle of a run that then went on from its checkpoint",
+            f"{faults.resumed}",
+        ),
+        ("runs repeated", f"{faults.repeated} of {faults.runs}"),
+        ("records lost", f"{faults.lost} of {faults.runs}"),
+        (
+            "records that differ from those of an uninterrupted sweep, times aside",
+            f"{faults.different}",
+        ),
+        (f"overhead of checkpoints ({writes})", f"{faults.overhead:.2f}%"),
+    ]
+    if faults.efficiency is not None:
+        share = (
+            f"{faults.ray_runs} runs: {faults.ray_one_s:.0f} s on one, {faults.ray_two_s:.0f} s"
+            " on two"
+        )
+        rows.append((f"efficiency of 2 Ray workers over 1 ({share})", f"{faults.efficiency:.0f}%"))
+    if faults.inputs:
+        rows += [
+            ("malformed recipes, experiments and command lines tried", f"{faults.inputs:,}"),
+            (
+                "of these, refused with one message; the others mean what they say",
+                f"{faults.refused:,}",
+            ),
+            ("of these, ended in a traceback or did something else", f"{faults.misread}"),
+        ]
+    lines = ["| | |", "|:---|:---|", *(f"| {name} | {value} |" for name, value in rows)]
+    source = (
+        f"Measured {faults.measured} by `{faults.command}` on {faults.machine}, commit"
+        f" {faults.commit[:12]}. The load average was {faults.load:.1f}; above the cores, times are"
+        " a busy machine's."
+    )
+    return "\n".join([*lines, "", source, ""])
 
 
 def measure(command: str) -> Faults:
@@ -200,7 +306,7 @@ def fuzzed() -> dict[str, int]:
     """What the tests with malformed input count, given several times as much of it; nothing where
     they are missing.
     """
-    tests = Path(__file__).parents[2] / "tests" / "test_fuzz.py"
+    tests = ROOT / "tests" / "test_fuzz.py"
     if not tests.is_file() or not (
         importlib.util.find_spec("pytest") and importlib.util.find_spec("hypothesis")
     ):
@@ -243,3 +349,7 @@ def ray_seconds(folder: Path, workers: int) -> float | None:
         return took
     finally:
         ray.shutdown()
+
+
+if __name__ == "__main__":
+    print(f"wrote {write(ROOT / 'results', measure('python tools/faults.py'))}")
