@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from judging import judge
 from scipy import stats as scipy_stats
 
 from senet_ablate.analysis.exclusions import fairness, health, stuck_gates
 from senet_ablate.analysis.stats import power, seeds_needed, welch
 from senet_ablate.analysis.tables import table as table_of
-from senet_ablate.analysis.verdicts import Verdict, judge
+from senet_ablate.analysis.verdicts import Verdict
 from senet_ablate.records.bench import Bench, Measured, Part
 from senet_ablate.records.class_gates import ClassGates, describe, find, paper_network
 from senet_ablate.records.store import Epoch, Gates, Provenance, Record

@@ -1,26 +1,25 @@
 """Any two rows held against each other: over seeds, over test images, and by what they cost."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from senet_ablate.analysis.escape import markdown_table
-from senet_ablate.analysis.exclusions import health
+from senet_ablate.analysis.model import ErrorModel
 from senet_ablate.analysis.stats import (
     ALPHA,
     NAN,
     Difference,
     estimate,
-    image_bootstrap,
+    image_stderr,
     mcnemar,
     probability_of_improvement,
-    seeds_needed,
-    welch,
 )
-from senet_ablate.analysis.tables import Table, read_reported, table
+from senet_ablate.analysis.tables import Table, read_reported, tables
+from senet_ablate.analysis.verdicts import errors_of
 from senet_ablate.records.store import Record, read_records
 from senet_ablate.spec.registry import BadInput, nearest
 
@@ -63,7 +62,7 @@ def compare(results: str | Path, recipe: str, a: str, b: str) -> Comparison:
     that were not tested on the same images.
     """
     plan, records = read_reported(recipe, Path(results)), read_records(Path(results), recipe)
-    return compare_rows({name: table(plan, name, records) for name in plan.experiments}, a, b)
+    return compare_rows(tables(plan, records), a, b)
 
 
 def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> Comparison:
@@ -71,20 +70,26 @@ def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> Comparison:
     name_a, name_b = find(tables, a), find(tables, b)
     if runs(tables, name_a) == runs(tables, name_b):
         raise BadInput(f"{name_a} and {name_b} are the same runs")
-    runs_a, runs_b = sound(tables, name_a), sound(tables, name_b)
+    runs_a, runs_b = runs(tables, name_a), runs(tables, name_b)
+    for name, records in ((name_a, runs_a), (name_b, runs_b)):
+        if not records:
+            raise BadInput(f"row {name!r} has no run")
     for what in ("tested", "train_images", "classes"):
         _same(what, {getattr(record, what) for record in (*runs_a, *runs_b)})
     _same("data", {record.provenance.data for record in (*runs_a, *runs_b)})
-    difference = welch([record.top1 for record in runs_a], [record.top1 for record in runs_b])
+    model = ErrorModel({"a": errors_of(runs_a), "b": errors_of(runs_b)}, shared=False)
+    difference = model.contrast({"a": 1, "b": -1})
+    if failed := model.failed("ab"):  # by ranks over all seeds, failed ones the worst
+        difference = replace(difference, p=min(1.0, 2 * min(model.ranks("a", "b"))))
     found = [
         *_over_seeds(runs_a, runs_b, difference),
         *_over_images(runs_a, runs_b),
         *_costs(runs_a, runs_b),
     ]
     rows = pd.DataFrame(found, columns=["", "value", "low", "high", "p", "says"]).set_index("")
-    sentence = _sentence(name_a, name_b, len(runs_a), len(runs_b), difference) + _other_training(
-        runs_a, runs_b
-    )
+    sentence = _sentence(name_a, name_b, len(runs_a), len(runs_b), difference)
+    sentence += f" {' and '.join(failed)} has failed runs: compared by ranks." if failed else ""
+    sentence += _other_training(runs_a, runs_b)
     return Comparison(name_a, name_b, sentence, rows)
 
 
@@ -99,14 +104,6 @@ def find(tables: Mapping[str, Table], name: str) -> str:
     if len({tuple(record.id for record in runs(tables, row)) for row in meant}) > 1:
         raise BadInput(f"row {name!r} means several networks: {', '.join(meant)}")
     return meant[0]
-
-
-def sound(tables: Mapping[str, Table], name: str) -> list[Record]:
-    """The runs of a row that may be averaged. Raises BadInput if there are none."""
-    records = [record for record in runs(tables, name) if not health(record)]
-    if not records:
-        raise BadInput(f"row {name!r} has no sound run")
-    return records
 
 
 def runs(tables: Mapping[str, Table], name: str) -> list[Record]:
@@ -157,9 +154,10 @@ def _over_seeds(
 
 def _over_images(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Found]:
     """What other test images would give, for these trained networks."""
-    value, low, high = image_bootstrap(
-        np.array([one.right() for one in a]), np.array([one.right() for one in b])
-    )
+    right_a, right_b = (np.array([one.right() for one in side]) for side in (a, b))
+    value = 100 * float(right_b.mean() - right_a.mean())
+    half = 1.96 * image_stderr(right_a, right_b)
+    low, high = value - half, value + half
     yield (
         "difference on the images, points",
         value,
@@ -199,18 +197,12 @@ def _sentence(a: str, b: str, n_a: int, n_b: int, difference: Difference) -> str
     gap += "more" if difference.value > 0 else "less"
     if np.isnan(difference.p):
         return f"{gap} than b; without a spread between seeds nothing can be said about new runs."
-    interval = (
-        f"95% interval {difference.low:+.2f} to {difference.high:+.2f}, p = {difference.p:.3f}"
-    )
+    interval = f"p = {difference.p:.3f}"
+    if not np.isnan(difference.low):
+        interval = f"95% interval {difference.low:+.2f} to {difference.high:+.2f}, {interval}"
     if difference.p < ALPHA:
         return f"{gap} than b, and that is more than the noise between seeds ({interval})."
-    needed = seeds_needed(difference.value, difference.std)
-    settle = (
-        f"; if the true difference is the one seen, {needed} seeds each would show it"
-        if needed
-        else ""
-    )
-    return f"{gap} than b, which the noise between seeds can explain ({interval}){settle}."
+    return f"{gap} than b, which the noise between seeds can explain ({interval})."
 
 
 def _other_training(a: Sequence[Record], b: Sequence[Record]) -> str:

@@ -7,16 +7,15 @@ stand near 1 (Fig. 6).
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
 from scipy import special
 
+from senet_ablate.analysis.evidence import Rows
 from senet_ablate.records.store import Gates, Record
 from senet_ablate.spec.spec import Experiment
-
-Rows = Mapping[str, Sequence[Record]]
 
 CHANCE_ALPHA = 0.01
 STUCK = 0.02  # of a gate's scale, root mean square; FC layers start out several times further apart

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from senet_ablate.analysis.exclusions import health
 from senet_ablate.analysis.stats import MOST_SEEDS, pooled_std, seeds_needed, std_interval
-from senet_ablate.analysis.tables import Table, table
+from senet_ablate.analysis.tables import Table, tables
 from senet_ablate.records.store import read_records
 from senet_ablate.spec.plan import Plan
 from senet_ablate.spec.registry import BadInput
@@ -39,7 +39,7 @@ def needs(plan: Plan, results: Path, points: float) -> list[Need]:
     if not 0 < points < float("inf"):
         raise BadInput(f"--for wants a positive number of points, found {points:g}")
     records = read_records(results, plan.recipe_name)
-    return [need(table(plan, name, records), points) for name in plan.experiments]
+    return [need(one, points) for one in tables(plan, records).values()]
 
 
 def need(one: Table, points: float) -> Need:

@@ -1,11 +1,9 @@
 """Statistics of a few seeds: pure functions of arrays.
 
-Values are test errors in percent, one a seed, so differences are in percentage points; nothing here
-depends on the unit. Seeds are independent repeats (Bouthillier et al. 2021, arXiv:2103.03098).
-Where data cannot carry a test the answer is NaN, never a number that looks certain: one value has
-no spread, and a comparison whose two sides both have zero spread has seen no noise to be held
-against (equal counts of wrong images are a sign of a coarse scale, not of a certain result). A
-comparison in which only one side is constant is made with the spread of the other.
+Values are test errors in percent, one a seed, so differences are in percentage points. Seeds are
+independent repeats (Bouthillier et al. 2021, arXiv:2103.03098). Where data cannot carry a test the
+answer is NaN, never a number that looks certain: one value has no spread, and a comparison whose
+two sides both have zero spread has seen no noise to be held against.
 """
 
 import math
@@ -14,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
-from scipy import stats as distributions
+from scipy import optimize, special, stats
 
 LEVEL = 0.95
 ALPHA = 0.05
@@ -28,9 +25,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n seeds, the sample standard deviation, and the ends of a Student-t interval for
-    the mean.
-    """
+    """A mean error over n seeds in %, the sample standard deviation, and a 95% interval."""
 
     mean: float
     std: float
@@ -41,42 +36,31 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """mean(a) - mean(b) with its standard error, Welch's degrees of freedom, interval and two-sided
-    p-value.
-
-    std: root mean square of the two standard deviations. Everything but `value` is NaN where no
-    test can be made.
+    """A difference of mean errors in points: standard error, degrees of freedom, 95% interval and
+    two-sided p-value. Everything but `value` is NaN where no test can be made.
     """
 
     value: float
-    std: float
     stderr: float
     df: float
     low: float
     high: float
     p: float
 
-    def below(self, bound: float) -> float:
-        """One-sided p-value of "the true difference is `bound` or more":
+    @classmethod
+    def of(cls, value: float, stderr: float, df: float) -> "Difference":
+        """With Student's t distribution."""
+        half = float(special.stdtrit(df, (1 + LEVEL) / 2)) * stderr
+        p = 2 * float(special.stdtr(df, -abs(value) / stderr))
+        return cls(value, stderr, df, value - half, value + half, p)
 
-        small speaks for a difference below it.
-        """
-        return (
-            float(special.stdtr(self.df, (self.value - bound) / self.stderr))
-            if self.df > 0
-            else NAN
-        )
+    def below(self, bound: float) -> float:
+        """One-sided p-value of "the true difference is `bound` or more": small speaks against."""
+        return float(special.stdtr(self.df, (self.value - bound) / self.stderr))
 
     def above(self, bound: float) -> float:
-        """One-sided p-value of "the true difference is `bound` or less":
-
-        small speaks for a difference above it.
-        """
-        return (
-            float(special.stdtr(self.df, (bound - self.value) / self.stderr))
-            if self.df > 0
-            else NAN
-        )
+        """One-sided p-value of "the true difference is `bound` or less": small speaks against."""
+        return float(special.stdtr(self.df, (bound - self.value) / self.stderr))
 
 
 @dataclass(frozen=True)
@@ -90,79 +74,69 @@ class Discordance:
     p: float
 
 
-def estimate(values: npt.ArrayLike, level: float = LEVEL) -> Estimate:
-    """Mean and Student-t interval of `values` (n,).
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean of test errors in % (n,) with a 95% interval that stays between 0 and 100.
 
-    Fewer than two values, or values without any spread, give NaN ends: no noise was seen, so none
-    can be stated. A percentile bootstrap is not used, because with five values its "95%" covers
-    about 84%.
+    Student's t on the scale log(e / (100 - e)) by the delta method. Fewer than two values, or
+    values without any spread, give NaN ends: no noise was seen, so none can be stated.
     """
-    x = _vector(values)
+    x = np.asarray(values, dtype=np.float64)
     mean, std = _mean(x), _std(x)
-    half = (
-        float(special.stdtrit(len(x) - 1, (1 + level) / 2)) * std / math.sqrt(len(x))
-        if std > 0
-        else NAN
-    )
-    return Estimate(mean, std, len(x), mean - half, mean + half)
+    if not std > 0 or not 0 < mean < 100:
+        return Estimate(mean, std, len(x), NAN, NAN)
+    half = float(special.stdtrit(len(x) - 1, (1 + LEVEL) / 2)) * std / math.sqrt(len(x))
+    ends = special.logit(mean / 100) + half * 100 / (mean * (100 - mean)) * np.array([-1, 1])
+    return Estimate(mean, std, len(x), *(float(end) for end in 100 * special.expit(ends)))
 
 
-def welch(a: npt.ArrayLike, b: npt.ArrayLike, level: float = LEVEL) -> Difference:
-    """mean(a) - mean(b) of two groups of seeds (n_a,) and (n_b,), spreads not taken as equal.
+def failure_interval(failed: int, n: int) -> tuple[float, float]:
+    """The exact 95% interval of a failure rate in %: C. J. Clopper & E. S. Pearson, Biometrika 26
+    (1934).
+    """
+    interval = stats.binomtest(failed, n).proportion_ci(LEVEL, method="exact")
+    return 100 * float(interval.low), 100 * float(interval.high)
+
+
+def image_stderr(
+    right: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_] | None = None
+) -> float:
+    """Standard error over test images, in points, of the mean error of trained networks, or of its
+    difference to the mean error of `others`.
+
+    right, others: (seeds, images). It says what other test images would change for these networks,
+    not what other seeds would.
+    """
+    per_image = 100 * right.mean(axis=0)
+    if others is not None:
+        per_image = per_image - 100 * others.mean(axis=0)
+    return float(per_image.std(ddof=1)) / math.sqrt(len(per_image))
+
+
+def welch(a: Sequence[float], b: Sequence[float]) -> Difference:
+    """mean(a) - mean(b) of two groups of seeds, spreads not taken as equal.
 
     B. L. Welch, "The generalization of Student's problem", Biometrika 34 (1947); degrees of freedom
     by Satterthwaite.
     """
-    return contrast([a, b], [1, -1], level)
-
-
-def contrast(
-    groups: Sequence[npt.ArrayLike], weights: Sequence[float], level: float = LEVEL
-) -> Difference:
-    """The weighted sum of the means of groups of seeds, spreads not taken as equal; Welch's test
-    for two and more.
-
-    std: of the `Difference`, such that the standard error is std * sqrt(2 / n) for groups of n, as
-    for two of them.
-    """
-    found = [_vector(group) for group in groups]
-    value = sum(weight * _mean(x) for weight, x in zip(weights, found, strict=True))
-    parts = [
-        (weight * _std(x)) ** 2 / max(len(x), 1) for weight, x in zip(weights, found, strict=True)
-    ]
+    groups = [np.asarray(group, dtype=np.float64) for group in (a, b)]
+    value = _mean(groups[0]) - _mean(groups[1])
+    parts = [_std(x) ** 2 / max(len(x), 1) for x in groups]
     if not sum(parts) > 0:  # also where one of them is NaN
-        return Difference(value, NAN, NAN, NAN, NAN, NAN, NAN)
-    stderr = math.sqrt(sum(parts))
-    df = sum(parts) ** 2 / sum(part**2 / (len(x) - 1) for part, x in zip(parts, found, strict=True))
-    half = float(special.stdtrit(df, (1 + level) / 2)) * stderr
-    p = 2 * float(special.stdtr(df, -abs(value) / stderr))
-    std = math.sqrt(
-        sum((weight * _std(x)) ** 2 for weight, x in zip(weights, found, strict=True)) / 2
+        return Difference(value, NAN, NAN, NAN, NAN, NAN)
+    df = sum(parts) ** 2 / sum(
+        part**2 / (len(x) - 1) for part, x in zip(parts, groups, strict=True)
     )
-    return Difference(value, std, stderr, df, value - half, value + half, p)
+    return Difference.of(value, math.sqrt(sum(parts)), df)
 
 
-def equivalence(a: npt.ArrayLike, b: npt.ArrayLike, margin: float) -> float:
-    """p-value of "the means differ by `margin` or more": two one-sided Welch tests (TOST), NaN
-    where none can be made.
-
-    D. J. Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15 (1987). Raises ValueError for a
-    margin of 0 or less.
-    """
-    if not margin > 0:
-        raise ValueError(f"a margin is a positive number of points, found {margin}")
-    difference = welch(a, b)
-    return max(difference.below(margin), difference.above(-margin))
-
-
-def holm(p_values: npt.ArrayLike) -> Floats:
+def holm(p_values: Sequence[float]) -> Floats:
     """Adjusted p-values (n,), to be held against alpha as they are; a NaN (no test made) stays NaN
     and is not counted.
 
     The family-wise error stays at alpha however the tests depend on each other: S. Holm,
     Scandinavian Journal of Statistics 6 (1979).
     """
-    p = _vector(p_values)
+    p = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(len(p), NAN)
     made = np.flatnonzero(~np.isnan(p))
     order = made[np.argsort(p[made], kind="stable")]
@@ -171,92 +145,101 @@ def holm(p_values: npt.ArrayLike) -> Floats:
     return adjusted
 
 
-def probability_of_improvement(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+def holm_of_pairs(p_values: npt.ArrayLike, exclusive: Sequence[bool]) -> Floats:
+    """Adjusted p-values (n, 2) of n questions with a hypothesis on either side; NaN counts as 1.
+
+    As `holm`, but no more hypotheses are counted than can be true at once: one of a question whose
+    hypotheses exclude each other, or of which one was rejected already (J. P. Shaffer, JASA 81,
+    1986). With two hypotheses a question that may both be true it is Holm's.
+    """
+    p = np.nan_to_num(np.asarray(p_values, dtype=np.float64).reshape(-1, 2), nan=1.0)
+    can_be_true = np.where(exclusive, 1, 2)
+    rejected = np.zeros(len(p), int)
+    adjusted, largest = np.ones_like(p), 0.0
+    for index in np.argsort(p, axis=None, kind="stable"):
+        question, side = divmod(int(index), 2)
+        largest = max(largest, min(1.0, float(can_be_true.sum()) * p[question, side]))
+        adjusted[question, side] = largest
+        rejected[question] += 1
+        can_be_true[question] = 2 - rejected[question]
+    return adjusted
+
+
+def probability_of_improvement(a: Sequence[float], b: Sequence[float]) -> float:
     """P(a < b) over all pairs of a seed of `a` and one of `b`, ties counting half; NaN if a side is
     empty.
 
     With errors, the probability that a fresh run of `a` beats one of `b` (Agarwal et al. 2021,
     arXiv:2108.13264).
     """
-    x, y = _vector(a), _vector(b)
-    pairs = (np.sign(y[None, :] - x[:, None]) + 1) / 2
-    return float(pairs.mean()) if pairs.size else NAN
+    if not len(a) or not len(b):
+        return NAN
+    return float(stats.mannwhitneyu(b, a).statistic) / (len(a) * len(b))
 
 
-def pooled_std(groups: Iterable[npt.ArrayLike]) -> float:
+def pooled_std(groups: Iterable[Sequence[float]]) -> float:
     """The standard deviation within groups of seeds, weighted by degrees of freedom; NaN if no
     group has two seeds.
     """
-    arrays = [_vector(group) for group in groups]
+    arrays = [np.asarray(group, dtype=np.float64) for group in groups]
     counted = [(len(x) - 1, _std(x) ** 2) for x in arrays if len(x) > 1]
-    return (
-        math.sqrt(sum(df * v for df, v in counted) / sum(df for df, _ in counted))
-        if counted
-        else NAN
-    )
+    if not counted:
+        return NAN
+    return math.sqrt(sum(df * v for df, v in counted) / sum(df for df, _ in counted))
 
 
-def std_interval(std: float, df: int, level: float = LEVEL) -> tuple[float, float]:
-    """The ends of the chi-squared interval of a standard deviation with `df` degrees of freedom;
-    NaN for none.
+def std_interval(std: float, df: int) -> tuple[float, float]:
+    """The ends of the 95% chi-squared interval of a standard deviation with `df` degrees of
+    freedom; NaN for none.
     """
     if df < 1:
         return NAN, NAN
-    low, high = (distributions.chi2.ppf(share, df) for share in ((1 + level) / 2, (1 - level) / 2))
+    low, high = (stats.chi2.ppf(share, df) for share in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
     return std * math.sqrt(df / low), std * math.sqrt(df / high)
 
 
-def power(difference: float, std: float, n: int, alpha: float = ALPHA) -> float:
-    """Chance that a two-sided t-test of n seeds a side sees a true `difference` when both sides
-    scatter by `std`.
+def power(difference: float, stderr: float, df: float, alpha: float = ALPHA) -> float:
+    """Chance that a two-sided t-test sees a true `difference` of which it knows the standard error
+    with `df` degrees of freedom.
 
-    Exact, from the noncentral t distribution with 2n - 2 degrees of freedom (J. Cohen, Statistical
-    Power Analysis, 1988, Section 2.5); Welch's test comes close to it where the two spreads are
-    equal. NaN for n < 2 or no spread.
+    Exact, from the noncentral t distribution (J. Cohen, Statistical Power Analysis, 1988, Section
+    2.5). NaN without degrees of freedom or spread.
     """
-    if n < 2 or not std > 0:
+    if not df > 0 or not stderr > 0:
         return NAN
     if difference == 0:
         return alpha
-    df, shift = 2 * n - 2, difference / std * math.sqrt(n / 2)
     critical = float(special.stdtrit(df, 1 - alpha / 2))
     # Both tails at once: t squared is a noncentral F. SciPy's noncentral t turns NaN in its far
     # tail.
-    return float(distributions.ncf.sf(critical**2, 1, df, shift**2))
+    return float(stats.ncf.sf(critical**2, 1, df, (difference / stderr) ** 2))
 
 
-def minimal_detectable(std: float, n: int, alpha: float = ALPHA, wanted: float = POWER) -> float:
-    """The smallest true difference that n seeds a side see with the `wanted` power; NaN for n < 2
-    or without spread.
-    """
-    if n < 2 or not std > 0:
+def detectable(stderr: float, df: float, alpha: float = ALPHA) -> float:
+    """The smallest true difference that such a test sees in 4 of 5 tries; NaN without spread."""
+    if not df > 0 or not stderr > 0:
         return NAN
     high = 1.0
-    while power(high, 1.0, n, alpha) < wanted:
+    while power(high, 1.0, df, alpha) < POWER:
         high *= 2
-    return std * float(
-        optimize.brentq(lambda size: power(size, 1.0, n, alpha) - wanted, 0.0, high, xtol=1e-10)
-    )
+    found = optimize.brentq(lambda size: power(size, 1.0, df, alpha) - POWER, 0.0, high, xtol=1e-10)
+    return stderr * float(found)
 
 
-def seeds_needed(
-    difference: float, std: float, alpha: float = ALPHA, wanted: float = POWER
-) -> int | None:
-    """The fewest seeds a side that see a true `difference` with the `wanted` power.
+def seeds_needed(difference: float, std: float, alpha: float = ALPHA) -> int | None:
+    """The fewest seeds a side with which a t-test sees a true `difference` in 4 of 5 tries.
 
     None where no spread was seen, where the difference is 0, or where it would take more than
     MOST_SEEDS.
     """
     if not std > 0 or difference == 0:
         return None
-    quantiles = float(special.ndtri(1 - alpha / 2) + special.ndtri(wanted))
-    normal = (
-        2 * (quantiles * std / difference) ** 2
-    )  # the normal approximation: always a few seeds too hopeful
+    quantiles = float(special.ndtri(1 - alpha / 2) + special.ndtri(POWER))
+    normal = 2 * (quantiles * std / difference) ** 2  # always a few seeds too hopeful
     if normal > MOST_SEEDS:
         return None
     n = max(2, math.floor(normal))
-    while power(difference, std, n, alpha) < wanted:
+    while power(difference, std * math.sqrt(2 / n), 2 * n - 2, alpha) < POWER:
         n += 1
     return n
 
@@ -266,47 +249,11 @@ def mcnemar(right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_]) -> D
 
     Q. McNemar, Psychometrika 12 (1947). It compares two trained networks, not two variants: call it
     for each seed, and do not pool seeds, since the same images return. Raises ValueError for
-    different shapes.
+    different numbers of images.
     """
-    a, b = _flags(right_a, 1), _flags(right_b, 1)
-    _same_images(a, b)
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    p = float(distributions.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    p = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
     return Discordance(only_a, only_b, p)
-
-
-def image_bootstrap(
-    right_a: npt.NDArray[np.bool_],
-    right_b: npt.NDArray[np.bool_],
-    draws: int = 10_000,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> tuple[float, float, float]:
-    """Error of a minus error of b in points, averaged over seeds, and the ends of its bootstrap
-    percentile interval.
-
-    right_a, right_b: (seeds, images) flags over the same images; the numbers of seeds may differ.
-    Images are drawn with replacement, the same ones for both sides (B. Efron, Annals of Statistics
-    7, 1979). The interval holds these trained networks fixed: it says what other test images would
-    change, not what other seeds would. Raises ValueError for different images or none.
-    """
-    a, b = _flags(right_a, 2), _flags(right_b, 2)
-    _same_images(a, b)
-    per_image = 100 * (b.mean(axis=0) - a.mean(axis=0))
-    levels, counts = np.unique(per_image, return_counts=True)
-    # Drawing images one by one and counting how often each level came up is this multinomial draw.
-    drawn = np.random.default_rng(seed).multinomial(
-        len(per_image), counts / len(per_image), size=draws
-    )
-    low, high = np.quantile(drawn @ levels / len(per_image), [(1 - level) / 2, (1 + level) / 2])
-    return float(per_image.mean()), float(low), float(high)
-
-
-def _vector(values: npt.ArrayLike) -> Floats:
-    x = np.asarray(values, dtype=np.float64)
-    if x.ndim != 1:
-        raise ValueError(f"one value a seed is wanted, found an array of shape {x.shape}")
-    return x
 
 
 def _mean(x: Floats) -> float:
@@ -320,17 +267,3 @@ def _std(x: Floats) -> float:
     if len(x) < 2:
         return NAN
     return 0.0 if x.min() == x.max() else float(x.std(ddof=1))
-
-
-def _flags(right: npt.NDArray[np.bool_], ndim: int) -> npt.NDArray[np.bool_]:
-    flags = np.asarray(right, dtype=bool)
-    if flags.ndim != ndim or not flags.size:
-        raise ValueError(
-            f"flags of {ndim} dimension(s), not empty, are wanted, found shape {flags.shape}"
-        )
-    return flags
-
-
-def _same_images(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> None:
-    if a.shape[-1] != b.shape[-1]:
-        raise ValueError(f"the two sides were judged on {a.shape[-1]} and {b.shape[-1]} images")

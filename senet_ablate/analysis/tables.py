@@ -1,16 +1,37 @@
 """Tables as data: one row a variant, our numbers over the seeds beside the paper's."""
 
-from collections.abc import Mapping, Sequence
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from senet_ablate.analysis.evidence import Evidence, Rows
 from senet_ablate.analysis.exclusions import fairness, health, mixed, stuck_gates
-from senet_ablate.analysis.stats import estimate, holm, minimal_detectable, pooled_std, welch
-from senet_ablate.analysis.verdicts import Verdict, judge
+from senet_ablate.analysis.model import ErrorModel
+from senet_ablate.analysis.stats import (
+    ALPHA,
+    NAN,
+    detectable,
+    estimate,
+    failure_interval,
+    holm,
+    image_stderr,
+)
+from senet_ablate.analysis.verdicts import (
+    Case,
+    Look,
+    Verdict,
+    error_models,
+    judge,
+    observed_margins,
+)
 from senet_ablate.records.bench import Bench
 from senet_ablate.records.class_gates import ClassGates
+from senet_ablate.records.cost import Costs
 from senet_ablate.records.store import Record, read_records
 from senet_ablate.spec.paper import published
 from senet_ablate.spec.plan import (
@@ -27,14 +48,18 @@ from senet_ablate.spec.spec import Experiment, margins
 class Table:
     """One experiment under one recipe.
 
-    rows: index variant; columns label, n, top1, top1_low, top1_high, top5, top5_low, top5_high
-    (test error, %, mean and 95% Student-t interval over the n sound seeds), effect, effect_low,
-    effect_high, p (points of top-1 error against its control, Welch's interval, p by Holm over the
-    table), params, macs, paper_top1, paper_top5 (%), paper_params (M), paper_gflops, remark.
+    rows: index variant; columns label, n (seeds), failed (how many of them), failed_low,
+    failed_high (%, exact 95% interval), top1, top1_low, top1_high, top5, top5_low, top5_high (test
+    error, %, mean over all n seeds and 95% interval over seeds; without interval where runs
+    failed), sound_top1 (mean of the others, where runs failed), image_error (points: 1.96 standard
+    errors over test images), effect, effect_low, effect_high (points of top-1 error against its
+    control, by the model of all rows), differs (whether that is more than noise at the page's
+    looks), params, macs, paper_top1, paper_top5 (%), paper_params (M), paper_gflops, remark.
     records: by variant, in the order of the seeds. missing: variant -> seeds that the recipe asks
     for and nobody ran. refused: why the numbers are withheld, empty if they are not. unfair: what
-    makes the rows hard to compare. resolution: the smallest difference in points that this many
-    seeds see with 80% power; NaN where nothing is known.
+    makes the rows hard to compare. resolution: the difference to the control in points that the
+    test behind `differs` finds in 4 of 5 tries; NaN where nothing is known. comparisons: how many
+    differences the page's correction counts; alpha: what its last look spends.
     """
 
     name: str
@@ -46,25 +71,144 @@ class Table:
     unfair: tuple[str, ...]
     resolution: float
     verdicts: tuple[Verdict, ...]
+    comparisons: int = 0
+    alpha: float = ALPHA
+
+
+def tables(
+    plan: Plan,
+    records: Mapping[str, Record],
+    networks: Sequence[Sequence[ClassGates]] = (),
+    benches: Sequence[Bench] = (),
+    costs: Costs | None = None,
+) -> dict[str, Table]:
+    """Every table of a recipe's page, from whatever records there are.
+
+    networks: gates by class, a network a seed. benches: times by device. costs: of networks at 224
+    pixels.
+    """
+    by_row = _by_row(records)
+    found = {
+        name: {
+            variant: (
+                [] if _unhosted(plan, name, variant) else by_row.get(plan.run(value, 0).row_id, [])
+            )
+            for variant, value in experiment.variants.items()
+        }
+        for name, experiment in plan.experiments.items()
+    }
+    cases = {
+        name: _case(plan, name, rows, networks, benches, costs or {})
+        for name, rows in found.items()
+    }
+    rules = plan.recipe.plan
+    looks = [
+        Look(look.alpha, f"{look.seeds} seeds a row, {look.reference_seeds} of plain and SE")
+        for look in (rules.looks if rules else ())
+    ] or [Look(ALPHA)]
+    shared = rules is not None and rules.spread == "shared"
+    block = rules is not None and rules.block == "seed"
+    verdicts = judge(cases, looks, shared, block)
+    model = error_models(list(found.values()), shared, block)["top1"]
+    pairs = {
+        (name, variant): (
+            rows[variant][0].run.row_id,
+            rows[control][0].run.row_id,
+        )
+        for name, rows in found.items()
+        for variant in rows
+        if (control := plan.experiments[name].control_of(variant)) != variant
+        and control
+        and rows[variant]
+        and rows[control]
+        and not mixed(rows)
+    }
+    differ, counted, alpha = _differences(cases, pairs, looks, shared, block)
+    return {
+        name: _table(plan, name, rows, verdicts[name], model, pairs, differ, counted, alpha)
+        for name, rows in found.items()
+    }
 
 
 def table(
     plan: Plan,
     name: str,
-    records: dict[str, Record],
+    records: Mapping[str, Record],
     networks: Sequence[Sequence[ClassGates]] = (),
     benches: Sequence[Bench] = (),
 ) -> Table:
-    """The table of an experiment, from whatever records there are.
+    """One of `tables`."""
+    return tables(plan, records, networks, benches)[name]
 
-    networks: gates by class, for claims on them. benches: what devices took, for claims on time.
+
+def _differences(
+    cases: Mapping[str, Case],
+    pairs: Mapping[tuple[str, str], tuple[str, str]],
+    looks: Sequence[Look],
+    shared: bool,
+    block: bool,
+) -> tuple[set[tuple[str, str]], int, float]:
+    """The distinct pairs of row and control that differ by more than noise, how many pairs are
+    corrected for, and the alpha of the last look that any table has reached.
     """
+    differ: set[tuple[str, str]] = set()
+    everything, alpha = sorted(set(pairs.values())), looks[0].alpha
+    for number, look in enumerate(looks):
+        reached = {n: rows for n, case in cases.items() if (rows := case.looks[number]) is not None}
+        if not reached:
+            continue
+        alpha = look.alpha
+        model = error_models(list(reached.values()), shared, block)["top1"]
+        ready = {pair for (name, _), pair in pairs.items() if name in reached}
+        p_values = [difference_p(model, *pair) if pair in ready else 1.0 for pair in everything]
+        p_values = [1.0 if math.isnan(p) else p for p in p_values]
+        corrected = holm(p_values)
+        differ |= {pair for pair, p in zip(everything, corrected, strict=True) if p < look.alpha}
+    return differ, len(everything), alpha
+
+
+def difference_p(model: ErrorModel, one: str, other: str) -> float:
+    """Two-sided p-value of a difference between two rows."""
+    if not {one, other} <= model.rows.keys():
+        return NAN
+    if model.failed((one, other)):
+        return min(1.0, 2 * min(model.ranks(one, other)))
+    return model.contrast({one: 1, other: -1}).p
+
+
+def _table(
+    plan: Plan,
+    name: str,
+    found: dict[str, list[Record]],
+    verdicts: tuple[Verdict, ...],
+    model: ErrorModel,
+    pairs: Mapping[tuple[str, str], tuple[str, str]],
+    differ: set[tuple[str, str]],
+    counted: int,
+    alpha: float,
+) -> Table:
     experiment = plan.experiments[name]
-    by_row = _by_row(records)
-    found = {
-        variant: [] if _unhosted(plan, name, variant) else by_row.get(plan.run(value, 0).row_id, [])
-        for variant, value in experiment.variants.items()
-    }
+    refused = "; ".join(mixed(found))
+    shown: Rows = {variant: [] if refused else have for variant, have in found.items()}
+    rows = pd.DataFrame([_row(plan, name, variant, shown[variant]) for variant in found]).set_index(
+        "variant"
+    )
+    effects, errors = {}, []
+    for variant in found:
+        if (name, variant) not in pairs:
+            continue
+        one, other = pair = pairs[name, variant]
+        d = model.contrast({one: 1, other: -1})
+        ends = {"effect_low": d.low, "effect_high": d.high}
+        effects[variant] = {"effect": d.value, **ends, "differs": pair in differ}
+        if d.stderr > 0:
+            errors.append((d.stderr, d.df))
+    columns = ["effect", "effect_low", "effect_high", "differs"]
+    rows = rows.join(pd.DataFrame.from_dict(effects, orient="index", columns=columns))
+    for column in columns[:3]:
+        rows[column] = rows[column].astype(float)
+    rows["differs"] = [value is True for value in rows["differs"]]
+    rows["remark"] = [_remark(plan, name, variant, have) for variant, have in found.items()]
     missing = {
         variant: [
             seed
@@ -74,23 +218,6 @@ def table(
         for variant, have in found.items()
         if not _unhosted(plan, name, variant)
     }
-    refused = "; ".join(mixed(found))
-    sound = {
-        variant: [] if refused else [one for one in have if not health(one)]
-        for variant, have in found.items()
-    }
-    rows = pd.DataFrame([_row(plan, name, variant, sound[variant]) for variant in found]).set_index(
-        "variant"
-    )
-    rows = rows.join(_effects(experiment, sound))
-    rows["remark"] = [_remark(plan, name, variant, have) for variant, have in found.items()]
-    counts = [len(have) for have in sound.values() if have]
-    spread = pooled_std([[one.top1 for one in have] for have in sound.values()])
-    unhosted = {
-        variant: _unhosted(plan, name, variant)
-        for variant in found
-        if _unhosted(plan, name, variant)
-    }
     return Table(
         name=name,
         experiment=experiment,
@@ -99,49 +226,64 @@ def table(
         missing={variant: seeds for variant, seeds in missing.items() if seeds},
         refused=refused,
         unfair=tuple(one for one in fairness(experiment, found) if one not in mixed(found)),
-        resolution=minimal_detectable(spread, min(counts)) if counts else float("nan"),
-        verdicts=_verdicts(plan, name, found, unhosted, networks, benches),
+        resolution=_resolution(errors, alpha / max(counted, 1)),
+        verdicts=verdicts,
+        comparisons=counted,
+        alpha=alpha,
     )
 
 
-def _verdicts(
+def _resolution(errors: Sequence[tuple[float, float]], alpha: float) -> float:
+    """What the first step of the correction finds, at the table's median standard error and degrees
+    of freedom.
+    """
+    if not errors:
+        return NAN
+    stderr, df = (statistics.median(side) for side in zip(*errors, strict=True))
+    return detectable(stderr, df, alpha)
+
+
+def _case(
     plan: Plan,
     name: str,
     found: dict[str, list[Record]],
-    unhosted: dict[str, str],
     networks: Sequence[Sequence[ClassGates]],
     benches: Sequence[Bench],
-) -> tuple[Verdict, ...]:
-    """The verdicts on an experiment; under an analysis plan, those of its last look that every row
-    has reached.
-    """
+    costs: Costs,
+) -> Case:
+    """An experiment with its evidence, and the rows of each look of the analysis plan."""
     experiment, rules = plan.experiments[name], plan.recipe.plan
+    unhosted = {v: why for v in found if (why := _unhosted(plan, name, v))}
+    evidence = Evidence(
+        rows=found,
+        variants=experiment.variants,
+        margins=(
+            margins(rules.expected_gain) if rules else observed_margins(found[experiment.control])
+        ),
+        cannot_host=unhosted,
+        networks=networks,
+        benches=benches,
+        costs=costs,
+    )
+    ids = {variant: plan.run(value, 0).row_id for variant, value in experiment.variants.items()}
     if rules is None:
-        return judge(experiment, found, unhosted, networks, benches)
-    shared = margins(rules.expected_gain)
+        return Case(experiment, evidence, (found,), rows_by_id=ids)
     hosted = [variant for variant in found if variant not in unhosted]
-    for look in reversed(rules.looks):
-        seeds = {
-            variant: plan.seeds_at(look, name, experiment.variants[variant]) for variant in hosted
-        }
+    looks: list[Rows | None] = []
+    waiting = ""
+    for look in rules.looks:
+        wanted = {v: plan.seeds_at(look, name, experiment.variants[v]) for v in hosted}
         judged = {
-            variant: [
-                record for record in found[variant] if record.run.seed in seeds.get(variant, ())
-            ]
-            for variant in found
+            v: [record for record in found[v] if record.run.seed in wanted.get(v, ())]
+            for v in found
         }
-        if all(len(judged[variant]) == len(seeds[variant]) for variant in hosted):
-            alpha = look.alpha / max(plan.tables_on_errors(), 1)
-            return judge(experiment, judged, unhosted, networks, benches, shared, alpha)
-    first = rules.looks[0]
-    ready = sum(
-        len(found[v]) >= len(plan.seeds_at(first, name, experiment.variants[v])) for v in hosted
-    )
-    waiting = (
-        f"the analysis plan judges errors from {first.seeds} seeds a row on; {ready} of"
-        f" {len(hosted)} rows have them"
-    )
-    return judge(experiment, found, unhosted, networks, benches, shared, waiting=waiting)
+        ready = sum(len(judged[v]) == len(wanted[v]) for v in hosted)
+        looks.append(judged if ready == len(hosted) else None)
+        waiting = waiting or (
+            f"the analysis plan judges errors from {look.seeds} seeds a row on; {ready} of"
+            f" {len(hosted)} rows have them"
+        )
+    return Case(experiment, evidence, tuple(looks), waiting, ids)
 
 
 def gates_of_seeds(plan: Plan, records: Mapping[str, Record]) -> list[tuple[ClassGates, ...]]:
@@ -153,20 +295,31 @@ def gates_of_seeds(plan: Plan, records: Mapping[str, Record]) -> list[tuple[Clas
     return [blocks for blocks in found if blocks]
 
 
-def _row(plan: Plan, name: str, variant: str, records: list[Record]) -> dict[str, object]:
+def _row(plan: Plan, name: str, variant: str, records: Sequence[Record]) -> dict[str, object]:
     value = plan.experiments[name].variants[variant]
     paper = published(plan.experiments[name], variant)
+    sound = [record for record in records if not health(record)]
+    failed = len(records) - len(sound)
+    low, high = failure_interval(failed, len(records)) if failed else (NAN, NAN)
     row: dict[str, object] = {
         "variant": variant,
         "label": value.label or variant,
         "n": len(records),
+        "failed": failed,
+        "failed_low": low,
+        "failed_high": high,
     }
     for quantity in ("top1", "top5"):
         got = estimate([getattr(record, quantity) for record in records])
-        row |= {quantity: got.mean, f"{quantity}_low": got.low, f"{quantity}_high": got.high}
+        ends = (NAN, NAN) if failed else (got.low, got.high)
+        row |= {quantity: got.mean, f"{quantity}_low": ends[0], f"{quantity}_high": ends[1]}
+    row["sound_top1"] = estimate([record.top1 for record in sound]).mean if failed else NAN
+    row["image_error"] = (
+        1.96 * image_stderr(np.array([record.right() for record in records])) if records else NAN
+    )
     row |= {key: getattr(records[0], key) if records else None for key in ("params", "macs")}
     row |= {
-        f"paper_{ours}": paper.get(theirs, float("nan"))
+        f"paper_{ours}": paper.get(theirs, NAN)
         for ours, theirs in (
             ("top1", "top1_err"),
             ("top5", "top5_err"),
@@ -177,54 +330,35 @@ def _row(plan: Plan, name: str, variant: str, records: list[Record]) -> dict[str
     return row
 
 
-def _effects(experiment: Experiment, sound: dict[str, list[Record]]) -> pd.DataFrame:
-    """Difference to its control by variant, in points of top-1 error; below 0 is better than the
-    control.
-    """
-    errors = {name: [record.top1 for record in have] for name, have in sound.items()}
-    pairs = {name: experiment.control_of(name) for name in errors}
-    found = {
-        name: welch(errors[name], errors[control])
-        for name, control in pairs.items()
-        if name != control and errors[name] and errors[control]
-    }
-    corrected = holm([difference.p for difference in found.values()])
-    rows = {
-        name: {"effect": one.value, "effect_low": one.low, "effect_high": one.high, "p": p}
-        for (name, one), p in zip(found.items(), corrected, strict=True)
-    }
-    return pd.DataFrame.from_dict(
-        rows, orient="index", columns=["effect", "effect_low", "effect_high", "p"], dtype=float
-    )
-
-
-def _remark(plan: Plan, name: str, variant: str, records: list[Record]) -> str:
-    """What a reader must know of a row:
-
-    what left a seed out, what is odd about its gates, whether it is ours.
+def _remark(plan: Plan, name: str, variant: str, records: Sequence[Record]) -> str:
+    """What a reader must know of a row: which seeds failed and why, what is odd about its gates,
+    whether it is ours.
     """
     unhosted = _unhosted(plan, name, variant)
     remarks = [
         plan.experiments[name].variants[variant].note,
         f"not hosted: {unhosted}" if unhosted else "",
     ]
-    left_out: dict[str, list[int]] = {}
+    said: dict[str, list[int]] = {}
     for record in records:
-        for reason in health(record) or [f"gates stuck: {one}" for one in stuck_gates(record)]:
-            left_out.setdefault(f"{'LEFT OUT, ' if health(record) else ''}{reason}", []).append(
-                record.run.seed
-            )
-    remarks += [
-        f"seed {', '.join(map(str, seeds))}: {reason}" for reason, seeds in left_out.items()
-    ]
+        for reason in _reasons(record):
+            said.setdefault(reason, []).append(record.run.seed)
+    remarks += [f"seed {', '.join(map(str, seeds))}: {reason}" for reason, seeds in said.items()]
     return "; ".join(filter(None, remarks))
+
+
+def _reasons(record: Record) -> Iterator[str]:
+    failures = health(record)
+    yield from (f"FAILED, {reason}" for reason in failures)
+    if not failures:
+        yield from (f"gates stuck: {one}" for one in stuck_gates(record))
 
 
 def _unhosted(plan: Plan, name: str, variant: str) -> str:
     return plan.recipe.cannot_host.get(f"{name}/{variant}", "")
 
 
-def _by_row(records: dict[str, Record]) -> dict[str, list[Record]]:
+def _by_row(records: Mapping[str, Record]) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = {}
     for record in sorted(records.values(), key=lambda record: record.run.seed):
         groups.setdefault(record.run.row_id, []).append(record)

@@ -1,48 +1,52 @@
-"""The claims ledger: each claim of an experiment, the paper's evidence, ours, and whether ours
-supports it.
+"""The claims ledger: each claim, the paper's evidence, ours, and whether ours supports it.
 
-How a claim is judged. A check on errors makes Welch comparisons between rows. It is supported when
-every one of them speaks for it (an intersection-union test, so the weakest decides), and
-contradicted when one of them speaks against it (Bonferroni over them). "Alike" is never the absence
-of a difference: it is an equivalence test with the plan's margin, contradicted only by a difference
-that certainly exceeds the margin. These two p-values of every distinct check of the table are one
-family, and Holm's correction keeps the chance of any false verdict in the table at 5%; for a single
-check that is the ordinary two-sided 5%. Under an analysis plan the chance is the alpha of its look,
-shared evenly by the tables of the page, so that it holds for the page; before the first look no
-error is judged. Whatever does not clear it is unresolved, with the seeds it would take.
+How errors are judged. One model of errors for all rows of a recipe (see model.py) gives the
+comparisons that a check asks for. A check is supported when every one of them speaks for it, and
+contradicted when one of them speaks against it. "Alike" is never the absence of a difference: it is
+an equivalence test with the plan's margin, contradicted only by a difference that certainly exceeds
+the margin. The p-values of all distinct checks on errors of the page, both sides, are one family:
+at each look of the analysis plan the chance of any false verdict among them is at most its alpha
+(Holm, counting only hypotheses that can be true together), and the looks' alphas add up to 5%. What
+a look has settled stays settled. Before the first look no error is judged.
+
+Costs and equal bits are arithmetic; gates and times are observations. The three ledgers are counted
+apart.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-import numpy as np
-
-from senet_ablate.analysis.checks import Comparison, Finding, Outcome, examine, not_tested
-from senet_ablate.analysis.exclusions import Rows, health, mixed
-from senet_ablate.analysis.stats import ALPHA, holm
-from senet_ablate.records.bench import Bench
-from senet_ablate.records.class_gates import ClassGates
+from senet_ablate.analysis.claims.errors import ErrorCheck
+from senet_ablate.analysis.evidence import (
+    Comparison,
+    Evidence,
+    Finding,
+    Outcome,
+    Rows,
+    not_tested,
+)
+from senet_ablate.analysis.exclusions import health, mixed
+from senet_ablate.analysis.model import ErrorModel, Errors
+from senet_ablate.analysis.stats import ALPHA, holm_of_pairs
 from senet_ablate.records.store import Record
-from senet_ablate.spec.claim import Check, Claim
+from senet_ablate.spec.claim import Check, Claim, Ledger
 from senet_ablate.spec.spec import Experiment, expected_gain
 from senet_ablate.spec.spec import margins as margins_of
 
-ORDER: tuple[Outcome, ...] = (
-    "contradicted",
-    "not tested",
-    "unresolved",
-    "supported",
-)  # the first one seen decides
+QUANTITIES = ("top1", "top5", "throughout")
+ORDER: tuple[Outcome, ...] = ("contradicted", "not tested", "unresolved", "supported")
+"""Of a claim's checks the first one seen here decides."""
 
 
 @dataclass(frozen=True)
 class Verdict:
     """A claim, the paper's evidence, ours in one sentence, and the outcome.
 
-    seeds_needed: seeds a row that would settle an unresolved claim with 80% power if the
-    differences seen are the true ones; None where that cannot be said. reason: why it was not
-    tested, or not in every part, or cannot be resolved.
+    reason: why it was not tested, or not in every part, or what is still to come. partly: whether a
+    part of the claim makes no sense here. deciding: the comparison that decides it, where errors
+    do. margin: points within which rows count as alike.
     """
 
     claim: str
@@ -50,68 +54,213 @@ class Verdict:
     paper: str
     ours: str
     outcome: Outcome
-    seeds_needed: int | None
     reason: str
+    ledger: Ledger
+    partly: bool = False
+    deciding: Comparison | None = None
+    margin: float = math.nan
+
+
+@dataclass(frozen=True)
+class Look:
+    """A time at which errors are judged: the chance of a false verdict that it spends, and how to
+    call it.
+    """
+
+    alpha: float
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One experiment before the judge.
+
+    evidence: with all records that there are. looks: the rows with the seeds of each look, None
+    where they are not all there yet. waiting: what the next look waits for.
+    """
+
+    experiment: Experiment
+    evidence: Evidence
+    looks: tuple[Rows | None, ...]
+    waiting: str = ""
+    rows_by_id: Mapping[str, str] = field(default_factory=dict)
+
+
+def error_models(
+    rows: Sequence[Rows], shared: bool, block: bool, least: int = 1
+) -> dict[str, ErrorModel]:
+    """The model of each quantity over the distinct rows of several tables."""
+    found: dict[str, Sequence[Record]] = {}
+    for table in rows:
+        for records in table.values():
+            if len(records) >= least:
+                row_id = records[0].run.row_id
+                found[row_id] = max(found.get(row_id, ()), records, key=len)
+    return {
+        quantity: ErrorModel(
+            {name: errors_of(records, quantity) for name, records in found.items()}, shared, block
+        )
+        for quantity in QUANTITIES
+    }
+
+
+def errors_of(records: Sequence[Record], quantity: str = "top1") -> Errors:
+    """A row for the model; rows that train alike share a schedule."""
+    return Errors(
+        {record.run.seed: getattr(record, quantity) for record in records},
+        frozenset(record.run.seed for record in records if health(record)),
+        records[0].run.train.model_dump_json() if records else "",
+    )
 
 
 def judge(
-    experiment: Experiment,
-    rows: Rows,
-    cannot_host: Mapping[str, str] | None = None,
-    networks: Sequence[Sequence[ClassGates]] = (),
-    benches: Sequence[Bench] = (),
-    margins: Mapping[str, float] | None = None,
-    alpha: float = ALPHA,
-    waiting: str = "",
-) -> tuple[Verdict, ...]:
-    """The verdict on each claim of `experiment`, in the order of its file.
+    cases: Mapping[str, Case],
+    looks: Sequence[Look] = (Look(ALPHA),),
+    shared: bool = False,
+    block: bool = False,
+) -> dict[str, tuple[Verdict, ...]]:
+    """The verdicts on every claim of a page, by experiment, in the order of its file.
 
-    rows: the records of each variant, one a seed; a row may be empty or missing. cannot_host:
-    variant -> why this recipe's backbone has no place for it. networks: gates by class of trained
-    networks, for claims about gates. benches: benchmark results by device, for claims about time.
-    margins: within which rows count as alike, in points by quantity; without an analysis plan,
-    those that the plain network's own errors give. alpha: the chance of any false verdict on
-    errors. waiting: why no claim on errors is judged yet; empty if they are.
+    shared, block: see ErrorModel. Without an analysis plan there is one look at all seeds, and each
+    row has its own spread.
     """
-    margins = margins or _observed_margins(rows.get(experiment.control, ()))
-    checks = list(dict.fromkeys(check for claim in experiment.claims for check in claim.checks))
-    findings = dict(
+    findings: dict[str, dict[Check, Finding]] = {name: {} for name in cases}
+    for name, case in cases.items():
+        unfair = "; ".join(mixed(case.evidence.rows))
+        for check in _checks(case.experiment):
+            if unfair:
+                findings[name][check] = not_tested(unfair)
+            elif not isinstance(check, ErrorCheck):
+                findings[name][check] = check.examine(case.evidence)
+            elif all(rows is None for rows in case.looks):
+                findings[name][check] = _unjudged(check, case)
+    for number, look in enumerate(looks):
+        _judge_errors(cases, findings, number, look, looks, shared, block)
+    return {name: _verdicts(case, findings[name]) for name, case in cases.items()}
+
+
+def _checks(experiment: Experiment) -> list[Check]:
+    return list(dict.fromkeys(check for claim in experiment.claims for check in claim.checks))
+
+
+def _unjudged(check: ErrorCheck, case: Case) -> Finding:
+    """A check on errors before the first look."""
+    return _inapplicable(check, case) or not_tested(case.waiting)
+
+
+def _inapplicable(check: ErrorCheck, case: Case) -> Finding | None:
+    """Why a check is no part of the family, whatever the errors are."""
+    hosts = case.evidence.cannot_host
+    if any(name not in hosts for name in check.without) or any(
+        name in hosts for name in (*check.needs, *check.named)
+    ):
+        return check.examine(case.evidence)
+    return None
+
+
+def _judge_errors(
+    cases: Mapping[str, Case],
+    findings: dict[str, dict[Check, Finding]],
+    number: int,
+    look: Look,
+    looks: Sequence[Look],
+    shared: bool,
+    block: bool,
+) -> None:
+    """Settle what this look settles; the family is every check on errors of the page that applies,
+    judged at this look or not.
+    """
+    reached = {
+        name: rows for name, case in cases.items() if (rows := case.looks[number]) is not None
+    }
+    models = error_models(list(reached.values()), shared, block)
+    family: dict[Any, Finding] = {}
+    asked: dict[tuple[str, ErrorCheck], Finding] = {}
+    for name, case in cases.items():
+        for check in _checks(case.experiment) if not mixed(case.evidence.rows) else ():
+            if not isinstance(check, ErrorCheck):
+                continue
+            if name in reached:
+                evidence = replace(case.evidence, rows=reached[name], models=models)
+                finding = asked[name, check] = check.examine(evidence)
+            else:
+                finding = _unjudged(check, case)
+            if finding.applies:
+                family.setdefault(_key(check, case), finding)
+    corrected = dict(
         zip(
-            checks,
-            _findings(
-                experiment,
-                checks,
-                rows,
-                cannot_host or {},
-                networks,
-                benches,
-                margins,
-                alpha,
-                waiting,
-            ),
+            family,
+            holm_of_pairs(
+                [(one.p_for, one.p_against) for one in family.values()],
+                [one.exclusive for one in family.values()],
+            ).tolist(),
             strict=True,
         )
     )
-    made = {
-        claim.id: _verdict(claim, [findings[check] for check in claim.checks])
-        for claim in experiment.claims
-    }
-    return tuple(
-        (
-            _following(claim, [made[name] for name in claim.follows])
-            if claim.follows
-            else made[claim.id]
+    for (name, check), finding in asked.items():
+        settled = findings[name].get(check)
+        if settled is not None and settled.outcome in ("supported", "contradicted"):
+            continue
+        if finding.outcome is None:
+            p_for, p_against = corrected[_key(check, cases[name])]
+            finding = _settled(finding, p_for, p_against, look, looks[number + 1 :])
+        findings[name][check] = finding
+
+
+def _key(check: ErrorCheck, case: Case) -> Any:
+    """What a check asks, whichever table it stands in: the same question is asked once."""
+    ids = case.rows_by_id
+    contrasts = tuple(
+        tuple(sorted((ids.get(name, name), weight) for name, weight in weights.items()))
+        for _, weights in check.contrasts()
+    )
+    return type(check), getattr(check, "side", ""), check.quantity, contrasts
+
+
+def _settled(
+    finding: Finding, p_for: float, p_against: float, look: Look, left: Sequence[Look]
+) -> Finding:
+    """The outcome of a check on errors by its corrected p-values."""
+    if p_for < look.alpha:
+        return replace(
+            finding, outcome="supported", ours=_deciding(finding, finding.weakest, p_for)
         )
-        for claim in experiment.claims
+    if p_against < look.alpha:
+        ours = _deciding(finding, finding.opposed, p_against)
+        return replace(finding, outcome="contradicted", ours=ours, weakest=finding.opposed)
+    reason = ""
+    if math.isnan(finding.p_for) and math.isnan(finding.p_against):
+        reason = "no spread between seeds was seen on either side"
+    elif left and left[0].name:
+        reason = f"the plan looks again at {left[0].name}"
+    ours = _deciding(finding, finding.weakest, p_for)
+    return replace(finding, outcome="unresolved", ours=ours, reason=reason)
+
+
+def _deciding(finding: Finding, decider: Comparison | None, p: float) -> str:
+    """The sentence of a check with the comparison that decides it."""
+    if decider is None:
+        return finding.ours
+    d = decider.difference
+    interval = "" if math.isnan(d.low) else f" [{d.low:+.2f}, {d.high:+.2f}]"
+    by = "by ranks, " if math.isnan(d.low) and not math.isnan(decider.p_for) else ""
+    shown = "< 0.001" if p < 0.001 else f"= {p:.3f}"
+    return (
+        f"{finding.ours}; deciding: {decider.name} = {d.value:+.2f} points{interval}, {by}corrected"
+        f" p {shown}"
     )
 
 
-def _observed_margins(plain: Sequence[Record]) -> dict[str, float]:
-    sound = [record for record in plain if not health(record)]  # a failed run would widen them
-    errors = [
-        [getattr(record, name) for record in sound] or [math.nan] for name in ("top1", "top5")
-    ]
-    return margins_of(expected_gain(*(sum(values) / len(values) for values in errors)))
+def _verdicts(case: Case, findings: Mapping[Check, Finding]) -> tuple[Verdict, ...]:
+    made: dict[str, Verdict] = {}
+    claims = case.experiment.claims
+    for claim in claims:
+        if not claim.follows:
+            made[claim.id] = _verdict(claim, [findings[c] for c in claim.checks], case.evidence)
+    for claim in claims:
+        if claim.follows:
+            made[claim.id] = _following(claim, [made[name] for name in claim.follows])
+    return tuple(made[claim.id] for claim in claims)
 
 
 def _following(claim: Claim, others: Sequence[Verdict]) -> Verdict:
@@ -119,108 +268,43 @@ def _following(claim: Claim, others: Sequence[Verdict]) -> Verdict:
     outcomes = {verdict.outcome for verdict in others}
     outcome: Outcome = next(outcome for outcome in ORDER if outcome in outcomes)
     listed = "; ".join(f"{verdict.claim} is {verdict.outcome}" for verdict in others)
-    return Verdict(claim.id, claim.says, claim.paper, listed, outcome, None, "")
+    return Verdict(claim.id, claim.says, claim.paper, listed, outcome, "", others[0].ledger)
 
 
-def _findings(
-    experiment: Experiment,
-    checks: Sequence[Check],
-    rows: Rows,
-    cannot_host: Mapping[str, str],
-    networks: Sequence[Sequence[ClassGates]],
-    benches: Sequence[Bench],
-    margins: Mapping[str, float],
-    alpha: float,
-    waiting: str,
-) -> list[Finding]:
-    """What each check of the table found, settled with Holm's correction over all of them."""
-    unfair = mixed(rows)
-    if unfair:
-        return [not_tested("; ".join(unfair)) for _ in checks]
-    findings = [
-        (
-            not_tested(waiting)
-            if waiting and check.on_errors
-            else examine(check, rows, margins, cannot_host, networks, benches)
-        )
-        for check in checks
-    ]
-    p_values = np.array([(finding.p_for, finding.p_against) for finding in findings]).reshape(-1)
-    tests = int((~np.isnan(p_values)).sum())
-    corrected = holm(p_values).reshape(
-        -1, 2
-    )  # one-sided, but both sides are in the family: no factor 2 is missing
-    return [
-        (
-            finding
-            if finding.outcome
-            else _settled(finding, float(p_for), float(p_against), tests, alpha)
-        )
-        for finding, (p_for, p_against) in zip(findings, corrected, strict=True)
-    ]
-
-
-def _settled(finding: Finding, p_for: float, p_against: float, tests: int, alpha: float) -> Finding:
-    """The outcome of a check on errors by its corrected p-values."""
-    if p_for < alpha:
-        return replace(
-            finding, outcome="supported", ours=_with_decider(finding, finding.weakest, p_for)
-        )
-    if p_against < alpha:
-        return replace(
-            finding, outcome="contradicted", ours=_with_decider(finding, finding.opposed, p_against)
-        )
-    return replace(
-        finding,
-        outcome="unresolved",
-        ours=_with_decider(finding, finding.weakest, p_for),
-        seeds=finding.seeds_needed(alpha / max(tests, 1)),
-        reason="no spread between seeds was seen on either side" if np.isnan(p_for) else "",
-    )
-
-
-def _with_decider(finding: Finding, decider: Comparison | None, p: float) -> str:
-    """The sentence of a check with the comparison that decides it."""
-    if decider is None:
-        return finding.ours
-    d = decider.difference
-    interval = "no interval" if np.isnan(d.low) else f"[{d.low:+.2f}, {d.high:+.2f}]"
-    corrected = (
-        "no test" if np.isnan(p) else f"corrected p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
-    )
-    return (
-        f"{finding.ours}; deciding: {decider.name} = {d.value:+.2f} points {interval}, {corrected}"
-    )
-
-
-def _verdict(claim: Claim, findings: Sequence[Finding]) -> Verdict:
-    """One contradicted check contradicts a claim; all that apply must be supported to support
-    it.
-    """
+def _verdict(claim: Claim, findings: Sequence[Finding], evidence: Evidence) -> Verdict:
+    """One contradicted check contradicts a claim; it takes all that apply to support it."""
     applying = [finding for finding in findings if finding.applies]
     outcomes = {finding.outcome for finding in applying}
     outcome: Outcome = next((outcome for outcome in ORDER if outcome in outcomes), "not tested")
-    needed = [finding.seeds for finding in applying if finding.outcome == "unresolved"]
-    known = [seeds for seeds in needed if seeds is not None]
-    asked = findings
+    asked = list(findings)
     # a check that stands in where the network has no place for a row is no part where it has one
     if applying:
         asked = [
-            f
-            for check, f in zip(claim.checks, findings, strict=True)
-            if f.applies or not check.without
+            finding
+            for check, finding in zip(claim.checks, findings, strict=True)
+            if finding.applies or not getattr(check, "without", ())
         ]
+    partly = bool(applying) and len(applying) < len(asked)
     reason = "; ".join({finding.reason: None for finding in asked if finding.reason})
-    if applying and len(applying) < len(asked):
-        reason = f"judged in part: {reason}"
+    quantity = getattr(claim.checks[0], "quantity", "")
     return Verdict(
         claim=claim.id,
         says=claim.says,
         paper=claim.paper,
         ours="; ".join(finding.ours for finding in findings if finding.ours),
         outcome=outcome,
-        seeds_needed=(
-            max(known) if outcome == "unresolved" and known and len(known) == len(needed) else None
-        ),
-        reason=reason,
+        reason=f"judged in part: {reason}" if partly else reason,
+        ledger=claim.ledger,
+        partly=partly,
+        deciding=next((f.weakest for f in findings if f.outcome == outcome and f.weakest), None),
+        margin=evidence.margins.get(quantity, math.nan) if claim.ledger == "error" else math.nan,
     )
+
+
+def observed_margins(plain: Sequence[Record]) -> dict[str, float]:
+    """Without an analysis plan: what the plain network's own errors give."""
+    sound = [record for record in plain if not health(record)]  # a failed run would widen them
+    errors = [
+        [getattr(record, name) for record in sound] or [math.nan] for name in ("top1", "top5")
+    ]
+    return margins_of(expected_gain(*(sum(values) / len(values) for values in errors)))

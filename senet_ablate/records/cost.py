@@ -98,3 +98,11 @@ def read_costs(results: Path) -> Costs:
     except BadInput as error:
         raise BadInput(f"{error}; `python -m senet_ablate cost` writes it") from error
     return {(one.backbone, one.se): one for one in costs}
+
+
+def read_costs_if_any(results: Path) -> Costs:
+    """As `read_costs`; nothing where there are none, or no sound ones."""
+    try:
+        return read_costs(results)
+    except BadInput:
+        return {}

@@ -15,7 +15,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from senet_ablate.analysis.checks import Outcome
+from senet_ablate.analysis.evidence import Outcome
 from senet_ablate.analysis.exclusions import health
 from senet_ablate.analysis.tables import Table
 from senet_ablate.analysis.verdicts import Verdict
@@ -186,7 +186,7 @@ def html(
             Head("claim"),
             Head("verdict"),
             Head("the paper says"),
-            Head("seeds that might do", True),
+            Head("ledger"),
             Head("table"),
         ),
         claims=[_claim(place, one, verdict) for place, (one, verdict) in enumerate(verdicts)],
@@ -282,13 +282,12 @@ def _rows(cells: pd.DataFrame) -> Iterator[Row]:
 
 
 def _claim(place: int, table: Table, verdict: Verdict) -> Row:
-    seeds = verdict.seeds_needed
     return Row(
         (
             Cell(verdict.claim, place, "name", link=f"#{table.name}-{verdict.claim}"),
             Cell(verdict.outcome, list(GLYPHS).index(verdict.outcome), badge=True),
             Cell(verdict.says, verdict.says, "long"),
-            Cell(str(seeds or ""), float(seeds) if seeds else "", "number"),
+            Cell(verdict.ledger, verdict.ledger),
             Cell(table.experiment.title, table.experiment.title, link=f"#{table.name}"),
         ),
         verdict.outcome,

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from senet_ablate.analysis.compare import Comparison, compare_rows, find, runs
 from senet_ablate.analysis.escape import markdown_table
 from senet_ablate.analysis.pareto import tradeoffs
-from senet_ablate.analysis.tables import Table, gates_of_seeds, read_reported, table
+from senet_ablate.analysis.tables import Table, gates_of_seeds, read_reported, tables
 from senet_ablate.records.bench import read_benches, read_timings
+from senet_ablate.records.cost import read_costs_if_any
 from senet_ablate.records.gate_facts import current_gates
 from senet_ablate.records.store import Record, read_records, recorded
 from senet_ablate.report import gates as gates_report
@@ -77,7 +78,7 @@ def open_results(recipe: str = "", results: str | Path = "") -> "Review":
         folder,
         plan,
         records,
-        {name: table(plan, name, records, gates, benches) for name in plan.experiments},
+        tables(plan, records, gates, benches, read_costs_if_any(folder)),
     )
 
 
@@ -112,11 +113,8 @@ class Review:
             if outcome in ("", v.outcome)
         ]
         counts = pd.Series([v.outcome for _, v in found], dtype=object).value_counts(sort=False)
-        rows = [
-            (v.claim, one.experiment.title, v.says, v.outcome, v.seeds_needed or "")
-            for one, v in found
-        ]
-        heads = ["claim", "table", "the paper says", "verdict here", "seeds that might do"]
+        rows = [(v.claim, one.experiment.title, v.says, v.outcome, v.ledger) for one, v in found]
+        heads = ["claim", "table", "the paper says", "verdict here", "ledger"]
         summary = ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
         return Text(f"**{summary}**\n\n{_grid(pd.DataFrame(rows, columns=heads))}")
 

@@ -14,10 +14,11 @@ from PIL import Image
 
 from senet_ablate.analysis.escape import latex_table, link_target, markdown_cell, markdown_table
 from senet_ablate.analysis.frame import strangers
-from senet_ablate.analysis.stats import ALPHA
-from senet_ablate.analysis.tables import Table, gates_of_seeds, table
+from senet_ablate.analysis.tables import Table, gates_of_seeds
+from senet_ablate.analysis.tables import tables as tables_of
 from senet_ablate.analysis.verdicts import Verdict
 from senet_ablate.records.bench import read_benches, read_timings
+from senet_ablate.records.cost import read_costs_if_any
 from senet_ablate.records.gate_facts import current_gates
 from senet_ablate.records.store import Record, read_records, write_whole
 from senet_ablate.report import gates as gates_report
@@ -65,7 +66,8 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
     gates = current_gates(plan, results, records)
     benches = read_benches(results)
     networks = gates_of_seeds(plan, records) or ([gates.blocks] if gates else [])
-    tables = [table(plan, name, records, networks, benches) for name in plan.experiments]
+    costs = read_costs_if_any(results)
+    tables = [*tables_of(plan, records, networks, benches, costs).values()]
     files: dict[str, bytes] = {}
     annexes: dict[str, str] = {}
     with figures.style():
@@ -141,7 +143,8 @@ def _plain_and_se(tables: list[Table]) -> dict[str, list[Record]]:
 OUTCOMES = ("supported", "contradicted", "unresolved", "not tested")
 COLUMNS = {
     "label": "",
-    "n": "n",
+    "n": "seeds",
+    "failed": "of them failed",
     "top1": "top-1 error, %",
     "effect": "against the control, points",
     "top5": "top-5 error, %",
@@ -167,6 +170,8 @@ def shown(table: Table) -> pd.DataFrame:
             cells = [_interval(row, column) for _, row in table.rows.iterrows()]
         elif column in ("params", "macs"):
             cells = [_scaled(value, 1e6 if column == "params" else 1e9) for value in values]
+        elif column == "failed":
+            cells = [_failed(row) for _, row in table.rows.iterrows()]
         else:
             cells = ["" if pd.isna(value) else str(value) for value in values]
         if column in ("label", "n", "top1") or any(cells):
@@ -178,13 +183,22 @@ def _interval(row: pd.Series, column: str) -> str:
     if pd.isna(row[column]):
         return ""
     sign = "+" if column == "effect" else ""
-    star = "*" if column == "effect" and row["p"] < ALPHA else ""
+    star = "*" if column == "effect" and row["differs"] else ""
     if pd.isna(row[f"{column}_low"]):
-        return f"{row[column]:{sign}.2f}"
+        return f"{row[column]:{sign}.2f}{star}"
     return (
         f"{row[column]:{sign}.2f}{star} [{row[f'{column}_low']:{sign}.2f},"
         f" {row[f'{column}_high']:{sign}.2f}]"
     )
+
+
+def _failed(row: pd.Series) -> str:
+    """How many seeds failed, with the interval of their share, and what the others give."""
+    if not row["failed"]:
+        return ""
+    share = f"{row['failed']} ({row['failed_low']:.0f} to {row['failed_high']:.0f}%)"
+    others = "" if pd.isna(row["sound_top1"]) else f"; the others {row['sound_top1']:.2f}%"
+    return f"{share}{others}"
 
 
 def _scaled(value: float | None, unit: float) -> str:
@@ -209,11 +223,12 @@ def notes(table: Table) -> list[str]:
     """What stands under a table: what its numbers can resolve, what to mind, what is missing."""
     parts = []
     if table.resolution == table.resolution:
-        n = int(min(count for count in table.rows["n"] if count))
         parts.append(
-            "`*`: differs from the control (Welch, 5%, Holm over the table). Under the spread seen"
-            f" here, {n} seeds find a difference in 4 of 5 tries only if it is"
-            f" {table.resolution:.2f} points or more."
+            f"`*`: differs from its control by more than the noise between seeds (Holm over the"
+            f" {table.comparisons} comparisons of the page, at {100 * table.alpha:g}%). This test"
+            f" finds a difference in 4 of 5 tries if it is {table.resolution:.2f} points or more."
+            f" Intervals are 95%, over seeds, uncorrected; other test images of this kind would"
+            f" move an error by about ± {table.rows['image_error'].median():.2f} points."
         )
     parts += [f"**Mind**: {sentence}." for sentence in table.unfair]
     if table.missing:
@@ -311,9 +326,9 @@ def _claims(verdicts: tuple[Verdict, ...]) -> str:
 
 
 def _outcome(verdict: Verdict) -> str:
-    seeds = f", {verdict.seeds_needed} seeds might do" if verdict.seeds_needed else ""
+    partly = ", in part" if verdict.partly else ""
     bold = "**" if verdict.outcome in ("supported", "contradicted") else ""
-    return f"{bold}{verdict.outcome}{bold}{seeds}"
+    return f"{bold}{verdict.outcome}{bold}{partly}"
 
 
 def _anchor(title: str) -> str:

@@ -74,9 +74,7 @@ class Plan:
         known = [
             self.experiments.get(name) or read_experiment(name) for name in self.recipe.experiments
         ]
-        return sum(
-            any(check.on_errors for claim in one.claims for check in claim.checks) for one in known
-        )
+        return sum(any(claim.ledger == "error" for claim in one.claims) for one in known)
 
     def run(self, variant: Variant, seed: int) -> Run:
         """The run of a variant under this plan's recipe."""

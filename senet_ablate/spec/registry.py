@@ -166,3 +166,24 @@ DATASETS = Registry(
         "image-stream": "senet_ablate.data.streaming:load",
     },
 )
+CLAIM_KINDS = Registry(
+    "claim kind",
+    {
+        **{
+            name: f"senet_ablate.analysis.claims.errors:{kind}"
+            for name, kind in (
+                ("better", "Better"),
+                ("no_worse", "NoWorse"),
+                ("similar", "Similar"),
+                ("differ", "Differ"),
+                ("contrast", "Contrast"),
+            )
+        },
+        "identical": "senet_ablate.analysis.claims.exact:Identical",
+        "ratio": "senet_ablate.analysis.claims.exact:Ratio",
+        "gates_rise": "senet_ablate.analysis.claims.gates:GatesRise",
+        "gates_within": "senet_ablate.analysis.claims.gates:GatesWithin",
+        "time": "senet_ablate.analysis.claims.times:Time",
+        "none": "senet_ablate.analysis.claims.exact:Untestable",
+    },
+)

@@ -464,8 +464,7 @@ class Experiment(Frozen):
             if ids.count(claim.id) > 1:
                 raise ValueError(f"claim {claim.id} is there twice")
             for check in claim.checks:
-                named = () if check.on_gates else check.named
-                for row in (*named, *check.needs, *check.without):
+                for row in check.mentioned:
                     if row not in self.variants:
                         raise ValueError(
                             f"claim {claim.id}: {row!r} is no variant;"

@@ -1,0 +1,94 @@
+"""What a check looks at, and what it finds there."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from senet_ablate.records.bench import Bench
+from senet_ablate.records.class_gates import ClassGates
+from senet_ablate.records.cost import Costs
+from senet_ablate.records.store import Record
+from senet_ablate.spec.spec import Variant
+
+if TYPE_CHECKING:
+    from senet_ablate.analysis.model import ErrorModel
+    from senet_ablate.analysis.stats import Difference
+
+Outcome = Literal["supported", "contradicted", "unresolved", "not tested"]
+Rows = Mapping[str, Sequence[Record]]
+"""The records of each variant, one a seed."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that there is on one experiment.
+
+    rows: the records of each variant; may be empty. variants: what each row is. models: errors in %
+    by quantity (top1, top5, throughout), rows by `Run.row_id`. margins: within which rows count as
+    alike, points by quantity. cannot_host: variant -> why the recipe's network has no place for it.
+    networks: gates by class, a network a seed. benches: times by device. costs: of networks at
+    224 pixels.
+    """
+
+    rows: Rows
+    variants: Mapping[str, Variant]
+    models: Mapping[str, "ErrorModel"] = field(default_factory=dict)
+    margins: Mapping[str, float] = field(default_factory=dict)
+    cannot_host: Mapping[str, str] = field(default_factory=dict)
+    networks: Sequence[Sequence[ClassGates]] = ()
+    benches: Sequence[Bench] = ()
+    costs: Costs = field(default_factory=dict)
+
+    def row_id(self, name: str) -> str:
+        """The row's name in `models`."""
+        return self.rows[name][0].run.row_id
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A difference of mean errors, with p-values for and against what is claimed of it."""
+
+    name: str
+    difference: "Difference"
+    p_for: float
+    p_against: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check saw. `outcome` is None while it hangs on corrected p-values.
+
+    applies: False where the check makes no sense for this network or data, so that the claim is
+    judged on its others. p_for: small where every comparison speaks for the check; `weakest` does
+    so least. p_against: small where one of them, `opposed`, speaks against it. (For `differ` it is
+    the other way round: one for, all against.) exclusive: the hypotheses on the two sides cannot
+    both be true.
+    """
+
+    ours: str
+    outcome: Outcome | None = None
+    reason: str = ""
+    applies: bool = True
+    p_for: float = math.nan
+    p_against: float = math.nan
+    weakest: Comparison | None = None
+    opposed: Comparison | None = None
+    exclusive: bool = False
+
+
+def not_tested(reason: str, applies: bool = True) -> Finding:
+    """The finding of a check that could not be made."""
+    return Finding("", "not tested", reason, applies)
+
+
+def bounds(low: float | None, high: float | None) -> str:
+    """A range in words."""
+    if low is None:
+        return f"at most {high:g}"
+    return f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+
+
+def within(value: float, low: float | None, high: float | None) -> bool:
+    """Whether `value` lies in a range that may be open on either side."""
+    return (low is None or value >= low) and (high is None or value <= high)
