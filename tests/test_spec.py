@@ -140,6 +140,83 @@ def test_yaml_that_is_unsafe_or_broken_is_refused(text: str) -> None:
         load_yaml(text, "file")
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("010", "016", "08", "-012", "1:30", "1:30.5", "1_000", "1_0.5", "0x10", "0o17", "0b11"),
+        *("yes", "No", "on", "OFF", "!!int '016'", "!!bool 'yes'", "1:30:00"),
+        *("!!float '1:30'", "00", "0_1", "+0x1", "012.5"),
+    ],
+)
+@pytest.mark.parametrize("text", ["first: 1\nkey: {}\n", "first: 1\n{}: 2\n", "- 1\n- [{}]\n"])
+def test_a_value_that_means_something_else_than_it_looks_like_names_its_line(
+    text: str, written: str
+) -> None:
+    with pytest.raises(BadInput, match=r"file: line 2: .*(decimal|true or false)"):
+        load_yaml(text.format(written), "file")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        *(("1e-3", 1e-3), ("1e3", 1000.0), ("1.5E2", 150.0), ("1.0e3", 1000.0), (".5", 0.5)),
+        *(("-1e-3", -1e-3), ("1.", 1.0), ("0", 0), ("-7", -7), ("+7", 7), ("0.1", 0.1)),
+        *(("true", True), ("False", False), ("null", None), ("~", None), ("", None), ("y", "y")),
+        *(("'016'", "016"), ('"no"', "no"), ("'1:30'", "1:30"), ("2026-11-22", "2026-11-22")),
+        *(
+            ("=", "="),
+            ("1:75", "1:75"),
+            ("1.2.3", "1.2.3"),
+            ("e3", "e3"),
+            ("n01440764", "n01440764"),
+        ),
+        *(
+            ("1 000", "1 000"),
+            ("16px", "16px"),
+            ("32x4d", "32x4d"),
+            ("0 1", "0 1"),
+            ("none", "none"),
+        ),
+        ("[2, 3]", [2, 3]),
+    ],
+)
+def test_a_value_in_yaml_is_what_it_looks_like(written: str, meant: object) -> None:
+    found = load_yaml(f"key: {written}\n", "file")["key"]
+    assert found == meant and type(found) is type(meant)
+
+
+@pytest.mark.parametrize("key", ["true", "null", "1.5", "1e3", "[1]"])
+def test_a_key_is_a_name_or_a_whole_number(key: str) -> None:
+    with pytest.raises(BadInput, match=r"line 2: .*cannot be a key"):
+        load_yaml(f"a: 1\n{key}: 2\n", "file")
+    assert load_yaml("16: a\n2026-11-22: b\n'no': c\n", "") == {
+        "16": "a",
+        "2026-11-22": "b",
+        "no": "c",
+    }
+
+
+def test_a_recipe_may_write_its_rate_as_a_power_and_not_its_batch_as_an_octal(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    text = (EXPERIMENTS_DIR / "recipes/smoke.yaml").read_text()
+    (folder / "smoke.yaml").write_text(text.replace("lr: 0.05", "lr: 1e-3"))
+    assert read_recipe("smoke", tmp_path).train.lr == 0.001
+    (folder / "smoke.yaml").write_text(text.replace("batch_size: 16", "batch_size: 016"))
+    line = text[: text.index("batch_size")].count("\n") + 1
+    with pytest.raises(BadInput, match=rf"smoke\.yaml: line {line}: '016'"):
+        read_recipe("smoke", tmp_path)
+
+
+def test_a_specification_on_the_command_line_is_read_as_strictly() -> None:
+    for pair in ("reduction=016", "reduction=1_6", "bias=yes", "reduction=1:30"):
+        with pytest.raises(BadInput, match=f"--se {pair.partition('=')[0]}: "):
+            read_se([pair])
+    assert read_se(["reduction=8", "bias=true"]) == SESpec(reduction=8, bias=True)
+
+
 @given(st.text(max_size=40))
 def test_no_text_after_se_ends_in_anything_but_a_value_or_bad_input(text: str) -> None:
     try:
@@ -148,10 +225,8 @@ def test_no_text_after_se_ends_in_anything_but_a_value_or_bad_input(text: str) -
         assert str(error)
 
 
-def test_a_registry_refuses_duplicates_and_explains_a_miss() -> None:
+def test_a_registry_explains_a_miss() -> None:
     things = Registry("thing", {"one": 1})
-    with pytest.raises(BadInput, match="twice"):
-        things.register("one")(2)
     with pytest.raises(BadInput, match="did you mean 'one'"):
         things["ona"]
     with pytest.raises(BadInput, match="cannot be imported"):

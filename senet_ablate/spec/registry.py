@@ -9,11 +9,9 @@ user writes in place of a name (`their_module:TheirSqueeze`) is resolved in the 
 import difflib
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 
 class BadInput(ValueError):
@@ -29,7 +27,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 class Registry:
-    """Named parts of one kind; refuses duplicates and explains a miss."""
+    """Named parts of one kind; explains a miss."""
 
     def __init__(self, kind: str, entries: dict[str, Any] | None = None) -> None:
         self.kind = kind
@@ -40,21 +38,6 @@ class Registry:
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
-
-    def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that adds a part under `name`. Raises BadInput if the name is taken."""
-
-        def add(part: T) -> T:
-            if name in self._entries:
-                raise BadInput(f"{self.kind} {name!r} is registered twice")
-            self._entries[name] = part
-            return part
-
-        return add
-
-    def unregister(self, name: str) -> None:
-        """Take a name back (for tests and notebooks that try a part out)."""
-        self._entries.pop(name, None)
 
     def check(self, name: str) -> str:
         """Return `name` if it is known or a `module:attribute` reference; imports nothing.

@@ -3,6 +3,7 @@
 safe, no repeated key, no unknown key, and one clear sentence when something is wrong.
 """
 
+import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,38 @@ def read(path: Path, model: type[T]) -> T:
 
 
 class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml where it is there
-    """Safe YAML in which a repeated key is an error instead of the last one winning."""
+    """Safe YAML in which each value is what it looks like, and a repeated key is an error.
+
+    Numbers are decimal (YAML 1.1 reads 016 as 14 and 1:30 as 90), true and false the only flags
+    (1.1 reads `no` as false); 1e-3 is a number and 2026-11-22 a text, as in YAML 1.2.
+    """
+
+
+def _refused(node: yaml.Node, why: str) -> BadInput:
+    return BadInput(f"line {node.start_mark.line + 1}: {node.value!r} {why}")
+
+
+def _integer(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
+    if not re.fullmatch(r"[-+]?(0|[1-9][0-9]*)", node.value):
+        raise _refused(node, "is no plain decimal number; a text is written in quotes")
+    return int(node.value)
+
+
+def _number(loader: _StrictLoader, node: yaml.ScalarNode) -> float:
+    if not re.fullmatch(rf"{_DECIMAL}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", node.value):
+        raise _refused(node, "is no plain decimal number; a text is written in quotes")
+    return float(node.value.replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def _flag(loader: _StrictLoader, node: yaml.ScalarNode) -> bool:
+    value = str(node.value).lower()
+    if value not in ("true", "false"):
+        raise _refused(node, "is written true or false, or, where it is a text, in quotes")
+    return value == "true"
+
+
+def _text(loader: _StrictLoader, node: yaml.ScalarNode) -> str:
+    return str(node.value)
 
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[str, Any]:
@@ -52,7 +84,7 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[str, Any]:
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str | int):
+        if type(key) not in (str, int):
             raise BadInput(f"line {key_node.start_mark.line + 1}: {key!r} cannot be a key")
         if str(key) in mapping:
             raise BadInput(f"line {key_node.start_mark.line + 1}: key {key!r} is written twice")
@@ -60,7 +92,24 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[str, Any]:
     return mapping
 
 
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_DECIMAL = r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+_TAG = "tag:yaml.org,2002:"
+for _kind, _constructor in (
+    ("int", _integer),
+    ("float", _number),
+    ("bool", _flag),
+    ("timestamp", _text),
+    ("value", _text),
+    ("map", _mapping),
+):
+    _StrictLoader.add_constructor(_TAG + _kind, _constructor)
+# what YAML 1.1 takes for a text, and looks like a number
+_StrictLoader.add_implicit_resolver(
+    f"{_TAG}int", re.compile(r"[-+]?0([0-9_]+|[xob][0-9a-fA-F_]+)$"), list("-+0")
+)
+_StrictLoader.add_implicit_resolver(
+    f"{_TAG}float", re.compile(rf"{_DECIMAL}$"), list("-+.0123456789")
+)
 
 
 def load_yaml(text: str, where: str) -> Any:
