@@ -82,7 +82,7 @@ def test_a_half_written_cache_is_never_read(folder: Path, monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("senet_ablate.data.images.os.fsync", stop)
+        patch.setattr("senet_ablate.data.cache.os.fsync", stop)
         with pytest.raises(KeyboardInterrupt):
             load_images(training(image_size=16), folder)
     assert not list((folder / "cache").iterdir())

@@ -3,6 +3,7 @@
 decoded once, held whole as uint8, augmented in batches by one explicit generator.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ def load_images(train: Training, root: Path, download: bool = False) -> ImageSet
     Raises BadInput if the data set is missing, damaged or too small, with the command that gets it.
     """
     images: ImageSet = DATASETS[train.dataset](root, train.image_size, download)
+    _check(images, train.dataset)
     rest, test = images.train, images.test
     if train.train_images:
         rest, _ = _divide(rest, train.train_images, "train_images")
@@ -37,7 +39,24 @@ def load_images(train: Training, root: Path, download: bool = False) -> ImageSet
             f"{train.dataset}: {len(rest)} training images are fewer than one batch of"
             f" {train.batch_size}"
         )
-    return ImageSet(rest, test, images.classes, images.mean, images.std, images.checksum, held_out)
+    return replace(images, train=rest, test=test, validation=held_out)
+
+
+def _check(images: ImageSet, name: str) -> None:
+    """Raises BadInput for a data set that no network could be trained or judged on."""
+    (height, width), test = images.train.images.shape[1:3], images.test.images.shape[1:3]
+    if height != width or test != (height, width):
+        raise BadInput(
+            f"{name}: training images of {width}x{height} pixels and test images of"
+            f" {test[1]}x{test[0]}, not squares of one size; give the recipe an image_size"
+        )
+    if len(images.classes) < 2:
+        raise BadInput(f"{name}: fewer than two classes: {', '.join(images.classes) or 'none'}")
+    for split, kind in ((images.train, "training"), (images.test, "test")):
+        counts = np.bincount(split.labels, minlength=len(images.classes))
+        if len(counts) > len(images.classes) or not counts.all():
+            which = images.classes[int(counts[: len(images.classes)].argmin())]
+            raise BadInput(f"{name}: no {kind} image of class {which!r}")
 
 
 def _divide(split: Split, count: int, key: str) -> tuple[Split, Split]:

@@ -9,27 +9,18 @@ from pathlib import Path
 import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from senet_ablate.data.images import (
-    Files,
-    ImageSet,
-    Split,
-    cached,
-    class_folders,
-    decode,
-    image_set,
-    subfolders,
-)
+from senet_ablate.data.cache import cached
+from senet_ablate.data.files import Files, class_folders, class_names, decode
+from senet_ablate.data.images import ImageSet, Split, image_set
 from senet_ablate.spec.registry import BadInput
 
 SIZES = [50_000, 10_000]  # images of the two splits
+PIXELS = 32
 
 
 def load_cifar10(root: Path, image_size: int | None, download: bool) -> ImageSet:
     """50,000 training and 10,000 test images, 32x32, 10 classes."""
     return _load("cifar10", CIFAR10, 10, root, image_size, download)
-
-
-SIZES = [50_000, 10_000]  # images of the two splits
 
 
 def load_cifar100(root: Path, image_size: int | None, download: bool) -> ImageSet:
@@ -45,7 +36,7 @@ def _load(
     image_size: int | None,
     download: bool,
 ) -> ImageSet:
-    if image_size not in (None, 32):
+    if image_size not in (None, PIXELS):
         raise BadInput(f"{name} images are 32x32 pixels, not {image_size}")
     folders, archive = root / name, root / source.base_folder
     how_to_get = (
@@ -53,7 +44,7 @@ def _load(
         f" `python -m senet_ablate run --recipe {name} --data {root} --download`"
     )
     if (folders / "train").is_dir():
-        names = subfolders(folders / "train")
+        names = class_names(folders / "train")
         files = [class_folders(folders / split, names) for split in ("train", "test")]
         if len(names) != classes or [len(split.paths) for split in files] != SIZES:
             raise BadInput(
@@ -88,6 +79,10 @@ def _from_archive(source: type[CIFAR10], root: Path) -> ImageSet:
 
 def _from_folders(files: list[Files], classes: list[str]) -> ImageSet:
     train, test = (decode(split, None) for split in files)
+    for split, found in zip(files, (train, test), strict=True):
+        if found.images.shape[1] != PIXELS:
+            size = "x".join(map(str, found.images.shape[1:3]))
+            raise BadInput(f"{split.paths[0]}: {size} pixels, where CIFAR's images have 32x32")
     return _canonical(train, test, classes)
 
 

@@ -1,32 +1,119 @@
-"""Any images in ImageNet's layout: train/<class>/ and val/<class>/ (or test/<class>/), any size."""
+"""Any images in class folders, any size: split by hand (ImageNet's layout) or not at all."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from senet_ablate.data.images import Files, ImageSet, cached, class_folders, decoded, subfolders
+import numpy as np
 
+from senet_ablate.data.cache import cached
+from senet_ablate.data.files import (
+    Files,
+    class_folders,
+    class_names,
+    decoded,
+    holds_images,
+    shorter_edge,
+    shown,
+)
+from senet_ablate.data.images import ImageSet
+from senet_ablate.spec.registry import BadInput
+
+TESTS = ("val", "valid", "validation", "test")  # the first that is there
 HOW_TO_GET = (
     "{} holds no train/<class>/ and val/<class>/ folders of images; name yours with --data DIR"
 )
+TEST_SHARE = 5  # one image in so many is a test image where there are no folders for them
+MEASURED = 500  # images that a set's own size is taken from
 
 
 def find(root: Path) -> tuple[list[str], Files, Files]:
     """The class names and the files of train/ and of val/ or test/; nothing where there are no such
     folders.
+
+    Raises BadInput for fewer than two classes, or for folders in val/ that train/ has not.
     """
-    test = next(
-        (root / split for split in ("val", "test") if (root / split).is_dir()), root / "val"
-    )
-    classes = subfolders(root / "train") if (root / "train").is_dir() and test.is_dir() else []
-    return classes, class_folders(root / "train", classes), class_folders(test, classes)
+    train = root / "train"
+    test = next((root / split for split in TESTS if (root / split).is_dir()), root / TESTS[0])
+    if not train.is_dir() or not test.is_dir():
+        return [], Files(), Files()
+    classes = _two_or_more(train, class_names(train))
+    for name in class_names(test):
+        if name not in classes:
+            raise BadInput(
+                f"{test / name}: {train} has no class {shown(name)!r}, so its images would be left"
+                " out; add or remove the folder"
+            )
+    return classes, class_folders(train, classes), class_folders(test, classes)
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
     """The folder's images at `image_size`; the classes are the names of the folders in train/."""
+    name = f"image-folder-{image_size or 'native'}"
+    return _load(name, root, *find(root), image_size, HOW_TO_GET.format(root))
+
+
+def load_own(root: Path, image_size: int | None, download: bool) -> ImageSet:
+    """Class folders with or without train/ and val/, at their own size but at most `image_size`.
+
+    Their own size is the median of the shorter edges. Where no images are set apart for the test,
+    one in five of each class is, the same ones every time.
+    """
     classes, train, test = find(root)
-    return cached(
-        f"image-folder-{image_size or 'native'}",
+    if not classes:
+        folder = root / "train" if (root / "train").is_dir() else root
+        names = [name for name in class_names(folder) if holds_images(folder / name)]
+        classes = _two_or_more(folder, names) if names else []
+        train, test = _divided(class_folders(folder, classes))
+    size = min(image_size or 2**31, _own_size(train)) if classes else None
+    how_to_get = f"{root} holds no <class>/ folders of images; name yours with --data DIR"
+    return _load(f"own-images-{size or ''}", root, classes, train, test, size, how_to_get)
+
+
+def _two_or_more(folder: Path, names: list[str]) -> list[str]:
+    """`names`, the classes in a folder. Raises BadInput if they are fewer than two."""
+    if len(names) > 1:
+        return names
+    found, below = ("no class folder", [])
+    if names:
+        found, below = f"one class folder, {shown(names[0])!r}", class_names(folder / names[0])
+    deeper = f"; are the classes one level down ({', '.join(map(shown, below[:3]))})?"
+    raise BadInput(f"{folder}: {found}, where two or more are needed{deeper if below else ''}")
+
+
+def _divided(files: Files) -> tuple[Files, Files]:
+    """Training and test files. Raises BadInput for a class of one image."""
+    train, test, labels = [], [], np.asarray(files.labels)
+    for label in np.unique(labels):
+        places = np.random.default_rng(0).permutation(np.flatnonzero(labels == label))
+        if len(places) == 1:
+            raise BadInput(f"{files.paths[places[0]]}: a class needs two images or more")
+        count = max(1, len(places) // TEST_SHARE)
+        test += sorted(places[:count].tolist())
+        train += sorted(places[count:].tolist())
+    return replace(files.take(train), left_out=files.left_out), files.take(test)
+
+
+def _own_size(files: Files) -> int:
+    """The median of the images' shorter edges, pixels."""
+    sample = files.paths[:: -(-len(files.paths) // MEASURED)]
+    return int(np.median([shorter_edge(path) for path in sample]))
+
+
+def _load(
+    name: str,
+    root: Path,
+    classes: list[str],
+    train: Files,
+    test: Files,
+    size: int | None,
+    how_to_get: str,
+) -> ImageSet:
+    names = list(map(shown, classes))
+    images = cached(
+        name,
         root,
         [*train.paths, *test.paths],
-        lambda partial: decoded(train, test, image_size, classes, partial),
-        HOW_TO_GET.format(root),
+        lambda partial: decoded(train, test, size, names, partial),
+        how_to_get,
     )
+    return replace(images, left_out=train.left_out + test.left_out)

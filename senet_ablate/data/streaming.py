@@ -8,7 +8,7 @@ change no number.
 """
 
 import hashlib
-import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,8 +19,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from senet_ablate.data.cache import Facts, cache_folder, writing
+from senet_ablate.data.files import Files, decode, decode_one, opened, shown
 from senet_ablate.data.image_folder import HOW_TO_GET, find
-from senet_ablate.data.images import Files, ImageSet, Split, decode, decode_one, opened, statistics
+from senet_ablate.data.images import ImageSet, Split, statistics
 from senet_ablate.records.store import write_whole
 from senet_ablate.spec.registry import BadInput
 
@@ -45,31 +47,37 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
     checksum = hashlib.sha256()
     for files in (train, test):
         for path, label in zip(files.paths, files.labels, strict=True):
-            checksum.update(
-                f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0{label}\n".encode()
-            )
-    cache = root / "cache" / f"image-stream-{image_size}-{checksum.hexdigest()[:16]}.json"
-    mean, std = _statistics(cache, train, image_size)
-    splits = [_split(files, image_size) for files in (train, test)]
-    return ImageSet(splits[0], splits[1], tuple(classes), mean, std, checksum.hexdigest())
+            name = os.fsencode(path.relative_to(root))
+            checksum.update(name + f"\0{path.stat().st_size}\0{label}\n".encode())
+    facts = _facts(root, train, list(map(shown, classes)), image_size, checksum.hexdigest())
+    return ImageSet(
+        train=_split(train, image_size),
+        test=_split(test, image_size),
+        classes=facts.classes,
+        mean=facts.mean,
+        std=facts.std,
+        checksum=facts.checksum,
+        left_out=train.left_out + test.left_out,
+    )
 
 
-Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
-
-
-def _statistics(path: Path, train: Files, size: int) -> Statistics:
+def _facts(root: Path, train: Files, classes: list[str], size: int, checksum: str) -> Facts:
     """Mean and standard deviation by channel of a fixed sample of the training images, computed
     once.
     """
-    if path.is_file():
-        mean, std = json.loads(path.read_text())
-        return tuple(mean), tuple(std)
+    path = cache_folder(root) / f"image-stream-{size}-{checksum[:16]}.json"
+    try:
+        known = Facts.read(path)
+        if known.checksum == checksum:
+            return known
+    except (OSError, ValueError):  # not there, or not whole: it is soon computed
+        pass
     chosen = np.random.default_rng(0).permutation(len(train.paths))[:SAMPLE]
-    found = statistics(
-        decode(Files(tuple(train.paths[i] for i in chosen), (0,) * len(chosen)), size).images
-    )
-    write_whole(path, json.dumps(found))
-    return found
+    mean, std = statistics(decode(train.take(chosen.tolist()), size).images)
+    facts = Facts(classes=tuple(classes), mean=mean, std=std, checksum=checksum).sealed
+    with writing(path.parent):
+        write_whole(path, facts.model_dump_json())
+    return facts
 
 
 def _split(files: Files, size: int) -> Split:

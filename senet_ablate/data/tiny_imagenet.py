@@ -4,34 +4,44 @@
 """
 
 import logging
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-from senet_ablate.data.images import Files, ImageSet, cached, class_folders, decoded, subfolders
+from senet_ablate.data.cache import cached
+from senet_ablate.data.files import Files, class_folders, class_names, decoded
+from senet_ablate.data.images import ImageSet
+from senet_ablate.spec.registry import BadInput
+
+CLASSES, TRAIN, TEST = 200, 500, 50  # of each class so many images
+log = logging.getLogger(__name__)
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
     """500 training and 50 validation images of each class found in train/; the validation images
     serve as the test.
+
+    Raises BadInput, naming the line, for annotations that contradict each other or miss a class.
     """
     folder = root / "tiny-imagenet-200"
     annotations = folder / "val" / "val_annotations.txt"
-    wnids = (
-        subfolders(folder / "train")
-        if annotations.is_file() and (folder / "train").is_dir()
-        else []
-    )
+    wnids = class_names(folder / "train") if annotations.is_file() else []
     how_to_get = (
         f"Tiny ImageNet is not in {folder} (train/, val/val_annotations.txt); get it with `curl -O"
         " http://cs231n.stanford.edu/tiny-imagenet-200.zip && unzip tiny-imagenet-200.zip -d"
         f" {root}`"
     )
-    if wnids and len(wnids) < 200:
-        logging.getLogger(__name__).warning(
-            "%s has %d of 200 classes: results are not comparable", folder, len(wnids)
-        )
     train = class_folders(folder / "train", wnids)
-    test = _validation_files(folder, wnids)
-    return cached(
+    test = _validation_files(annotations, wnids) if wnids else Files()
+    for files, each in ((train, TRAIN), (test, TEST)):
+        counts = [files.labels.count(label) for label in range(len(wnids))]
+        if wnids and counts != [each] * CLASSES:
+            log.warning(
+                "%s: %d classes of %d to %d images, where the whole set has %d of %d: results are"
+                " not comparable",
+                *(folder, len(wnids), min(counts), max(counts), CLASSES, each),
+            )
+    images = cached(
         f"tiny-imagenet-{image_size or 64}",
         root,
         [*train.paths, *test.paths, *([annotations] if wnids else [])],
@@ -40,23 +50,49 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
         ),
         how_to_get,
     )
+    return replace(images, left_out=train.left_out + test.left_out)
 
 
-def _validation_files(folder: Path, wnids: list[str]) -> Files:
+def _validation_files(annotations: Path, wnids: list[str]) -> Files:
     label = {wnid: index for index, wnid in enumerate(wnids)}
-    text = (folder / "val" / "val_annotations.txt").read_text() if wnids else ""
-    lines = (line.split("\t") for line in text.splitlines() if line.strip())
-    known = sorted((file, label[wnid]) for file, wnid, *_ in lines if wnid in label)
-    return Files(
-        tuple(folder / "val" / "images" / file for file, _ in known),
-        tuple(number for _, number in known),
-    )
+    known: dict[str, int] = {}
+    left_out = Counter[str]()
+    text = annotations.read_text(encoding="utf-8-sig", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
+        image, *fields = line.split("\t")
+        if not line.strip():
+            continue
+        if len(fields) < 5:  # the class and four corners
+            raise BadInput(
+                f"{annotations}: line {number} has {len(fields) + 1} fields, and 6 apart by tabs"
+                " are needed; unzip the archive again"
+            )
+        if image in known:
+            raise BadInput(f"{annotations}: line {number} names {image} a second time")
+        if fields[0] in label:
+            known[image] = label[fields[0]]
+        else:
+            left_out["validation image of a class that train/ has not"] += 1
+    for wnid, index in label.items():
+        if index not in known.values():
+            raise BadInput(f"{annotations}: no image of class {wnid!r}; unzip the archive again")
+    beside = len(class_folders(annotations.parent, ["images"]).paths) - len(known)
+    unnamed = beside - left_out.total()
+    if unnamed > 0:
+        left_out["validation image without an annotation"] = unnamed
+    paths, labels = zip(*sorted(known.items()), strict=True)
+    return Files(tuple(annotations.parent / "images" / image for image in paths), labels, left_out)
 
 
 def _names(words: Path, wnids: list[str]) -> list[str]:
-    """The first English name of each class where words.txt is there, the WordNet id otherwise."""
-    if not words.is_file():
-        return wnids
-    lines = (line.partition("\t") for line in words.read_text().splitlines())
-    names = {wnid: text.split(",")[0] for wnid, _, text in lines}
-    return [names.get(wnid, wnid) for wnid in wnids]
+    """The first English name of each class where words.txt is there, the WordNet id otherwise, both
+    where two classes have one name.
+    """
+    text = words.read_text(encoding="utf-8", errors="replace") if words.is_file() else ""
+    lines = (line.partition("\t") for line in text.splitlines())
+    known = {wnid: text.split(",")[0] for wnid, _, text in lines}
+    names = [known.get(wnid, wnid) for wnid in wnids]
+    return [
+        f"{name} ({wnid})" if names.count(name) > 1 else name
+        for name, wnid in zip(names, wnids, strict=True)
+    ]

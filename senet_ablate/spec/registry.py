@@ -147,6 +147,7 @@ DATASETS = Registry(
         "tiny-imagenet": "senet_ablate.data.tiny_imagenet:load",
         "image-folder": "senet_ablate.data.image_folder:load",
         "image-stream": "senet_ablate.data.streaming:load",
+        "own-images": "senet_ablate.data.image_folder:load_own",
     },
 )
 CLAIM_KINDS = Registry(

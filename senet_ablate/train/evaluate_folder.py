@@ -1,5 +1,7 @@
 """The error of a network with public weights on a folder of images in ImageNet's layout."""
 
+import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from senet_ablate.data.images import Files, ImageSet, class_folders, decode, subfolders
+from senet_ablate.data.files import class_folders, class_names, decode
+from senet_ablate.data.images import ImageSet, listed
 from senet_ablate.data.loader import Batches
 from senet_ablate.spec.registry import BACKBONES, BadInput
 from senet_ablate.spec.spec import Training
 from senet_ablate.train.loop import evaluate
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 100  # images in memory and in a batch
 RESIZED = 256 / 224  # the shorter edge over the crop (paper, Section 5.1)
@@ -49,14 +54,15 @@ def errors_on_folder(
     a folder val.
 
     Classes are numbered in the sorted order of their folders' names: for ImageNet's synsets
-    (n01440764, ...) that is the order of the published networks. Images are resized to 256/224 of
-    `size` at their shorter edge and cropped in the centre; size: by default what the network was
-    made for. Colours are normalised as those who trained the public files did. `progress` is told
-    how many images are done. Raises BadInput for a folder without images, or with another number of
-    classes than the network has.
+    (n01440764, ...) that is the order of the published networks. Folders named 0 to K - 1 are in
+    the order of these numbers; for other names a warning says the order. Images are resized to
+    256/224 of `size` at their shorter edge and cropped in the centre; size: by default what the
+    network was made for. Colours are normalised as those who trained the public files did.
+    `progress` is told how many images are done. Raises BadInput for a folder without images, or
+    with another number of classes than the network has.
     """
     folder = root / "val" if (root / "val").is_dir() else root
-    classes = subfolders(folder) if folder.is_dir() else []
+    classes = class_names(folder)
     classifier = model.get_submodule("classifier")
     assert isinstance(classifier, nn.Linear)
     if len(classes) != classifier.out_features:
@@ -64,6 +70,7 @@ def errors_on_folder(
             f"{folder}: {len(classes)} folders of classes, but the network tells"
             f" {classifier.out_features} apart"
         )
+    classes = _ordered(classes)
     crop = size or int(getattr(BACKBONES[backbone], "pixels", 224))
     spec = Training(
         dataset="image-folder",
@@ -77,10 +84,12 @@ def errors_on_folder(
     on = device or torch.device("cpu")
     model.to(on, memory_format=torch.channels_last)  # type: ignore[call-overload]
     files = class_folders(folder, classes)
+    if files.left_out:
+        log.warning("%s: left out: %s", folder, listed(files.left_out))
     right, wrong_top5 = [], 0
     for start in range(0, len(files.paths), AT_ONCE):
-        part = slice(start, start + AT_ONCE)
-        split = decode(Files(files.paths[part], files.labels[part]), spec.image_size)
+        part = range(start, min(start + AT_ONCE, len(files.paths)))
+        split = decode(files.take(part), spec.image_size)
         mean, std = NORMALISED.get(backbone, IMAGENET)
         images = ImageSet(split, split, tuple(classes), mean, std, checksum="")
         judged = evaluate(model, Batches(split, images, spec, on), spec)
@@ -90,3 +99,18 @@ def errors_on_folder(
     count = len(files.paths)
     top5 = 100 * wrong_top5 / count if len(classes) > 5 else None
     return Errors(count, 100 * float(np.mean(~np.concatenate(right))), top5)
+
+
+def _ordered(names: list[str]) -> list[str]:
+    """Folder names in the order in which a network numbers its classes, as far as they tell it."""
+    if {name for name in names if name.isdecimal()} == set(names):
+        by_number = sorted(names, key=int)
+        if [int(name) for name in by_number] == list(range(len(names))):
+            return by_number
+    if not all(re.fullmatch(r"n\d{8}", name) for name in names):
+        log.warning(
+            "the folders are no WordNet ids: the network's classes 0, 1, 2 are taken to be %s, in"
+            " the order of their names",
+            ", ".join(names[:3]),
+        )
+    return names

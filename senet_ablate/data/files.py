@@ -1,0 +1,209 @@
+"""Image files in class folders, and their pixels.
+
+The files and pixels are those of torchvision's ImageFolder, but that hidden files are left out,
+samples of 16 bits are not clipped, and what is left out is counted.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes
+
+from senet_ablate.data.images import ImageSet, Pixels, Split, image_set, listed
+from senet_ablate.spec.registry import BadInput
+
+DECODED_AT_ONCE = 4096  # images
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files of one split with their labels; left_out: files that are no images, by kind."""
+
+    paths: tuple[Path, ...] = ()
+    labels: tuple[int, ...] = ()
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def take(self, indices: Sequence[int]) -> "Files":
+        """The files at `indices`, in that order."""
+        return Files(tuple(self.paths[i] for i in indices), tuple(self.labels[i] for i in indices))
+
+
+def class_names(root: Path) -> list[str]:
+    """Names of the folders in `root` but hidden ones, sorted; none where there is no such folder.
+
+    Raises BadInput where it cannot be read.
+    """
+    try:
+        return [name for name in find_classes(root)[0] if not name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise BadInput(f"{root}: cannot be read ({error.strerror})") from error
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether there is an image below a folder."""
+    return bool(_images(folder, frozenset(), Counter()))
+
+
+def class_folders(root: Path, classes: Sequence[str]) -> Files:
+    """The image files in `<root>/<class>/` at any depth, sorted; links are followed.
+
+    Raises BadInput if a class has none, or a folder cannot be read.
+    """
+    files, left_out = [], Counter[str]()
+    for label, name in enumerate(classes):
+        found = sorted(_images(root / name, frozenset(), left_out))
+        if not found:
+            beside = f" (left out so far: {listed(left_out)})" if left_out else ""
+            raise BadInput(f"{root / name}: no image of class {name!r} here{beside}")
+        files += [(path, label) for path in found]
+    for entry in os.scandir(root) if classes else ():
+        if entry.is_file() and not entry.name.startswith("."):
+            left_out[f"{_kind(entry.name)} beside the class folders"] += 1
+    return Files(tuple(path for path, _ in files), tuple(label for _, label in files), left_out)
+
+
+def _images(folder: Path, parents: frozenset[str], left_out: Counter[str]) -> list[Path]:
+    """The images below a folder; a link to one of the folders that it lies in leads nowhere."""
+    found: list[Path] = []
+    real = os.path.realpath(folder)
+    if real in parents:
+        left_out["folder linked into itself"] += 1
+        return found
+    try:
+        entries = [(entry, entry.is_dir()) for entry in os.scandir(folder)]
+    except OSError as error:
+        raise BadInput(f"{error.filename or folder}: cannot be read ({error.strerror})") from error
+    for entry, is_folder in entries:
+        path = folder / entry.name
+        if entry.name.startswith("."):
+            left_out["hidden"] += 1
+        elif is_folder:
+            found += _images(path, parents | {real}, left_out)
+        elif entry.name.lower().endswith(IMG_EXTENSIONS):
+            found.append(path)
+        else:
+            left_out[_kind(entry.name)] += 1
+    return found
+
+
+def shorter_edge(path: Path) -> int:
+    """Of an image, in pixels, from the file's head alone. Raises BadInput."""
+    return min(_read(path, lambda image: image.size))
+
+
+def _kind(name: str) -> str:
+    return shown(Path(name).suffix.lower()) or "without a suffix"
+
+
+def shown(name: str) -> str:
+    """A file's name as text: bytes that are no UTF-8 as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def decoded(
+    train: Files, test: Files, size: int | None, classes: Sequence[str], folder: Path
+) -> ImageSet:
+    """The image set of two lists of files, its pixels written into `folder` as they are decoded."""
+    splits = [
+        decode(files, size, folder / f"{name}_images.npy")
+        for name, files in (("train", train), ("test", test))
+    ]
+    return image_set(splits[0], splits[1], classes)
+
+
+def decode(files: Files, size: int | None, into: Path | None = None) -> Split:
+    """Decode every file to RGB; `size`: shorter edge resized to it, centre square kept. Raises
+    BadInput with path.
+
+    into: a .npy file that takes the pixels as they come, for sets that are larger than memory;
+    OSError where there is no room for it.
+    """
+    first = decode_one(files.paths[0], size)
+    height, width = first.shape[:2]
+    if height != width:
+        raise BadInput(
+            f"{files.paths[0]}: {width}x{height} pixels, not square; give the recipe an image_size"
+        )
+    shape = (len(files.paths), *first.shape)
+    images = np.empty(shape, np.uint8) if into is None else _on_disk(into, shape)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
+        for start in range(0, len(files.paths), DECODED_AT_ONCE):
+            paths = files.paths[start : start + DECODED_AT_ONCE]
+            for index, pixels in enumerate(
+                pool.map(lambda path: decode_one(path, size), paths), start
+            ):
+                if pixels.shape != first.shape:
+                    raise BadInput(
+                        f"{files.paths[index]}: {pixels.shape[1]}x{pixels.shape[0]} pixels, the"
+                        f" first image has {width}x{height}; give the recipe an image_size"
+                    )
+                images[index] = pixels
+    return Split(images, np.asarray(files.labels, dtype=np.int64))
+
+
+def _on_disk(path: Path, shape: tuple[int, ...]) -> Pixels:
+    """An array in a file whose room is reserved: without, a full disk is a bus error later."""
+    images = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    room = path.stat().st_size
+    with path.open("rb+") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, room)
+        except OSError as error:
+            words = f"{error.strerror}, {room:,} bytes are needed"
+            raise OSError(error.errno, words, str(path)) from error
+    return images
+
+
+def decode_one(path: Path, size: int | None) -> Pixels:
+    """The image as H x W x 3; `size`: its shorter edge resized to it, the centre square kept.
+
+    Raises BadInput.
+    """
+    image = opened(path)
+    if size is not None and image.size != (size, size):
+        scale = size / min(image.size)
+        width, height = (max(size, round(edge * scale)) for edge in image.size)
+        left, top = (width - size) // 2, (height - size) // 2
+        image = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
+        image = image.crop((left, top, left + size, top + size))
+    return np.asarray(image, dtype=np.uint8)
+
+
+def opened(path: Path) -> Image.Image:
+    """The image in a file, decoded, in RGB. Raises BadInput with the path."""
+    return _read(path, _rgb)
+
+
+def _read(path: Path, read: Callable[[Image.Image], T]) -> T:
+    try:
+        with Image.open(path) as image:
+            return read(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise anything
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise BadInput(
+            f"{path}: cannot be read as an image ({why}); restore or remove the file"
+        ) from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """As torchvision has it, but that a sample of 16 bits (9 to 15) counts by its highest eight."""
+    mode = image.mode
+    if mode.startswith("I;16") or (mode == "I" and image.format == "PPM"):
+        bits = image.tag_v2[258][0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
+        return Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8)).convert("RGB")
+    if mode in ("I", "F"):
+        raise ValueError(f"32 bits a sample, mode {mode}, of unknown range; save it with 8 or 16")
+    image.info.pop("transparency", None)  # of no effect on the colours, but for a warning
+    return image.convert("RGB")
