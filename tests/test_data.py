@@ -2,6 +2,7 @@ import hashlib
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -297,6 +298,38 @@ def test_crop_and_flip_are_those_of_a_plain_loop(counted: ImageSet) -> None:
                 corners.add(found[0][:2])
                 flips.add(found[0][2])
     assert len(corners) == 25 and flips == {False, True}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"flip": True, "pad_crop": 2},
+        {"scale_crop": (0.3, 1.0), "crop_size": 6, "flip": True},
+        {"cutout": 3},
+        {},
+    ],
+    ids=["crop", "scale crop", "cutout", "nothing"],
+)
+def test_batches_made_together_are_those_made_one_by_one(
+    counted: ImageSet, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU augments many batches at once; any processes and any place to begin."""
+    train = training(batch_size=2, **changes)
+    parts = [(0, 1), (1, 2)]
+    alone = [
+        [
+            (x.clone(), y)
+            for x, y in Batches(counted.train, counted, train, CPU, part).shuffled(3, 2, 1)
+        ]
+        for part in parts
+    ]
+    monkeypatch.setattr(Batches, "batches_at_once", 3)
+    for part, expected in zip(parts, alone, strict=True):
+        found = list(Batches(counted.train, counted, train, CPU, part).shuffled(3, 2, 1))
+        assert len(found) == len(expected) == len(counted.train) // 2 - 1
+        for (x, y), (x_alone, y_alone) in zip(found, expected, strict=True):
+            assert torch.equal(x, x_alone) and torch.equal(y, y_alone)
+            assert x.stride() == x_alone.stride()
 
 
 def test_scale_crops_stay_inside_and_keep_the_values_of_the_image(counted: ImageSet) -> None:

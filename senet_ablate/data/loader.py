@@ -7,7 +7,7 @@ and an epoch can be repeated by itself.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from senet_ablate.spec.spec import Training
 
 # of the free memory of a GPU may hold images; a larger split stays memory-mapped on the host
 DEVICE_SHARE = 0.5
+EPOCH_BYTES = 2**30  # of images that a GPU augments and normalises at once
 EVALUATION_BATCH, EVALUATION_PIXELS = 1000, 4_096_000  # images at most, pixels at most
 
 
@@ -83,24 +84,52 @@ class Batches:
         key = hashlib.sha256(f"data/{seed}/{epoch}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key[:7]))
         count = len(self) * self.train.batch_size
-        order = torch.randperm(len(self.labels), generator=generator)[:count].to(self.device)
+        order = torch.randperm(len(self.labels), generator=generator)[:count]
         draws = self._draw(count, generator)
-        own = self.train.batch_size // self.share[1]  # images of each batch that are this process's
-        firsts = [
-            batch * self.train.batch_size + self.share[0] * own for batch in range(start, len(self))
-        ]
+        part, parts = self.share
+        own = self.train.batch_size // parts  # images of each batch that are this process's
+        mine = torch.arange(count).view(len(self), parts, own)[start:, part].flatten()
+        order = self._to_device(order[mine])
+        draws = {name: draw[mine] for name, draw in draws.items()}
+        if self.stream:
+            yield from self._streamed(order, draws, own)
+            return
+        draws = {name: self._to_device(draw) for name, draw in draws.items()}
+        for first in range(0, len(order), own * self.batches_at_once):
+            some = slice(first, first + own * self.batches_at_once)
+            now = {name: draw[some] for name, draw in draws.items()}
+            hole = now.pop("hole", None)
+            x = self._normalised(self._augmented(self._take(order[some]), now), hole)
+            yield from zip(x.split(own), self.labels[order[some]].split(own), strict=True)
+
+    def _streamed(
+        self, order: Tensor, draws: dict[str, Tensor], own: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        assert self.stream
+        slices = [slice(first, first + own) for first in range(0, len(order), own)]
         batches = [
-            (
-                order[first : first + own],
-                {name: draw[first : first + own] for name, draw in draws.items()},
-            )
-            for first in firsts
+            (order[one], {name: draw[one] for name, draw in draws.items()}) for one in slices
         ]
-        for (chosen, now), pixels in zip(batches, self._crops(batches), strict=True):
-            x = self._normalised(pixels)
-            if self.train.cutout:
-                x = _cut_out(x, self.train.cutout, now["hole"])
+        for (chosen, now), pixels in zip(batches, self.stream.crops(batches), strict=True):
+            hole = now["hole"].to(self.device) if "hole" in now else None
+            x = self._normalised(pixels.to(self.device, non_blocking=True), hole)
             yield x, self.labels[chosen]
+
+    @property
+    def batches_at_once(self) -> int:
+        """How many batches are augmented and normalised in one go: on a GPU as many as fit
+        EPOCH_BYTES.
+        """
+        if self.images.device.type == "cpu":
+            return 1
+        image = 3 * self.size**2 * 4  # float32
+        return max(1, EPOCH_BYTES // (image * (self.train.batch_size // self.share[1])))
+
+    def _to_device(self, value: Tensor) -> Tensor:
+        """Copied while the host goes on."""
+        if self.device.type == "cpu":
+            return value
+        return value.pin_memory().to(self.device, non_blocking=True)
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, unaugmented, centre-cropped where the recipe crops."""
@@ -119,27 +148,17 @@ class Batches:
                 self.labels[chosen],
             )
 
-    def _crops(self, batches: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> Iterator[Tensor]:
-        """What the network is to see of each batch, N x size x size x 3."""
-        if self.stream:
-            for pixels in self.stream.crops(batches):
-                yield pixels.to(self.device, non_blocking=True)
-        else:
-            for chosen, draws in batches:
-                yield self._augmented(
-                    self._take(chosen), {n: draw for n, draw in draws.items() if n != "hole"}
-                )
-
     def _take(self, chosen: Tensor) -> Tensor:
         if self.index is not None:
             chosen = self.index[chosen.to(self.index.device)]
         return self.images[chosen.to(self.images.device)].to(self.device)
 
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        return ((pixels.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+    def _normalised(self, pixels: Tensor, hole: Tensor | None = None) -> Tensor:
+        x = ((pixels.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        return x if hole is None else _cut_out(x, self.train.cutout, hole)
 
     def _draw(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """What is random about each image, as tensors with `count` rows on the device."""
+        """What is random about each image, as tensors with `count` rows on the host."""
         train, draws = self.train, {}
         if train.flip:
             draws["flip"] = torch.rand(count, generator=generator) < 0.5
@@ -159,9 +178,7 @@ class Batches:
             draws["place"] = torch.rand(count, 2, generator=generator) * 2 - 1
         if train.cutout:
             draws["hole"] = torch.randint(self.size, (count, 2), generator=generator)
-        return (
-            draws if self.stream else {name: draw.to(self.device) for name, draw in draws.items()}
-        )
+        return draws
 
     def _augmented(self, pixels: Tensor, draws: dict[str, Tensor]) -> Tensor:
         """N x H x W x 3 uint8 to N x size x size x 3; crop and flip are one gather."""
