@@ -100,7 +100,9 @@ class Batches:
             now = {name: draw[some] for name, draw in draws.items()}
             hole = now.pop("hole", None)
             x = self._normalised(self._augmented(self._take(order[some]), now), hole)
-            yield from zip(x.split(own), self.labels[order[some]].split(own), strict=True)
+            y = self.labels[order[some]]
+            for batch in range(0, len(x), own):
+                yield x[batch : batch + own], y[batch : batch + own]
 
     def _streamed(
         self, order: Tensor, draws: dict[str, Tensor], own: int
