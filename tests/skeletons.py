@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from senet_ablate.spec.registry import BACKBONES
+from senet_ablate.models.build import build_model
 from senet_ablate.spec.spec import SESpec
 
 
@@ -20,4 +20,4 @@ def skeleton(
         for layer in (_ConvNd, _BatchNorm, nn.Linear):
             stack.enter_context(mock.patch.object(layer, "reset_parameters", lambda self: None))
         stack.enter_context(torch.device("meta"))
-        return BACKBONES[name](num_classes, se, stem)
+        return build_model(name, num_classes, se, stem=stem)

@@ -13,9 +13,8 @@ from skeletons import skeleton
 from torch import Tensor, nn
 
 from senet_ablate.models.build import build_model, list_backbones
-from senet_ablate.models.se import CannotHost, SEBlock, Slots, se_blocks
+from senet_ablate.models.se import CannotHost, SEBlock, SEPlacement, se_blocks
 from senet_ablate.models.shake import Shaken
-from senet_ablate.models.shufflenet import ChannelShuffle
 from senet_ablate.models.vgg import GridPool
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Placement, SESpec
@@ -79,12 +78,12 @@ def se_everywhere(network: Network) -> nn.Module:
     one.
     """
 
-    def fill(self: Slots, placement: Placement, stage: int, channels: int) -> nn.Module:
+    def fill(self: SEPlacement, placement: Placement, stage: int, channels: int) -> nn.Module:
         return SEBlock(
             channels, SESpec(placement=placement, reduction=max(2, channels // 16))
         )  # 8 hidden units or more
 
-    with mock.patch.object(Slots, "__call__", fill):
+    with mock.patch.object(SEPlacement, "__call__", fill):
         model = skeleton(network.name, CLASSES, stem=STEM)
     model.load_state_dict(network.plain.state_dict(), assign=True, strict=False)
     for block in (module for module in model.modules() if isinstance(module, SEBlock)):
@@ -202,11 +201,11 @@ def test_a_stage_or_a_width_that_a_network_lacks_is_an_error_that_says_what_it_h
 ) -> None:
     stages = [int(stage.removeprefix("stage")) for stage in stage_names(look_at(name))]
     with pytest.raises(
-        CannotHost, match=f"{name} has no stage 9; it has stages {', '.join(map(str, stages))}"
+        CannotHost, match=f"{name}: no stage 9; it has stages {', '.join(map(str, stages))}"
     ):
         look_at(name, SESpec(stages=(stages[0], 9)))
     with pytest.raises(
-        CannotHost, match=rf"{name}, stage \d, placement standard: \d+ channels // reduction 5000"
+        CannotHost, match=rf"{name}: stage \d, placement standard: \d+ channels // reduction 5000"
     ):
         look_at(name, SESpec(reduction=5000))
 
@@ -217,7 +216,7 @@ def test_the_standard_place_exists_and_a_missing_one_is_explained(name: str) -> 
     assert "standard" in offered
     for placement in set(get_args(Placement)) - set(offered):
         with pytest.raises(
-            CannotHost, match=f"{name} has no .* so no place '{placement}'; it has: .*standard"
+            CannotHost, match=f"{name}: no place '{placement}' .*; it has: .*standard"
         ):
             look_at(name, SESpec(placement=placement))
 
@@ -248,11 +247,6 @@ def test_grid_pooling_is_adaptive_average_pooling() -> None:
     for height, width in [(1, 1), (2, 5), (6, 7), (7, 7), (9, 14), (15, 8)]:
         x = torch.randn(2, 3, height, width, dtype=torch.float64)
         torch.testing.assert_close(GridPool(7)(x), F.adaptive_avg_pool2d(x, 7))
-
-
-def test_the_shuffle_deals_each_group_out_to_all_groups() -> None:
-    channels = torch.arange(6.0).reshape(1, 6, 1, 1)
-    assert ChannelShuffle(3)(channels).flatten().tolist() == [0, 2, 4, 1, 3, 5]
 
 
 class Times(nn.Module):

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet_ablate import SEBlock, SESpec, build_model
-from senet_ablate.models.se import Slots
+from senet_ablate.models.se import SEPlacement
 from senet_ablate.models.units import ResidualUnit, bottleneck_unit
 from senet_ablate.spec.spec import PLACEMENTS
 
@@ -104,8 +104,10 @@ def unit(placement: str, channels: int, stride: int) -> ResidualUnit:
     """A bottleneck unit in float64 with SE in one place, twice as wide and with a projection if its
     stride is 2.
     """
-    slots = Slots("net", SESpec(4, bias=True, placement=placement), stages=(2,))  # type: ignore[arg-type]
-    made = bottleneck_unit(channels, channels * stride, stride, 2, slots, widths=(8, 8)).double()
+    place = SEPlacement(SESpec(4, bias=True, placement=placement), stages=(2,))  # type: ignore[arg-type]
+    outputs = channels * stride
+    divisors = (outputs // 8, outputs // 8)
+    made = bottleneck_unit(channels, outputs, stride, 2, place, divisors=divisors).double()
     set_at_random(made)
     return made
 

@@ -9,7 +9,7 @@ import pytest
 from test_cli import inside
 
 from senet_ablate.models.build import list_backbones
-from senet_ablate.models.counting import count, to_count
+from senet_ablate.models.summary import count, to_count
 from senet_ablate.records.cost import facts_path, read_costs, write_costs
 from senet_ablate.report.cost_page import (
     SE,

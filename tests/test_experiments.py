@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from senet_ablate.data.images import ImageSet
+from senet_ablate.models.build import native_pixels
 from senet_ablate.spec.plan import list_experiments, read_experiment, read_plan
-from senet_ablate.spec.registry import BACKBONES
 from senet_ablate.spec.spec import Run
 from senet_ablate.train.loop import prepared, train_step
 
@@ -32,9 +32,7 @@ def test_every_network_trains_a_step(run: Run, digits: ImageSet) -> None:
     spec = run.train.model_copy(update={"stem": "32px", "batch_size": 2})
     model, optimizer, _ = prepared(Run(spec, run.se, run.seed), digits, torch.device("cpu"))
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    pixels = (
-        8 if getattr(BACKBONES[spec.backbone], "pixels", 224) == 32 else 24
-    )  # 24: fewest for Inception-ResNet
+    pixels = 8 if native_pixels(spec.backbone) == 32 else 24  # 24: fewest for Inception-ResNet
     loss, _ = train_step(
         model, optimizer, torch.randn(2, 3, pixels, pixels), torch.tensor([0, 1]), spec
     )

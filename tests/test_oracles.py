@@ -19,9 +19,9 @@ from torch import nn
 
 import senet_ablate
 from senet_ablate.models.complexity import Cost, cost
-from senet_ablate.models.preact import _network as preact_network
+from senet_ablate.models.preact import preact_network
 from senet_ablate.models.se import se_blocks
-from senet_ablate.models.shake import _network as shake_network
+from senet_ablate.models.shake import shake_network
 from senet_ablate.report.cost_page import REASONS
 from senet_ablate.spec.spec import SESpec
 
@@ -242,10 +242,8 @@ def test_wide_and_shaken_networks_grow_to_other_published_counts() -> None:
     printed rounded.
     """
     with torch.device("meta"):
-        wide = preact_network("wrn_16_10", 16, 10, False, 10, None, "default")
-        shaken = shake_network(
-            "shake_shake_26_2x32d", {2: 32, 3: 64, 4: 128}, 4, 10, None, "default"
-        )
+        wide = preact_network("WRN-16-10", 16, widen=10)(10, None, "default")
+        shaken = shake_network("Shake-Shake 26 2x32d", 32, 4)(10, None, "default")
     assert parameters(wide) == 17_116_634
     assert parameters(shaken) == 2_923_162
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from senet_ablate.models.build import build_model
 from senet_ablate.models.pretrained import import_weights
-from senet_ablate.models.se import CannotHost, SEBlock, Slots
+from senet_ablate.models.se import CannotHost, SEBlock, SEPlacement
 from senet_ablate.models.units import basic_unit
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import SESpec
@@ -82,15 +82,18 @@ def test_a_file_with_se_does_not_fit_the_plain_network(tmp_path: Path) -> None:
     _, path = saved("legacy_seresnet50", tmp_path)
     with pytest.raises(
         BadInput,
-        match=r"missing nothing; unexpected 'layer1.0.se_module.fc1.bias'.*with SE or without",
+        match=r"as torchvision's resnet50: missing .*; unexpected .*with SE or without",
     ):
         import_weights(path, "resnet50")
     with pytest.raises(
         BadInput, match=r"'layer1.0.se_module.fc1.weight' has shape 16 x 256 x 1 x 1, not 32 x 256"
     ):
         import_weights(path, "resnet50", SESpec(reduction=8, bias=True))
-    with pytest.raises(BadInput, match=r"unexpected 'layer1.0.se_module.fc1.bias'"):
+    with pytest.raises(BadInput, match=r"it has 384 values, resnet50 with .* has 352; .*bias=true"):
         import_weights(path, "resnet50", SESpec())
+    for placement in ("pre", "post", "identity", "conv3x3"):
+        with pytest.raises(BadInput, match=r"stands where|has shape"):
+            import_weights(path, "resnet50", SESpec(bias=True, placement=placement))  # type: ignore[arg-type]
 
 
 def test_timms_legacy_basic_block_has_a_relu_before_its_gate_that_the_plain_block_lacks() -> None:
@@ -98,7 +101,7 @@ def test_timms_legacy_basic_block_has_a_relu_before_its_gate_that_the_plain_bloc
     agree.
     """
     theirs = randomised(timm.models.senet.SEResNetBlock(64, 64, groups=1, reduction=16)).double()
-    ours = basic_unit(64, 64, 1, 2, Slots("basic", PUBLISHED_SE, (2,))).double().eval()
+    ours = basic_unit(64, 64, 1, 2, SEPlacement(PUBLISHED_SE, (2,))).double().eval()
     values = theirs.state_dict()
     names = {
         "conv1": "branch.conv1",

@@ -15,7 +15,6 @@ from senet_ablate.data.images import ImageSet, Split, image_set
 from senet_ablate.data.loader import Batches
 from senet_ablate.models.layers import Dropout, Random, draw_from
 from senet_ablate.records.store import Record, pack, write_record
-from senet_ablate.spec.registry import BACKBONES
 from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train.loop import GateWatch, evaluate, prepared, train, train_step
 from senet_ablate.train.schedule import lr_at, plateaus
@@ -312,7 +311,7 @@ def test_dropout_draws_from_its_own_generator_and_keeps_the_mean() -> None:
 )
 def test_every_network_that_draws_has_its_generator_set(name: str) -> None:
     with torch.device("meta"):
-        model = BACKBONES[name](10, None, "default")
+        model = build_model(name, 10)
     draw_from(model, torch.Generator())
     random = [module for module in model.modules() if isinstance(module, Random)]
     assert random and all(module.generator is not None for module in random)

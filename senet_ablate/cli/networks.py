@@ -19,7 +19,7 @@ def cost(results: Results = RESULTS) -> None:
     """
     from tqdm import tqdm
 
-    from senet_ablate.models.counting import count_all, to_count
+    from senet_ablate.models.summary import count_all, to_count
     from senet_ablate.records.cost import write_costs
 
     with tqdm(total=len(to_count()), unit=" networks") as bar:

@@ -1,10 +1,15 @@
 """Networks by name, plain or with SE, from the same code."""
 
+from dataclasses import replace
+from typing import get_args
+
+import torch
 from torch import nn
 
 from senet_ablate.models.layers import initialise
-from senet_ablate.spec.registry import BACKBONES
-from senet_ablate.spec.spec import SESpec
+from senet_ablate.models.se import CannotHost, se_blocks
+from senet_ablate.spec.registry import BACKBONES, BadInput
+from senet_ablate.spec.spec import PLACEMENTS, Placement, SESpec
 
 
 def list_backbones() -> list[str]:
@@ -23,9 +28,29 @@ def build_model(
     """The network `name`: N x 3 x H x W in, N x num_classes logits out; `se=None` is the plain one.
 
     stem: "default", or one for smaller inputs that the network knows ("64px", "32px"). seed: of the
-    initial weights. Raises BadInput for an unknown name or stem, CannotHost (a BadInput) if the
-    network has no place for the block.
+    initial weights, which a network on the meta device has not. Raises BadInput for an unknown name
+    or stem, CannotHost (a BadInput) if the network has no place for the block.
     """
-    model: nn.Module = BACKBONES[name](num_classes, se, stem)
+    builder = BACKBONES[name]
+    try:
+        model: nn.Module = builder(num_classes, se, stem)
+        if se is not None and not se_blocks(model):
+            with torch.device("meta"):
+                elsewhere = [
+                    placement
+                    for placement in get_args(Placement)
+                    if se_blocks(builder(num_classes, replace(se, placement=placement), stem))
+                ]
+            raise CannotHost(
+                f"no place {se.placement!r} ({PLACEMENTS[se.placement]}); it has:"
+                f" {', '.join(elsewhere)}"
+            )
+    except BadInput as error:
+        raise type(error)(f"{name}: {error}") from error
     initialise(model, seed)
     return model
+
+
+def native_pixels(name: str) -> int:
+    """Edge of the square input that a network was made for: 224 unless `made_for` says another."""
+    return int(getattr(BACKBONES[name], "pixels", 224))

@@ -21,9 +21,7 @@ from senet_ablate.models.layers import draw_from
 
 @dataclass(frozen=True)
 class Cost:
-    """Learnable parameters, and multiply-adds of one image; the `_by_module` ones by dotted module
-    path.
-    """
+    """Learnable parameters, and multiply-adds of one image; `_by_module`: by dotted path."""
 
     params: int
     macs: int
@@ -49,26 +47,20 @@ _POOLING_AND_SCALING = {
 
 def cost(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
     """Cost of one forward pass over one image of `input_shape` (channels, height, width); the model
-    stays as it is.
-    """
+    stays as it is."""
     twin = copy.deepcopy(model).to("meta").eval()
     draw_from(twin, None)  # a generator is of one device
-    with (
-        FlopCounterMode(display=False, custom_mapping=_POOLING_AND_SCALING) as counter,
-        torch.no_grad(),
-    ):
+    counter = FlopCounterMode(display=False, custom_mapping=_POOLING_AND_SCALING)
+    with counter, torch.no_grad():
         twin(torch.empty(1, *input_shape, device="meta"))
     macs: dict[str, int] = defaultdict(int)
     for path, operations in counter.get_flop_counts().items():
-        _, _, inside = path.partition(".")
-        if path != "Global" and inside:
-            macs[inside] = sum(operations.values()) // 2
+        macs[path.partition(".")[2]] = sum(operations.values()) // 2  # behind the class's name
     params = {
-        path: sum(p.numel() for p in module.parameters())
+        path: sum(parameter.numel() for parameter in module.parameters())
         for path, module in model.named_modules()
-        if path
     }
-    total = sum(parameter.numel() for parameter in model.parameters())
+    total = params.pop("")
     return Cost(
         total, counter.get_total_flops() // 2, params, {path: macs[path] for path in params}
     )

@@ -10,9 +10,16 @@ from collections import OrderedDict
 
 from torch import nn
 
-from senet_ablate.models.layers import Parallel, classified, conv_norm_relu, max_pool, stem_7x7
-from senet_ablate.models.plain import PlainUnit
-from senet_ablate.models.se import Slots
+from senet_ablate.models.layers import (
+    Parallel,
+    conv_norm_relu,
+    head,
+    max_pool,
+    sequential,
+    stem_7x7,
+)
+from senet_ablate.models.se import SEPlacement
+from senet_ablate.models.units import PlainUnit
 from senet_ablate.spec.spec import SESpec
 
 # arXiv:1409.4842, Table 1: 1x1; 3x3 reduce and 3x3; 5x5 reduce and 5x5; pool projection
@@ -44,90 +51,62 @@ BN_INCEPTION = {
 Row = tuple[int, int, int, int, int, int]
 
 
-def _row(**layers: nn.Module) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(layers))
-
-
-def _googlenet_module(inputs: int, row: Row) -> tuple[Parallel, int]:
-    one, reduce3, three, reduce5, five, pooled = row
-    branches: OrderedDict[str, nn.Module] = OrderedDict(
-        conv1x1=conv_norm_relu(inputs, one, 1),
-        conv3x3=_row(
-            reduce=conv_norm_relu(inputs, reduce3, 1), conv=conv_norm_relu(reduce3, three, 3)
-        ),
-        conv5x5=_row(
-            reduce=conv_norm_relu(inputs, reduce5, 1), conv=conv_norm_relu(reduce5, five, 5)
-        ),
-        pooled=_row(pool=nn.MaxPool2d(3, 1, 1), conv=conv_norm_relu(inputs, pooled, 1)),
-    )
-    return Parallel(branches), one + three + five + pooled
-
-
-def _bn_inception_module(inputs: int, row: Row, last: bool) -> tuple[Parallel, int]:
-    one, reduce3, three, reduce_double, double, pooled = row
+def _module(inputs: int, row: Row, googlenet: bool) -> tuple[Parallel, int]:
+    """A module and its width."""
+    one, reduce3, three, reduce_large, large, pooled = row
     stride = 1 if one else 2
-    branches: OrderedDict[str, nn.Module] = OrderedDict()
+    branches: dict[str, nn.Module] = {}
     if one:
         branches["conv1x1"] = conv_norm_relu(inputs, one, 1)
-    branches["conv3x3"] = _row(
+    branches["conv3x3"] = sequential(
         reduce=conv_norm_relu(inputs, reduce3, 1), conv=conv_norm_relu(reduce3, three, 3, stride)
     )
-    branches["double3x3"] = _row(
-        reduce=conv_norm_relu(inputs, reduce_double, 1),
-        conv1=conv_norm_relu(reduce_double, double, 3),
-        conv2=conv_norm_relu(double, double, 3, stride),
-    )
+    reduce = conv_norm_relu(inputs, reduce_large, 1)
+    if googlenet:
+        branches["conv5x5"] = sequential(reduce=reduce, conv=conv_norm_relu(reduce_large, large, 5))
+    else:
+        branches["double3x3"] = sequential(
+            reduce=reduce,
+            conv1=conv_norm_relu(reduce_large, large, 3),
+            conv2=conv_norm_relu(large, large, 3, stride),
+        )
     if pooled:
-        pool = nn.MaxPool2d(3, 1, 1) if last else nn.AvgPool2d(3, 1, 1)
-        branches["pooled"] = _row(pool=pool, conv=conv_norm_relu(inputs, pooled, 1))
+        maximum = googlenet or row is BN_INCEPTION[5][-1]
+        pool = nn.MaxPool2d(3, 1, 1) if maximum else nn.AvgPool2d(3, 1, 1)
+        branches["pooled"] = sequential(pool=pool, conv=conv_norm_relu(inputs, pooled, 1))
     else:
         branches["pooled"] = max_pool()
-    return Parallel(branches), one + three + double + (pooled or inputs)
+    return Parallel(OrderedDict(branches)), one + three + large + (pooled or inputs)
 
 
-def _stem(name: str, stem: str) -> nn.Sequential:
-    """7x7 convolution, pooling, 1x1 and 3x3 convolution, pooling: 224 pixels to 28, 192 wide."""
-    first = stem_7x7(name, stem)
-    return nn.Sequential(
-        OrderedDict(
-            first,
+def _network(num_classes: int, se: SESpec | None, stem: str, googlenet: bool) -> nn.Module:
+    """Stem (224 pixels to 28, 192 wide), stages, and in GoogLeNet a pooling before two of them."""
+    place = SEPlacement(se, (3, 4, 5))
+    layers: dict[str, nn.Module] = {
+        "stem": sequential(
+            **stem_7x7(stem),
             reduce2=conv_norm_relu(64, 64, 1),
             conv2=conv_norm_relu(64, 192, 3),
             pool2=max_pool(),
         )
-    )
+    }
+    inputs = 192
+    for stage, rows in (GOOGLENET if googlenet else BN_INCEPTION).items():
+        if googlenet and stage > 3:
+            layers[f"pool{stage}"] = max_pool()
+        units = []
+        for row in rows:
+            module, inputs = _module(inputs, row, googlenet)
+            units.append(PlainUnit(module, inputs, place, stage))
+        layers[f"stage{stage}"] = nn.Sequential(*units)
+    return sequential(**layers, **head(inputs, num_classes, dropout=0.4 if googlenet else 0.0))
 
 
 def googlenet_bn(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
-    """GoogLeNet with batch norm, without its side classifiers:
-
-    7.0 M parameters, 1.58 G multiply-adds at 224 pixels.
-    """
-    slots = Slots("googlenet_bn", se, stages=tuple(GOOGLENET))
-    body: OrderedDict[str, nn.Module] = OrderedDict(stem=_stem("googlenet_bn", stem))
-    inputs = 192
-    for stage, rows in GOOGLENET.items():
-        if stage > 3:
-            body[f"pool{stage}"] = max_pool()
-        units = []
-        for row in rows:
-            module, inputs = _googlenet_module(inputs, row)
-            units.append(PlainUnit(module, inputs, slots, stage))
-        body[f"stage{stage}"] = nn.Sequential(*units)
-    slots.close()
-    return classified(body, inputs, num_classes, dropout=0.4)
+    """GoogLeNet with batch norm, no side classifiers: 7.0 M parameters, 1.58 G multiply-adds."""
+    return _network(num_classes, se, stem, googlenet=True)
 
 
 def bn_inception(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
-    """BN-Inception: 11.3 M parameters, 2.03 G multiply-adds at 224 pixels."""
-    slots = Slots("bn_inception", se, stages=tuple(BN_INCEPTION))
-    body: OrderedDict[str, nn.Module] = OrderedDict(stem=_stem("bn_inception", stem))
-    inputs = 192
-    for stage, rows in BN_INCEPTION.items():
-        units = []
-        for row in rows:
-            module, inputs = _bn_inception_module(inputs, row, last=row is BN_INCEPTION[5][-1])
-            units.append(PlainUnit(module, inputs, slots, stage))
-        body[f"stage{stage}"] = nn.Sequential(*units)
-    slots.close()
-    return classified(body, inputs, num_classes)
+    """BN-Inception: 11.3 M parameters, 2.03 G multiply-adds at 224 px."""
+    return _network(num_classes, se, stem, googlenet=False)

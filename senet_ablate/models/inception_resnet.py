@@ -6,142 +6,125 @@ before the addition (paper, Section 3.3), and sees it before it is scaled down; 
 between the stages have no shortcut and carry none.
 """
 
-from collections import OrderedDict
 from functools import partial
 
 from torch import Tensor, nn
 
-from senet_ablate.models.layers import Parallel, classified, norm, stem_strides
-from senet_ablate.models.se import Slots
+from senet_ablate.models.layers import (
+    LARGE_STEMS,
+    Parallel,
+    head,
+    made_for,
+    norm,
+    sequential,
+    stem_strides,
+)
+from senet_ablate.models.se import SEPlacement
 from senet_ablate.models.units import ResidualUnit
 from senet_ablate.spec.spec import SESpec
 
+Kernel = int | tuple[int, int]
+
 
 def _conv(
-    inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, padded: bool = True
+    inputs: int, outputs: int, kernel: Kernel, stride: int = 1, padded: bool = True
 ) -> nn.Sequential:
     """Convolution (of any shape, padded or `valid`), norm and ReLU."""
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
     padding = (height // 2, width // 2) if padded else (0, 0)
     layer = nn.Conv2d(inputs, outputs, (height, width), stride, padding, bias=False)
-    return nn.Sequential(OrderedDict(conv=layer, norm=norm(outputs), relu=nn.ReLU()))
+    return sequential(conv=layer, norm=norm(outputs), relu=nn.ReLU())
+
+
+def _path(inputs: int, *steps: tuple[int, Kernel], halves: bool = False) -> nn.Sequential:
+    """Convolutions of (width, kernel) in a row; the last one may halve the size, unpadded."""
+    layers = []
+    for index, (width, kernel) in enumerate(steps, 1):
+        last = halves and index == len(steps)
+        layers.append(_conv(inputs, width, kernel, 2 if last else 1, padded=not last))
+        inputs = width
+    return nn.Sequential(*layers) if len(layers) > 1 else layers[0]
 
 
 def _scaled_add(scale: float, residual: Tensor, shortcut: Tensor) -> Tensor:
     return residual * scale + shortcut
 
 
-def _unit(
-    branches: Parallel,
-    joined: int,
-    width: int,
-    scale: float,
-    slots: Slots,
-    stage: int,
-    *,
-    activation: nn.Module,
-) -> ResidualUnit:
-    """Inception branches, `joined` channels in all, and a linear 1x1 convolution back to
-    `width`.
-    """
-    branch = nn.Sequential(OrderedDict(paths=branches, conv=nn.Conv2d(joined, width, 1)))
-    merge = partial(_scaled_add, scale)
-    return ResidualUnit(
-        branch, nn.Identity(), width, width, slots, stage, merge=merge, activation=activation
-    )
+# stage -> units, width, scale of the residual, paths of a unit
+STAGES: dict[int, tuple[int, int, float, list[list[tuple[int, Kernel]]]]] = {
+    3: (10, 320, 0.17, [[(32, 1)], [(32, 1), (32, 3)], [(32, 1), (48, 3), (64, 3)]]),
+    4: (20, 1088, 0.10, [[(192, 1)], [(128, 1), (160, (1, 7)), (192, (7, 1))]]),
+    5: (10, 2080, 0.20, [[(192, 1)], [(192, 1), (224, (1, 3)), (256, (3, 1))]]),
+}
 
 
-def _unit_35(slots: Slots) -> ResidualUnit:
-    paths = Parallel(
-        _conv(320, 32, 1),
-        nn.Sequential(_conv(320, 32, 1), _conv(32, 32, 3)),
-        nn.Sequential(_conv(320, 32, 1), _conv(32, 48, 3), _conv(48, 64, 3)),
-    )
-    return _unit(paths, 128, 320, 0.17, slots, 3, activation=nn.ReLU())
-
-
-def _unit_17(slots: Slots) -> ResidualUnit:
-    paths = Parallel(
-        _conv(1088, 192, 1),
-        nn.Sequential(_conv(1088, 128, 1), _conv(128, 160, (1, 7)), _conv(160, 192, (7, 1))),
-    )
-    return _unit(paths, 384, 1088, 0.10, slots, 4, activation=nn.ReLU())
-
-
-def _unit_8(slots: Slots, last: bool) -> ResidualUnit:
-    """The last one is neither scaled nor followed by a ReLU."""
-    paths = Parallel(
-        _conv(2080, 192, 1),
-        nn.Sequential(_conv(2080, 192, 1), _conv(192, 224, (1, 3)), _conv(224, 256, (3, 1))),
-    )
-    return _unit(
-        *(paths, 448, 2080, 1.0 if last else 0.20, slots, 5),
-        activation=nn.Identity() if last else nn.ReLU(),
-    )
+def _stage(stage: int, place: SEPlacement) -> nn.Sequential:
+    """Units of paths side by side and a linear 1x1 convolution back to the width; the last one of
+    all is neither scaled nor followed by a ReLU."""
+    count, width, scale, paths = STAGES[stage]
+    units = []
+    for index in range(count):
+        last = stage == 5 and index == count - 1
+        joined = sum(steps[-1][0] for steps in paths)
+        branch = sequential(
+            paths=Parallel(*(_path(width, *steps) for steps in paths)),
+            conv=nn.Conv2d(joined, width, 1),
+        )
+        units.append(
+            ResidualUnit(
+                *(branch, nn.Identity(), width, width, place, stage),
+                merge=partial(_scaled_add, 1.0 if last else scale),
+                activation=nn.Identity() if last else nn.ReLU(),
+            )
+        )
+    return nn.Sequential(*units)
 
 
 def _stem(stem: str) -> nn.Sequential:
     """299 pixels to 35, 192 channels; without padding, as released."""
-    first, second = stem_strides("inception_resnet_v2", stem)
-    layers: OrderedDict[str, nn.Module] = OrderedDict(
+    first, second = stem_strides(stem, LARGE_STEMS)
+    pool1 = {"pool1": nn.MaxPool2d(3, 2)} if second == 2 else {}
+    return sequential(
         conv1=_conv(3, 32, 3, first, padded=False),
         conv2=_conv(32, 32, 3, padded=False),
         conv3=_conv(32, 64, 3),
-    )
-    if second == 2:
-        layers["pool1"] = nn.MaxPool2d(3, 2)
-    layers.update(
-        conv4=_conv(64, 80, 1), conv5=_conv(80, 192, 3, padded=False), pool2=nn.MaxPool2d(3, 2)
-    )
-    return nn.Sequential(layers)
-
-
-def _to_320() -> Parallel:
-    return Parallel(
-        _conv(192, 96, 1),
-        nn.Sequential(_conv(192, 48, 1), _conv(48, 64, 5)),
-        nn.Sequential(_conv(192, 64, 1), _conv(64, 96, 3), _conv(96, 96, 3)),
-        nn.Sequential(nn.AvgPool2d(3, 1, 1, count_include_pad=False), _conv(192, 64, 1)),
+        **pool1,
+        conv4=_conv(64, 80, 1),
+        conv5=_conv(80, 192, 3, padded=False),
+        pool2=nn.MaxPool2d(3, 2),
     )
 
 
-def _to_1088() -> Parallel:
-    return Parallel(
-        _conv(320, 384, 3, 2, padded=False),
-        nn.Sequential(_conv(320, 256, 1), _conv(256, 256, 3), _conv(256, 384, 3, 2, padded=False)),
-        nn.MaxPool2d(3, 2),
-    )
-
-
-def _to_2080() -> Parallel:
-    return Parallel(
-        nn.Sequential(_conv(1088, 256, 1), _conv(256, 384, 3, 2, padded=False)),
-        nn.Sequential(_conv(1088, 256, 1), _conv(256, 288, 3, 2, padded=False)),
-        nn.Sequential(_conv(1088, 256, 1), _conv(256, 288, 3), _conv(288, 320, 3, 2, padded=False)),
-        nn.MaxPool2d(3, 2),
-    )
-
-
+@made_for(299)
 def inception_resnet_v2(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
-    """Inception-ResNet-v2: 55.8 M parameters; 6.5 G multiply-adds at 224 pixels, 13.2 G at its own
-    299.
+    """Inception-ResNet-v2: 55.8 M parameters; 13.2 G multiply-adds at 299 px, 6.5 G at 224.
 
     Dropout 0.2 precedes the classifier (arXiv:1602.07261, Fig. 15). The default stem needs 75
     pixels or more.
     """
-    slots = Slots("inception_resnet_v2", se, stages=(3, 4, 5))
-    body: OrderedDict[str, nn.Module] = OrderedDict(
+    place = SEPlacement(se, tuple(STAGES))
+    return sequential(
         stem=_stem(stem),
-        widen3=_to_320(),
-        stage3=nn.Sequential(*(_unit_35(slots) for _ in range(10))),
-        reduce4=_to_1088(),
-        stage4=nn.Sequential(*(_unit_17(slots) for _ in range(20))),
-        reduce5=_to_2080(),
-        stage5=nn.Sequential(*(_unit_8(slots, last=index == 9) for index in range(10))),
+        widen3=Parallel(
+            _path(192, (96, 1)),
+            _path(192, (48, 1), (64, 5)),
+            _path(192, (64, 1), (96, 3), (96, 3)),
+            nn.Sequential(nn.AvgPool2d(3, 1, 1, count_include_pad=False), _conv(192, 64, 1)),
+        ),
+        stage3=_stage(3, place),
+        reduce4=Parallel(
+            _path(320, (384, 3), halves=True),
+            _path(320, (256, 1), (256, 3), (384, 3), halves=True),
+            nn.MaxPool2d(3, 2),
+        ),
+        stage4=_stage(4, place),
+        reduce5=Parallel(
+            _path(1088, (256, 1), (384, 3), halves=True),
+            _path(1088, (256, 1), (288, 3), halves=True),
+            _path(1088, (256, 1), (288, 3), (320, 3), halves=True),
+            nn.MaxPool2d(3, 2),
+        ),
+        stage5=_stage(5, place),
         conv6=_conv(2080, 1536, 1),
+        **head(1536, num_classes, dropout=0.2),
     )
-    slots.close()
-    return classified(body, 1536, num_classes, dropout=0.2)
-
-
-inception_resnet_v2.pixels = 299  # type: ignore[attr-defined]

@@ -1,45 +1,50 @@
 """Layers, stems and initialisation, stated once for all networks, plain and with SE."""
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import SESpec
 
-_STEMS = {"default": (2, 2), "64px": (1, 2), "32px": (1, 1)}
-_SMALL_STEMS = {"default": 1, "32px": 1, "stride2": 2}
+T = TypeVar("T")
+Builder = Callable[[int, SESpec | None, str], nn.Module]
+"""A network as the registry knows it: called with (num_classes, se, stem)."""
 
-
-def stem_strides(backbone: str, stem: str) -> tuple[int, int]:
-    """Strides of the first two of the five halvings of an ImageNet network, by the name of its
-    stem.
-
-    "default" is the network as published; "64px" keeps the size at the first halving, "32px" at the
-    first two, so that images of 224, 64 and 32 pixels end on maps of 7, 4 and 4 pixels. Raises
-    BadInput for another name.
-    """
-    if stem not in _STEMS:
-        raise BadInput(f"{backbone}: unknown stem {stem!r}; known: {', '.join(_STEMS)}")
-    return _STEMS[stem]
+LARGE_STEMS = {"default": (2, 2), "64px": (1, 2), "32px": (1, 1)}
+"""Strides of the first two of the five halvings of an ImageNet network: images of 224, 64 and 32
+pixels end on maps of 7, 4 and 4 pixels."""
+SMALL_STEMS = {"default": 1, "32px": 1, "stride2": 2}
+"""Stride of the first convolution of a network for 32 pixels."""
 
 
-def small_stem_stride(backbone: str, stem: str) -> int:
-    """Stride of the first convolution of a CIFAR network: 1, or 2 with stem "stride2", which leaves
-    maps of 16 pixels.
+def made_for(pixels: int) -> Callable[[Builder], Builder]:
+    """Decorator that notes the edge of the square input that a network was made for."""
 
-    Raises BadInput for another name.
-    """
-    if stem not in _SMALL_STEMS:
-        raise BadInput(
-            f"{backbone} is made for 32 pixels: unknown stem {stem!r}; known:"
-            f" {', '.join(_SMALL_STEMS)}"
-        )
-    return _SMALL_STEMS[stem]
+    def note(builder: Builder) -> Builder:
+        vars(builder)["pixels"] = pixels
+        return builder
+
+    return note
+
+
+def stem_strides(stem: str, known: Mapping[str, T]) -> T:
+    """What `known` says of the stem. Raises BadInput for another name."""
+    if stem not in known:
+        raise BadInput(f"unknown stem {stem!r}; known: {', '.join(known)}")
+    return known[stem]
+
+
+def sequential(**layers: nn.Module) -> nn.Sequential:
+    """nn.Sequential of named layers."""
+    model = nn.Sequential()
+    for name, layer in layers.items():
+        model.add_module(name, layer)
+    return model
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -48,10 +53,8 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 
 
 
 class FullyConnected(nn.Conv2d):
-    """A fully connected layer at every position of N x C x H x W:
-
-    a 1x1 convolution, initialised as a linear layer.
-    """
+    """A fully connected layer at every position of N x C x H x W: a 1x1 convolution, initialised as
+    a linear layer."""
 
     def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
         super().__init__(inputs, outputs, 1, bias=bias)
@@ -62,42 +65,29 @@ def norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.1)
 
 
-def conv_norm_relu(
-    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
+def conv_norm_relu(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """`conv`, `norm` and ReLU in a row."""
-    return nn.Sequential(
-        OrderedDict(
-            conv=conv(inputs, outputs, kernel, stride, groups), norm=norm(outputs), relu=nn.ReLU()
-        )
+    return sequential(
+        conv=conv(inputs, outputs, kernel, stride), norm=norm(outputs), relu=nn.ReLU()
     )
 
 
 def max_pool() -> nn.MaxPool2d:
-    """3x3, stride 2, from H x W to ceil(H / 2) x ceil(W / 2), as a padded 3x3 convolution of stride
-    2 gives.
-    """
+    """3x3, stride 2, H to ceil(H / 2), as a padded 3x3 convolution of stride 2 gives."""
     return nn.MaxPool2d(3, 2, 1)
 
 
-def stem_7x7(backbone: str, stem: str, outputs: int = 64) -> OrderedDict[str, nn.Module]:
-    """7x7 convolution and max pooling, 4 times smaller (arXiv:1512.03385, Table 1); 3x3 for a
-    smaller input.
-    """
-    first, second = stem_strides(backbone, stem)
-    layers: OrderedDict[str, nn.Module] = OrderedDict(
-        conv=conv(3, outputs, 7 if first == 2 else 3, first), norm=norm(outputs), relu=nn.ReLU()
-    )
-    if second == 2:
-        layers["pool"] = max_pool()
-    return layers
+def stem_7x7(stem: str) -> dict[str, nn.Module]:
+    """7x7 convolution, 64 wide, and max pooling, 4 times smaller (arXiv:1512.03385, Table 1); 3x3
+    for a smaller input."""
+    first, second = stem_strides(stem, LARGE_STEMS)
+    layers = dict(conv_norm_relu(3, 64, 7 if first == 2 else 3, first).named_children())
+    return layers | ({"pool": max_pool()} if second == 2 else {})
 
 
 class Random(nn.Module):
-    """A module that draws random numbers:
-
-    from `generator`, which `draw_from` sets, or from torch's global one.
-    """
+    """A module that draws random numbers: from `generator`, which `draw_from` sets, or from torch's
+    global one."""
 
     generator: torch.Generator | None = None
 
@@ -112,9 +102,8 @@ class Dropout(Random):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        return (
-            x * torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator) / (1 - self.p)
-        )
+        kept = torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator)
+        return x * kept / (1 - self.p)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
@@ -122,17 +111,12 @@ class Dropout(Random):
 
 def generator_of(model: nn.Module) -> torch.Generator | None:
     """What the random modules of a network draw from; None if it has none, or they draw from
-    torch's global one.
-    """
-    return next(
-        (module.generator for module in model.modules() if isinstance(module, Random)), None
-    )
+    torch's global one."""
+    return next((one.generator for one in model.modules() if isinstance(one, Random)), None)
 
 
 def draw_from(model: nn.Module, generator: torch.Generator | None) -> None:
-    """Let every random module of `model` draw from `generator`, which must be on the model's
-    device.
-    """
+    """Let every random module draw from `generator`, which must be on the model's device."""
     for module in model.modules():
         if isinstance(module, Random):
             module.generator = generator
@@ -163,18 +147,12 @@ class GlobalPool(nn.Module):
         return x.mean((2, 3))
 
 
-def classified(
-    body: OrderedDict[str, nn.Module], width: int, num_classes: int, dropout: float = 0.0
-) -> nn.Sequential:
-    """`body`, then `pool`, `dropout` if any, and `classifier`:
-
-    N x 3 x H x W in, N x num_classes logits out.
-    """
-    layers = OrderedDict(body, pool=GlobalPool())
+def head(width: int, num_classes: int, dropout: float = 0.0) -> dict[str, nn.Module]:
+    """`pool`, `dropout` if any, and `classifier`: N x width x H x W in, N x num_classes out."""
+    layers: dict[str, nn.Module] = {"pool": GlobalPool()}
     if dropout:
         layers["dropout"] = Dropout(dropout)
-    layers["classifier"] = nn.Linear(width, num_classes)
-    return nn.Sequential(layers)
+    return layers | {"classifier": nn.Linear(width, num_classes)}
 
 
 @torch.no_grad()
@@ -192,18 +170,13 @@ def initialise(model: nn.Module, seed: int) -> None:
     for name, module in model.named_modules():
         key = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:7])
         if isinstance(module, nn.Conv2d | nn.Linear):
-            mode: Literal["fan_in", "fan_out"] = (
-                "fan_in" if isinstance(module, nn.Linear | FullyConnected) else "fan_out"
-            )
-            generator = torch.Generator(module.weight.device).manual_seed(key)
-            nn.init.kaiming_normal_(
-                module.weight, mode=mode, nonlinearity="relu", generator=generator
-            )
+            linear = isinstance(module, nn.Linear | FullyConnected)
+            mode: Literal["fan_in", "fan_out"] = "fan_in" if linear else "fan_out"
+            draws = torch.Generator(module.weight.device).manual_seed(key)
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu", generator=draws)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif hasattr(
-            module, "reset_parameters"
-        ):  # a user's own draws from torch's global generator
+        elif hasattr(module, "reset_parameters"):  # a user's own draws from the global generator
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(key)
                 module.reset_parameters()

@@ -6,98 +6,80 @@ SE stands at the end of the residual branch before the addition, after the last 
 ReLU follows the addition.
 """
 
-from collections import OrderedDict
+from functools import partial
 
 from torch import nn
 
-from senet_ablate.models.layers import classified, conv, norm, small_stem_stride
-from senet_ablate.models.se import Slots
-from senet_ablate.models.units import ResidualUnit, stacked
-from senet_ablate.spec.spec import SESpec
+from senet_ablate.models.layers import SMALL_STEMS, Builder, conv, norm, sequential, stem_strides
+from senet_ablate.models.resnet import residual_network
+from senet_ablate.models.se import SEPlacement
+from senet_ablate.models.units import ResidualUnit
 
 
-def _norm_relu(index: int, channels: int) -> OrderedDict[str, nn.Module]:
-    return OrderedDict({f"norm{index}": norm(channels), f"relu{index}": nn.ReLU()})
+def _norm_relu(index: int, channels: int) -> dict[str, nn.Module]:
+    return {f"norm{index}": norm(channels), f"relu{index}": nn.ReLU()}
 
 
 def _unit(
-    inputs: int, outputs: int, stride: int, stage: int, slots: Slots, bottleneck: bool
+    inputs: int, outputs: int, stride: int, stage: int, place: SEPlacement, *, bottleneck: bool
 ) -> ResidualUnit:
     """Norm, ReLU and convolution, twice or three times. Where the width changes, the shortcut is a
     1x1 convolution and shares the first norm and ReLU with the branch, as in the released code of
     both papers."""
     width = outputs // 4 if bottleneck else outputs
-    first = _norm_relu(1, inputs)
-    layers: OrderedDict[str, nn.Module]
+    first, same = _norm_relu(1, inputs), inputs == outputs
+    layers: dict[str, nn.Module]
     if bottleneck:
-        layers = OrderedDict(
-            conv1=conv(inputs, width, 1),
+        layers = {
+            "conv1": conv(inputs, width, 1),
             **_norm_relu(2, width),
-            conv2=conv(width, width, 3, stride),
-            se_conv3x3=slots("conv3x3", stage, width),
+            "conv2": conv(width, width, 3, stride),
+            "se_conv3x3": place("conv3x3", stage, width),
             **_norm_relu(3, width),
-            conv3=conv(width, outputs, 1),
-        )
+            "conv3": conv(width, outputs, 1),
+        }
     else:
-        layers = OrderedDict(
-            conv1=conv(inputs, width, 3, stride),
+        layers = {
+            "conv1": conv(inputs, width, 3, stride),
             **_norm_relu(2, width),
-            conv2=conv(width, outputs, 3),
-        )
-    same = inputs == outputs
+            "conv2": conv(width, outputs, 3),
+        }
     return ResidualUnit(
-        nn.Sequential(first | layers if same else layers),
+        sequential(**(first | layers if same else layers)),
         nn.Identity() if same else conv(inputs, outputs, 1, stride),
-        *(inputs, outputs, slots, stage),
-        entry=None if same else nn.Sequential(first),
+        *(inputs, outputs, place, stage),
+        entry=None if same else sequential(**first),
         activation=nn.Identity(),
     )
 
 
-def _network(
-    name: str,
-    depth: int,
-    widen: int,
-    bottleneck: bool,
-    num_classes: int,
-    se: SESpec | None,
-    stem: str,
-) -> nn.Module:
-    first_stride = small_stem_stride(name, stem)
-    units = (depth - 2) // 9 if bottleneck else (depth - 2) // 6
-    slots = Slots(name, se, stages=(2, 3, 4))
-    factor = 4 if bottleneck else widen
-    outputs = {2: 16 * factor, 3: 32 * factor, 4: 64 * factor}
+def preact_network(
+    summary: str, depth: int, *, widen: int = 1, bottleneck: bool = False
+) -> Builder:
+    """The builder of a pre-activation ResNet, `widen` times as wide."""
+    width = 64 if bottleneck else 16 * widen
 
-    def unit(inputs: int, outputs: int, stride: int, stage: int) -> nn.Module:
-        return _unit(inputs, outputs, stride, stage, slots, bottleneck)
+    def stem_of(stem: str) -> nn.Module:
+        return sequential(conv=conv(3, 16, 3, stem_strides(stem, SMALL_STEMS)))
 
-    stages = stacked(16, outputs, (units,) * 3, unit)
-    slots.close()
-    last = nn.Sequential(OrderedDict(norm=norm(outputs[4]), relu=nn.ReLU()))
-    body = OrderedDict(
-        stem=nn.Sequential(OrderedDict(conv=conv(3, 16, 3, first_stride))), **stages, last=last
+    return residual_network(
+        summary,
+        partial(_unit, bottleneck=bottleneck),
+        ((depth - 2) // (9 if bottleneck else 6),) * 3,
+        {2: width, 3: 2 * width, 4: 4 * width},
+        stem_of,
+        make_last=lambda: sequential(norm=norm(4 * width), relu=nn.ReLU()),
     )
-    return classified(body, outputs[4], num_classes)
 
 
-def preact_resnet110(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
-    """Pre-activation ResNet-110: 1.7 M parameters, 0.25 G multiply-adds at 32 pixels."""
-    return _network("preact_resnet110", 110, 1, False, num_classes, se, stem)
-
-
-def preact_resnet164(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
-    """Pre-activation ResNet-164, bottleneck units:
-
-    1.7 M parameters, 0.25 G multiply-adds at 32 pixels.
-    """
-    return _network("preact_resnet164", 164, 1, True, num_classes, se, stem)
-
-
-def wrn_16_8(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
-    """WRN-16-8, without dropout: 11.0 M parameters, 1.55 G multiply-adds at 32 pixels."""
-    return _network("wrn_16_8", 16, 8, False, num_classes, se, stem)
-
-
-for _builder in (preact_resnet110, preact_resnet164, wrn_16_8):
-    _builder.pixels = 32  # type: ignore[attr-defined]
+preact_resnet110 = preact_network(
+    "Pre-activation ResNet-110: 1.7 M parameters, 0.25 G multiply-adds at 32 px.", 110
+)
+preact_resnet164 = preact_network(
+    "Pre-activation ResNet-164, bottlenecks: 1.7 M parameters, 0.25 G multiply-adds at 32 px.",
+    164,
+    bottleneck=True,
+)
+wrn_16_8 = preact_network(
+    "WRN-16-8, without dropout: 11.0 M parameters, 1.55 G multiply-adds at 32 px.", 16, widen=8
+)

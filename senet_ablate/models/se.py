@@ -1,6 +1,5 @@
 """The Squeeze-and-Excitation block (paper, Section 3), its operators, and the places of a network
-that can host it.
-"""
+that can host it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,10 +35,8 @@ class SEBlock(nn.Module):
 
 
 class FCExcitation(nn.Module):
-    """The two fully connected layers with a ReLU between them (paper, Eq.
-
-    3), at every position of N x C x H x W.
-    """
+    """The two fully connected layers with a ReLU between them (paper, Eq. 3), at every position of
+    N x C x H x W."""
 
     def __init__(self, channels: int, spec: SESpec) -> None:
         super().__init__()
@@ -71,17 +68,12 @@ def avg_squeeze(x: Tensor) -> Tensor:
 
 
 def max_squeeze(x: Tensor) -> Tensor:
-    """Maximum over space, to N x C x 1 x 1 (paper, Table 11); `amax`, whose backward is
-    deterministic on CUDA.
-    """
-    return x.amax((2, 3), keepdim=True)
+    """Maximum over space, to N x C x 1 x 1 (paper, Table 11)."""
+    return x.amax((2, 3), keepdim=True)  # amax: its backward is deterministic on CUDA
 
 
 def no_squeeze(x: Tensor) -> Tensor:
-    """No pooling:
-
-    the two FC layers become 1x1 convolutions, with a gate a pixel (paper, Table 16, NoSqueeze).
-    """
+    """No pooling: the FC layers become 1x1 convolutions, a gate a pixel (Table 16, NoSqueeze)."""
     return x
 
 
@@ -92,18 +84,12 @@ def std_squeeze(x: Tensor) -> Tensor:
 
 
 def ones_squeeze(x: Tensor) -> Tensor:
-    """Ones in place of the descriptor, N x C x 1 x 1: every image gets the same learned gates.
-
-    A control.
-    """
+    """Ones in place of the descriptor: every image gets the same learned gates. A control."""
     return x.new_ones(x.shape[0], x.shape[1], 1, 1)
 
 
 class RandomSqueeze(Random):
-    """Standard normal noise in place of the descriptor, N x C x 1 x 1:
-
-    a control that knows nothing of the image.
-    """
+    """Normal noise in place of the descriptor: knows nothing of the image. A control."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -135,10 +121,7 @@ def hard_sigmoid_gate(logits: Tensor) -> Tensor:
 
 
 def softmax_gate(logits: Tensor) -> Tensor:
-    """Channels compete for one unit of weight: the mutually exclusive gate of Section 3.2.
-
-    An extra.
-    """
+    """Channels share one unit of weight: the exclusive gate of Section 3.2. An extra."""
     return logits.softmax(1)
 
 
@@ -166,60 +149,32 @@ def _operator(part: Any, channels: int) -> nn.Module:
     return part(channels) if isinstance(part, type) else Operator(part)
 
 
-class Slots:
-    """Hands a network the module for each of its places that can host SE: the block, or an
-    identity.
+class SEPlacement:
+    """Gives a network the module for each of its places that can host SE: the block where the
+    specification wants one, else an identity.
 
-    A backbone asks for every place it has, by placement, stage and width, and calls `close()` when
-    it is built.
+    Raises CannotHost for a stage that is not one of the network's `stages`.
     """
 
-    def __init__(self, backbone: str, se: SESpec | None, stages: tuple[int, ...]) -> None:
-        self.backbone, self.se, self.stages = backbone, se, stages
-        self._offered: set[str] = set()
-        if se is None:
-            self._wanted: tuple[int, ...] = ()
-        elif se.stages == "all":
-            self._wanted = stages
+    def __init__(self, se: SESpec | None, stages: tuple[int, ...]) -> None:
+        self.se = se
+        if se is None or se.stages == "all":
+            self.stages = stages
         elif se.stages == "all_but_last":
-            self._wanted = stages[:-1]
+            self.stages = stages[:-1]
         else:
-            self._wanted = se.stages
-        missing = set(self._wanted) - set(stages)
-        if missing:
-            raise CannotHost(
-                f"{backbone} has no stage {min(missing)}; it has stages"
-                f" {', '.join(map(str, stages))}"
-            )
+            self.stages = se.stages
+        if missing := sorted(set(self.stages) - set(stages)):
+            raise CannotHost(f"no stage {missing[0]}; it has stages {', '.join(map(str, stages))}")
 
     def __call__(self, placement: str, stage: int, channels: int) -> nn.Module:
         """The module for a place `channels` wide. Raises CannotHost if it does not fit."""
-        self._offered.add(placement)
-        if self.se is None or placement != self.se.placement or stage not in self._wanted:
+        if self.se is None or placement != self.se.placement or stage not in self.stages:
             return nn.Identity()
         try:
             return BLOCKS[self.se.block](channels, self.se)
         except CannotHost as error:
-            raise CannotHost(
-                f"{self.backbone}, stage {stage}, placement {placement}: {error}"
-            ) from error
-
-    def close(self) -> None:
-        """Raises CannotHost if the placement asked for was never offered."""
-        if self.se is not None and self.se.placement not in self._offered:
-            raise CannotHost(
-                f"{self.backbone} has no {_PLACES[self.se.placement]}, so no place"
-                f" {self.se.placement!r}; it has: {', '.join(sorted(self._offered))}"
-            )
-
-
-_PLACES = {
-    "standard": "residual branch or module to follow",
-    "pre": "residual branch to precede",
-    "post": "addition of residual branch and shortcut to follow",
-    "identity": "shortcut",
-    "conv3x3": "unit with one 3x3 convolution among others",
-}
+            raise CannotHost(f"stage {stage}, placement {placement}: {error}") from error
 
 
 def se_blocks(model: nn.Module) -> dict[str, nn.Module]:
@@ -227,7 +182,7 @@ def se_blocks(model: nn.Module) -> dict[str, nn.Module]:
     blocks = {}
     for path, module in model.named_modules():
         stage, _, rest = path.partition(".")
-        unit, _, slot = rest.partition(".")
-        if slot.rpartition(".")[2].startswith("se_") and not isinstance(module, nn.Identity):
+        unit, _, place = rest.partition(".")
+        if place.rpartition(".")[2].startswith("se_") and not isinstance(module, nn.Identity):
             blocks[f"SE_{stage.removeprefix('stage')}_{int(unit) + 1}"] = module
     return blocks

@@ -5,24 +5,32 @@ stands in them; here it follows the mixture, before the addition: the two branch
 non-identity branch of Section 3.3.
 """
 
-from collections import OrderedDict
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet_ablate.models.layers import Random, classified, conv, norm, small_stem_stride
-from senet_ablate.models.se import Slots
-from senet_ablate.models.units import ResidualUnit, stacked
-from senet_ablate.spec.spec import SESpec
+from senet_ablate.models.layers import (
+    SMALL_STEMS,
+    Builder,
+    Random,
+    conv,
+    norm,
+    sequential,
+    stem_strides,
+)
+from senet_ablate.models.resnet import residual_network
+from senet_ablate.models.se import SEPlacement
+from senet_ablate.models.units import ResidualUnit
 
 
 class Shaken(Random):
-    """alpha * one(x) + (1 - alpha) * two(x), with gradients as if the share were beta, N x C x H x
-    W.
+    """alpha * one(x) + (1 - alpha) * two(x), N x C x H x W, with gradients as if the share were
+    beta.
 
-    In training alpha is uniform in [0, 1) an image, and so is beta, or 0.5
-    if `even_backward`; in evaluation both are 0.5.
+    In training alpha is uniform in [0, 1) an image, and so is beta, or 0.5 if `even_backward`; in
+    evaluation both are 0.5.
     """
 
     def __init__(self, one: nn.Module, two: nn.Module, even_backward: bool) -> None:
@@ -46,8 +54,7 @@ class Shaken(Random):
 
 class ShiftedShortcut(nn.Module):
     """ReLU, then two strided 1x1 convolutions of half the width each, the second one on the map
-    shifted by a pixel.
-    """
+    shifted by a pixel."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -61,72 +68,55 @@ class ShiftedShortcut(nn.Module):
         return self.norm(torch.cat((self.conv1(x), self.conv2(shifted)), 1))
 
 
-def _basic(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        OrderedDict(
-            relu1=nn.ReLU(),
-            conv1=conv(inputs, outputs, 3, stride),
-            norm1=norm(outputs),
-            relu2=nn.ReLU(),
-            conv2=conv(outputs, outputs, 3),
-            norm2=norm(outputs),
-        )
+def _branch(inputs: int, outputs: int, stride: int, even: bool) -> nn.Sequential:
+    """Two 3x3 convolutions, or for Shake-Even 1x1, grouped 3x3 and 1x1."""
+    convolutions = (
+        [conv(inputs, outputs, 1), conv(outputs, outputs, 3, stride, 4), conv(outputs, outputs, 1)]
+        if even
+        else [conv(inputs, outputs, 3, stride), conv(outputs, outputs, 3)]
+    )
+    layers: dict[str, nn.Module] = {}
+    for index, layer in enumerate(convolutions, 1):
+        layers |= {f"relu{index}": nn.ReLU(), f"conv{index}": layer, f"norm{index}": norm(outputs)}
+    return sequential(**layers)
+
+
+def _unit(
+    inputs: int, outputs: int, stride: int, stage: int, place: SEPlacement, *, even: bool
+) -> ResidualUnit:
+    one, two = (_branch(inputs, outputs, stride, even) for _ in range(2))
+    return ResidualUnit(
+        Shaken(one, two, even_backward=even),
+        nn.Identity() if inputs == outputs else ShiftedShortcut(inputs, outputs, stride),
+        *(inputs, outputs, place, stage),
+        activation=nn.Identity(),
     )
 
 
-def _grouped(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        OrderedDict(
-            relu1=nn.ReLU(),
-            conv1=conv(inputs, outputs, 1),
-            norm1=norm(outputs),
-            relu2=nn.ReLU(),
-            conv2=conv(outputs, outputs, 3, stride, groups=4),
-            norm2=norm(outputs),
-            relu3=nn.ReLU(),
-            conv3=conv(outputs, outputs, 1),
-            norm3=norm(outputs),
-        )
+def shake_network(summary: str, width: int, count: int, *, even: bool = False) -> Builder:
+    """The builder of a network of `count` units a stage, the first stage `width` wide."""
+
+    def stem_of(stem: str) -> nn.Module:
+        return sequential(conv=conv(3, 16, 3, stem_strides(stem, SMALL_STEMS)), norm=norm(16))
+
+    return residual_network(
+        summary,
+        partial(_unit, even=even),
+        (count,) * 3,
+        {2: width, 3: 2 * width, 4: 4 * width},
+        stem_of,
+        make_last=nn.ReLU,
     )
 
 
-def _network(
-    name: str, outputs: dict[int, int], count: int, num_classes: int, se: SESpec | None, stem: str
-) -> nn.Module:
-    slots = Slots(name, se, stages=tuple(outputs))
-    even = name.startswith("shake_even")
-    branch = _grouped if even else _basic
-
-    def unit(inputs: int, outputs: int, stride: int, stage: int) -> nn.Module:
-        pair = Shaken(
-            branch(inputs, outputs, stride), branch(inputs, outputs, stride), even_backward=even
-        )
-        shortcut = nn.Identity() if inputs == outputs else ShiftedShortcut(inputs, outputs, stride)
-        return ResidualUnit(pair, shortcut, inputs, outputs, slots, stage, activation=nn.Identity())
-
-    stages = stacked(16, outputs, (count,) * 3, unit)
-    slots.close()
-    first = nn.Sequential(
-        OrderedDict(conv=conv(3, 16, 3, small_stem_stride(name, stem)), norm=norm(16))
-    )
-    return classified(OrderedDict(stem=first, **stages, last=nn.ReLU()), outputs[4], num_classes)
-
-
-def shake_shake_26_2x96d(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
-    """Shake-Shake 26 2x96d, random forward and backward:
-
-    26.2 M parameters, 3.8 G multiply-adds at 32 pixels.
-    """
-    return _network("shake_shake_26_2x96d", {2: 96, 3: 192, 4: 384}, 4, num_classes, se, stem)
-
-
-def shake_even_29_2x4x64d(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
-    """Shake-Even 29 2x4x64d, random forward, even backward:
-
-    34.4 M parameters, 5.3 G multiply-adds at 32 pixels.
-    """
-    return _network("shake_even_29_2x4x64d", {2: 256, 3: 512, 4: 1024}, 3, num_classes, se, stem)
-
-
-for _builder in (shake_shake_26_2x96d, shake_even_29_2x4x64d):
-    _builder.pixels = 32  # type: ignore[attr-defined]
+shake_shake_26_2x96d = shake_network(
+    "Shake-Shake 26 2x96d, random forward and backward: 26.2 M parameters, 3.8 G multiply-adds.",
+    96,
+    4,
+)
+shake_even_29_2x4x64d = shake_network(
+    "Shake-Even 29 2x4x64d, even backward: 34.4 M parameters, 5.3 G multiply-adds at 32 px.",
+    256,
+    3,
+    even=True,
+)

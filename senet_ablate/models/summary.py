@@ -1,17 +1,118 @@
-"""A network as a person wants to see it: stages, sizes, where SE sits, and what it adds."""
+"""A network as a person wants to see it: what it costs, stage by stage, where SE sits, and what it
+adds; and the costs of all of them."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from senet_ablate.models.build import build_model
+from senet_ablate.models.build import build_model, list_backbones, native_pixels
 from senet_ablate.models.complexity import cost
 from senet_ablate.models.se import FCExcitation, se_blocks
-from senet_ablate.spec.registry import BACKBONES
+from senet_ablate.records.cost import ALL_BUT_LAST, PAPERS_NETWORK, NetworkCost, StageCost, printed
 from senet_ablate.spec.schema import field_names
 from senet_ablate.spec.spec import SESpec
+
+
+def classes_at(pixels: int) -> int:
+    """ImageNet's 1,000 classes, or 100 for 64 pixels or fewer."""
+    return 1000 if pixels > 64 else 100
+
+
+def _network(
+    backbone: str, se: SESpec | None, pixels: int, classes: int, stem: str
+) -> tuple[nn.Module, NetworkCost]:
+    """A network on the meta device, and its cost."""
+    with torch.device("meta"):
+        model = build_model(backbone, classes, se, stem=stem)
+    found = cost(model, (3, pixels, pixels))
+    parts = {
+        name: StageCost(params=found.params_by_module[name], macs=found.macs_by_module[name])
+        for name, _ in model.named_children()
+    }
+    return model, NetworkCost(
+        backbone=backbone,
+        se=se,
+        pixels=pixels,
+        classes=classes,
+        params=found.params,
+        macs=found.macs,
+        parts=parts,
+    )
+
+
+def count(backbone: str, se: SESpec | None) -> NetworkCost:
+    """The cost of a network at the size that it was made for."""
+    pixels = native_pixels(backbone)
+    return _network(backbone, se, pixels, classes_at(pixels), "default")[1]
+
+
+def to_count() -> list[tuple[str, SESpec | None]]:
+    """Each registered network without and with SE, then the versions whose cost the paper gives."""
+    every = [(name, se) for name in list_backbones() for se in (None, SESpec())]
+    paper = [(PAPERS_NETWORK, ALL_BUT_LAST), *((one.backbone, one.se) for one in printed())]
+    return list(dict.fromkeys([*every, *paper]))
+
+
+def count_all(progress: Callable[[int], None] = lambda networks: None) -> list[NetworkCost]:
+    """The cost of all of `to_count`; `progress` is called with 1 after each."""
+    costs = []
+    for backbone, se in to_count():
+        costs.append(count(backbone, se))
+        progress(1)
+    return costs
+
+
+def stages(
+    backbone: str, se: SESpec | None, pixels: int, classes: int, stem: str = "default"
+) -> pd.DataFrame:
+    """One row a part of the network and one for the whole; parts that neither cost nor change the
+    size are left out.
+
+    Columns: output (channels x height x width), units, SE blocks, hidden widths, params,
+    multiply-adds, and what SE adds to them in percent of the plain network's part.
+    """
+    model, ours = _network(backbone, se, pixels, classes, stem)
+    plain = ours if se is None else _network(backbone, None, pixels, classes, stem)[1]
+    outputs: dict[nn.Module, str] = {}
+
+    def note(module: nn.Module, inputs: object, output: Tensor) -> None:
+        outputs[module] = " x ".join(map(str, output.shape[1:]))
+
+    for part in (model, *model.children()):
+        part.register_forward_hook(note)
+    with torch.no_grad():
+        model.eval()(torch.empty(1, 3, pixels, pixels, device="meta"))
+
+    def costs(ours: StageCost | NetworkCost, plain: StageCost | NetworkCost) -> dict[str, object]:
+        return {
+            "params": ours.params,
+            "multiply-adds": ours.macs,
+            "params, +%": _added(ours.params, plain.params),
+            "multiply-adds, +%": _added(ours.macs, plain.macs),
+        }
+
+    rows, before = {}, ""
+    for name, part in model.named_children():
+        if not ours.parts[name].params and not ours.parts[name].macs and outputs[part] == before:
+            continue
+        before = outputs[part]
+        stage = name.removeprefix("stage")
+        here = [block for block in se_blocks(model) if block.startswith(f"SE_{stage}_")]
+        fully_connected = [one for one in part.modules() if isinstance(one, FCExcitation)]
+        widths = dict.fromkeys(str(one.reduce.out_channels) for one in fully_connected)
+        rows[name] = {
+            "output": before,
+            "units": len(part) if stage != name and isinstance(part, nn.Sequential) else None,
+            "SE": " ... ".join(dict.fromkeys((here[0], here[-1]))) if here else "",
+            "hidden": ", ".join(widths),
+        } | costs(ours.parts[name], plain.parts[name])
+    rows["all"] = {"output": outputs[model]} | costs(ours, plain)
+    table = pd.DataFrame.from_dict(rows, orient="index").astype({"units": "Int64"})
+    unused = [] if se else ["SE", "hidden", "params, +%", "multiply-adds, +%"]
+    return table.drop(columns=unused)
 
 
 def describe(
@@ -22,15 +123,12 @@ def describe(
     stem: str = "default",
     form: Literal["text", "csv", "latex"] = "text",
 ) -> str:
-    """Parameters and multiply-adds of a network by stage, beside those of its plain twin. Raises
-    BadInput.
+    """The table of `stages`, by default of the network at the size that it was made for.
 
-    size: pixels of the square input; classes: outputs; by default what the network was made for.
+    size: pixels of the square input. Raises BadInput.
     """
-    if size is None:
-        size = int(getattr(BACKBONES[backbone], "pixels", 224))
-    if classes is None:
-        classes = 1000 if size > 64 else 100
+    size = size or native_pixels(backbone)
+    classes = classes or classes_at(size)
     rows = stages(backbone, se, size, classes, stem)
     if form == "csv":
         return rows.to_csv(lineterminator="\n").rstrip()
@@ -46,110 +144,18 @@ def describe(
     return f"{title}\n\n{text.to_markdown(disable_numparse=True)}"
 
 
-def stages(
-    backbone: str, se: SESpec | None, size: int, classes: int, stem: str = "default"
-) -> pd.DataFrame:
-    """One row a part of the network and one for the whole; parts that neither cost nor change the
-    size are left out.
-
-    Columns: output (channels x height x width), units, SE blocks, hidden widths, params,
-    multiply-adds, and what SE adds to them in percent of the plain network's part.
-    """
-    with torch.device("meta"):
-        model = build_model(backbone, classes, se, stem=stem)
-        plain = build_model(backbone, classes, None, stem=stem)
-    shape = (3, size, size)
-    ours, bare, outputs = cost(model, shape), cost(plain, shape), _outputs(model, shape)
-    blocks = {path: name for name, path in _paths(model).items()}
-    rows, before = {}, ""
-    for name, module in model.named_children():
-        if (
-            not ours.params_by_module[name]
-            and not ours.macs_by_module[name]
-            and outputs[name] == before
-        ):
-            continue
-        before = outputs[name]
-        here = [blocks[path] for path in blocks if path.startswith(f"{name}.")]
-        rows[name] = {
-            "output": outputs[name],
-            "units": (
-                len(module)
-                if name.startswith("stage") and isinstance(module, nn.Sequential)
-                else None
-            ),
-            "SE": f"{here[0]} ... {here[-1]}" if len(here) > 1 else "".join(here),
-            "hidden": ", ".join(map(str, _hidden(model, here))),
-            "params": ours.params_by_module[name],
-            "multiply-adds": ours.macs_by_module[name],
-            "params, +%": _added(ours.params_by_module[name], bare.params_by_module[name]),
-            "multiply-adds, +%": _added(ours.macs_by_module[name], bare.macs_by_module[name]),
-        }
-    rows["all"] = {
-        "output": outputs[""],
-        "params": ours.params,
-        "multiply-adds": ours.macs,
-        "params, +%": _added(ours.params, bare.params),
-        "multiply-adds, +%": _added(ours.macs, bare.macs),
-    }
-    table = pd.DataFrame.from_dict(rows, orient="index").astype({"units": "Int64"})
-    return (
-        table.drop(columns=["SE", "hidden", "params, +%", "multiply-adds, +%"])
-        if se is None
-        else table
-    )
-
-
 def _named(se: SESpec | None) -> str:
-    """What makes an SE network, in the words of `--se`; what is at its default goes without
-    saying.
-    """
+    """What makes an SE network, in the words of `--se`; defaults but for the reduction left out."""
     if se is None:
         return "plain"
     given = {field: getattr(se, field) for field in field_names(SESpec)}
-    said = {
-        field: value
+    said = [
+        f"{field} {value}"
         for field, value in given.items()
         if field == "reduction" or value != getattr(SESpec(), field)
-    }
-    return f"SE with {', '.join(f'{field} {value}' for field, value in said.items())}"
+    ]
+    return f"SE with {', '.join(said)}"
 
 
 def _added(value: int, base: int) -> float | None:
     return round(100 * (value - base) / base, 2) if value != base else None
-
-
-def _paths(model: nn.Module) -> dict[str, str]:
-    """Dotted path of each SE block by its panel name."""
-    path = {id(module): name for name, module in model.named_modules()}
-    return {name: path[id(block)] for name, block in se_blocks(model).items()}
-
-
-def _hidden(model: nn.Module, names: list[str]) -> list[int]:
-    """The hidden widths of the named blocks, each once."""
-    layers = [getattr(se_blocks(model)[name], "excitation", None) for name in names]
-    return list(
-        dict.fromkeys(one.reduce.out_channels for one in layers if isinstance(one, FCExcitation))
-    )
-
-
-def _outputs(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, str]:
-    """Output shape of every top-level part, and of the whole under an empty name."""
-    shapes = {}
-
-    def hook(name: str) -> None:
-        def watch(module: nn.Module, inputs: object, output: Tensor) -> None:
-            shapes[name] = " x ".join(map(str, output.shape[1:]))
-
-        hooks.append(
-            (dict(model.named_children())[name] if name else model).register_forward_hook(watch)
-        )
-
-    hooks: list[torch.utils.hooks.RemovableHandle] = []
-    for name in ["", *dict(model.named_children())]:
-        hook(name)
-    with torch.no_grad():
-        model.eval()(torch.empty(1, *shape, device="meta"))
-    for one in hooks:
-        one.remove()
-    return shapes

@@ -1,28 +1,27 @@
 """VGG-16 with batch norm (arXiv:1409.1556, configuration D), stages 1 to 5, stage N being its
-convN_x.
-
-SE follows the non-linearity of every convolution (paper, Section 3.3).
-"""
-
-from collections import OrderedDict
+convN_x. SE follows the non-linearity of every convolution (paper, Section 3.3)."""
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 
-from senet_ablate.models.layers import Dropout, conv_norm_relu, stem_strides
-from senet_ablate.models.plain import PlainUnit
-from senet_ablate.models.se import Slots
+from senet_ablate.models.layers import (
+    LARGE_STEMS,
+    Dropout,
+    conv_norm_relu,
+    sequential,
+    stem_strides,
+)
+from senet_ablate.models.se import SEPlacement
+from senet_ablate.models.units import PlainUnit, make_stages
 from senet_ablate.spec.spec import SESpec
 
-STAGES = {1: (64, 2), 2: (128, 2), 3: (256, 3), 4: (512, 3), 5: (512, 3)}
+OUTPUTS = {1: 64, 2: 128, 3: 256, 4: 512, 5: 512}
 
 
 @torch.fx.wrap  # one call in the graph of torch.fx, which cannot go through sizes one by one
 def grid_means(x: Tensor, side: int) -> Tensor:
-    """Means over a side x side grid, N x C x H x W to N x C x side x side; of a map of that size,
-    the map itself.
-    """
+    """Means over a side x side grid, N x C x H x W to N x C x side x side."""
     rows, columns = (_cells(side, size, x) for size in x.shape[2:])
     return rows @ x @ columns.T
 
@@ -36,9 +35,7 @@ def _cells(side: int, size: int, like: Tensor) -> Tensor:
 
 
 class GridPool(nn.Module):
-    """The cells of adaptive average pooling, as two matrix products, whose backward is
-    deterministic on CUDA.
-    """
+    """Adaptive average pooling as two matrix products, whose backward is deterministic on CUDA."""
 
     def __init__(self, side: int) -> None:
         super().__init__()
@@ -48,28 +45,27 @@ class GridPool(nn.Module):
         return grid_means(x, self.side)
 
 
+def _unit(inputs: int, outputs: int, stride: int, stage: int, place: SEPlacement) -> PlainUnit:
+    return PlainUnit(conv_norm_relu(inputs, outputs, 3, stride), outputs, place, stage)
+
+
 def vgg16_bn(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
-    """VGG-16: 138.4 M parameters, 15.5 G multiply-adds at 224 pixels.
+    """VGG-16: 138.4 M parameters, 15.5 G multiply-adds at 224 px.
 
     The convolutions have no bias, since a batch norm follows. The stems for smaller inputs leave
     out the first pooling or the first two, and their first linear layer sees a 1 x 1 map in place
     of 7 x 7, so that it does not hold 103 M of the parameters.
     """
-    strides = (*stem_strides("vgg16_bn", stem), 2, 2, 2)
+    strides = (*stem_strides(stem, LARGE_STEMS), 2, 2, 2)
     side = 7 if stem == "default" else 1
-    slots = Slots("vgg16_bn", se, stages=tuple(STAGES))
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    inputs = 3
-    for (stage, (width, count)), stride in zip(STAGES.items(), strides, strict=True):
-        units = []
-        for _ in range(count):
-            units.append(PlainUnit(conv_norm_relu(inputs, width, 3), width, slots, stage))
-            inputs = width
-        layers[f"stage{stage}"] = nn.Sequential(*units)
+    place = SEPlacement(se, tuple(OUTPUTS))
+    layers = {}
+    stages = make_stages(3, OUTPUTS, (2, 2, 3, 3, 3), _unit, place, strides=(1,) * 5)
+    for (name, stage), stride in zip(stages.items(), strides, strict=True):
+        layers[name] = stage
         if stride == 2:
-            layers[f"pool{stage}"] = nn.MaxPool2d(2)
-    slots.close()
-    hidden = OrderedDict(
+            layers[name.replace("stage", "pool")] = nn.MaxPool2d(2)
+    hidden = sequential(
         fc1=nn.Linear(512 * side * side, 4096),
         relu1=nn.ReLU(),
         dropout1=Dropout(0.5),
@@ -77,6 +73,10 @@ def vgg16_bn(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
         relu2=nn.ReLU(),
         dropout2=Dropout(0.5),
     )
-    layers.update(grid=GridPool(side), flatten=nn.Flatten(), hidden=nn.Sequential(hidden))
-    layers["classifier"] = nn.Linear(4096, num_classes)
-    return nn.Sequential(layers)
+    return sequential(
+        **layers,
+        grid=GridPool(side),
+        flatten=nn.Flatten(),
+        hidden=hidden,
+        classifier=nn.Linear(4096, num_classes),
+    )

@@ -108,24 +108,16 @@ GATES = Registry(
     },
 )
 _BACKBONE_FILES = {
-    "resnet_tiny": ("resnet_tiny_bottleneck",),
-    "resnet_imagenet": (
-        "resnet50",
-        "resnet101",
-        "resnet152",
-        "resnext50_32x4d",
-        "resnext101_32x4d",
+    "resnet": (
+        *("resnet_tiny_bottleneck", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
+        *("resnet20_bottleneck", "resnet29_bottleneck", "resnet56_bottleneck", "resnet164"),
+        *("resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x4d", "senet154"),
     ),
-    "senet154": ("senet154",),
     "vgg": ("vgg16_bn",),
     "inception": ("googlenet_bn", "bn_inception"),
     "inception_resnet": ("inception_resnet_v2",),
     "mobilenet": ("mobilenet_v1",),
     "shufflenet": ("shufflenet_v1_g3",),
-    "resnet_cifar": (
-        *("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
-        *("resnet20_bottleneck", "resnet29_bottleneck", "resnet56_bottleneck", "resnet164"),
-    ),
     "preact": ("preact_resnet110", "preact_resnet164", "wrn_16_8"),
     "shake": ("shake_shake_26_2x96d", "shake_even_29_2x4x64d"),
 }

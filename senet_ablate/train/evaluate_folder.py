@@ -13,7 +13,8 @@ from torch import nn
 from senet_ablate.data.files import class_folders, class_names, decode
 from senet_ablate.data.images import ImageSet, listed
 from senet_ablate.data.loader import Batches
-from senet_ablate.spec.registry import BACKBONES, BadInput
+from senet_ablate.models.build import native_pixels
+from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Training
 from senet_ablate.train.loop import evaluate
 
@@ -71,7 +72,7 @@ def errors_on_folder(
             f" {classifier.out_features} apart"
         )
     classes = _ordered(classes)
-    crop = size or int(getattr(BACKBONES[backbone], "pixels", 224))
+    crop = size or native_pixels(backbone)
     spec = Training(
         dataset="image-folder",
         image_size=round(crop * RESIZED),
