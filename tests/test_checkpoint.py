@@ -12,7 +12,7 @@ from test_cli import inside
 
 from senet_ablate.models.pretrained import import_weights
 from senet_ablate.spec.registry import BadInput
-from senet_ablate.train.evaluate_folder import AT_ONCE, errors_on_folder
+from senet_ablate.train.evaluate_folder import BATCH_SIZE, evaluate_folder
 
 CLASSES, EACH, SIZE = 7, 3, 32
 
@@ -78,10 +78,10 @@ def test_images_are_judged_a_few_at_a_time_and_a_folder_may_be_val_itself(
     resnet50: tuple[torch.nn.Module, Path], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, done = import_weights(resnet50[1], "resnet50"), []
-    whole = errors_on_folder(model, "resnet50", folder, SIZE)
-    assert AT_ONCE > whole.images == CLASSES * EACH
-    monkeypatch.setattr("senet_ablate.train.evaluate_folder.AT_ONCE", 8)
-    assert errors_on_folder(model, "resnet50", folder / "val", SIZE, progress=done.append) == whole
+    whole = evaluate_folder(model, "resnet50", folder, SIZE)
+    assert BATCH_SIZE > whole.images == CLASSES * EACH
+    monkeypatch.setattr("senet_ablate.train.evaluate_folder.BATCH_SIZE", 8)
+    assert evaluate_folder(model, "resnet50", folder / "val", SIZE, progress=done.append) == whole
     assert done == [8, 8, 5]
 
 
@@ -91,9 +91,9 @@ def test_another_number_of_classes_is_refused(
     (tmp_path / "val" / "n00000001").mkdir(parents=True)
     model = import_weights(resnet50[1], "resnet50")
     with pytest.raises(BadInput, match="val: 1 folders of classes, but the network tells 7 apart"):
-        errors_on_folder(model, "resnet50", tmp_path)
+        evaluate_folder(model, "resnet50", tmp_path)
     with pytest.raises(BadInput, match="nowhere: 0 folders of classes"):
-        errors_on_folder(model, "resnet50", tmp_path / "nowhere")
+        evaluate_folder(model, "resnet50", tmp_path / "nowhere")
 
 
 def test_the_command_says_what_is_wrong_in_one_line(

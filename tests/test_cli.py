@@ -17,14 +17,16 @@ from PIL import Image
 
 from senet_ablate import SESpec, load_records
 from senet_ablate.analysis.tables import read_reported
-from senet_ablate.cli.main import _missing, main
+from senet_ablate.cli.main import main
 from senet_ablate.data import load_images
 from senet_ablate.models.summary import describe
 from senet_ablate.records.store import pack, read_record, write_record
 from senet_ablate.spec.plan import read_plan
 from senet_ablate.spec.registry import BadInput
-from senet_ablate.train.launch.local import Place, launch_local
+from senet_ablate.train.job import SweepContext
+from senet_ablate.train.launch.local import launch
 from senet_ablate.train.loop import train
+from senet_ablate.train.sweep import pending
 
 ROOT = Path(__file__).parent.parent
 
@@ -240,10 +242,10 @@ def test_a_run_that_fails_or_dies_stops_no_other_and_is_tried_again(tmp_path: Pa
         "import pathlib\n"
         "from functools import partial\n"
         "from senet_ablate.analysis import tables\n"
-        "from senet_ablate.cli import main as cli\n"
+        "from senet_ablate.cli import main as cli, training\n"
         "from senet_ablate.spec import plan\n"
         f"folder = pathlib.Path({str(tmp_path / 'experiments')!r})\n"
-        "cli.read_plan = partial(plan.read_plan, folder=folder)\n"
+        "training.read_plan = partial(plan.read_plan, folder=folder)\n"
         "tables.read_reported = partial(tables.read_reported, folder=folder)\n"
         "if __name__ == '__main__':\n"
         "    cli.main(['run', '--recipe', 'smoke', '--results', 'out'])\n"
@@ -279,20 +281,20 @@ def test_records_of_other_images_are_never_taken_for_these(tmp_path: Path) -> No
     images = [load_images(plan.recipe.train, tmp_path / root) for root in ("a", "b")]
     record = train(plan.runs()[0], images[0], torch.device("cpu"))
     write_record(tmp_path / "results", "own", record)
-    assert not _missing(plan, tmp_path / "results", images[0])
+    assert not pending(plan, tmp_path / "results", images[0])
     with pytest.raises(BadInput, match=r"other images.*--results"):
-        _missing(plan, tmp_path / "results", images[1])
+        pending(plan, tmp_path / "results", images[1])
 
 
 def test_workers_that_die_as_they_start_fail_their_runs_and_do_not_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "senet_ablate.train.launch.local._start_worker", os._exit
-    )  # called with a tuple: the worker dies of it
+        "senet_ablate.train.launch.local._work", os._exit
+    )  # not called with a number: the worker dies of it
     runs = read_plan("smoke", ["conv3x3"]).runs()
-    failures = launch_local(
-        runs, Place(tmp_path, "smoke", tmp_path, "cpu", "test"), lambda runs, images: None
+    failures = launch(
+        runs, SweepContext(tmp_path, "smoke", tmp_path, "cpu"), lambda runs, images: None
     )
     assert {failure.run.id for failure in failures} == {run.id for run in runs}
     assert all("killed" in failure.cause for failure in failures)

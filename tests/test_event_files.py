@@ -83,7 +83,9 @@ def test_a_run_is_followed_epoch_by_epoch_also_where_it_goes_on_from_a_checkpoin
             told(number, epoch)
             seen.append({step for _, step, _ in read(curves.of(run.id, run.seed))})
 
-        record = train(run, load_images(run.train, tmp_path), torch.device("cpu"), told=watch)
+        record = train(
+            run, load_images(run.train, tmp_path), torch.device("cpu"), on_epoch_end=watch
+        )
     assert seen == [{1}, {1, 2}, {1, 2}], "each epoch can be seen before the next one is trained"
     live = {(tag, step): value for tag, step, value in read(curves.of(run.id, run.seed))}
     assert live["error/test", 2] == pytest.approx(record.top1)

@@ -27,9 +27,9 @@ from senet_ablate.report.gates import gates_table
 from senet_ablate.spec.plan import read_plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run, Training
+from senet_ablate.train.checkpoint import load_weights, save_weights
 from senet_ablate.train.class_gates import collect, default_classes
 from senet_ablate.train.loop import evaluate
-from senet_ablate.train.weights import load_network, save_weights
 
 
 def senet(*words: str) -> int:
@@ -102,12 +102,12 @@ def test_kept_weights_are_the_network_that_was_judged(results: Path, tiny: Train
     plan = read_plan("smoke")
     (run,) = plan.kept
     images = load_images(run.train, results)
-    network = load_network(weights_path(results, "smoke", run.id), run, len(images.classes))
+    network = load_weights(weights_path(results, "smoke", run.id), run, len(images.classes))
     judged = evaluate(
         network, Batches(images.test, images, run.train, torch.device("cpu")), run.train
     )
     record = read_record(runs_folder(results, "smoke") / f"{run.id}.json")
-    assert judged.right.tolist() == record.right().tolist()
+    assert judged.correct.tolist() == record.right().tolist()
 
 
 def test_the_page_has_figures_table_and_judged_claims(results: Path) -> None:
@@ -224,14 +224,14 @@ def test_verify_names_changed_facts_foreign_weights_and_a_lost_record(
 def test_weights_of_another_run_or_network_are_refused(tiny: Training, tmp_path: Path) -> None:
     path, run = tmp_path / "w.safetensors", Run(tiny, SESpec(), 0)
     save_weights(path, build_model(tiny.backbone, 10, SESpec()), run)
-    assert load_network(path, run, 10) is not None
+    assert load_weights(path, run, 10) is not None
     with pytest.raises(BadInput, match="not of run"):
-        load_network(path, Run(tiny, SESpec(), 1), 10)
+        load_weights(path, Run(tiny, SESpec(), 1), 10)
     with pytest.raises(BadInput, match="does not fit"):
-        load_network(path, run, 11)
+        load_weights(path, run, 11)
     path.write_bytes(b"nothing")
     with pytest.raises(BadInput, match="cannot be read"):
-        load_network(path, run, 10)
+        load_weights(path, run, 10)
 
 
 def test_gates_are_collected_by_image_and_averaged_over_pixels_first(

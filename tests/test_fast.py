@@ -11,7 +11,7 @@ from senet_ablate.data.images import ImageSet
 from senet_ablate.data.loader import Batches
 from senet_ablate.records.store import Epoch
 from senet_ablate.spec.spec import Run, Training
-from senet_ablate.train.checkpoint import Loop
+from senet_ablate.train.checkpoint import TrainState
 from senet_ablate.train.cuda_graph import WARM, Call, Step, Steps, step_for
 from senet_ablate.train.loop import prepared, train_epoch, train_step
 
@@ -38,11 +38,11 @@ def curve(
     model, optimizer, batches = prepared(run, digits, CPU)
     if steps is not None:
         model, optimizer = steps.model, steps.optimizer
-    return epochs(Loop(model, optimizer, CPU), batches, run, 3, steps)
+    return epochs(TrainState(model, optimizer, CPU), batches, run, 3, steps)
 
 
 def epochs(
-    loop: Loop, batches: Batches, run: Run, until: int, step: Step | None
+    loop: TrainState, batches: Batches, run: Run, until: int, step: Step | None
 ) -> list[tuple[float, float, float]]:
     found = []
     while loop.epoch <= until:
@@ -118,7 +118,7 @@ def test_a_graph_has_the_loss_curve_of_the_plain_loop(tiny: Training, digits: Im
         step = None
         if fast:
             step = step_for(model, optimizer, device, partial(train_step, spec=spec))
-        curves.append(epochs(Loop(model, optimizer, device), batches, run, 2, step))
+        curves.append(epochs(TrainState(model, optimizer, device), batches, run, 2, step))
     for ours, plain in zip(*curves, strict=True):
         assert ours == pytest.approx(plain, rel=1e-3)
 
@@ -129,15 +129,15 @@ def test_a_run_goes_on_from_its_checkpoint_in_a_graph(tiny: Training, digits: Im
     """
     run = Run(tiny, SESpec(squeeze="random"), 1)
     model, optimizer, batches = prepared(run, digits, CPU)
-    loop = Loop(model, optimizer, CPU)
+    loop = TrainState(model, optimizer, CPU)
     epochs(loop, batches, run, 1, None)
-    reached, tensors = loop.reached, loop.tensors()
+    state = loop.state_dict()
     expected = epochs(loop, batches, run, 3, None)
 
     steps = fresh(run, digits)
-    epochs(Loop(steps.model, steps.optimizer, CPU), batches, run, 1, steps)
-    replay, other = steps.replay, Loop(steps.model, steps.optimizer, CPU)
-    other.restore(reached, tensors)
+    epochs(TrainState(steps.model, steps.optimizer, CPU), batches, run, 1, steps)
+    replay, other = steps.replay, TrainState(steps.model, steps.optimizer, CPU)
+    other.load_state_dict(state)
     found = epochs(other, batches, run, 3, steps)
     assert steps.replay is replay, "not taken anew"
     torch.testing.assert_close(torch.tensor(found), torch.tensor(expected))

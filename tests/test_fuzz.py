@@ -31,7 +31,6 @@ from senet_ablate.cli import main as cli
 from senet_ablate.spec.plan import EXPERIMENTS_DIR, Plan, list_experiments, read_plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Experiment, Recipe, SESpec, Training
-from senet_ablate.train.preflight import Network
 
 RELAXED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 TIMES = int(os.environ.get("SENET_ABLATE_FUZZ", "1"))  # as many times as many inputs
@@ -239,7 +238,7 @@ def sorted_like(value: list[Any], written: list[Any]) -> list[Any]:
 
 # fmt: off
 VERBS = [
-    "run", "plan", "report", "describe", "list", "verify", "bench", "excitation", "seeds", "cost", "import-weights",
+    "run", "plan", "report", "describe", "list", "verify", "bench", "excitation", "cost", "import-weights",
 ]
 OPTIONS = [
     "--recipe", "--seeds", "--device", "--launcher", "--data", "--results", "--se", "--size", "--classes", "--stem",
@@ -261,14 +260,15 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
     known = functools.lru_cache(data.load_images)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("senet_ablate.data.load_images", lambda *words: known(*words))
-        patch.setattr("senet_ablate.cli.main.read_records", lambda results, recipe: {})
         patch.setattr(
-            "senet_ablate.train.launch.local.launch_local", lambda *words: noted.append(words) or []
+            "senet_ablate.train.launch.local.launch", lambda *words: noted.append(words) or []
         )
-        patch.setattr("senet_ablate.train.launch.local.seconds_per_image", lambda *words: 1e-3)
+        patch.setattr("senet_ablate.train.sweep.read_records", lambda results, recipe: {})
+        patch.setattr("senet_ablate.train.sweep.load_images", lambda *words: known(*words))
+        patch.setattr("senet_ablate.train.sweep.seconds_per_image", lambda *words: 1e-3)
         patch.setattr(
-            "senet_ablate.train.preflight.survey",
-            lambda plan, classes: (Network(row, Conv2d(3, 1, 1)) for row in plan.rows()),
+            "senet_ablate.train.sweep.build_networks",
+            lambda plan, classes: [(row, Conv2d(3, 1, 1)) for row in plan.rows()],
         )
         patch.setattr("senet_ablate.report.recipe_page.write_report", lambda plan, results: results)
         patch.setattr("senet_ablate.bench.steps.timing", lambda *words: None)
@@ -312,12 +312,12 @@ def test_a_spoilt_command_line_is_refused_or_does_what_it_says(
         verb == "verify" and code == 1
     )  # nothing to verify
     assert "Traceback" not in said and (code == 0) == (not refused), said
-    for runs, place, *_ in asked:
+    for runs, context, *_ in asked:
         recipes = [value for option, value in pairwise(rest) if option == "--recipe"]
         seeds = [int(value) for option, value in pairwise(rest) if option == "--seeds"]
-        assert verb == "run" and place.recipe == (recipes[-1] if recipes else "cue")
+        assert verb == "run" and context.recipe == (recipes[-1] if recipes else "cue")
         names = {word for word in rest if word in list_experiments()}
-        plan = read_plan(place.recipe, sorted(names) or None, seeds[-1] if seeds else None)
+        plan = read_plan(context.recipe, sorted(names) or None, seeds[-1] if seeds else None)
         assert {run.id for run in runs} == {run.id for run in plan.runs()}
     TALLY["meant" if code == 0 else "refused"] += 1
 

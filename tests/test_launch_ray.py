@@ -17,7 +17,7 @@ from senet_ablate import SESpec
 from senet_ablate.records.store import Record, read_records, runs_folder
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run, Training
-from senet_ablate.train.job import Place, fulfil
+from senet_ablate.train.job import SweepContext, train_if_missing
 
 ROOT = Path(__file__).parent.parent
 ray = pytest.importorskip("ray", reason="Ray is an optional extra: pip install -e '.[ray]'")
@@ -42,8 +42,8 @@ def cluster() -> Iterator[Any]:
     cluster.shutdown()
 
 
-def place(results: Path) -> Place:
-    return Place(results, "own", results, "auto", "test", every=0.2)
+def context(results: Path) -> SweepContext:
+    return SweepContext(results, "own", results, "auto", "test", checkpoint_every_s=0.2)
 
 
 def settled(record: Record) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def runs(tiny: Training, epochs: int) -> list[Run]:
 def test_two_nodes_write_the_records_of_the_serial_launcher_also_when_one_is_lost(
     cluster: Any, tiny: Training, tmp_path: Path
 ) -> None:
-    from senet_ablate.train.launch.ray import launch_ray
+    from senet_ablate.train.launch.ray import launch
 
     todo, seen = runs(tiny, 30), list[tuple[int, int]]()
     node = sorted(cluster.worker_nodes, key=str)[0]
@@ -66,26 +66,25 @@ def test_two_nodes_write_the_records_of_the_serial_launcher_also_when_one_is_los
 
     def progress(finished: int, images: int) -> None:
         seen.append((finished, images))
-        if (
-            not lost
-            and len(list((tmp_path / "ray" / "own" / "checkpoints").glob("*.safetensors"))) == 2
-        ):
+        if not lost and len(list((tmp_path / "ray" / "own" / "checkpoints").glob("*.pt"))) == 2:
             lost.append(time.monotonic())
             cluster.remove_node(node, allow_graceful=False)
 
-    assert launch_ray(todo, place(tmp_path / "ray"), progress) == []
+    assert launch(todo, context(tmp_path / "ray"), progress) == []
     assert lost, "both nodes were in the middle of a run when one was lost"
     assert sum(finished for finished, _ in seen) == len(todo)
     assert sum(images for _, images in seen) == len(todo) * 96 * 30
     for run in todo:
-        fulfil(run, place(tmp_path / "serial"), torch.device("cpu"), lambda images: None)
+        train_if_missing(
+            run, context(tmp_path / "serial"), torch.device("cpu"), lambda images: None
+        )
     ours, theirs = (read_records(tmp_path / name, "own") for name in ("ray", "serial"))
     assert {n: settled(r) for n, r in ours.items()} == {n: settled(r) for n, r in theirs.items()}
     assert not list((tmp_path / "ray" / "own" / "checkpoints").iterdir())
     times = {
         path: path.stat().st_mtime_ns for path in runs_folder(tmp_path / "ray", "own").iterdir()
     }
-    assert launch_ray(todo, place(tmp_path / "ray"), progress) == []
+    assert launch(todo, context(tmp_path / "ray"), progress) == []
     assert {path: path.stat().st_mtime_ns for path in times} == times, (
         "what is on record is not trained again"
     )
@@ -94,7 +93,7 @@ def test_two_nodes_write_the_records_of_the_serial_launcher_also_when_one_is_los
 def test_a_run_that_fails_is_named_and_stops_no_other(
     cluster: Any, tiny: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from senet_ablate.train.launch.ray import launch_ray
+    from senet_ablate.train.launch.ray import launch
 
     (tmp_path / "ray_breaks.py").write_text(
         "def squeeze(x): raise RuntimeError('this operator is broken')\n"
@@ -102,7 +101,7 @@ def test_a_run_that_fails_is_named_and_stops_no_other(
     monkeypatch.chdir(tmp_path)
     one = tiny.model_copy(update={"epochs": 1})
     two = [Run(one, SESpec(squeeze="ray_breaks:squeeze"), 0), Run(one, None, 0)]
-    failures = launch_ray(two, place(tmp_path / "results"), lambda finished, images: None)
+    failures = launch(two, context(tmp_path / "results"), lambda finished, images: None)
     assert [(failure.run, failure.cause) for failure in failures] == [
         (two[0], "RuntimeError: this operator is broken")
     ]
@@ -113,12 +112,12 @@ DRIVER = """
 import signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_launch_ray import Training, place, runs
+from test_launch_ray import Training, context, runs
 from senet_ablate.cli.main import _guarded, _interrupt
-from senet_ablate.train.launch.ray import launch_ray
+from senet_ablate.train.launch.ray import launch
 signal.signal(signal.SIGTERM, _interrupt)
 todo = runs(Training.model_validate({tiny}), 60)
-sys.exit(_guarded(lambda: launch_ray(todo, place(Path({results!r})), lambda finished, images: None)))
+sys.exit(_guarded(lambda: launch(todo, context(Path({results!r})), lambda finished, images: None)))
 """
 
 
@@ -129,7 +128,7 @@ def test_a_driver_asked_to_stop_leaves_what_the_next_goes_on_from(
 
     the runs write their checkpoints, and the same command finishes them.
     """
-    from senet_ablate.train.launch.ray import launch_ray
+    from senet_ablate.train.launch.ray import launch
 
     script, checkpoints = tmp_path / "driver.py", tmp_path / "own" / "checkpoints"
     fields = tiny.model_dump(mode="json")
@@ -140,9 +139,7 @@ def test_a_driver_asked_to_stop_leaves_what_the_next_goes_on_from(
     )
     deadline = time.monotonic() + 120
     while (
-        not list(checkpoints.glob("*.safetensors"))
-        and first.poll() is None
-        and time.monotonic() < deadline
+        not list(checkpoints.glob("*.pt")) and first.poll() is None and time.monotonic() < deadline
     ):
         time.sleep(0.02)
     first.send_signal(signal.SIGTERM)
@@ -151,8 +148,8 @@ def test_a_driver_asked_to_stop_leaves_what_the_next_goes_on_from(
         first.returncode == 130 and "goes on from here" in errors and "Traceback" not in errors
     ), errors
     todo, done = runs(tiny, 60), read_records(tmp_path, "own")
-    assert len(done) < len(todo) and list(checkpoints.glob("*.safetensors"))
-    assert launch_ray(todo, place(tmp_path), lambda finished, images: None) == []
+    assert len(done) < len(todo) and list(checkpoints.glob("*.pt"))
+    assert launch(todo, context(tmp_path), lambda finished, images: None) == []
     assert set(read_records(tmp_path, "own")) == {run.id for run in todo} and not list(
         checkpoints.iterdir()
     )
@@ -164,7 +161,7 @@ def test_a_driver_asked_to_stop_leaves_what_the_next_goes_on_from(
 def test_a_device_that_the_cluster_lacks_is_one_clear_message(
     cluster: Any, device: str, message: str, tmp_path: Path
 ) -> None:
-    from senet_ablate.train.launch.ray import slots_of_cluster
+    from senet_ablate.train.launch.ray import slots
 
     with pytest.raises(BadInput, match=message):
-        slots_of_cluster(Place(tmp_path, "own", tmp_path, device, "test"))
+        slots(SweepContext(tmp_path, "own", tmp_path, device, "test"))

@@ -26,10 +26,11 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_launch_torchrun import RUNS
-from senet_ablate.train.job import Place
-from senet_ablate.train.launch.torchrun import launch_torchrun
+from senet_ablate.train.job import SweepContext
+from senet_ablate.train.launch.torchrun import launch
 results = Path({results!r})
-assert not launch_torchrun(RUNS, Place(results, "own", results, "cpu", "test", every=0.0), lambda runs, images: None)
+context = SweepContext(results, "own", results, "cpu", checkpoint_every_s=0.0)
+assert not launch(RUNS, context, lambda runs, images: None)
 """
 RUNS = [
     Run(

@@ -16,7 +16,13 @@ from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.schema import parse
 from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train.loop import train
-from senet_ablate.train.numerics import PORTABLE, check_numerics, set_numerics, settings, workers_of
+from senet_ablate.train.numerics import (
+    PORTABLE,
+    check_numerics,
+    numerics_of_workers,
+    set_numerics,
+    settings,
+)
 
 
 def test_numerics_are_part_of_a_run_and_absent_where_native(tiny: Training) -> None:
@@ -60,7 +66,7 @@ def test_settings_are_those_of_the_workers_alone(
     monkeypatch.setenv("MKL_CBWR", "AVX")
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     before = dict(os.environ)
-    with workers_of(tiny.model_copy(update={"numerics": "portable"})):
+    with numerics_of_workers(tiny.model_copy(update={"numerics": "portable"})):
         assert settings() == PORTABLE
     assert dict(os.environ) == before
 

@@ -23,21 +23,21 @@ from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train.checkpoint import (
     Checkpoints,
     Interrupted,
-    Loop,
-    Origin,
-    Unkept,
+    NoCheckpoints,
+    TrainState,
     load_checkpoint,
+    origin,
     save_checkpoint,
 )
-from senet_ablate.train.job import Outcome, Place, clear_finished, fulfil
+from senet_ablate.train.job import Outcome, SweepContext, remove_finished, train_if_missing
 from senet_ablate.train.loop import prepared, train
 
 CPU = torch.device("cpu")
 TIMES = {"provenance": {"started", "wall_s", "train_s"}}
 
 
-def place(results: Path, every: float = 0.0) -> Place:
-    return Place(results, "own", results, "cpu", "test", every=every)
+def context(results: Path, every_s: float = 0.0) -> SweepContext:
+    return SweepContext(results, "own", results, "cpu", "test", checkpoint_every_s=every_s)
 
 
 def settled(record: Record) -> dict[str, Any]:
@@ -45,23 +45,23 @@ def settled(record: Record) -> dict[str, Any]:
     return record.model_dump(exclude=TIMES)
 
 
-class Cut(Unkept):
+class Cut(NoCheckpoints):
     """Ends a run after so many steps in all, its state kept."""
 
-    def __init__(self, path: Path, origin: Origin, steps: int) -> None:
-        self.kept, self.left = Checkpoints(path, origin, every=1e9), steps
+    def __init__(self, path: Path, origin: dict[str, Any], steps: int) -> None:
+        self.kept, self.left = Checkpoints(path, origin, every_s=1e9), steps
 
     @contextmanager
-    def of(self, loop: Loop) -> Iterator[None]:
-        with self.kept.of(loop):
+    def attach(self, state: TrainState) -> Iterator[None]:
+        with self.kept.attach(state):
             yield
 
-    def after_step(self, loop: Loop) -> None:
+    def on_batch_end(self, state: TrainState) -> None:
         self.left -= 1
         if not self.left:
             raise Interrupted
 
-    def between(self) -> None:
+    def on_eval_batch_end(self) -> None:
         if self.left == -1:
             raise Interrupted
 
@@ -88,11 +88,11 @@ def test_a_run_cut_off_after_any_step_ends_with_the_same_record(
 
     spec = Training.model_validate({**tiny.model_dump(), **fields})
     run, images = Run(spec, se, 3), load_images(spec, tmp_path)
-    whole, origin = train(run, images, CPU), Origin.of(run, images.checksum, CPU)
+    whole, of_run = train(run, images, CPU), origin(run, images.checksum, CPU)
     for steps in range(1, 7):  # an epoch has 3
-        path = tmp_path / f"{steps}.safetensors"
+        path = tmp_path / f"{steps}.pt"
         try:
-            train(run, images, CPU, checkpoints=Cut(path, origin, steps))
+            train(run, images, CPU, checkpoints=Cut(path, of_run, steps))
         except Interrupted:
             torch.manual_seed(99)  # whatever happened in between
         else:
@@ -100,7 +100,7 @@ def test_a_run_cut_off_after_any_step_ends_with_the_same_record(
                 "it diverges in the first epoch and has no step 4"
             )
             continue
-        assert settled(train(run, images, CPU, checkpoints=Checkpoints(path, origin))) == settled(
+        assert settled(train(run, images, CPU, checkpoints=Checkpoints(path, of_run))) == settled(
             whole
         )
 
@@ -111,17 +111,21 @@ def test_a_run_asked_to_stop_in_an_evaluation_loses_no_step(
     run = Run(tiny, SESpec(squeeze="random"), 0)
     whole, kept = (
         train(run, digits, CPU),
-        Checkpoints(tmp_path / "c", Origin.of(run, digits.checksum, CPU), 1e9),
+        Checkpoints(tmp_path / "c", origin(run, digits.checksum, CPU), 1e9),
     )
     asked = iter([False, False, False, True])  # three steps, then the first batch of the evaluation
-    monkeypatch.setattr(kept, "after_step", lambda loop: next(asked))
-    monkeypatch.setattr(kept, "between", lambda: kept._ask(15, None) or Checkpoints.between(kept))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(kept, "on_batch_end", lambda state: next(asked))
+    on_eval_batch_end = kept.on_eval_batch_end
+
+    def asked_to_stop() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        on_eval_batch_end()
+
+    monkeypatch.setattr(kept, "on_eval_batch_end", asked_to_stop)
     with pytest.raises(Interrupted):
         train(run, digits, CPU, checkpoints=kept)
-    model, optimizer, _ = prepared(run, digits, CPU)
-    loop = Loop(model, optimizer, CPU)
-    load_checkpoint(kept.path, kept.origin, loop)
-    assert (loop.epoch, loop.step) == (1, 3)
+    state = load_checkpoint(kept.path, kept.origin)
+    assert (state["epoch"], state["step"]) == (1, 3)
     assert settled(
         train(run, digits, CPU, checkpoints=Checkpoints(kept.path, kept.origin))
     ) == settled(whole)
@@ -143,9 +147,9 @@ RUNS = [Run(SMALL, se, 0) for se in (None, SESpec(), SESpec(squeeze="random"))]
 def sweep(results: Path) -> None:
     """What a launcher does, in this process."""
     torch.set_num_threads(1)
-    clear_finished(place(results))
+    remove_finished(context(results))
     for run in RUNS:
-        fulfil(run, place(results), CPU, lambda images: None)
+        train_if_missing(run, context(results), CPU, lambda images: None)
 
 
 def _in_a_child(
@@ -177,7 +181,7 @@ def test_a_sweep_killed_at_20_random_moments_loses_nothing_and_repeats_nothing(
                 os.kill(child.pid, signal.SIGKILL if kills % 2 else signal.SIGTERM)
                 kills += 1
                 child.join()
-            cut += len(list((results / "own" / "checkpoints").glob("*.safetensors")))
+            cut += len(list((results / "own" / "checkpoints").glob("*.pt")))
             now = {
                 path: path.stat().st_mtime_ns for path in runs_folder(results, "own").glob("*.json")
             }
@@ -200,7 +204,7 @@ def cut_off(tmp_path: Path) -> tuple[Run, Path]:
     """A run that was cut off after 5 steps, and its checkpoint."""
     run, (images, path) = RUNS[0], (_images(tmp_path), checkpoint_path(tmp_path, "own", RUNS[0].id))
     with pytest.raises(Interrupted):
-        train(run, images, CPU, checkpoints=Cut(path, Origin.of(run, images.checksum, CPU), 5))
+        train(run, images, CPU, checkpoints=Cut(path, origin(run, images.checksum, CPU), 5))
     return run, path
 
 
@@ -228,8 +232,8 @@ def _rewritten(**other: str) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         images = _images(path.parent)
         model, optimizer, _ = prepared(RUNS[0], images, CPU)
-        origin = Origin.of(RUNS[0], images.checksum, CPU).model_copy(update=other)
-        save_checkpoint(path, origin, Loop(model, optimizer, CPU))
+        state = TrainState(model, optimizer, CPU).state_dict()
+        save_checkpoint(path, origin(RUNS[0], images.checksum, CPU) | other, state)
 
     return write
 
@@ -237,14 +241,15 @@ def _rewritten(**other: str) -> Callable[[Path], None]:
 def _other_network(path: Path) -> None:
     images = _images(path.parent)
     model, optimizer, _ = prepared(RUNS[1], images, CPU)
-    save_checkpoint(path, Origin.of(RUNS[0], images.checksum, CPU), Loop(model, optimizer, CPU))
+    state = TrainState(model, optimizer, CPU).state_dict()
+    save_checkpoint(path, origin(RUNS[0], images.checksum, CPU), state)
 
 
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
-        (_torn, "cannot be read as safetensors"),
-        (_empty, "cannot be read as safetensors"),
+        (_torn, "checksum"),
+        (_empty, "checksum"),
         (_flipped, "checksum"),
         (_rewritten(run="0" * 16), "with run '0000"),
         (_rewritten(data="0" * 64), "with data '0000"),
@@ -261,7 +266,10 @@ def test_a_checkpoint_that_cannot_be_used_is_set_aside_with_one_warning(
     damage(path)
     content = path.read_bytes()
     with caplog.at_level(logging.WARNING):
-        assert fulfil(run, place(tmp_path, 1e9), CPU, lambda images: None) is Outcome.TRAINED
+        assert (
+            train_if_missing(run, context(tmp_path, 1e9), CPU, lambda images: None)
+            is Outcome.TRAINED
+        )
     assert [
         why in line.getMessage() and "starts anew" in line.getMessage() for line in caplog.records
     ] == [True]
@@ -273,12 +281,10 @@ def test_a_checkpoint_that_cannot_be_used_is_set_aside_with_one_warning(
 def test_a_sound_checkpoint_is_used(cut_off: tuple[Run, Path], tmp_path: Path, caplog: Any) -> None:
     run, path = cut_off
     images = _images(tmp_path)
-    model, optimizer, _ = prepared(run, images, CPU)
-    loop = Loop(model, optimizer, CPU)
-    load_checkpoint(path, Origin.of(run, images.checksum, CPU), loop)
-    assert (loop.epoch, loop.step) == (1, 5) and float(loop.loss_sum) > 0
+    state = load_checkpoint(path, origin(run, images.checksum, CPU))
+    assert (state["epoch"], state["step"]) == (1, 5) and float(state["loss_sum"]) > 0
     assert (
-        fulfil(run, place(tmp_path), CPU, lambda images: None) is Outcome.TRAINED
+        train_if_missing(run, context(tmp_path), CPU, lambda images: None) is Outcome.TRAINED
         and not caplog.records
     )
 
@@ -297,11 +303,11 @@ def test_a_full_disk_stops_no_training_and_loses_no_checkpoint(
         with pytest.raises(
             OSError, match="No space left"
         ):  # of the record, once the training is through
-            fulfil(run, place(tmp_path), CPU, lambda images: None)
+            train_if_missing(run, context(tmp_path), CPU, lambda images: None)
     assert len(caplog.records) == 1 and "training goes on" in caplog.text
     assert path.read_bytes() == before and not read_records(tmp_path, "own")
     assert not list(tmp_path.rglob("*.tmp"))
-    assert fulfil(run, place(tmp_path), CPU, lambda images: None) is Outcome.TRAINED
+    assert train_if_missing(run, context(tmp_path), CPU, lambda images: None) is Outcome.TRAINED
     assert settled(read_records(tmp_path, "own")[run.id]) == settled(
         train(run, _images(tmp_path), CPU, "test")
     )
@@ -312,24 +318,24 @@ def test_runs_of_seconds_write_no_checkpoint_and_writing_takes_less_than_a_fifti
 ) -> None:
     run = Run(tiny, None, 0)
     model, optimizer, _ = prepared(run, digits, CPU)
-    loop, origin = Loop(model, optimizer, CPU), Origin.of(run, digits.checksum, CPU)
+    state, of_run = TrainState(model, optimizer, CPU), origin(run, digits.checksum, CPU)
     now, writes = [0.0], []
     monkeypatch.setattr("senet_ablate.train.checkpoint.time.monotonic", lambda: now[0])
 
-    def slow(path: Path, origin: Origin, loop: Loop) -> None:
+    def slow(path: Path, origin: dict[str, Any], state: dict[str, Any]) -> None:
         writes.append(now[0])
         now[0] += 3.0
 
     monkeypatch.setattr("senet_ablate.train.checkpoint.save_checkpoint", slow)
-    kept = Checkpoints(tmp_path / "c", origin, every=30.0)
-    with kept.of(loop):
+    kept = Checkpoints(tmp_path / "c", of_run, every_s=30.0)
+    with kept.attach(state):
         while now[0] < 29.5:
             now[0] += 0.5
-            kept.after_step(loop)
+            kept.on_batch_end(state)
         assert not writes
         while now[0] < 2000:
             now[0] += 0.5
-            kept.after_step(loop)
+            kept.on_batch_end(state)
     assert len(writes) > 10 and 3.0 * (len(writes) - 1) / (writes[-1] - writes[0]) < 0.02
 
 
@@ -339,9 +345,11 @@ def test_an_unfit_file_leaves_the_state_as_it_was(
     run, path = cut_off
     images = _images(tmp_path)
     model, optimizer, _ = prepared(run, images, CPU)
-    loop = Loop(model, optimizer, CPU)
-    before = loop.tensors()
+    state = TrainState(model, optimizer, CPU)
+    before = state.state_dict()["model"]
     _other_network(path)
-    with pytest.raises(BadInput):
-        load_checkpoint(path, Origin.of(run, images.checksum, CPU), loop)
-    assert all(torch.equal(value, before[name]) for name, value in loop.tensors().items())
+    other = load_checkpoint(path, origin(run, images.checksum, CPU))
+    with pytest.raises(BadInput, match="not those of this network"):
+        state.load_state_dict(other)
+    after = state.state_dict()["model"]
+    assert all(torch.equal(value, before[name]) for name, value in after.items())

@@ -1,4 +1,4 @@
-"""`senet-ablate seeds`:
+"""`plan --for POINTS`:
 
 the answer follows from the spread that was seen, and is withheld where there is none.
 """
@@ -96,7 +96,7 @@ def test_nothing_is_said_where_nothing_is_known(tmp_path: Path) -> None:
 def test_the_command_prints_a_line_a_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["seeds", "--recipe", "smoke", "--results", str(tmp_path)]
+    words = ["plan", "--recipe", "smoke", "--results", str(tmp_path)]
     assert _guarded(lambda: app([*words, "--for", "0.3"])) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(read_plan("smoke").experiments)
     assert _guarded(lambda: app([*words, "--for", "0.3", "reduction"])) == 0
@@ -114,7 +114,7 @@ def test_the_interval_of_the_spread_covers_the_true_one() -> None:
 def test_asking_for_seeds_never_imports_torch() -> None:
     code = (
         "import sys; from senet_ablate.cli.main import _guarded, app\n_guarded(lambda:"
-        " app(['seeds', '--recipe', 'smoke', '--for', '1', '--results',"
+        " app(['plan', '--recipe', 'smoke', '--for', '1', '--results',"
         " '/nowhere']))\nsys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

@@ -16,7 +16,7 @@ from senet_ablate.data.loader import Batches
 from senet_ablate.models.layers import Dropout, Random, draw_from
 from senet_ablate.records.store import Record, pack, write_record
 from senet_ablate.spec.spec import Run, Training
-from senet_ablate.train.loop import GateWatch, evaluate, prepared, train, train_step
+from senet_ablate.train.loop import GateStats, evaluate, gate_hooks, prepared, train, train_step
 from senet_ablate.train.schedule import lr_at, plateaus
 
 CPU = torch.device("cpu")
@@ -113,7 +113,7 @@ def test_evaluation_counts_what_a_plain_loop_counts(tiny: Training, digits: Imag
             ranking = row.argsort(descending=True).tolist()
             wrong1 += ranking[0] != label
             wrong5 += int(label) not in ranking[:5]
-    assert (int((~got.right).sum()), got.wrong_top5) == (wrong1, wrong5)
+    assert (int((~got.correct).sum()), got.wrong_top5) == (wrong1, wrong5)
 
 
 def test_five_classes_have_no_top5(tiny: Training, digits: ImageSet) -> None:
@@ -137,7 +137,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_on_record(
 def test_the_gates_on_record_are_those_of_the_test_images(tiny: Training, digits: ImageSet) -> None:
     model, _, _ = prepared(Run(tiny, SESpec(reduction=4), 0), digits, CPU)
     batches = Batches(digits.test, digits, tiny, CPU)
-    with GateWatch(model) as watch:
+    stats = GateStats()
+    with gate_hooks(model, stats.add):
         evaluate(model, batches, tiny)
     inputs: list[torch.Tensor] = []
     block = model.stage2[0].se_standard  # type: ignore[index,union-attr]
@@ -145,12 +146,12 @@ def test_the_gates_on_record_are_those_of_the_test_images(tiny: Training, digits
     evaluate(model, batches, tiny)
     x = torch.cat(inputs)
     gate = block.gate(block.excitation(block.squeeze(x)))[:, :, 0, 0].detach().double()
-    got = watch.summary()["SE_2_1"]
+    got = stats.summary()["SE_2_1"]
     assert got.mean == pytest.approx(gate.mean().item())
     assert got.std == pytest.approx(gate.std(correction=0).item(), rel=1e-4)
     assert got.within == pytest.approx(gate.std(0, correction=0).mean().item(), rel=1e-4)
     assert (got.low, got.high) == ((gate < 0.1).double().mean(), (gate > 0.9).double().mean())
-    assert list(watch.summary()) == ["SE_2_1", "SE_3_1", "SE_4_1"]
+    assert list(stats.summary()) == ["SE_2_1", "SE_3_1", "SE_4_1"]
 
 
 def test_gates_of_a_users_own_block_may_have_no_space(
@@ -439,7 +440,7 @@ def test_compiled_steps_learn_what_the_network_as_written_learns() -> None:
 def test_progress_is_reported_within_an_epoch(
     tiny: Training, digits: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("senet_ablate.train.loop.REPORT_EVERY", 0.0)
+    monkeypatch.setattr("senet_ablate.train.loop.REPORT_EVERY_S", 0.0)
     seen: list[int] = []
     train(Run(tiny, None, 0), digits, CPU, progress=seen.append)
     assert (

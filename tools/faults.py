@@ -30,9 +30,14 @@ from senet_ablate.records.facts import Page, write_facts
 from senet_ablate.records.store import Record, read_records, runs_folder, write_whole
 from senet_ablate.spec.plan import read_plan
 from senet_ablate.spec.spec import Run
-from senet_ablate.train.checkpoint import Checkpoints, Loop, Origin
-from senet_ablate.train.job import Place, cached_images, clear_finished, fulfil
-from senet_ablate.train.launch.local import settle
+from senet_ablate.train.checkpoint import Checkpoints, TrainState, origin
+from senet_ablate.train.job import (
+    SweepContext,
+    cached_images,
+    configure_worker,
+    remove_finished,
+    train_if_missing,
+)
 from senet_ablate.train.loop import train
 from senet_ablate.train.provenance import code_state, processor
 
@@ -146,7 +151,7 @@ def markdown(faults: Faults) -> str:
 
 def measure(command: str) -> Faults:
     """All figures, measured on this machine's CPU within minutes."""
-    settle(CPU)
+    configure_worker(CPU)
     commit, _ = code_state()
     with tempfile.TemporaryDirectory() as folder:
         killed, timed = kill(Path(folder), KILLS), overhead(Path(folder))
@@ -229,9 +234,7 @@ def kill(folder: Path, kills: int) -> Killed:
             found.repeated += sum(
                 now.get(name) != written for name, written in before.items() if name in now
             )
-            found.resumed += killed and any(
-                (results / "smoke" / "checkpoints").glob("*.safetensors")
-            )
+            found.resumed += killed and any((results / "smoke" / "checkpoints").glob("*.pt"))
             before = now
         ended = _settled(results)
         found.lost += len(set(whole) - set(ended))
@@ -255,16 +258,16 @@ def _child(results: Path, runs: list[Run]) -> Any:
     return child
 
 
-def _place(results: Path, every: float = 0.0) -> Place:
-    return Place(results, "smoke", results, "cpu", "", every=every)
+def _context(results: Path, every: float = 0.0) -> SweepContext:
+    return SweepContext(results, "smoke", results, "cpu", checkpoint_every_s=every)
 
 
 def _sweep(results: Path, runs: list[Run], threads: int) -> None:
     torch.set_num_threads(threads)
-    clear_finished(_place(results))
+    remove_finished(_context(results))
     try:
         for run in runs:
-            fulfil(run, _place(results), CPU, lambda images: None)
+            train_if_missing(run, _context(results), CPU, lambda images: None)
     except KeyboardInterrupt:
         os._exit(143)
 
@@ -283,16 +286,16 @@ class _Timed(Checkpoints):
 
     writes, seconds = 0, 0.0
 
-    def _write(self, loop: Loop) -> None:
-        super()._write(loop)
-        self.writes, self.seconds = self.writes + 1, self.seconds + self.took
+    def _write(self, state: TrainState) -> None:
+        super()._write(state)
+        self.writes, self.seconds = self.writes + 1, self.seconds + self.write_s
 
 
 def overhead(folder: Path) -> dict[str, Any]:
     """One run with a checkpoint a second, and what it spent on them."""
     (run,) = some_runs(TIMED_EPOCHS, 1)
     images = cached_images(run.train, folder)
-    kept = _Timed(folder / "timed.safetensors", Origin.of(run, images.checksum, CPU), INTERVAL_S)
+    kept = _Timed(folder / "timed.pt", origin(run, images.checksum, CPU), INTERVAL_S)
     record = train(run, images, CPU, checkpoints=kept)
     return {
         "checkpoints": kept.writes,
@@ -333,17 +336,17 @@ def ray_seconds(folder: Path, workers: int) -> float | None:
         import ray
     except ImportError:
         return None
-    from senet_ablate.train.launch.ray import launch_ray
+    from senet_ablate.train.launch.ray import launch as launch_ray
 
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray reads it so; else all other work goes first
     ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
     try:
         silent: Callable[[int, int], None] = lambda runs, images: None  # noqa: E731
         launch_ray(
-            some_runs(epochs=9, count=2 * workers), _place(folder, 30.0), silent
+            some_runs(epochs=9, count=2 * workers), _context(folder, 30.0), silent
         )  # workers import torch
         began = time.monotonic()
-        failures = launch_ray(some_runs(RAY_EPOCHS, RAY_RUNS), _place(folder, 30.0), silent)
+        failures = launch_ray(some_runs(RAY_EPOCHS, RAY_RUNS), _context(folder, 30.0), silent)
         took = time.monotonic() - began
         assert not failures, failures
         return took

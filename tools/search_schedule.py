@@ -22,8 +22,8 @@ from senet_ablate.report import plots as figures
 from senet_ablate.spec.plan import read_recipe
 from senet_ablate.spec.schema import load_yaml, parse
 from senet_ablate.spec.spec import Run, SESpec, Training
-from senet_ablate.train.job import Place
-from senet_ablate.train.launch.local import launch_local
+from senet_ablate.train.job import SweepContext
+from senet_ablate.train.launch.local import launch as launch_local
 
 HELD_OUT = 0.1  # share of the training images
 NETWORKS = ("plain", "SE")
@@ -66,9 +66,9 @@ def main() -> None:
         for se in (None, SESpec())
     ]
     done = read_records(folder, "search")
-    place = Place(folder, "search", given.data, "cpu", "python tools/search_schedule.py")
+    context = SweepContext(folder, "search", given.data, "cpu", "python tools/search_schedule.py")
     for failure in launch_local(
-        [run for run in runs if run.id not in done], place, lambda finished, images: None
+        [run for run in runs if run.id not in done], context, lambda finished, images: None
     ):
         print(f"failed: lr {failure.run.train.lr:g}, seed {failure.run.seed}: {failure.cause}")
     points = [*found(folder), *elsewhere(folder)]

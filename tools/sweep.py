@@ -48,18 +48,18 @@ def main() -> None:
     plan = read_plan(given.recipe, given.experiments)
     set_numerics(plan.recipe.train)  # before torch is loaded
 
-    from senet_ablate.train.job import Place
-    from senet_ablate.train.launch.local import launch_local
+    from senet_ablate.train.job import SweepContext
+    from senet_ablate.train.launch.local import launch as launch_local
     from senet_ablate.train.provenance import processor
 
-    place = Place(
+    context = SweepContext(
         results=given.results,
         recipe=given.recipe,
         data=given.data,
         device="cpu",
         command=f"python tools/sweep.py {given.recipe}",
-        keep=frozenset(run.id for run in plan.kept),
-        by_class=frozenset(run.id for row in plan.kept_rows for run in row),
+        keep_weights_of=frozenset(run.id for run in plan.kept),
+        class_gates_of=frozenset(run.id for row in plan.kept_rows for run in row),
         plan=plan.recipe.plan_id,
     )
 
@@ -67,13 +67,13 @@ def main() -> None:
         """Whether this machine gives a record again, bit for bit."""
         run = next(run for run in plan.runs() if run.id == record.id)
         with tempfile.TemporaryDirectory() as folder:
-            again = Place(
+            again = SweepContext(
                 Path(folder),
                 given.recipe,
                 given.data,
                 "cpu",
-                place.command,
-                by_class=place.by_class,
+                context.command,
+                class_gates_of=context.class_gates_of,
             )
             failures = launch_local([run], again, lambda runs, images: None)
             path = runs_folder(Path(folder), given.recipe) / f"{run.id}.json"
@@ -116,7 +116,7 @@ def main() -> None:
             )
 
     began = time.monotonic()
-    for failure in launch_local(missing, place, progress):
+    for failure in launch_local(missing, context, progress):
         print(
             f"failed: seed {failure.run.seed}, run {failure.run.id}: {failure.cause}",
             file=sys.stderr,

@@ -1,7 +1,7 @@
-"""Verbs beside training and reporting that add evidence: gates by class, seeds needed, speed."""
+"""The commands that add evidence beside training: gates by class, speed."""
 
 import csv
-import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +11,6 @@ from senet_ablate.cli.options import (
     RESULTS,
     Data,
     Device,
-    ExperimentNames,
     RecipeName,
     Results,
     command_line,
@@ -44,25 +43,6 @@ def excitation(
     images = load_images(plan.recipe.train, data_root(data))
     print(f"wrote {write_gates(plan, results, images, device, names)}")
     report_recipe(recipe, results)
-
-
-def seeds(
-    points: Annotated[
-        float, typer.Option("--for", metavar="POINTS", help="difference in test error to be seen")
-    ],
-    experiments: ExperimentNames = None,
-    recipe: RecipeName = "cue",
-    results: Results = RESULTS,
-) -> None:
-    """How many seeds a row a difference of so many points needs (two-sided 5%, 80% power), from the
-    spread seen.
-    """
-    from senet_ablate.analysis.power import needs, sentence
-    from senet_ablate.analysis.tables import read_reported
-
-    plan = read_plan(recipe, experiments) if experiments else read_reported(recipe, results)
-    for one in needs(plan, results, points):
-        print(sentence(one, points))
 
 
 def bench(
@@ -171,48 +151,18 @@ def _bench_recipe(
 
 
 def write_gates(
-    plan: Plan, results: Path, images: "ImageSet", device: str, names: list[str]
+    plan: Plan, results: Path, images: "ImageSet", device: str, names: Sequence[str] = ()
 ) -> Path:
-    """Measure the gates of the network whose weights the recipe keeps and write them down.
-
-    Raises BadInput.
-    """
+    """Measure the gates by class of the network whose weights the recipe keeps. Raises BadInput."""
     import torch
 
     from senet_ablate.records.facts import write_facts
     from senet_ablate.records.gate_facts import facts_path
     from senet_ablate.train.class_gates import measure
+    from senet_ablate.train.job import configure_worker
     from senet_ablate.train.launch.local import devices
 
-    torch.set_num_threads(
-        1
-    )  # as in training, so that the numbers do not hang on the number of cores
-    torch.backends.cudnn.allow_tf32 = False
-    facts = measure(plan, results, images, torch.device(devices(device)[0]), command_line(), names)
+    on = torch.device(devices(device)[0])
+    configure_worker(on)  # as in training, so that numbers do not depend on the number of cores
+    facts = measure(plan, results, images, on, command_line(), names)
     return write_facts(facts_path(results, plan.recipe_name), facts)
-
-
-def gates_are_due(plan: Plan, results: Path) -> bool:
-    """Whether the weights that the recipe keeps are there, and no facts on their gates, or those of
-    other weights.
-    """
-    from senet_ablate.records.facts import read_facts
-    from senet_ablate.records.gate_facts import GateFacts, facts_path
-    from senet_ablate.records.store import read_record, runs_folder, weights_path
-
-    if not plan.kept:
-        return False
-    run = plan.kept[0]
-    weights = weights_path(results, plan.recipe_name, run.id)
-    try:
-        record = read_record(runs_folder(results, plan.recipe_name) / f"{run.id}.json")
-        path = facts_path(results, plan.recipe_name)
-        facts = read_facts(path, GateFacts) if path.exists() else None
-    except BadInput:
-        return False  # verify names what is unsound; nothing unsound is written over
-    if not weights.is_file() or record.diverged is not None:
-        return False
-    return facts is None or (facts.run, facts.weights) != (
-        run.id,
-        hashlib.sha256(weights.read_bytes()).hexdigest(),
-    )

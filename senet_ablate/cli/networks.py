@@ -1,7 +1,4 @@
-"""The commands about networks that train nothing:
-
-what they cost, and what public weights are worth.
-"""
+"""The commands about networks that train nothing: their costs, and the error of public weights."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +6,16 @@ from typing import Annotated
 import typer
 
 from senet_ablate.cli.evidence import report_page
-from senet_ablate.cli.options import RESULTS, Data, Device, Results, data_root, read_se
+from senet_ablate.cli.options import (
+    RESULTS,
+    Data,
+    Device,
+    MoreSEFields,
+    Results,
+    SEFields,
+    data_root,
+    read_se,
+)
 
 
 def cost(results: Results = RESULTS) -> None:
@@ -34,40 +40,33 @@ def cost(results: Results = RESULTS) -> None:
 def import_weights(
     file: Annotated[Path, typer.Argument(help="a public checkpoint of torchvision's or timm's")],
     backbone: Annotated[str, typer.Argument(help="the network that it is of")],
-    pairs: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="more of --se")
-    ] = None,
-    se: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--se", metavar="KEY=VALUE", help="a field of SESpec; public SE networks have bias=true"
-        ),
-    ] = None,
+    pairs: MoreSEFields = None,
+    se: SEFields = None,
     data: Data = None,
     size: Annotated[
         int | None, typer.Option("--size", min=8, help="pixels; default: the network's own")
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Load a public checkpoint and judge it on DATA/val/<class>/, the sorted folders being the
-    network's classes.
+    """Evaluate a public checkpoint on DATA/val/<class>/; sorted folders are the network's classes.
+
+    Public SE networks have --se bias=true.
     """
     import torch
     from tqdm import tqdm
 
     from senet_ablate.models.pretrained import import_weights as network
-    from senet_ablate.train.evaluate_folder import errors_on_folder
+    from senet_ablate.train.evaluate_folder import evaluate_folder
     from senet_ablate.train.launch.local import devices
 
-    words = [*(se or []), *(pairs or [])]
-    spec = read_se(words) if words else None
+    spec = read_se([*(se or []), *(pairs or [])])
     model = network(file, backbone, spec)
     with tqdm(unit=" images") as bar:
 
         def progress(images: int) -> None:
             bar.update(images)
 
-        found = errors_on_folder(
+        found = evaluate_folder(
             model, backbone, data_root(data), size, torch.device(devices(device)[0]), progress
         )
     parameters = sum(parameter.numel() for parameter in model.parameters())

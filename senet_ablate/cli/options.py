@@ -1,8 +1,12 @@
-"""Options that several commands share, and how they are read."""
+"""The options that several commands take, and how they are read."""
 
+import dataclasses
+import inspect
 import os
 import shlex
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +15,7 @@ import typer
 from senet_ablate.spec.plan import EXPERIMENTS_DIR
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.schema import field_names, load_yaml, parse
-from senet_ablate.spec.spec import SESpec
+from senet_ablate.spec.spec import MOST_SEEDS, SESpec
 
 RESULTS = EXPERIMENTS_DIR.parent / "results"
 
@@ -21,6 +25,9 @@ ExperimentNames = Annotated[
 RecipeName = Annotated[
     str, typer.Option("--recipe", help="recipe: data set, backbone, schedule, seeds")
 ]
+AnyRecipe = Annotated[
+    str | None, typer.Option("--recipe", help="default: every recipe that has records")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
 Data = Annotated[
     Path | None, typer.Option("--data", help="data root; default: $SENET_ABLATE_DATA, else ./data")
@@ -29,6 +36,66 @@ Results = Annotated[
     Path,
     typer.Option("--results", envvar="SENET_ABLATE_RESULTS", help="where records and tables lie"),
 ]
+SEFields = Annotated[
+    list[str] | None,
+    typer.Option("--se", metavar="KEY=VALUE", help="a field of SESpec, e.g. reduction=8"),
+]
+MoreSEFields = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="more of --se")
+]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What `run`, `plan` and `reproduce` have in common."""
+
+    experiments: ExperimentNames = None
+    recipe: RecipeName = "cue"
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds", min=1, max=MOST_SEEDS, help="seeds a variant; default: the recipe's"
+        ),
+    ] = None
+    device: Device = "auto"
+    launcher: Annotated[
+        str, typer.Option("--launcher", help="local: all of this machine; ray: a Ray cluster")
+    ] = "local"
+    data: Data = None
+    results: Results = RESULTS
+    download: Annotated[
+        bool, typer.Option("--download", help="let torchvision download CIFAR into the data root")
+    ] = False
+    checkpoint_every: Annotated[
+        float,
+        typer.Option(
+            "--checkpoint-every", min=0, metavar="SECONDS", help="between two of a run, at least"
+        ),
+    ] = 30.0
+    gpus_per_run: Annotated[
+        float,
+        typer.Option(
+            "--gpus-per-run", min=0.01, max=1, help="share of a GPU; 0.5: two runs at a time"
+        ),
+    ] = 1.0
+
+
+def takes_run_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """A command whose first parameter is RunOptions, with an option for each of its fields."""
+    shared = dataclasses.fields(RunOptions)
+
+    def command(**values: Any) -> None:
+        verb(RunOptions(**{one.name: values.pop(one.name) for one in shared}), **values)
+
+    own = list(inspect.signature(verb).parameters.values())[1:]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        *(inspect.Parameter(f.name, kind, default=f.default, annotation=f.type) for f in shared),
+        *(one.replace(kind=kind) for one in own),
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__name__, command.__doc__ = verb.__name__, verb.__doc__
+    return command
 
 
 def data_root(data: Path | None) -> Path:
@@ -36,9 +103,7 @@ def data_root(data: Path | None) -> Path:
     return data or Path(os.environ.get("SENET_ABLATE_DATA") or "data")
 
 
-_given: list[str] | None = (
-    None  # arguments that `main` was called with, where they are not the process's own
-)
+_given: list[str] | None = None  # what `main` was called with, if not the process's own arguments
 
 
 def set_arguments(arguments: list[str] | None) -> None:
@@ -53,8 +118,8 @@ def command_line() -> str:
     return "python -m senet_ablate " + words.encode("utf-8", "backslashreplace").decode()
 
 
-def read_se(pairs: list[str]) -> SESpec:
-    """The SE specification that `key=value` words on a command line describe. Raises BadInput."""
+def read_se(pairs: list[str]) -> SESpec | None:
+    """The SE specification that KEY=VALUE words describe; none: None. Raises BadInput."""
     values: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -66,6 +131,6 @@ def read_se(pairs: list[str]) -> SESpec:
             raise BadInput(f"--se {key} is given twice")
         values[key] = load_yaml(value, f"--se {key}")
     try:
-        return parse(SESpec, values)
+        return parse(SESpec, values) if pairs else None
     except BadInput as error:
         raise BadInput(f"--se: {error}") from error

@@ -165,7 +165,7 @@ def weights_path(results: Path, recipe: str, run_id: str) -> Path:
 
 def checkpoint_path(results: Path, recipe: str, run_id: str) -> Path:
     """Where the state of an unfinished run lies."""
-    return results / recipe / "checkpoints" / f"{run_id}.safetensors"
+    return results / recipe / "checkpoints" / f"{run_id}.pt"
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:

@@ -1,16 +1,14 @@
-"""A run that goes on where it was cut off: its state in one file without pickle, written seldom
-enough to cost nothing.
+"""Exact resume: the state of a run in one file, and the weights of a finished one.
 
-The file holds the network, the momentum, the sums of the epoch in progress and the random state as
-safetensors, and in its metadata how far the run had come, what it was run with, and a SHA-256 over
-all of that. On the CPU a run that goes on from it ends with the record of one that was never cut
-off, bit for bit. The random state is that of the run's own generator and, for a user's own block
-that draws from it, of torch's global one. What such a block keeps outside of parameters, buffers
-and generators is not in it.
+On the CPU a run that goes on from its checkpoint ends with the record of one that was never cut
+off, bit for bit. The file is `torch.save` of one dict without pickled code, after a line with its
+SHA-256: torch itself reads most flipped bits as other numbers, without a word. Random state is that
+of the run's own generator and torch's global one; what a user's own block keeps outside of
+parameters, buffers and generators is not in it.
 """
 
 import hashlib
-import json
+import io
 import logging
 import signal
 import threading
@@ -19,84 +17,41 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from senet_ablate.models.build import build_model
 from senet_ablate.models.layers import generator_of
 from senet_ablate.records.store import Epoch, set_aside, write_whole
 from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.schema import Frozen, parse
+from senet_ablate.spec.schema import parse
 from senet_ablate.spec.spec import Run
+from senet_ablate.train.distributed import all_reduce, broadcast, rank, rank_seed, world_size
 from senet_ablate.train.provenance import own_operators, training_code
 
 log = logging.getLogger(__name__)
 
-# a checkpoint is due after 50 times the seconds of the last one, so that they take less than 2%
-SHARE = 50
+SHARE = 50  # a checkpoint is due after 50 times the seconds of the last one: less than 2%
 SLOW_DISK = 100e6  # bytes a second: the guess that spaces the first one
-EVERY = 30.0  # seconds between two checkpoints at least; a run of seconds writes none
+EVERY_S = 30.0  # seconds between two checkpoints at least; a run of seconds writes none
+AGREE_EVERY = 10  # steps after which processes agree on whether to stop or to write
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop, by the signal that is the argument; what it had done lies in its
-    checkpoint.
-    """
-
-
-class Origin(Frozen):
-    """What a run is trained with. A checkpoint of another origin would not end in the record that
-    the run has.
-
-    data: SHA-256 of pixels and labels. operators: a user's own parts -> SHA-256 of their source.
-    code: SHA-256 of the modules that decide a run's numbers. device: cpu or cuda.
-    """
-
-    run: str
-    data: str
-    operators: dict[str, str]
-    code: str
-    torch_version: str
-    device: str
-    processes: int = 1
-
-    @classmethod
-    def of(cls, run: Run, data: str, device: torch.device, processes: int = 1) -> Self:
-        """The origin of `run` on images with the checksum `data`, here and now."""
-        return cls(
-            run=run.id,
-            data=data,
-            operators=own_operators(run),
-            code=training_code(),
-            torch_version=torch.__version__,
-            device=device.type,
-            processes=processes,
-        )
-
-
-class Reached(Frozen):
-    """How far a run has come:
-
-    whole epochs, the epoch in progress, its finished steps, seconds of training so far.
-    """
-
-    epochs: tuple[Epoch, ...]
-    epoch: int
-    step: int
-    seconds: float
+    """The run was asked to stop, by the signal that is the argument; its checkpoint is written."""
 
 
 @dataclass
-class Loop:
-    """The state of a training loop; with the random state, all that the rest of a run depends on.
+class TrainState:
+    """All that the rest of a run depends on.
 
-    epoch: the one in progress, from 1. step: how many of its steps are done. loss_sum, right: of
-    these steps, on the device. began: when the run began, or would have, had it not been cut off
-    (seconds of time.monotonic). told: of each finished epoch with its number, also of those before
-    a checkpoint.
+    epoch: the one in progress, from 1. step: its finished steps; loss_sum and correct are their
+    sums, on the device. started: time.monotonic() when the run began, less what it was cut off for.
+    on_epoch_end: called with each finished epoch and its number, also those of a checkpoint.
     """
 
     model: nn.Module
@@ -105,239 +60,258 @@ class Loop:
     epochs: list[Epoch] = field(default_factory=list)
     epoch: int = 1
     step: int = 0
-    began: float = field(default_factory=time.monotonic)
-    told: Callable[[int, Epoch], None] = lambda number, epoch: None
+    started: float = field(default_factory=time.monotonic)
+    on_epoch_end: Callable[[int, Epoch], None] = lambda number, epoch: None
     loss_sum: Tensor = field(init=False)
-    right: Tensor = field(init=False)
+    correct: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        self._zero()
+        self.loss_sum = torch.zeros((), device=self.device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def end_epoch(self, epoch: Epoch) -> None:
-        """Write down a finished epoch; the next one begins."""
+        """Add a finished epoch; the next one begins."""
         self.epochs.append(epoch)
-        self.told(self.epoch, epoch)
+        self.on_epoch_end(self.epoch, epoch)
         self.epoch, self.step = self.epoch + 1, 0
-        self._zero()
+        self.__post_init__()
 
-    def _zero(self) -> None:
-        self.loss_sum = torch.zeros((), device=self.device)
-        self.right = torch.zeros((), dtype=torch.int64, device=self.device)
+    def state_dict(self) -> dict[str, Any]:
+        """The state as plain values and copies of its tensors on the CPU."""
 
-    @property
-    def reached(self) -> Reached:
-        """How far the run has come."""
-        seconds = time.monotonic() - self.began
-        return Reached(epochs=tuple(self.epochs), epoch=self.epoch, step=self.step, seconds=seconds)
+        def copy(value: Tensor) -> Tensor:
+            return value.detach().to("cpu", copy=True)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Copies of all tensors of the state, on the CPU, by name."""
-        found = {f"model/{name}": value for name, value in self.model.state_dict().items()}
-        for name, parameter in self.model.named_parameters():
-            momentum = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
-            if momentum is not None:
-                found[f"momentum/{name}"] = momentum
-        found |= {
-            "loss_sum": self.loss_sum,
-            "right": self.right,
-            "random/cpu": torch.get_rng_state(),
-        }
-        if generator := generator_of(self.model):
-            found["random/own"] = generator.get_state()
-        if self.device.type == "cuda":
-            found["random/cuda"] = torch.cuda.get_rng_state(self.device)
+        states = [self.optimizer.state.get(p, {}) for p in self.model.parameters()]
+        momentum = [state.get("momentum_buffer") for state in states]
+        generator, cuda = generator_of(self.model), self.device.type == "cuda"
         return {
-            name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-            for name, value in found.items()
+            "model": {name: copy(value) for name, value in self.model.state_dict().items()},
+            "momentum": [None if one is None else copy(one) for one in momentum],
+            "loss_sum": copy(self.loss_sum),
+            "correct": copy(self.correct),
+            "rng": torch.get_rng_state(),
+            "rng_cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
+            "rng_model": copy(generator.get_state()) if generator else None,
+            "epochs": [epoch.model_dump(mode="json") for epoch in self.epochs],
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": time.monotonic() - self.started,
         }
 
-    def restore(self, reached: Reached, tensors: dict[str, Tensor]) -> None:
-        """Go back to a state that `tensors` were copied from. Raises BadInput, and changes nothing,
-        if they do not fit.
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a state. Raises BadInput, and changes nothing, if it is of another network.
 
-        Values are copied into the tensors that are there, so that these keep their place and layout
-        in memory.
+        Values are copied into the tensors that are there, which keep their place in memory.
         """
-        fresh = self.tensors()
-        kept = {name: value for name, value in tensors.items() if not name.startswith("momentum/")}
-        if {name: (t.shape, t.dtype) for name, t in kept.items()} != {
-            name: (t.shape, t.dtype)
-            for name, t in fresh.items()
-            if not name.startswith("momentum/")
-        }:
+        own = self.model.state_dict()
+        if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in state["model"].items()}:
             raise BadInput("its tensors are not those of this network")
-        self.model.load_state_dict(
-            {n.removeprefix("model/"): t for n, t in kept.items() if n.startswith("model/")}
-        )
-        for name, parameter in self.model.named_parameters():
-            if f"momentum/{name}" in tensors:
-                state = self.optimizer.state[parameter]
-                if state.get("momentum_buffer") is None:
-                    state["momentum_buffer"] = torch.empty_like(parameter, requires_grad=False)
-                state["momentum_buffer"].copy_(tensors[f"momentum/{name}"])
-        self.loss_sum.copy_(tensors["loss_sum"])
-        self.right.copy_(tensors["right"])
-        torch.set_rng_state(tensors["random/cpu"])
+        self.model.load_state_dict(state["model"])
+        for parameter, momentum in zip(self.model.parameters(), state["momentum"], strict=True):
+            if momentum is not None:
+                empty = torch.empty_like(parameter, requires_grad=False)
+                slot = self.optimizer.state[parameter].setdefault("momentum_buffer", empty)
+                slot.copy_(momentum)
+        self.loss_sum.copy_(state["loss_sum"])
+        self.correct.copy_(state["correct"])
+        torch.set_rng_state(state["rng"])
+        if state["rng_cuda"] is not None:
+            torch.cuda.set_rng_state(state["rng_cuda"], self.device)
         if generator := generator_of(self.model):
-            generator.set_state(tensors["random/own"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random/cuda"], self.device)
-        self.epochs, self.epoch, self.step = list(reached.epochs), reached.epoch, reached.step
-        self.began = time.monotonic() - reached.seconds
+            generator.set_state(state["rng_model"])
+        self.epochs = [parse(Epoch, epoch) for epoch in state["epochs"]]
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.started = time.monotonic() - state["seconds"]
         for number, epoch in enumerate(self.epochs, start=1):
-            self.told(number, epoch)
+            self.on_epoch_end(number, epoch)
 
 
-def save_checkpoint(path: Path, origin: Origin, loop: Loop) -> None:
+def origin(run: Run, data: str, device: torch.device) -> dict[str, Any]:
+    """What a run is trained with: a checkpoint of another origin would end in another record.
+
+    data: SHA-256 of pixels and labels.
+    """
+    return {
+        "run": run.id,
+        "data": data,
+        "operators": own_operators(run),
+        "code": training_code(),
+        "torch_version": str(torch.__version__),
+        "device": device.type,
+        "processes": world_size(),
+    }
+
+
+def save_checkpoint(path: Path, origin: dict[str, Any], state: dict[str, Any]) -> None:
     """Write the state of a run; the file appears whole or not at all."""
-    facts = json.dumps(
-        {"origin": origin.model_dump(mode="json"), "reached": loop.reached.model_dump(mode="json")}
-    )
-    tensors = loop.tensors()
-    write_whole(
-        path, save(tensors, metadata={"facts": facts, "checksum": _checksum(facts, tensors)})
-    )
+    file = io.BytesIO()
+    torch.save({"origin": origin, **state}, file)
+    content = file.getvalue()
+    write_whole(path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
 
 
-def load_checkpoint(path: Path, origin: Origin, loop: Loop) -> None:
-    """Bring `loop` to the state in a file.
-
-    Raises BadInput that says why the file cannot be used; `loop` stays.
-    """
+def load_checkpoint(path: Path, origin: dict[str, Any]) -> dict[str, Any]:
+    """The state in a file. Raises BadInput that says why it cannot be used."""
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise BadInput(f"cannot be read as safetensors ({error})") from error
-    facts = metadata.get("facts", "")
-    if metadata.get("checksum") != _checksum(facts, tensors):
+        checksum, _, content = path.read_bytes().partition(b"\n")
+    except OSError as error:
+        raise BadInput(f"cannot be read ({error})") from error
+    if checksum != hashlib.sha256(content).hexdigest().encode():
         raise BadInput("its content does not match its checksum")
-    content: dict[str, Any] = json.loads(facts)
-    for key, now in origin.model_dump(mode="json").items():
-        if (then := content["origin"].get(key)) != now:
-            raise BadInput(
-                f"it was written with {key} {str(then)[:40]!r}, this is {str(now)[:40]!r}"
-            )
-    loop.restore(parse(Reached, content["reached"]), tensors)
+    state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+    then = state.pop("origin")
+    for key, now in origin.items():
+        if then.get(key) != now:
+            found = str(then.get(key))
+            raise BadInput(f"it was written with {key} {found[:40]!r}, this is {str(now)[:40]!r}")
+    return state
 
 
-def _checksum(facts: str, tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of the facts and of every tensor with its name, type and shape."""
-    hashed = hashlib.sha256(facts.encode())
-    for name in sorted(tensors):
-        value = tensors[name]
-        hashed.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        hashed.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return hashed.hexdigest()
-
-
-class Unkept:
-    """What `train` tells of its progress when nobody keeps it:
-
-    nothing is written, nothing goes on from anywhere.
-    """
+class NoCheckpoints:
+    """What `train` calls where no state is kept: nothing is written, nothing is resumed."""
 
     @contextmanager
-    def of(self, loop: Loop) -> Iterator[None]:
-        """Keep the state of `loop` while the context is open."""
+    def attach(self, state: TrainState) -> Iterator[None]:
+        """Resume `state` from the file, and keep it while the context is open."""
         yield
 
-    def after_step(self, loop: Loop) -> None:
-        """Told after every training step, when the state is whole."""
+    def on_batch_end(self, state: TrainState) -> None:
+        """Called after every training step, when the state is whole."""
 
-    def between(self) -> None:
-        """Told between two batches of an evaluation, when training's random state is put away."""
+    def on_eval_batch_end(self) -> None:
+        """Called after every batch of an evaluation."""
 
 
-class Checkpoints(Unkept):
-    """The checkpoint file of one run: read at the start, written when due, and when the process is
-    asked to end.
+class Checkpoints(NoCheckpoints):
+    """The checkpoint file of one run: read at the start, written when due and when asked to stop.
 
     SIGTERM and Ctrl-C are answered between two steps: the state is written, then Interrupted is
     raised. A file that is torn, or of another origin, is set aside with a warning, and the run
-    starts anew; one that cannot be written (a full disk) is a warning, the one before stays, and
-    training goes on.
+    starts anew; one that cannot be written (a full disk) is a warning, and training goes on.
+
+    Of several processes rank 0 reads and writes, at a step that all agree on. Rank 0's random state
+    is kept; the others draw anew from the place in the run. Sums of the epoch are kept as totals.
     """
 
-    def __init__(self, path: Path, origin: Origin, every: float = EVERY) -> None:
-        self.path, self.origin, self.every = path, origin, every
-        self.asked, self.warned = 0, False
-        self.written, self.took = time.monotonic(), 0.0
+    def __init__(self, path: Path, origin: dict[str, Any], every_s: float = EVERY_S) -> None:
+        self.path, self.origin, self.every_s = path, origin, every_s
+        self.stop_signal, self.steps, self.warned = 0, 0, False
+        self.written, self.write_s = time.monotonic(), 0.0
 
     @contextmanager
-    def of(self, loop: Loop) -> Iterator[None]:
-        self._resume(loop)
-        size = sum(value.nbytes for value in loop.model.state_dict().values())
-        self.written, self.took = time.monotonic(), 2 * size / SLOW_DISK
-        before = {number: signal.getsignal(number) for number in self._signals()}
-        for number in before:
-            signal.signal(number, self._ask)
+    def attach(self, state: TrainState) -> Iterator[None]:
+        self._resume(state)
+        size = sum(value.nbytes for value in state.model.state_dict().values())
+        self.written, self.write_s = time.monotonic(), 2 * size / SLOW_DISK
+        handlers = {number: signal.getsignal(number) for number in _stop_signals()}
+        for number in handlers:
+            signal.signal(number, self._on_signal)
         try:
             yield
         except Interrupted:
-            self._write(loop)
+            self._write(state)
             raise
         except Exception as error:
-            # what the signal ended around this process, such as a loader's workers; the last one
-            # holds
-            if self.asked:
-                raise Interrupted(self.asked) from error
+            if self.stop_signal:  # it ended a loader's workers, say; the last checkpoint holds
+                raise Interrupted(self.stop_signal) from error
             raise
         finally:
-            for number, handler in before.items():
-                signal.signal(
-                    number, signal.SIG_DFL if handler is None else handler
-                )  # None: not set from Python
+            for number, handler in handlers.items():
+                signal.signal(number, handler or signal.SIG_DFL)  # None: not set from Python
 
-    def after_step(self, loop: Loop) -> None:
-        self.between()
-        if self._due():
-            self._write(loop)
+    def on_batch_end(self, state: TrainState) -> None:
+        due = time.monotonic() - self.written >= max(self.every_s, SHARE * self.write_s)
+        stop, self.steps = bool(self.stop_signal), self.steps + 1
+        if world_size() > 1:
+            if self.steps % AGREE_EVERY:
+                return
+            flags = torch.tensor([stop, due and rank() == 0], device=state.device)
+            stop, due = all_reduce(flags.int()).bool().tolist()
+        if stop:
+            raise Interrupted(self.stop_signal)
+        if due:
+            self._write(state)
 
-    def _due(self) -> bool:
-        return time.monotonic() - self.written >= max(self.every, SHARE * self.took)
+    def on_eval_batch_end(self) -> None:
+        # processes that left an evaluation would leave the others waiting in all_reduce
+        if self.stop_signal and world_size() == 1:
+            raise Interrupted(self.stop_signal)
 
-    def between(self) -> None:
-        if self.asked:
-            raise Interrupted(self.asked)
-
-    def _resume(self, loop: Loop) -> None:
-        if self.path.exists():
+    def _resume(self, state: TrainState) -> None:
+        saved = None
+        if rank() == 0 and self.path.exists():
             try:
-                load_checkpoint(self.path, self.origin, loop)
+                saved = load_checkpoint(self.path, self.origin)
+                state.load_state_dict(saved)
             except BadInput as error:
-                log.warning(
-                    "%s: %s; set aside as %s, the run starts anew",
-                    self.path,
-                    error,
-                    set_aside(self.path).name,
-                )
+                saved, aside = None, set_aside(self.path).name
+                log.warning("%s: %s; set aside as %s, the run starts anew", self.path, error, aside)
+        saved = broadcast(saved)
+        if rank() and saved is not None:
+            state.load_state_dict(saved)
+            state.loss_sum.zero_()
+            state.correct.zero_()
+            seed = rank_seed(state.epoch * 10**9 + state.step, rank())
+            torch.manual_seed(seed)
+            if generator := generator_of(state.model):
+                generator.manual_seed(seed)
 
-    def _write(self, loop: Loop) -> None:
-        if loop.device.type == "cuda":
-            torch.cuda.synchronize(
-                loop.device
-            )  # the steps still under way are training, not the cost of writing
+    def _write(self, state: TrainState) -> None:
+        if state.device.type == "cuda":
+            torch.cuda.synchronize(state.device)  # steps under way are training, not writing
         began = time.monotonic()
-        try:
-            save_checkpoint(self.path, self.origin, loop)
-        except OSError as error:
-            if not self.warned:
-                log.warning(
-                    "%s: no checkpoint could be written (%s); training goes on", self.path, error
-                )
-            self.warned = True
+        sums = {"loss_sum": all_reduce(state.loss_sum), "correct": all_reduce(state.correct)}
+        if rank() == 0:
+            totals = {name: value.to("cpu") for name, value in sums.items()}
+            try:
+                save_checkpoint(self.path, self.origin, state.state_dict() | totals)
+            except OSError as error:
+                if not self.warned:
+                    log.warning(
+                        "%s: no checkpoint could be written (%s); training goes on",
+                        self.path,
+                        error,
+                    )
+                self.warned = True
         self.written = time.monotonic()
-        self.took = self.written - began
+        self.write_s = self.written - began
 
-    def _ask(self, number: int, frame: Any) -> None:
-        self.asked = number
+    def _on_signal(self, number: int, frame: Any) -> None:
+        self.stop_signal = number
 
-    @staticmethod
-    def _signals() -> list[signal.Signals]:
-        """The signals to answer; none outside of the main thread, where Python cannot."""
-        if threading.current_thread() is not threading.main_thread():
-            return []
-        wanted = (signal.SIGTERM, signal.SIGINT)
-        return [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
+
+def _stop_signals() -> list[signal.Signals]:
+    """The signals to answer; none outside of the main thread, where Python cannot."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    wanted = (signal.SIGTERM, signal.SIGINT)
+    return [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def save_weights(path: Path, model: nn.Module, run: Run) -> None:
+    """Write a trained network's weights and the run's id as safetensors, whole or not at all."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    write_whole(path, save(state, metadata={"run": run.id}))
+
+
+def load_weights(path: Path, run: Run, classes: int) -> nn.Module:
+    """The network that `run` trained, on the CPU, in evaluation mode.
+
+    Raises BadInput if the file does not hold it.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            found = (file.metadata() or {}).get("run")
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"{path}: cannot be read as safetensors ({error})") from error
+    if found != run.id:
+        raise BadInput(f"{path}: holds the weights of run {found}, not of run {run.id}")
+    model = build_model(run.train.backbone, classes, run.se, stem=run.train.stem)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        why = " ".join(str(error).split())
+        raise BadInput(f"{path}: does not fit the network of run {run.id}: {why}") from error
+    return model.to(memory_format=torch.channels_last).eval()

@@ -2,9 +2,8 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +12,16 @@ from torch import Tensor, nn
 
 from senet_ablate.data.images import ImageSet
 from senet_ablate.data.loader import Batches
-from senet_ablate.models.se import se_blocks
 from senet_ablate.records.class_gates import ClassGates, Curves, describe
-from senet_ablate.records.gate_facts import GateFacts, drawn_blocks, drawn_channels
-from senet_ablate.records.store import read_records, weights_path
+from senet_ablate.records.facts import read_facts
+from senet_ablate.records.gate_facts import GateFacts, drawn_blocks, drawn_channels, facts_path
+from senet_ablate.records.store import read_record, read_records, runs_folder, weights_path
 from senet_ablate.spec.plan import Plan
 from senet_ablate.spec.registry import BadInput, nearest
 from senet_ablate.spec.spec import Training
-from senet_ablate.train.loop import drawing_for_evaluation, precision
+from senet_ablate.train.checkpoint import load_weights
+from senet_ablate.train.loop import evaluation_rng, gate_hooks, precision
 from senet_ablate.train.provenance import provenance
-from senet_ablate.train.weights import load_network
 
 PAPERS_CLASSES = {
     "goldfish": "n01443537",
@@ -32,7 +31,7 @@ PAPERS_CLASSES = {
 }
 CLASSES = 4
 
-Gates = npt.NDArray[np.float32]
+Values = npt.NDArray[np.float64]
 
 
 def measure(
@@ -43,11 +42,10 @@ def measure(
     command: str,
     names: Sequence[str] = (),
 ) -> GateFacts:
-    """The gates of the network whose weights the recipe keeps; `names`: classes, none:
-    `default_classes`.
+    """The gates of the network whose weights the recipe keeps.
 
-    Raises BadInput, with the command that helps, where there is no record, no weights, no gate, or
-    no such class.
+    names: classes; none: `default_classes`. Raises BadInput, with the command that helps, where
+    there is no record, no weights, no gate, or no such class.
     """
     began, recipe = time.monotonic(), plan.recipe_name
     if not plan.kept:
@@ -74,7 +72,7 @@ def measure(
             f"{entry}, seed 0, diverged after epoch {record.diverged}; its gates say nothing"
         )
     labels = _labels(images, names or default_classes(images.classes))
-    model = load_network(path, run, len(images.classes)).to(device)
+    model = load_weights(path, run, len(images.classes)).to(device)
     counts, blocks, curves = by_class(model, images, device, run.train, list(labels.values()))
     return GateFacts(
         run=run.id,
@@ -87,35 +85,57 @@ def measure(
     )
 
 
+def is_due(plan: Plan, results: Path) -> bool:
+    """Whether the weights that the recipe keeps have no facts on their gates yet."""
+    if not plan.kept:
+        return False
+    run = plan.kept[0]
+    weights = weights_path(results, plan.recipe_name, run.id)
+    try:
+        record = read_record(runs_folder(results, plan.recipe_name) / f"{run.id}.json")
+        path = facts_path(results, plan.recipe_name)
+        facts = read_facts(path, GateFacts) if path.exists() else None
+    except BadInput:
+        return False  # verify names what is unsound; nothing unsound is written over
+    if not weights.is_file() or record.diverged is not None:
+        return False
+    checksum = hashlib.sha256(weights.read_bytes()).hexdigest()
+    return facts is None or (facts.run, facts.weights) != (run.id, checksum)
+
+
 def by_class(
     model: nn.Module, images: ImageSet, device: torch.device, spec: Training, names: Sequence[str]
 ) -> tuple[dict[str, int], tuple[ClassGates, ...], dict[str, Curves]]:
-    """Over the test images of the classes `names`: how many there are, the gates of every block,
-    curves of some.
+    """Of the test images of some classes: their number, the gates of every block, curves of some.
 
     Raises BadInput if the network has no gate.
     """
     labels = _labels(images, names)
-    chosen, everything = collect(
-        model, Batches(images.test, images, spec, device), spec, list(labels)
-    )
+    test = Batches(images.test, images, spec, device)
+    chosen, overall = collect(model, test, spec, list(labels))
     of_image = images.test.labels[np.isin(images.test.labels, list(labels))]
     counts = {name: int((of_image == label).sum()) for label, name in labels.items()}
-    blocks = tuple(
-        describe(name, gates, of_image, labels, everything[name]) for name, gates in chosen.items()
-    )
-    drawn = drawn_blocks(list(chosen))
-    return (
-        counts,
-        blocks,
-        {name: _curves(chosen[name], of_image, labels, everything[name]) for name in drawn},
-    )
+    blocks = [describe(name, chosen[name], of_image, labels, overall[name]) for name in chosen]
+    curves = {}
+    for block in drawn_blocks(list(chosen)):
+        channels = list(drawn_channels(chosen[block].shape[1]))
+        gates = {
+            name: chosen[block][of_image == label][:, channels].astype(np.float64)
+            for label, name in labels.items()
+        }
+        curves[block] = Curves(
+            channels=tuple(channels),
+            everything=tuple(overall[block][channels].tolist()),
+            mean={name: tuple(values.mean(0).tolist()) for name, values in gates.items()},
+            std={name: tuple(values.std(0).tolist()) for name, values in gates.items()},
+        )
+    return counts, tuple(blocks), curves
 
 
 def default_classes(classes: Sequence[str]) -> list[str]:
-    """Four classes:
+    """Four classes: those of the paper's figures that the set has, then others, evenly spaced.
 
-    those of the paper's figures that the set has, by English name or WordNet id, filled up evenly.
+    The paper's are known by English name or WordNet id.
     """
     wanted = [
         name
@@ -124,10 +144,8 @@ def default_classes(classes: Sequence[str]) -> list[str]:
         if name in pair or name.split(",")[0] == pair[0]
     ]
     spaced = np.linspace(0, len(classes) - 1, min(CLASSES, len(classes))).round().astype(int)
-    rest = [
-        classes[index] for index in [*spaced, *range(len(classes))] if classes[index] not in wanted
-    ]
-    return [*wanted, *dict.fromkeys(rest)][:CLASSES]
+    others = [classes[index] for index in [*spaced, *range(len(classes))]]
+    return list(dict.fromkeys([*wanted, *others]))[:CLASSES]
 
 
 def _labels(images: ImageSet, names: Sequence[str]) -> dict[int, str]:
@@ -145,63 +163,31 @@ def _labels(images: ImageSet, names: Sequence[str]) -> dict[int, str]:
 @torch.no_grad()
 def collect(
     model: nn.Module, batches: Batches, spec: Training, labels: Sequence[int]
-) -> tuple[dict[str, Gates], dict[str, npt.NDArray[np.float64]]]:
-    """By SE block, in order of depth: the gates for images of `labels` (images, channels), the mean
-    over all (C,).
+) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, Values]]:
+    """By SE block, in order of depth: gates for images of `labels` (images, C), mean of all (C,).
 
     A gate a pixel is averaged over its pixels first. Raises BadInput if the network has no gate.
     """
     found: dict[str, list[Tensor]] = {}
     sums: dict[str, Tensor] = {}
     wanted = torch.tensor(labels, device=batches.device)
-    here = torch.zeros(0, dtype=torch.bool, device=batches.device)
+    chosen = torch.zeros(0, dtype=torch.bool, device=batches.device)
 
-    def watch(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def see(module: nn.Module, inputs: Any, gate: Tensor) -> None:
-            image = gate.float().mean((2, 3))
-            found.setdefault(name, []).append(image[here].cpu())
-            sums[name] = sums.get(name, 0) + image.double().sum(0)
+    def on_gate(name: str, gate: Tensor) -> None:
+        mean = gate.float().mean((2, 3))
+        found.setdefault(name, []).append(mean[chosen].cpu())
+        sums[name] = sums.get(name, 0) + mean.double().sum(0)
 
-        return see
-
-    gates = {name: getattr(block, "gate", None) for name, block in se_blocks(model).items()}
-    hooks = [
-        gate.register_forward_hook(watch(name))
-        for name, gate in gates.items()
-        if isinstance(gate, nn.Module)
-    ]
-    if not hooks:
-        raise BadInput(f"{spec.backbone}: this network has no gate to look at")
     model.eval()
-    try:
-        with drawing_for_evaluation(model, batches.device):
-            for x, y in batches.in_order():
-                here = torch.isin(y, wanted)
-                with precision(spec, batches.device):
-                    model(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    chosen = {name: torch.cat(parts).numpy() for name, parts in found.items()}
-    return chosen, {
-        name: (total / len(batches.labels)).cpu().numpy() for name, total in sums.items()
-    }
-
-
-def _curves(
-    gates: Gates,
-    of_image: npt.NDArray[np.int64],
-    labels: dict[int, str],
-    everything: npt.NDArray[np.float64],
-) -> Curves:
-    drawn = list(drawn_channels(gates.shape[1]))
-    by_class = {
-        name: gates[of_image == label][:, drawn].astype(np.float64)
-        for label, name in labels.items()
-    }
-    return Curves(
-        channels=tuple(drawn),
-        everything=tuple(everything[drawn].tolist()),
-        mean={name: tuple(values.mean(0).tolist()) for name, values in by_class.items()},
-        std={name: tuple(values.std(0).tolist()) for name, values in by_class.items()},
+    with gate_hooks(model, on_gate) as hooks, evaluation_rng(model, batches.device):
+        if not hooks:
+            raise BadInput(f"{spec.backbone}: this network has no gate to look at")
+        for x, y in batches.in_order():
+            chosen = torch.isin(y, wanted)
+            with precision(spec, batches.device):
+                model(x)
+    count = len(batches.labels)
+    return (
+        {name: torch.cat(parts).numpy() for name, parts in found.items()},
+        {name: (total / count).cpu().numpy() for name, total in sums.items()},
     )

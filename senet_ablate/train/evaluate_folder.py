@@ -20,30 +20,24 @@ from senet_ablate.train.loop import evaluate
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 100  # images in memory and in a batch
+BATCH_SIZE = 100  # also the number of images in memory
 RESIZED = 256 / 224  # the shorter edge over the crop (paper, Section 5.1)
 Colours = tuple[tuple[float, float, float], tuple[float, float, float]]
-IMAGENET: Colours = (
-    (123.675, 116.28, 103.53),
-    (58.395, 57.12, 57.375),
-)  # torchvision's and timm's, on 0 to 255
-NORMALISED: dict[str, Colours] = {
-    "inception_resnet_v2": ((127.5,) * 3, (127.5,) * 3)
-}  # timm's, after TF-Slim
+# mean and standard deviation on 0 to 255: torchvision's and timm's, and timm's after TF-Slim
+IMAGENET: Colours = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+NORMALISED: dict[str, Colours] = {"inception_resnet_v2": ((127.5,) * 3, (127.5,) * 3)}
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Top-1 and top-5 error in percent over so many images; top5 is None where there are 5 classes
-    or fewer.
-    """
+    """Top-1 and top-5 error in percent; top5 is None where there are 5 classes or fewer."""
 
     images: int
     top1: float
     top5: float | None
 
 
-def errors_on_folder(
+def evaluate_folder(
     model: nn.Module,
     backbone: str,
     root: Path,
@@ -51,16 +45,14 @@ def errors_on_folder(
     device: torch.device | None = None,
     progress: Callable[[int], None] = lambda images: None,
 ) -> Errors:
-    """The errors of `model` on the images in `<root>/val/<class>/`, or in `<root>/<class>/` without
-    a folder val.
+    """The errors of `model` on the images in `<root>/val/<class>/`, or `<root>/<class>/`.
 
-    Classes are numbered in the sorted order of their folders' names: for ImageNet's synsets
-    (n01440764, ...) that is the order of the published networks. Folders named 0 to K - 1 are in
-    the order of these numbers; for other names a warning says the order. Images are resized to
-    256/224 of `size` at their shorter edge and cropped in the centre; size: by default what the
-    network was made for. Colours are normalised as those who trained the public files did.
-    `progress` is told how many images are done. Raises BadInput for a folder without images, or
-    with another number of classes than the network has.
+    Classes are numbered in the sorted order of their folders' names: for ImageNet's synsets that is
+    the order of the published networks. Folders named 0 to K - 1 are in the order of these numbers;
+    for other names a warning says the order. Images are resized to 256/224 of `size` at their
+    shorter edge and cropped in the centre; size: by default what the network was made for.
+    progress: called with the number of images done since. Raises BadInput for a folder without
+    images, or with another number of classes than the network has.
     """
     folder = root / "val" if (root / "val").is_dir() else root
     classes = class_names(folder)
@@ -79,32 +71,32 @@ def errors_on_folder(
         crop_size=crop,
         backbone=backbone,
         epochs=1,
-        batch_size=AT_ONCE,
+        batch_size=BATCH_SIZE,
         lr=1.0,  # nothing is trained
     )
-    on = device or torch.device("cpu")
-    model.to(on, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device = device or torch.device("cpu")
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     files = class_folders(folder, classes)
     if files.left_out:
         log.warning("%s: left out: %s", folder, listed(files.left_out))
-    right, wrong_top5 = [], 0
-    for start in range(0, len(files.paths), AT_ONCE):
-        part = range(start, min(start + AT_ONCE, len(files.paths)))
+    mean, std = NORMALISED.get(backbone, IMAGENET)
+    correct, wrong_top5 = [], 0
+    for start in range(0, len(files.paths), BATCH_SIZE):
+        part = range(start, min(start + BATCH_SIZE, len(files.paths)))
         split = decode(files.take(part), spec.image_size)
-        mean, std = NORMALISED.get(backbone, IMAGENET)
         images = ImageSet(split, split, tuple(classes), mean, std, checksum="")
-        judged = evaluate(model, Batches(split, images, spec, on), spec)
-        right.append(judged.right)
-        wrong_top5 += judged.wrong_top5 or 0
+        found = evaluate(model, Batches(split, images, spec, device), spec)
+        correct.append(found.correct)
+        wrong_top5 += found.wrong_top5 or 0
         progress(len(split))
     count = len(files.paths)
     top5 = 100 * wrong_top5 / count if len(classes) > 5 else None
-    return Errors(count, 100 * float(np.mean(~np.concatenate(right))), top5)
+    return Errors(count, 100 * float(np.mean(~np.concatenate(correct))), top5)
 
 
 def _ordered(names: list[str]) -> list[str]:
     """Folder names in the order in which a network numbers its classes, as far as they tell it."""
-    if {name for name in names if name.isdecimal()} == set(names):
+    if all(name.isdecimal() for name in names):
         by_number = sorted(names, key=int)
         if [int(name) for name in by_number] == list(range(len(names))):
             return by_number

@@ -1,11 +1,10 @@
-"""From a run that is missing to its record on file, the same for every launcher: lock, look again,
-train, write.
+"""One run of a sweep, the same for every launcher: lock, look again, train, write its record.
 
-Any number of processes, on any machines that share the results folder, may fulfil the same list of
-runs at once: a run is trained by the one that holds its lock, and a record that is there is never
-trained again. The lock is the kernel's (flock), so it goes with a process that dies; Linux carries
-it over NFS 3 (with lockd) and NFS 4. On a file system without flock, filelock falls back to lock
-files that name process and machine, with a warning.
+Any number of processes, on any machines that share the results folder, may walk the same list of
+runs: a run is trained by the one that holds its lock, and one that has a record is never trained
+again. The lock is the kernel's (flock), so it ends with its process; Linux carries it over NFS 3
+(with lockd) and NFS 4. On a file system without flock, filelock falls back to lock files that name
+process and machine, with a warning.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -31,54 +31,64 @@ from senet_ablate.records.store import (
     weights_path,
     write_record,
 )
+from senet_ablate.spec.plan import Plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run, Training
-from senet_ablate.train.checkpoint import EVERY, Origin
+from senet_ablate.train.checkpoint import EVERY_S, Checkpoints, origin, save_weights
 from senet_ablate.train.class_gates import by_class, default_classes
-from senet_ablate.train.loop import Observed, train
-from senet_ablate.train.single import ALONE, Team
-from senet_ablate.train.weights import save_weights
+from senet_ablate.train.distributed import broadcast, rank
+from senet_ablate.train.loop import train
+from senet_ablate.train.provenance import code_state, training_code
 
 OUT_OF_MEMORY = (
     "out of GPU memory at {batch} images a batch; free the GPU, or use a recipe with a smaller"
     " batch_size or network, or with precision: bf16. The batch is not cut into parts instead:"
     " batch norms would see the parts alone, and the numbers could not be compared"
 )
+RETRY_S = 0.5  # until a run that another process was training is looked at again
+EpochCallback = Callable[[int, Epoch], None]
 
 
-def _unheard(number: int, epoch: Epoch) -> None:
-    """Nobody follows."""
-
-
-def unfollowed(run: Run) -> AbstractContextManager[Callable[[int, Epoch], None]]:
-    """Nobody is told of the epochs of a run."""
-    return nullcontext(_unheard)
+def no_logger(run: Run) -> AbstractContextManager[EpochCallback]:
+    """The epochs of a run are logged nowhere."""
+    return nullcontext(lambda number, epoch: None)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where runs read and write:
+class SweepContext:
+    """Where the runs of a sweep read and write, and what each keeps.
 
-    the results folder, the recipe's name, the data root, the kind of device.
+    results, recipe, data: the results folder, the recipe's name, the data root. device: auto, cpu,
+    cuda or cuda:N. command, plan: for the provenance; plan is the hash of the analysis plan.
+    keep_weights_of, class_gates_of: ids of runs. checkpoint_every_s: seconds between two of a run
+    at least. gpus_per_run: share of a GPU, at most 1. epoch_logger: gives what is called at the end
+    of each epoch of a run.
     """
 
     results: Path
     recipe: str
     data: Path
-    device: str
-    command: str
-    keep: frozenset[str] = frozenset()
-    """Ids of the runs whose final weights are kept."""
-    by_class: frozenset[str] = frozenset()
-    """Ids of the runs whose records hold their gates by class."""
-    every: float = EVERY
-    """Seconds between two checkpoints of a run at least."""
-    gpus_per_run: float = 1.0
-    """Share of a GPU that a run takes, at most 1."""
+    device: str = "auto"
+    command: str = ""
     plan: str = ""
-    """Hash of the recipe's analysis plan."""
-    follow: Callable[[Run], AbstractContextManager[Callable[[int, Epoch], None]]] = unfollowed
-    """Gives what is told of each epoch of a run while it trains."""
+    keep_weights_of: frozenset[str] = frozenset()
+    class_gates_of: frozenset[str] = frozenset()
+    checkpoint_every_s: float = EVERY_S
+    gpus_per_run: float = 1.0
+    epoch_logger: Callable[[Run], AbstractContextManager[EpochCallback]] = no_logger
+
+    @staticmethod
+    def of(plan: Plan, results: Path, data: Path, **settings: Any) -> "SweepContext":
+        """The context of a plan's runs; settings: of the other fields."""
+        return SweepContext(
+            results,
+            plan.recipe_name,
+            data,
+            plan=plan.recipe.plan_id,
+            keep_weights_of=frozenset(run.id for run in plan.kept),
+            class_gates_of=frozenset(run.id for row in plan.kept_rows for run in row),
+            **settings,
+        )
 
 
 @dataclass(frozen=True)
@@ -90,86 +100,89 @@ class Failure:
 
 
 class Outcome(Enum):
-    """How an attempt at a run ended:
-
-    trained here, on record already, or held by another process just now.
-    """
+    """Of an attempt at a run: trained now, on record already, or locked by another process."""
 
     TRAINED = "trained"
     FOUND = "found"
     BUSY = "busy"
 
 
-def fulfil(
-    run: Run,
-    place: Place,
-    device: torch.device,
-    progress: Callable[[int], None],
-    team: Team = ALONE,
+def configure_worker(device: torch.device) -> None:
+    """For every process that trains: one host thread, no TF32, and its code known by its hash now.
+
+    Somebody may edit the code before the first run ends.
+    """
+    torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    code_state(), training_code()
+
+
+def train_if_missing(
+    run: Run, context: SweepContext, device: torch.device, progress: Callable[[int], None]
 ) -> Outcome:
-    """See to it that `run` has a record, unless another process is at it; `progress` is told of
-    images trained on.
+    """Train `run` and write its record, unless it has one or another process is training it.
 
-    An unsound record in its place is set aside with a warning. Raises what `trained` raises.
+    progress: called with the number of images trained on since. An unsound record is set aside with
+    a warning. Of several processes that train together, rank 0 decides for all. Raises what
+    training raises; too little GPU memory as a MemoryError that says what to do.
     """
-    with locked(run, place) as mine:
+    if rank():
+        outcome = broadcast(Outcome.BUSY)
+        if outcome is Outcome.TRAINED:
+            _train(run, context, device, progress)
+        return outcome
+    with locked(run, context) as mine:
         if not mine:
-            return Outcome.BUSY
-        _remove_fragments(run, place)
-        checkpoint = checkpoint_path(place.results, place.recipe, run.id)
-        if record := _recorded(run, place):
-            checkpoint.unlink(missing_ok=True)
-            progress(
-                record.train_images
-                // run.train.batch_size
-                * run.train.batch_size
-                * run.train.epochs
-            )
-            return Outcome.FOUND
-        team.tell(run)
-        write_record(place.results, place.recipe, trained(run, place, device, progress, team))
+            return broadcast(Outcome.BUSY)
+        _remove_fragments(run, context)
+        checkpoint = checkpoint_path(context.results, context.recipe, run.id)
+        if record := _read_sound(run, context):
+            broadcast(Outcome.FOUND)
+            progress(images_seen(run, record.train_images))
+        else:
+            broadcast(Outcome.TRAINED)
+            write_record(context.results, context.recipe, _train(run, context, device, progress))
         checkpoint.unlink(missing_ok=True)
-        return Outcome.TRAINED
+        return Outcome.FOUND if record else Outcome.TRAINED
 
 
-def trained(
-    run: Run, place: Place, device: torch.device, progress: Callable[[int], None], team: Team
+def images_seen(run: Run, train_images: int) -> int:
+    """How many images `run` trains on, over all epochs, out of so many different ones."""
+    return train_images // run.train.batch_size * run.train.batch_size * run.train.epochs
+
+
+def _train(
+    run: Run, context: SweepContext, device: torch.device, progress: Callable[[int], None]
 ) -> Record:
-    """The record of `run`, from its checkpoint on if it has one; its weights are written if the
-    recipe keeps them.
+    images = cached_images(run.train, context.data)
 
-    Raises what training raises; GPU memory that does not suffice as a MemoryError that says what to
-    do.
-    """
-    images = cached_images(run.train, place.data)
-    origin = Origin.of(run, images.checksum, device, team.size)
-    kept = team.checkpoints(
-        checkpoint_path(place.results, place.recipe, run.id), origin, place.every
-    )
-
-    def keep(model: nn.Module) -> None:  # before the record, so that no record lacks its weights
-        if run.id in place.keep and team.rank == 0:
-            save_weights(weights_path(place.results, place.recipe, run.id), model, run)
-
-    def observe(model: nn.Module) -> Observed:
-        if run.id not in place.by_class:
-            return (), {}
-        return by_class(model, images, device, run.train, default_classes(images.classes))[1:]
+    def on_train_end(model: nn.Module, finite: bool) -> dict[str, Any]:
+        if run.id in context.keep_weights_of and rank() == 0:  # no record lacks its weights
+            save_weights(weights_path(context.results, context.recipe, run.id), model, run)
+        if run.id not in context.class_gates_of or not finite:
+            return {}
+        classes = default_classes(images.classes)
+        _, blocks, curves = by_class(model, images, device, run.train, classes)
+        return {"class_gates": blocks, "class_curves": curves}
 
     try:
-        with (unfollowed if team.rank else place.follow)(run) as told:
+        with (no_logger if rank() else context.epoch_logger)(run) as on_epoch_end:
             return train(
                 run,
                 images,
                 device,
-                place.command,
-                progress,
-                keep,
-                kept,
-                team,
-                told,
-                place.plan,
-                observe,
+                context.command,
+                plan=context.plan,
+                checkpoints=Checkpoints(
+                    checkpoint_path(context.results, context.recipe, run.id),
+                    origin(run, images.checksum, device),
+                    context.checkpoint_every_s,
+                ),
+                progress=progress,
+                on_epoch_end=on_epoch_end,
+                on_train_end=on_train_end,
             )
     except torch.OutOfMemoryError as error:
         torch.cuda.empty_cache()
@@ -183,14 +196,13 @@ def cached_images(train: Training, data: Path) -> ImageSet:
 
 
 @contextmanager
-def locked(run: Run, place: Place) -> Iterator[bool]:
-    """Hold the lock of a run while the context is open; False at once where another process holds
-    it.
+def locked(run: Run, context: SweepContext) -> Iterator[bool]:
+    """Hold the lock of a run while the context is open; False at once if another process holds it.
 
-    The file is removed while the lock is held: who has opened it already finds it without a name
-    and opens anew.
+    The file is removed while the lock is held: a process that opened it before finds it without a
+    name and opens it anew.
     """
-    path = checkpoint_path(place.results, place.recipe, run.id).with_suffix(".lock")
+    path = checkpoint_path(context.results, context.recipe, run.id).with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
@@ -206,9 +218,9 @@ def locked(run: Run, place: Place) -> Iterator[bool]:
         lock.release()
 
 
-def _recorded(run: Run, place: Place) -> Record | None:
+def _read_sound(run: Run, context: SweepContext) -> Record | None:
     """The record of a run, None if there is none; an unsound one is set aside with a warning."""
-    path = runs_folder(place.results, place.recipe) / f"{run.id}.json"
+    path = runs_folder(context.results, context.recipe) / f"{run.id}.json"
     if not path.exists():
         return None
     try:
@@ -218,19 +230,15 @@ def _recorded(run: Run, place: Place) -> Record | None:
         return None
 
 
-def _remove_fragments(run: Run, place: Place) -> None:
-    """Remove what a process that was killed in the middle of writing has left of its temporary
-    files.
-    """
+def _remove_fragments(run: Run, context: SweepContext) -> None:
+    """Remove the temporary files of a process that was killed while it wrote."""
     for folder in ("runs", "checkpoints", "weights"):
-        for path in (place.results / place.recipe / folder).glob(f".{run.id}.*.tmp"):
+        for path in (context.results / context.recipe / folder).glob(f".{run.id}.*.tmp"):
             path.unlink(missing_ok=True)
 
 
-def clear_finished(place: Place) -> None:
-    """Remove the checkpoints of runs that are on record, left by a process killed between writing
-    and removing.
-    """
-    for path in (place.results / place.recipe / "checkpoints").glob("*.safetensors"):
-        if (runs_folder(place.results, place.recipe) / f"{path.stem}.json").is_file():
+def remove_finished(context: SweepContext) -> None:
+    """Remove checkpoints of runs on record: a process was killed between writing and removing."""
+    for path in (context.results / context.recipe / "checkpoints").glob("*.pt"):
+        if (runs_folder(context.results, context.recipe) / f"{path.stem}.json").is_file():
             path.unlink(missing_ok=True)

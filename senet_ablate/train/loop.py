@@ -1,4 +1,8 @@
-"""One run: build the network, train it, judge it once at the last epoch, and say what happened."""
+"""One run: train, evaluate, record. Nothing is read from the device within an epoch but when asked.
+
+Everything that is random in a run is drawn from generators of its own, so equal runs on a CPU give
+equal records, bit for bit but for times.
+"""
 
 import math
 import time
@@ -6,13 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from senet_ablate.data.images import ImageSet
 from senet_ablate.data.loader import Batches
@@ -20,32 +25,35 @@ from senet_ablate.models.build import build_model
 from senet_ablate.models.complexity import cost
 from senet_ablate.models.layers import draw_from, drawing_from
 from senet_ablate.models.se import se_blocks
-from senet_ablate.records.class_gates import ClassGates, Curves
 from senet_ablate.records.store import Epoch, Gates, Record, pack
 from senet_ablate.spec.spec import Run, Training
-from senet_ablate.train.checkpoint import Loop, Unkept
+from senet_ablate.train.checkpoint import NoCheckpoints, TrainState
 from senet_ablate.train.cuda_graph import Step, set_lr, step_for
+from senet_ablate.train.distributed import (
+    all_gather,
+    all_reduce,
+    rank,
+    rank_seed,
+    sync_batch_norm,
+    world_size,
+    wrap_ddp,
+)
 from senet_ablate.train.numerics import check_numerics
 from senet_ablate.train.provenance import provenance
 from senet_ablate.train.schedule import lr_at
-from senet_ablate.train.single import ALONE, Team, own_seed
 
-REPORT_EVERY = 0.5  # seconds
-Observed = tuple[tuple[ClassGates, ...], dict[str, Curves]]
-"""Gates by class of a trained network: of all blocks, and by channel for those that are drawn."""
+REPORT_EVERY_S = 0.5
 
 
 def prepared(
-    run: Run, images: ImageSet, device: torch.device, team: Team = ALONE
+    run: Run, images: ImageSet, device: torch.device
 ) -> tuple[nn.Module, torch.optim.Optimizer, Batches]:
-    """The network with its initial weights, its optimizer, and the training batches, on
-    `device`.
-    """
+    """The network with its initial weights, its optimizer and the training batches, on `device`."""
     spec = run.train
     model = build_model(spec.backbone, len(images.classes), run.se, stem=spec.stem, seed=run.seed)
-    model = team.synchronised(model)
+    model = sync_batch_norm(model, device)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    seed = own_seed(run.seed, team.rank)
+    seed = rank_seed(run.seed, rank())
     draw_from(model, torch.Generator(device).manual_seed(seed))
     torch.manual_seed(seed)  # for a user's own block that draws from torch's global generator
     optimizer = torch.optim.SGD(
@@ -56,7 +64,7 @@ def prepared(
         weight_decay=spec.weight_decay,
         fused=True,
     )
-    return model, optimizer, Batches(images.train, images, spec, device, (team.rank, team.size))
+    return model, optimizer, Batches(images.train, images, spec, device, (rank(), world_size()))
 
 
 def train(
@@ -64,121 +72,109 @@ def train(
     images: ImageSet,
     device: torch.device,
     command: str = "",
-    progress: Callable[[int], None] = lambda images: None,
-    keep: Callable[[nn.Module], None] = lambda model: None,
-    checkpoints: Unkept = Unkept(),  # noqa: B008
-    team: Team = ALONE,
-    told: Callable[[int, Epoch], None] = lambda number, epoch: None,
+    *,
     plan: str = "",
-    observe: Callable[[nn.Module], Observed] = lambda model: ((), {}),
+    checkpoints: NoCheckpoints = NoCheckpoints(),  # noqa: B008
+    progress: Callable[[int], None] = lambda images: None,
+    on_epoch_end: Callable[[int, Epoch], None] = lambda number, epoch: None,
+    on_train_end: Callable[[nn.Module, bool], dict[str, Any]] = lambda model, finite: {},
 ) -> Record:
-    """The record of `run`.
+    """The record of `run`, in every process that trains it.
 
-    On the CPU, equal runs give equal records, bit for bit, but for times, also where they go on
-    from a checkpoint. A loss or a logit that is not finite ends the run early; the record says
-    after which epoch. progress: called twice a second with the number of images seen since. keep:
-    called with the final network. team: the processes that train the run together; each gets the
-    whole record. told: called with each epoch and its number, for the last one twice. plan: hash of
-    the analysis plan. observe: gives the gates by class of the final network. Raises BadInput if
-    this process does not compute with the recipe's numerics.
+    A loss or a logit that is not finite ends the run early; the record says after which epoch.
+    command, plan: of the provenance; plan is the hash of the analysis plan. progress: called twice
+    a second with the number of images seen since. on_epoch_end: called with each epoch's number and
+    curves, for the last one twice. on_train_end: called with the final network and whether its
+    evaluation is finite; may return more fields of the record. Raises BadInput if this process does
+    not compute with the recipe's numerics.
     """
     spec = run.train
     if device.type == "cpu":
         check_numerics(spec)
-    model, optimizer, batches = prepared(run, images, device, team)
+    model, optimizer, batches = prepared(run, images, device)
+    state = TrainState(model, optimizer, device, on_epoch_end=on_epoch_end)
+    origin = partial(provenance, run, images.checksum, device, command, state.started)
+    origin(0.0, world_size(), plan)  # what it cannot read fails now, not after training
     called: nn.Module = torch.compile(model) if spec.compile else model  # type: ignore[assignment]
-    if team.size == 1:
-        step = step_for(called, optimizer, device, partial(train_step, spec=spec))
+    if world_size() > 1:
+        step: Step = partial(train_step, wrap_ddp(called, device), optimizer, spec=spec)
     else:
-        step = partial(train_step, team.spread(called), optimizer, spec=spec)
-    share = (team.rank, team.size)
-    tests = Batches(images.test, images, spec, device, share)
+        step = step_for(called, optimizer, device, partial(train_step, spec=spec))
+    test = Batches(images.test, images, spec, device, (rank(), world_size()))
     counted = cost(model, (3, batches.size, batches.size))
-    loop = Loop(model, optimizer, device, told=told)
-    provenance(
-        run, images.checksum, device, command, loop.began, 0.0, team.size, plan
-    )  # fail now, not at the end
-    watch = (
-        Batches(images.validation, images, spec, device, share)
-        if images.validation is not None and spec.schedule == "plateau"
-        else None
-    )
-    meter = Meter(progress)
+    validation = None
+    if spec.schedule == "plateau" and images.validation is not None:
+        validation = Batches(images.validation, images, spec, device, (rank(), world_size()))
+    check = partial(evaluate, model, spec=spec, on_batch_end=checkpoints.on_eval_batch_end)
+    meter = ProgressMeter(progress)
 
-    def after_step(loop: Loop) -> None:
+    def on_batch_end(state: TrainState) -> None:
         meter.add(spec.batch_size)
-        checkpoints.after_step(loop)
+        checkpoints.on_batch_end(state)
 
-    with checkpoints.of(loop):
-        meter.add(
-            ((loop.epoch - 1) * len(batches) + loop.step) * spec.batch_size
-        )  # of a checkpoint
-        while loop.epoch <= spec.epochs:
-            lr, loss, error = train_epoch(loop, batches, run, step, after_step, team)
+    with checkpoints.attach(state):
+        resumed = (state.epoch - 1) * len(batches) + state.step
+        meter.add(resumed * spec.batch_size)
+        while state.epoch <= spec.epochs:
+            lr, loss, error = train_epoch(state, batches, run, step, on_batch_end)
             meter.report()
             if not math.isfinite(loss):
                 break
-            read = loop.epoch % spec.test_every == 0 and loop.epoch != spec.epochs
-            with GateWatch(model, team) as gates:
-                test = evaluate(model, tests, spec, checkpoints.between, team) if read else None
-            validation = (
-                None if watch is None else evaluate(model, watch, spec, checkpoints.between, team)
-            )
-            if not all(one.finite for one in (test, validation) if one):
+            tested = held_out = None
+            gates = GateStats()
+            with gate_hooks(model, gates.add):
+                if state.epoch % spec.test_every == 0 and state.epoch != spec.epochs:
+                    tested = check(test)
+            if validation is not None:
+                held_out = check(validation)
+            if not all(one.finite for one in (tested, held_out) if one):
                 break
-            loop.end_epoch(
-                Epoch(
-                    lr=lr,
-                    train_loss=loss,
-                    train_top1=error,
-                    test_loss=test.loss if test else None,
-                    test_top1=test.top1 if test else None,
-                    validation_loss=validation.loss if validation else None,
-                    gates=gates.summary(),
-                )
+            epoch = Epoch(
+                lr=lr,
+                train_loss=loss,
+                train_top1=error,
+                test_loss=tested.loss if tested else None,
+                test_top1=tested.top1 if tested else None,
+                validation_loss=held_out.loss if held_out else None,
+                gates=gates.summary(),
             )
-        train_s = time.monotonic() - loop.began
-        with GateWatch(model, team) as gates:
-            final = evaluate(model, tests, spec, checkpoints.between, team)
-    keep(model)
-    blocks, curves = observe(model) if final.finite else ((), {})
-    epochs = loop.epochs
+            state.end_epoch(epoch)
+        train_s = time.monotonic() - state.started
+        gates = GateStats()
+        with gate_hooks(model, gates.add):
+            final = check(test)
+    epochs = state.epochs
     if len(epochs) == spec.epochs and not final.finite:
         epochs.pop()
     diverged = len(epochs) < spec.epochs
     if not diverged:
-        epochs[-1] = epochs[-1].model_copy(
-            update={"test_loss": final.loss, "test_top1": final.top1}
-        )
-        told(len(epochs), epochs[-1].model_copy(update={"gates": gates.summary()}))
+        last = epochs[-1].model_copy(update={"test_loss": final.loss, "test_top1": final.top1})
+        epochs[-1] = last
+        on_epoch_end(len(epochs), last.model_copy(update={"gates": gates.summary()}))
+    more = on_train_end(model, final.finite)
     return Record(
         id=run.id,
         run=run,
         classes=len(images.classes),
         train_images=len(images.train),
-        tested=len(final.right),
-        wrong_top1=int((~final.right).sum()),
+        tested=len(final.correct),
+        wrong_top1=int((~final.correct).sum()),
         wrong_top5=final.wrong_top5,
-        correct=pack(final.right),
+        correct=pack(final.correct),
         majority=int(np.bincount(images.test.labels).max()),
         answered=final.answered,
         params=counted.params,
         macs=counted.macs,
         epochs=tuple(epochs),
         gates={} if diverged else gates.summary(),
-        class_gates=blocks,
-        class_curves=curves,
         diverged=len(epochs) if diverged else None,
-        provenance=provenance(
-            run, images.checksum, device, command, loop.began, train_s, team.size, plan
-        ),
+        provenance=origin(train_s, world_size(), plan),
+        **more,
     )
 
 
-class Meter:
-    """Reports how many images were trained on since the last report, at most every REPORT_EVERY
-    seconds.
-    """
+class ProgressMeter:
+    """Reports how many images were trained on since, at most every REPORT_EVERY_S seconds."""
 
     def __init__(self, progress: Callable[[int], None]) -> None:
         self.progress, self.images, self.reported = progress, 0, time.monotonic()
@@ -186,7 +182,7 @@ class Meter:
     def add(self, images: int) -> None:
         """Count images; on a GPU their step may be still under way."""
         self.images += images
-        if time.monotonic() - self.reported >= REPORT_EVERY:
+        if time.monotonic() - self.reported >= REPORT_EVERY_S:
             self.report()
 
     def report(self) -> None:
@@ -196,45 +192,39 @@ class Meter:
 
 
 def train_epoch(
-    loop: Loop,
+    state: TrainState,
     batches: Batches,
     run: Run,
     step: Step | None = None,
-    after_step: Callable[[Loop], None] = lambda loop: None,
-    team: Team = ALONE,
+    on_batch_end: Callable[[TrainState], None] = lambda state: None,
 ) -> tuple[float, float, float]:
-    """Train what is left of the epoch that `loop` is in: its last learning rate, mean loss, top-1
-    error in percent.
+    """Train the rest of the epoch in progress: last learning rate, mean loss, top-1 error in %.
 
-    Nothing is read from the device before the epoch's end, unless `after_step` does. `step`: what
-    takes one, if not `train_step`.
+    Nothing is read from the device before its end, unless `on_batch_end` does. step: by default
+    `train_step`.
     """
-    step = step or partial(train_step, loop.model, loop.optimizer, spec=run.train)
-    loop.model.train()
-    first, watched = (
-        (loop.epoch - 1) * len(batches),
-        [epoch.validation_loss for epoch in loop.epochs],
-    )
-    for x, y in batches.shuffled(run.seed, loop.epoch, loop.step):
-        set_lr(loop.optimizer, lr_at(run.train, first + loop.step, len(batches), watched))
+    step = step or partial(train_step, state.model, state.optimizer, spec=run.train)
+    state.model.train()
+    first = (state.epoch - 1) * len(batches)
+    losses = [epoch.validation_loss for epoch in state.epochs]
+    for x, y in batches.shuffled(run.seed, state.epoch, state.step):
+        set_lr(state.optimizer, lr_at(run.train, first + state.step, len(batches), losses))
         loss, logits = step(x, y)
-        loop.loss_sum += loss
-        loop.right += (logits.argmax(1) == y).sum()
-        loop.step += 1
-        after_step(loop)
-    lr = lr_at(run.train, first + len(batches) - 1, len(batches), watched)
+        state.loss_sum += loss
+        state.correct += (logits.argmax(1) == y).sum()
+        state.step += 1
+        on_batch_end(state)
+    lr = lr_at(run.train, first + len(batches) - 1, len(batches), losses)
+    loss_sum, correct = all_reduce(state.loss_sum), all_reduce(state.correct)
     seen = len(batches) * run.train.batch_size
-    loss_sum, right = float(team.total(loop.loss_sum)) / team.size, int(team.total(loop.right))
-    return lr, loss_sum / len(batches), 100 * (1 - right / seen)
+    mean_loss = float(loss_sum) / world_size() / len(batches)
+    return lr, mean_loss, 100 * (1 - int(correct) / seen)
 
 
 def train_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, spec: Training
 ) -> tuple[Tensor, Tensor]:
-    """Forward, backward and update on N x 3 x H x W images and N labels:
-
-    mean loss and N x K logits, detached.
-    """
+    """Forward, backward, update on N x 3 x H x W images and N labels: mean loss, N x K logits."""
     with precision(spec, x.device):
         logits = model(x)
     loss = F.cross_entropy(logits.float(), y, label_smoothing=spec.label_smoothing)
@@ -244,17 +234,21 @@ def train_step(
     return loss.detach(), logits.detach()
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """Mean cross-entropy; which images were right at top 1; how many were wrong at top 5 (none: too
-    few classes).
+def precision(spec: Training, device: torch.device) -> torch.autocast:
+    """The number format that a recipe computes the network in."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bf16")
 
-    answered: how many different classes were answered. finite: whether the loss and every logit
-    were; an image with a logit that is not finite counts as wrong.
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean cross-entropy, and which images were correct at top 1.
+
+    wrong_top5: None with five classes or fewer. answered: how many different classes were answered.
+    finite: whether the loss and every logit were; an image with a logit that is not is wrong.
     """
 
     loss: float
-    right: npt.NDArray[np.bool_]
+    correct: npt.NDArray[np.bool_]
     wrong_top5: int | None
     answered: int
     finite: bool
@@ -262,7 +256,7 @@ class Judgement:
     @property
     def top1(self) -> float:
         """Top-1 error, percent."""
-        return 100 * float(np.mean(~self.right))
+        return 100 * float(np.mean(~self.correct))
 
 
 @torch.no_grad()
@@ -270,41 +264,38 @@ def evaluate(
     model: nn.Module,
     batches: Batches,
     spec: Training,
-    between: Callable[[], None] = lambda: None,
-    team: Team = ALONE,
-) -> Judgement:
-    """Judge the network on every image of `batches`; the random state of training is left as it
-    was.
-
-    `between` is called after each batch; what it raises leaves the random state as it was, too.
-    """
+    on_batch_end: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Evaluate the network on every image of `batches`; training's random state stays as it was."""
     model.eval()
     losses, top1, top5, finite, answers = [], [], [], [], []
-    with drawing_for_evaluation(model, batches.device):
+    with evaluation_rng(model, batches.device):
         for x, y in batches.in_order():
             with precision(spec, batches.device):
                 logits = model(x).float()
             losses.append(F.cross_entropy(logits, y, reduction="sum"))
             finite.append(logits.isfinite().all(1))
             ranked = logits.topk(min(5, logits.shape[1])).indices
-            right = (ranked == y[:, None]) & finite[-1][:, None]
-            top1.append(right[:, 0])
-            top5.append(right.any(1))
+            correct = (ranked == y[:, None]) & finite[-1][:, None]
+            top1.append(correct[:, 0])
+            top5.append(correct.any(1))
             answers.append(F.one_hot(ranked[:, 0], logits.shape[1]).sum(0))
-            between()
-    right = team.joined(torch.cat(top1)).cpu().numpy()
-    wrong5 = int(team.total((~torch.cat(top5)).sum())) if logits.shape[1] > 5 else None
-    loss = float(team.total(torch.stack(losses).sum())) / len(right)
-    unsound = int(team.total((~torch.cat(finite)).sum()))
-    answered = int((team.total(torch.stack(answers).sum(0)) > 0).sum())
-    return Judgement(loss, right, wrong5, answered, finite=math.isfinite(loss) and unsound == 0)
+            on_batch_end()
+    correct = all_gather(torch.cat(top1)).cpu().numpy()
+    wrong_top5 = int(all_reduce((~torch.cat(top5)).sum()))
+    loss = float(all_reduce(torch.stack(losses).sum())) / len(correct)
+    return Evaluation(
+        loss=loss,
+        correct=correct,
+        wrong_top5=wrong_top5 if logits.shape[1] > 5 else None,
+        answered=int((all_reduce(torch.stack(answers).sum(0)) > 0).sum()),
+        finite=math.isfinite(loss) and not int(all_reduce((~torch.cat(finite)).sum())),
+    )
 
 
 @contextmanager
-def drawing_for_evaluation(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """What is random inside a network is the same in every evaluation; training's random state
-    stays as it was.
-    """
+def evaluation_rng(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Every evaluation draws the same random numbers; training's random state stays as it was."""
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         drawing_from(model, torch.Generator(device).manual_seed(0)),
@@ -313,69 +304,72 @@ def drawing_for_evaluation(model: nn.Module, device: torch.device) -> Iterator[N
         yield
 
 
-class GateWatch:
-    """Sums what the gates of a network's SE blocks return while the context is open."""
+@contextmanager
+def gate_hooks(
+    model: nn.Module, on_gate: Callable[[str, Tensor], None]
+) -> Iterator[list[RemovableHandle]]:
+    """Call on_gate(block, gate) with what the gates of SE blocks return, N x C x H x W.
 
-    def __init__(self, model: nn.Module, team: Team = ALONE) -> None:
-        self.team, self.sums = team, dict[str, list[Tensor]]()
-        gates = {name: getattr(block, "gate", None) for name, block in se_blocks(model).items()}
-        self.hooks = [
-            gate.register_forward_hook(self._hook(name))
-            for name, gate in gates.items()
-            if isinstance(gate, nn.Module)
+    A user's own gate may return N x C; one of another shape is left out.
+    """
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def forward_hook(module: nn.Module, inputs: Any, gate: Tensor) -> None:
+            if gate.ndim in (2, 4):
+                on_gate(name, gate.detach().reshape(*gate.shape[:2], *(gate.shape[2:] or (1, 1))))
+
+        return forward_hook
+
+    gates = {name: getattr(block, "gate", None) for name, block in se_blocks(model).items()}
+    handles = [
+        gate.register_forward_hook(hook(name))
+        for name, gate in gates.items()
+        if isinstance(gate, nn.Module)
+    ]
+    try:
+        yield handles
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class GateStats:
+    """Statistics of the gates of a network's SE blocks: `gate_hooks(model, stats.add)`."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, list[Tensor]] = {}
+
+    def add(self, name: str, gate: Tensor) -> None:
+        """Count the gates of a block for a batch of images, N x C x H x W."""
+        gate = gate.double()
+        mean = gate.mean((2, 3))  # N x C
+        sums = [
+            torch.tensor(gate.numel(), dtype=torch.float64, device=gate.device),
+            gate.sum(),
+            gate.square().sum(),
+            (gate < 0.1).sum(),
+            (gate > 0.9).sum(),
+            torch.tensor(len(mean), dtype=torch.float64, device=gate.device),
+            mean.sum(0),
+            mean.square().sum(0),
         ]
-
-    def _hook(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def watch(module: nn.Module, inputs: Any, gate: Tensor) -> None:
-            if gate.ndim not in (2, 4):
-                # a user's own gate of another shape: N x C and N x C x H x W are what can be summed
-                # up
-                return
-            gate = gate.detach().double().reshape(*gate.shape[:2], *(gate.shape[2:] or (1, 1)))
-            image = gate.mean((2, 3))  # N x C
-            facts = [
-                torch.tensor(gate.numel(), dtype=torch.float64, device=gate.device),
-                gate.sum(),
-                gate.square().sum(),
-                (gate < 0.1).sum(),
-                (gate > 0.9).sum(),
-                torch.tensor(len(image), dtype=torch.float64, device=gate.device),
-                image.sum(0),
-                image.square().sum(0),
-            ]
-            old = self.sums.get(name)
-            self.sums[name] = (
-                facts if old is None else [a + b for a, b in zip(old, facts, strict=True)]
-            )
-
-        return watch
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for hook in self.hooks:
-            hook.remove()
+        before = self.sums.get(name)
+        self.sums[name] = [a + b for a, b in zip(before, sums, strict=True)] if before else sums
 
     def summary(self) -> dict[str, Gates]:
         """What the gates were, by block."""
         summary = {}
         for name, sums in self.sums.items():
             count, total, squares, low, high, images, by_channel, channel_squares = map(
-                self.team.total, sums
+                all_reduce, sums
             )
             mean = float(total / count)
-            centred = channel_squares / images - (by_channel / images).square()
+            variance = channel_squares / images - (by_channel / images).square()
             summary[name] = Gates(
                 mean=mean,
                 std=max(float(squares / count) - mean**2, 0.0) ** 0.5,
-                within=float(centred.clamp(min=0).sqrt().mean()),
+                within=float(variance.clamp(min=0).sqrt().mean()),
                 low=float(low / count),
                 high=float(high / count),
             )
         return summary
-
-
-def precision(spec: Training, device: torch.device) -> torch.autocast:
-    """The number format that a recipe computes the network in."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bf16")

@@ -1,9 +1,7 @@
-"""Which instructions a CPU computes with: the widest it has, or those that give the same bits on
-other processors.
+"""Which instructions a CPU computes with: the widest it has, or the same ones on every x86 machine.
 
-Under three settings together, training gave the same bits on two kinds of x86 processor
-(docs/numerics.md says which). They are read when torch is loaded, so they are set before that;
-worker processes inherit them.
+Under three settings together, training gave the same bits on two makes of x86 processor
+(docs/numerics.md). torch reads them as it is loaded; worker processes inherit them.
 """
 
 import os
@@ -15,20 +13,25 @@ from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Training
 
 PORTABLE = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "COMPATIBLE"}
-_ASK = f"start Python with {' '.join(f'{name}={value}' for name, value in PORTABLE.items())}"
+_START = f"start Python with {' '.join(f'{name}={value}' for name, value in PORTABLE.items())}"
+
+
+def settings() -> dict[str, str]:
+    """The settings of this process that choose a CPU's instructions."""
+    return {name: os.environ[name] for name in PORTABLE if name in os.environ}
 
 
 def set_numerics(train: Training) -> None:
     """Set what a recipe's `numerics` asks for. Raises BadInput if torch was loaded without it."""
     if train.numerics == "portable" and settings() != PORTABLE:
         if "torch" in sys.modules:
-            raise BadInput(f"numerics: portable must be set before torch is loaded: {_ASK}")
+            raise BadInput(f"numerics: portable must be set before torch is loaded: {_START}")
         os.environ.update(PORTABLE)
 
 
 @contextmanager
-def workers_of(train: Training) -> Iterator[None]:
-    """Processes that are started while the context is open compute with a recipe's `numerics`."""
+def numerics_of_workers(train: Training) -> Iterator[None]:
+    """Processes started while the context is open compute with a recipe's `numerics`."""
     before = dict(os.environ)
     if train.numerics == "portable":
         os.environ.update(PORTABLE)
@@ -41,18 +44,13 @@ def workers_of(train: Training) -> Iterator[None]:
                 os.environ[name] = before[name]
 
 
-def settings() -> dict[str, str]:
-    """The settings of this process that choose a CPU's instructions."""
-    return {name: os.environ[name] for name in PORTABLE if name in os.environ}
-
-
 def check_numerics(train: Training) -> None:
     """Raises BadInput if this process computes in another way than `train` asks for.
 
-    A processor that lacks AVX2 computes with what it has; its records say so.
+    A processor without AVX2 computes with what it has; its records say so.
     """
     import torch
 
-    asked = train.numerics == "portable" and torch.cpu._is_avx2_supported()
-    if asked and (settings() != PORTABLE or torch.backends.cpu.get_cpu_capability() != "AVX2"):
-        raise BadInput(f"this process does not compute with numerics: portable; {_ASK}")
+    portable = train.numerics == "portable" and torch.cpu._is_avx2_supported()
+    if portable and (settings() != PORTABLE or torch.backends.cpu.get_cpu_capability() != "AVX2"):
+        raise BadInput(f"this process does not compute with numerics: portable; {_START}")

@@ -19,6 +19,7 @@ from senet_ablate.spec.spec import Run
 from senet_ablate.train.numerics import settings
 
 LIBRARIES = ("senet-ablate", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
+PACKAGE = Path(__file__).resolve().parents[1]
 TRAINING_CODE = ("models", "data", "train")  # folders of the package that decide a run's numbers
 
 
@@ -32,9 +33,7 @@ def provenance(
     processes: int = 1,
     plan: str = "",
 ) -> Provenance:
-    """The provenance of a run that began at `began` (seconds of time.monotonic) and trained for
-    `train_s` seconds.
-    """
+    """The provenance of a run that began at `began` of time.monotonic() and trained for train_s."""
     commit, dirty = code_state()
     wall_s = time.monotonic() - began
     started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=wall_s)
@@ -63,22 +62,17 @@ def code_state() -> tuple[str, bool]:
 
     Unknown outside git, and in sources that lie in a repository of something else.
     """
-    package = Path(__file__).resolve().parents[1]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*words: str) -> str:
+        command, pipe = ["git", "-C", str(PACKAGE), *words], subprocess.PIPE
         done = subprocess.run(
-            ["git", *words],
-            cwd=package,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
+            command, env=environment, stdout=pipe, stderr=pipe, text=True, check=True
         )
         return done.stdout.strip()
 
     try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != package.parent:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != PACKAGE.parent:
             return "unknown", False
         changes = git("status", "--porcelain", "--", ":/", ":(top,exclude)results")
         return git("rev-parse", "HEAD"), bool(changes)
@@ -88,15 +82,10 @@ def code_state() -> tuple[str, bool]:
 
 @functools.cache
 def training_code() -> str:
-    """SHA-256 of the folders that decide a run's numbers:
-
-    another one, and half a run cannot be gone on with.
-    """
-    package, hashed = Path(__file__).resolve().parents[1], hashlib.sha256()
-    for path in sorted(
-        path for folder in TRAINING_CODE for path in (package / folder).rglob("*.py")
-    ):
-        hashed.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
+    """SHA-256 of the folders that decide a run's numbers; other code resumes no checkpoint."""
+    hashed = hashlib.sha256()
+    for path in sorted(one for name in TRAINING_CODE for one in (PACKAGE / name).rglob("*.py")):
+        hashed.update(f"{path.relative_to(PACKAGE).as_posix()}\n".encode() + path.read_bytes())
     return hashed.hexdigest()
 
 
@@ -116,29 +105,21 @@ def processor() -> str:
     """The name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(
-            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
-        )
+        name = next(line.partition(":")[2] for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
-    return f"cpu: {name}"
+    return f"cpu: {name.strip()}"
 
 
 def own_operators(run: Run) -> dict[str, str]:
     """SHA-256 of the source file of each part that is a user's own."""
     if run.se is None:
         return {}
-    parts = {
-        run.se.squeeze: SQUEEZES,
-        run.se.excitation: EXCITATIONS,
-        run.se.gate: GATES,
-        run.se.block: BLOCKS,
-    }
+    names = (run.se.squeeze, run.se.excitation, run.se.gate, run.se.block)
     hashes = {}
-    for name, registry in parts.items():
+    for name, registry in zip(names, (SQUEEZES, EXCITATIONS, GATES, BLOCKS), strict=True):
         if ":" in name:
             source = inspect.getsourcefile(registry[name])
-            hashes[name] = (
-                hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else "no source"
-            )
+            content = Path(source).read_bytes() if source else None
+            hashes[name] = "no source" if content is None else hashlib.sha256(content).hexdigest()
     return hashes

@@ -1,8 +1,7 @@
-"""Running many runs as tasks on a Ray cluster whose machines share the results folder, the data and
-this checkout.
+"""Runs as tasks on a Ray cluster whose machines share the results folder, the data and the code.
 
 A task may be repeated at any time, since record, lock and checkpoint decide what is left to do: Ray
-starts it again when its machine is lost, and it goes on from its checkpoint.
+starts it again when its machine is lost, and it resumes from its checkpoint.
 """
 
 import _thread
@@ -21,15 +20,20 @@ import torch
 
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run
-from senet_ablate.train.job import Failure, Outcome, Place, fulfil
-from senet_ablate.train.launch.local import LOOK_AGAIN, settle
+from senet_ablate.train.job import (
+    RETRY_S,
+    Failure,
+    Outcome,
+    SweepContext,
+    configure_worker,
+    train_if_missing,
+)
 from senet_ablate.train.numerics import PORTABLE
-from senet_ablate.train.provenance import code_state, training_code
 
-RETRIES = 10  # how often a run whose machine or process is lost is started again
+RETRIES = 10  # of a run whose machine or process is lost
 INSTALL = "--launcher ray needs Ray: `pip install ray`, or `pip install -e '.[ray]'`"
-OBEY_EVERY = 1.0  # seconds between two questions of a task whether it is to stop
-LAST_WORDS = 60.0  # seconds that runs get to write a checkpoint when the driver is interrupted
+POLL_INTERVAL_S = 1.0  # of a task that asks whether it is to stop
+SHUTDOWN_GRACE_S = 60.0  # for runs to write a checkpoint when the driver is interrupted
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +41,14 @@ log = logging.getLogger(__name__)
 def connect() -> Any:
     """Ray, connected to this machine's cluster or $RAY_ADDRESS, else started here.
 
-    Raises BadInput if not installed.
+    Raises BadInput if it is not installed.
     """
     try:
         import ray
     except ImportError as error:
         raise BadInput(INSTALL) from error
     if not ray.is_initialized():
-        before = signal.getsignal(signal.SIGTERM)
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address="auto", logging_level=logging.WARNING)
         except ConnectionError as error:
@@ -55,20 +59,15 @@ def connect() -> Any:
                 " machine alone"
             )
             ray.init(logging_level=logging.WARNING, include_dashboard=False)
-        if (
-            threading.current_thread() is threading.main_thread()
-        ):  # Ray's own handler ends the process at once
-            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)  # Ray's ends the process
     return ray
 
 
-def slots_of_cluster(place: Place) -> tuple[int, str]:
-    """How many runs the cluster takes at once, and on which kind of device.
-
-    Raises BadInput where it has none.
-    """
+def slots(context: SweepContext) -> tuple[int, str]:
+    """How many runs the cluster takes at once, and on which kind of device. Raises BadInput."""
     found = connect().cluster_resources()
-    gpus, kind = found.get("GPU", 0), place.device
+    gpus, kind = found.get("GPU", 0), context.device
     if kind == "auto":
         kind = "cuda" if gpus else "cpu"
     if kind not in ("cpu", "cuda"):
@@ -78,32 +77,32 @@ def slots_of_cluster(place: Place) -> tuple[int, str]:
         )
     if kind == "cuda" and not gpus:
         raise BadInput("--device cuda: the Ray cluster has no GPU; `ray status` shows what it has")
-    return int(gpus / place.gpus_per_run if kind == "cuda" else found.get("CPU", 1)), kind
+    return int(gpus / context.gpus_per_run if kind == "cuda" else found.get("CPU", 1)), kind
 
 
-def launch_ray(
-    runs: list[Run], place: Place, progress: Callable[[int, int], None]
+def launch(
+    runs: list[Run], context: SweepContext, progress: Callable[[int, int], None]
 ) -> list[Failure]:
-    """Train `runs` on the cluster and write their records; returns those that failed.
-
-    As `launch_local`.
-    """
+    """Train `runs` on the cluster and write their records; see Launcher."""
     ray = connect()
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    _, kind = slots_of_cluster(place)
-    place = replace(place, results=place.results.resolve(), data=place.data.resolve(), device=kind)
+    _, kind = slots(context)
+    context = replace(
+        context, results=context.results.resolve(), data=context.data.resolve(), device=kind
+    )
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     meter = ray.remote(Meter).options(num_cpus=0, scheduling_strategy=here).remote()
-    gpus = place.gpus_per_run if kind == "cuda" else 0
     portable = bool(runs) and runs[0].train.numerics == "portable"
-    environment = {"env_vars": PORTABLE} if portable else None
     task = ray.remote(_task).options(
-        num_cpus=1, num_gpus=gpus, max_retries=RETRIES, runtime_env=environment
+        num_cpus=1,
+        num_gpus=context.gpus_per_run if kind == "cuda" else 0,
+        max_retries=RETRIES,
+        runtime_env={"env_vars": PORTABLE} if portable else None,
     )
 
-    def submit(run: Run, wait: float = 0.0) -> Any:
-        return task.remote(run, place, str(Path.cwd()), meter, wait)
+    def submit(run: Run, wait_s: float = 0.0) -> Any:
+        return task.remote(run, context, str(Path.cwd()), meter, wait_s)
 
     waiting, failures, seen = {submit(run): run for run in runs}, list[Failure](), 0
     try:
@@ -112,29 +111,28 @@ def launch_ray(
             finished = 0
             for ref in done:
                 run = waiting.pop(ref)
-                cause = _cause(ray, ref)
-                if cause is Outcome.BUSY:
-                    waiting[submit(run, LOOK_AGAIN)] = run
+                result = _result(ray, ref)
+                if result is Outcome.BUSY:
+                    waiting[submit(run, RETRY_S)] = run
                     continue
                 finished += 1
-                if isinstance(cause, BaseException):
-                    failures.append(Failure(run, f"{type(cause).__name__}: {cause}"))
+                if isinstance(result, BaseException):
+                    failures.append(Failure(run, f"{type(result).__name__}: {result}"))
             total = ray.get(meter.total.remote())
             progress(finished, total - seen)
             seen = total
     except BaseException:
-        # ray.cancel may bring the driver down, where it meets a task that just ends
+        # not ray.cancel: it may bring the driver down where it meets a task that just ends
         meter.stop.remote()
-        ray.wait(list(waiting), num_returns=len(waiting), timeout=LAST_WORDS)
+        ray.wait(list(waiting), num_returns=len(waiting), timeout=SHUTDOWN_GRACE_S)
         raise
     return failures
 
 
-def _cause(ray: Any, ref: Any) -> Outcome | BaseException:
+def _result(ray: Any, ref: Any) -> Outcome | BaseException:
     """How a task ended: its outcome, what it raised, or what became of its process."""
     try:
-        outcome: Outcome = ray.get(ref)
-        return Outcome(outcome.value)
+        return Outcome(ray.get(ref).value)
     except ray.exceptions.RayTaskError as error:
         cause: BaseException = error.cause
         return cause
@@ -145,21 +143,16 @@ def _cause(ray: Any, ref: Any) -> Outcome | BaseException:
 
 
 class Meter:
-    """The actor between driver and tasks:
-
-    how many images were trained on, and whether all are to stop.
-    """
+    """The actor between driver and tasks: images trained on by run, and whether all are to stop."""
 
     def __init__(self) -> None:
         self.images: dict[str, int] = {}
         self.stopping = False
 
     def stop(self) -> None:
-        """The driver was asked to stop."""
         self.stopping = True
 
     def is_stopping(self) -> bool:
-        """Whether tasks are to write their checkpoints and end."""
         return self.stopping
 
     def begin(self, run: str) -> None:
@@ -167,48 +160,39 @@ class Meter:
         self.images[run] = 0
 
     def add(self, run: str, images: int) -> None:
-        """A run has seen so many more images."""
         self.images[run] += images
 
     def total(self) -> int:
-        """Images of all runs."""
         return sum(self.images.values())
 
 
-def _task(run: Run, place: Place, folder: str, meter: Any, wait: float) -> Outcome:
-    time.sleep(wait)
+def _task(run: Run, context: SweepContext, folder: str, meter: Any, wait_s: float) -> Outcome:
+    time.sleep(wait_s)
     if Path(folder).is_dir():
-        os.chdir(folder)  # a user's own parts lie where they work
-    code_state(), training_code()
-    device = torch.device(
-        "cuda:0" if place.device == "cuda" else "cpu"
-    )  # Ray shows a task its own GPUs alone
-    settle(device)
+        os.chdir(folder)  # where a user's own parts are
+    device = torch.device("cuda:0" if context.device == "cuda" else "cpu")  # Ray shows one GPU
+    configure_worker(device)
     meter.begin.remote(run.id)
-
-    def progress(images: int) -> None:
-        meter.add.remote(run.id, images)
-
     try:
-        with _obeying(meter):
-            return fulfil(run, place, device, progress)
+        with _stopped_by(meter):
+            return train_if_missing(
+                run, context, device, lambda images: meter.add.remote(run.id, images)
+            )
     except KeyboardInterrupt as error:
         if error.args == (signal.SIGTERM,):
             os._exit(143)  # this process is to end, not the run: Ray starts it again
-        return Outcome.BUSY  # the driver waits no more; the next one goes on from the checkpoint
+        return Outcome.BUSY  # the driver waits no more; the next one resumes from the checkpoint
 
 
 @contextmanager
-def _obeying(meter: Any) -> Iterator[None]:
-    """Interrupt this process's work, as Ctrl-C would, once the driver is asked to stop or is
-    gone.
-    """
+def _stopped_by(meter: Any) -> Iterator[None]:
+    """Interrupt this process's work, as Ctrl-C would, once the driver is to stop or is gone."""
     import ray
 
     done = threading.Event()
 
-    def watch() -> None:
-        while not done.wait(OBEY_EVERY):
+    def poll() -> None:
+        while not done.wait(POLL_INTERVAL_S):
             try:
                 stop = ray.get(meter.is_stopping.remote())
             except ray.exceptions.RayError:
@@ -219,7 +203,7 @@ def _obeying(meter: Any) -> Iterator[None]:
 
     if ray.get(meter.is_stopping.remote()):
         raise KeyboardInterrupt
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=poll, daemon=True).start()
     try:
         yield
     finally:

@@ -20,16 +20,22 @@ from senet_ablate.records.store import checkpoint_path, read_record, read_record
 from senet_ablate.spec.plan import read_plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run, Training
-from senet_ablate.train.job import Outcome, Place, clear_finished, fulfil, locked
-from senet_ablate.train.launch.launchers import launcher_named
-from senet_ablate.train.launch.local import launch_local, slots
+from senet_ablate.train.job import (
+    Outcome,
+    SweepContext,
+    locked,
+    remove_finished,
+    train_if_missing,
+)
+from senet_ablate.train.launch import get_launcher
+from senet_ablate.train.launch.local import launch, slots
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
 
 
-def place(results: Path) -> Place:
-    return Place(results, "own", results, "cpu", "test")
+def context(results: Path) -> SweepContext:
+    return SweepContext(results, "own", results, "cpu", "test")
 
 
 def silent(*_: int) -> None:
@@ -42,9 +48,9 @@ def runner(results: Path, *words: str) -> subprocess.Popen[str]:
         "import os, senet_ablate.train.job as f\n"
         "from senet_ablate.cli.main import main\n"
         "whole = f.train\n"
-        "def logged(run, *rest):\n"
+        "def logged(run, *rest, **more):\n"
         f"    with open({str(results / 'trained')!r}, 'a') as log: log.write(run.id + '\\n')\n"
-        "    return whole(run, *rest)\n"
+        "    return whole(run, *rest, **more)\n"
         "f.train = logged\n"
         "if __name__ == '__main__': main()\n"
     )
@@ -113,7 +119,7 @@ def test_a_run_that_another_process_holds_is_waited_for(tiny: Training, tmp_path
         if sum(seen) == 1 and lock.is_locked:
             lock.release()
 
-    assert launch_local(runs, place(tmp_path), progress) == []
+    assert launch(runs, context(tmp_path), progress) == []
     assert set(read_records(tmp_path, "own")) == {run.id for run in runs} and sum(seen) == 2
 
 
@@ -121,12 +127,12 @@ def test_with_the_lock_held_it_is_looked_again_whether_the_record_is_there(
     tiny: Training, tmp_path: Path
 ) -> None:
     run, images = Run(tiny.model_copy(update={"epochs": 1}), None, 0), list[int]()
-    with locked(run, place(tmp_path)) as mine:
-        assert mine and fulfil(run, place(tmp_path), CPU, silent) is Outcome.BUSY
-    assert fulfil(run, place(tmp_path), CPU, silent) is Outcome.TRAINED
+    with locked(run, context(tmp_path)) as mine:
+        assert mine and train_if_missing(run, context(tmp_path), CPU, silent) is Outcome.BUSY
+    assert train_if_missing(run, context(tmp_path), CPU, silent) is Outcome.TRAINED
     path = runs_folder(tmp_path, "own") / f"{run.id}.json"
     before = path.stat().st_mtime_ns
-    assert fulfil(run, place(tmp_path), CPU, images.append) is Outcome.FOUND
+    assert train_if_missing(run, context(tmp_path), CPU, images.append) is Outcome.FOUND
     assert path.stat().st_mtime_ns == before and images == [96], (
         "the bar counts what others have trained"
     )
@@ -143,12 +149,12 @@ def test_the_lock_of_a_dead_process_is_nobodys(tiny: Training, tmp_path: Path) -
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert holder.stdout and holder.stdout.readline()
-    assert fulfil(run, place(tmp_path), CPU, silent) is Outcome.BUSY
+    assert train_if_missing(run, context(tmp_path), CPU, silent) is Outcome.BUSY
     holder.kill()
     holder.communicate()
     assert (
         path.exists()
-        and fulfil(run, place(tmp_path), CPU, silent) is Outcome.TRAINED
+        and train_if_missing(run, context(tmp_path), CPU, silent) is Outcome.TRAINED
         and not path.exists()
     )
 
@@ -159,9 +165,12 @@ def test_what_a_killed_process_left_is_cleared(tiny: Training, tmp_path: Path) -
     fragment = runs_folder(tmp_path, "own") / f".{run.id}.json.abc.tmp"
     fragment.parent.mkdir(parents=True)
     fragment.write_text("{")
-    assert fulfil(run, place(tmp_path), CPU, silent) is Outcome.TRAINED and not fragment.exists()
+    assert (
+        train_if_missing(run, context(tmp_path), CPU, silent) is Outcome.TRAINED
+        and not fragment.exists()
+    )
     checkpoint.write_text("of a run on record")
-    clear_finished(place(tmp_path))
+    remove_finished(context(tmp_path))
     assert not checkpoint.exists()
 
 
@@ -174,13 +183,13 @@ def test_an_unsound_record_is_set_aside_and_its_run_trained_again(
     path.parent.mkdir(parents=True)
     for number in ("", "2"):  # twice: nothing that was set aside is written over
         path.write_text(content + number)
-        assert fulfil(run, place(tmp_path), CPU, silent) is Outcome.TRAINED
+        assert train_if_missing(run, context(tmp_path), CPU, silent) is Outcome.TRAINED
         assert path.with_name(f"{path.name}.bad{number}").read_text() == content + number
         assert read_record(path).id == run.id
     assert len(caplog.records) == 2 and "set aside as" in caplog.text and path.name in caplog.text
 
 
-def _small_gpu(run: Run, *_: Any) -> None:
+def _small_gpu(run: Run, *_: Any, **more: Any) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
 
@@ -193,8 +202,10 @@ def test_too_little_gpu_memory_fails_the_run_by_name_with_advice(
         with pytest.raises(
             MemoryError, match=r"out of GPU memory at 32 images.*smaller batch_size.*bf16"
         ):
-            fulfil(run, place(tmp_path), CPU, silent)
-    assert fulfil(run, place(tmp_path), CPU, silent) is Outcome.TRAINED, "its lock was given back"
+            train_if_missing(run, context(tmp_path), CPU, silent)
+    assert train_if_missing(run, context(tmp_path), CPU, silent) is Outcome.TRAINED, (
+        "its lock was given back"
+    )
 
 
 def test_a_run_out_of_memory_stops_no_other(
@@ -209,7 +220,7 @@ def test_a_run_out_of_memory_stops_no_other(
     monkeypatch.syspath_prepend(tmp_path)
     one = tiny.model_copy(update={"epochs": 1})
     runs = [Run(one, SESpec(squeeze="hungry:squeeze"), 0), Run(one, None, 0), Run(one, SESpec(), 0)]
-    failures = launch_local(runs, place(tmp_path), silent)
+    failures = launch(runs, context(tmp_path), silent)
     assert [failure.run for failure in failures] == runs[:1] and failures[0].cause.startswith(
         "MemoryError: out of GPU"
     )
@@ -223,17 +234,17 @@ def test_a_gpu_that_runs_take_a_share_of_has_several_workers(
         "senet_ablate.train.launch.local.devices", lambda kind: ["cuda:0", "cuda:1"]
     )
     for share, workers in ((1.0, 2), (0.5, 4), (0.3, 6)):
-        assert slots(Place(tmp_path, "own", tmp_path, "cuda", "test", gpus_per_run=share)) == (
+        assert slots(SweepContext(tmp_path, "own", tmp_path, "cuda", gpus_per_run=share)) == (
             workers,
             "cuda:0",
         )
     monkeypatch.setattr("senet_ablate.train.launch.local.devices", lambda kind: ["cpu"])
-    assert slots(Place(tmp_path, "own", tmp_path, "cpu", "test", gpus_per_run=0.5)) == (1, "cpu")
+    assert slots(SweepContext(tmp_path, "own", tmp_path, "cpu", gpus_per_run=0.5)) == (1, "cpu")
 
 
 def test_launchers_are_known_by_name() -> None:
-    assert launcher_named("local").launch is launch_local
+    assert get_launcher("local").launch is launch
     with pytest.raises(BadInput, match=r"did you mean 'local'\? known: local, ray"):
-        launcher_named("locla")
+        get_launcher("locla")
     with pytest.raises(BadInput, match="known: local, ray"):
-        launcher_named("torchrun")  # is what torchrun chooses, not a user
+        get_launcher("torchrun")  # is what torchrun chooses, not a user

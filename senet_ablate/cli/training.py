@@ -1,0 +1,175 @@
+"""The commands that train, or say what training would take."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from senet_ablate.cli.evidence import report_recipe, write_gates
+from senet_ablate.cli.options import RunOptions, command_line, data_root, takes_run_options
+from senet_ablate.records.store import read_records
+from senet_ablate.report import tensorboard as event_files
+from senet_ablate.spec.plan import read_plan, read_recipe
+from senet_ablate.train.numerics import set_numerics
+
+if TYPE_CHECKING:
+    from senet_ablate.train.job import Failure
+    from senet_ablate.train.sweep import Sweep
+
+
+@takes_run_options
+def run(
+    options: RunOptions,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", help="folder for TensorBoard's curves")
+    ] = None,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="write records alone: no table, plot or page")
+    ] = False,
+) -> None:
+    """Train what is missing, skip what is done, then report."""
+    if tensorboard:
+        event_files.check_installed()
+    sweep = _sweep(options, options.results)
+    if tensorboard:
+        curves = event_files.curves_of(sweep.plan, tensorboard)
+        curves.mirror(read_records(options.results, options.recipe).values())
+        sweep.context = replace(sweep.context, epoch_logger=curves.follow)
+    failures = _train(sweep)
+    if not no_report:
+        from senet_ablate.train.class_gates import is_due
+
+        if is_due(sweep.plan, options.results):
+            device = options.device if options.launcher == "local" else "auto"
+            print(f"wrote {write_gates(sweep.plan, options.results, sweep.images, device)}")
+    _name_failures(sweep, failures)
+    if not no_report:  # last: on a full disk it fails, too, and the runs have been named
+        report_recipe(options.recipe, options.results)
+    if failures:
+        raise typer.Exit(1)
+
+
+@takes_run_options
+def plan(
+    options: RunOptions,
+    points: Annotated[
+        float | None,
+        typer.Option(
+            "--for",
+            metavar="POINTS",
+            help="only say how many seeds a row a difference in test error of so many points"
+            " needs (two-sided 5%, 80% power), from the spread seen so far",
+        ),
+    ] = None,
+) -> None:
+    """Train nothing: show the runs, which are done, what each variant costs, and the time left."""
+    if points is not None:
+        _print_seeds_needed(options, points)
+        return
+    sweep = _sweep(options, options.results)
+    records = read_records(options.results, options.recipe)
+    print(f"{'experiment':<20}{'variant':<20}{'done':>8}{'parameters':>14}{'multiply-adds':>16}")
+    for (row, _), cost in zip(sweep.networks, sweep.costs, strict=True):
+        done = f"{sum(one.id in records for one in row.runs)}/{len(row.runs)}"
+        print(f"{row.experiment:<20}{row.variant:<20}{done:>8}{cost.params:>14,}{cost.macs:>16,}")
+    for entry, why in sweep.plan.recipe.cannot_host.items():
+        if entry.partition("/")[0] in sweep.plan.experiments:
+            print(f"{entry.replace('/', ' '):<40}not hosted: {why}")
+    count, pending = len(sweep.plan.runs()), len(sweep.pending)
+    print(f"{count} distinct runs, {count - pending} done, {pending} to do")
+    if pending:
+        slots, kind = sweep.launcher.slots(sweep.context)
+        seconds = sweep.estimate_s()
+        if seconds is None:
+            print(f"no estimate of the time: runs train on {kind}, which this machine lacks")
+        else:
+            print(
+                f"estimated time: {seconds / 60:.1f} minutes on {slots} x {kind}, from a few timed"
+                " steps"
+            )
+
+
+def _print_seeds_needed(options: RunOptions, points: float) -> None:
+    from senet_ablate.analysis.power import needs, sentence
+    from senet_ablate.analysis.tables import read_reported
+
+    if options.experiments:
+        plan = read_plan(options.recipe, options.experiments)
+    else:
+        plan = read_reported(options.recipe, options.results)
+    for need in needs(plan, options.results, points):
+        print(sentence(need, points))
+
+
+def _sweep(options: RunOptions, results: Path, **settings: Any) -> "Sweep":
+    """The sweep that the options ask for, with records in `results`. Raises BadInput."""
+    set_numerics(read_recipe(options.recipe).train)  # before torch is loaded
+    from senet_ablate.train.job import SweepContext
+    from senet_ablate.train.sweep import Sweep
+
+    plan = read_plan(options.recipe, options.experiments, options.seeds)
+    context = SweepContext.of(
+        plan,
+        results,
+        data_root(options.data),
+        device=options.device,
+        command=command_line(),
+        checkpoint_every_s=options.checkpoint_every,
+        gpus_per_run=options.gpus_per_run,
+        **settings,
+    )
+    return Sweep(plan, context, options.launcher, options.download)
+
+
+def _train(sweep: "Sweep") -> "list[Failure]":
+    """Train what is pending, with a bar; under torchrun only rank 0 speaks, and goes on."""
+    from tqdm import tqdm
+
+    from senet_ablate.train.distributed import torchrun_rank
+
+    first = not torchrun_rank()
+    slots, kind = sweep.launcher.slots(sweep.context)
+    total, pending = len(sweep.plan.runs()), len(sweep.pending)
+    if first:
+        print(
+            f"{sweep.plan.recipe_name}: {total - pending} runs done, {pending} to do on"
+            f" {slots} x {kind}"
+        )
+    finished = 0
+    with tqdm(
+        total=sweep.pending_images,
+        unit=" images",
+        unit_scale=True,
+        disable=not pending or not first,
+        mininterval=0.1 if sys.stderr.isatty() else 30.0,  # a log wants few lines
+    ) as bar:
+
+        def progress(runs: int, images: int) -> None:
+            nonlocal finished
+            finished += runs
+            bar.set_postfix_str(f"{finished}/{pending} runs", refresh=False)
+            bar.update(images)
+
+        failures = sweep.train(progress)
+    if not first:
+        raise typer.Exit(1 if failures else 0)
+    return failures
+
+
+def _name_failures(sweep: "Sweep", failures: "list[Failure]") -> None:
+    """Say which runs failed, by the rows that they are of."""
+    for failure in failures:
+        rows = [row for row in sweep.plan.rows() if failure.run in row.runs]
+        name = ", ".join(f"{row.experiment}/{row.variant}" for row in rows)
+        print(
+            f"failed: {name}, seed {failure.run.seed} (run {failure.run.id}): {failure.cause}",
+            file=sys.stderr,
+        )
+    if failures:
+        print(
+            f"{len(failures)} of {len(sweep.pending)} runs failed; the same command tries them"
+            " again",
+            file=sys.stderr,
+        )

@@ -1,0 +1,136 @@
+"""A sweep: which runs of a plan are missing, how long they take, and training them.
+
+plan = read_plan("cifar100")
+failures = Sweep(plan, SweepContext.of(plan, Path("results"), Path("data"))).train()
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+
+import torch
+
+from senet_ablate.data import ImageSet, load_images
+from senet_ablate.models.complexity import Cost, cost
+from senet_ablate.records.store import read_records
+from senet_ablate.spec.plan import Plan
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import Run
+from senet_ablate.train.checkpoint import SHARE, SLOW_DISK
+from senet_ablate.train.cuda_graph import step_for
+from senet_ablate.train.job import (
+    Failure,
+    SweepContext,
+    configure_worker,
+    images_seen,
+    remove_finished,
+)
+from senet_ablate.train.launch import get_launcher
+from senet_ablate.train.launch.local import devices
+from senet_ablate.train.loop import prepared, train_step
+from senet_ablate.train.preflight import build_networks
+from senet_ablate.train.provenance import own_operators
+
+
+class Sweep:
+    """The runs of a plan that have no record: `pending`.
+
+    Raises BadInput for whatever is wrong before training: images that are missing, a network that
+    cannot host its block, records of other images, an unknown launcher or device.
+    """
+
+    def __init__(
+        self, plan: Plan, context: SweepContext, launcher: str = "local", download: bool = False
+    ) -> None:
+        self.plan, self.context = plan, context
+        self.on_ray, self.launcher = launcher == "ray", get_launcher(launcher)
+        self.images = load_images(plan.recipe.train, context.data, download)
+        self.networks = build_networks(plan, len(self.images.classes))
+        self.pending = pending(plan, context.results, self.images)
+
+    @property
+    def pending_images(self) -> int:
+        """How many images the pending runs train on."""
+        return sum(images_seen(run, len(self.images.train)) for run in self.pending)
+
+    def train(
+        self, progress: Callable[[int, int], None] = lambda runs, images: None
+    ) -> list[Failure]:
+        """Train what is pending and write its records; returns the runs that failed.
+
+        progress: called several times a second with (runs finished, images trained on) since.
+        """
+        remove_finished(self.context)
+        return self.launcher.launch(self.pending, self.context, progress)
+
+    @cached_property
+    def costs(self) -> list[Cost]:
+        """Parameters and multiply-adds of each row's network, in the order of `networks`."""
+        size = self.plan.recipe.train.crop_size or self.images.train.images.shape[1]
+        return [cost(model, (3, size, size)) for _, model in self.networks]
+
+    def estimate_s(self) -> float | None:
+        """Seconds that the pending runs take, checkpoints included, from a few timed steps of one.
+
+        Runs that share a GPU are taken not to slow each other. None where this machine has no
+        device of the kind that the launcher trains on.
+        """
+        slots, kind = self.launcher.slots(self.context)
+        try:
+            device = torch.device(devices(kind if self.on_ray else self.context.device)[0])
+        except BadInput:
+            return None
+        configure_worker(device)
+        of_run = {
+            run.id: counted
+            for (row, _), counted in zip(self.networks, self.costs, strict=True)
+            for run in row.runs
+        }
+        probe, total = self.pending[0], 0.0
+        rate = seconds_per_image(probe, self.images, device) / of_run[probe.id].macs
+        for run in self.pending:
+            training = rate * of_run[run.id].macs * images_seen(run, len(self.images.train))
+            writing = 2 * 4 * of_run[run.id].params / SLOW_DISK  # weights, momentum in float32
+            interval = max(self.context.checkpoint_every_s, SHARE * writing)
+            total += training + writing * (training // interval)
+        return total / min(slots, len(self.pending))
+
+
+def pending(plan: Plan, results: Path, images: ImageSet) -> list[Run]:
+    """The runs of a plan without a record, breadth first.
+
+    Raises BadInput if a record is of other images, or of an own operator since edited.
+    """
+    done, folder = read_records(results, plan.recipe_name), results / plan.recipe_name
+    for run in plan.runs():
+        if run.id not in done:
+            continue
+        where = done[run.id].provenance
+        if where.data != images.checksum:
+            raise BadInput(
+                f"{folder}: its records are of other images (SHA-256 {where.data[:12]}) than these"
+                f" ({images.checksum[:12]}); name another folder with --results, or copy the recipe"
+            )
+        if where.operators != own_operators(run):
+            raise BadInput(
+                f"{folder}: {', '.join(where.operators)} was edited since run {run.id}; delete that"
+                " record, or name another folder with --results"
+            )
+    return [run for run in plan.runs() if run.id not in done]
+
+
+def seconds_per_image(run: Run, images: ImageSet, device: torch.device, steps: int = 5) -> float:
+    """Seconds of one worker for one training image: the median of a few steps after the first."""
+    model, optimizer, batches = prepared(run, images, device)
+    step = step_for(model, optimizer, device, partial(train_step, spec=run.train))
+    model.train()
+    times = []
+    for _, (x, y) in zip(range(steps + 1), batches.shuffled(run.seed, 1), strict=False):
+        started = time.perf_counter()
+        step(x, y)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:] or times) / run.train.batch_size
