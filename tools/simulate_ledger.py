@@ -1,14 +1,12 @@
 """What the ledger's rules do on made-up errors, by the real `judge`: the table of docs/statistics.md.
 
     python tools/simulate_ledger.py [--pages 1000] [--seed 0] [--write docs/statistics.md]
-    python tools/simulate_ledger.py --aa DIR     # 20 plain seeds of digits, trained into DIR
 
 Pages are all default tables of cifar100-cpu. An error is its row's mean plus the seed's own effect
 plus noise.
 """
 
 import argparse
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from senet_ablate.analysis.claims.errors import Contrast, Differ, ErrorCheck
-from senet_ablate.analysis.evidence import Outcome
 from senet_ablate.analysis.model import ErrorModel, Errors
 from senet_ablate.analysis.settle import (
     Draw,
@@ -107,9 +104,15 @@ def false_verdicts(simulation: Simulation) -> Iterator[tuple[str, str, str]]:
     for n in (3, 5, 10):
         rules = rules_of(simulation.plan, n, n)
         for name, spread in spreads.items():
-            found = simulation.verdicts(rules, lambda s=spread: simulation.alike(s), simulation.pages)
+            found = simulation.verdicts(
+                rules, lambda s=spread: simulation.alike(s), simulation.pages
+            )
             wrong = np.mean([any(map(simulation.false_if_equal, page)) for page in found])
-            yield f"any false verdict on a page, {name}, {n} seeds", "at most 5%", f"{100 * wrong:.1f}%"
+            yield (
+                f"any false verdict on a page, {name}, {n} seeds",
+                "at most 5%",
+                f"{100 * wrong:.1f}%",
+            )
 
 
 def failing_rows(simulation: Simulation) -> Iterator[tuple[str, str, str]]:
@@ -153,7 +156,10 @@ def intervals(simulation: Simulation) -> Iterator[tuple[str, str, str]]:
                 model = ErrorModel(
                     {
                         str(row): Errors(
-                            {seed: draw(str(row), seed)[0] for seed in range(reference if row < 2 else n)}
+                            {
+                                seed: draw(str(row), seed)[0]
+                                for seed in range(reference if row < 2 else n)
+                            }
                         )
                         for row in range(12)
                     }
@@ -244,11 +250,32 @@ def a_a(errors: Mapping[int, float], rng: np.random.Generator, splits: int = 100
 
 
 def plain_digits(folder: Path, count: int = 20) -> dict[int, float]:
-    """Errors of so many plain networks of digits, trained or read."""
-    from senet_ablate.records.store import read_record, runs_folder
-    from senet_ablate.train.launch.local import train_runs  # noqa: F401
+    """Errors of so many plain networks of digits, trained here."""
+    from senet_ablate.spec.plan import read_recipe
+    from senet_ablate.train.numerics import set_numerics
 
-    raise NotImplementedError(folder, count, read_record, runs_folder)
+    train_spec = read_recipe("digits").train
+    set_numerics(train_spec)  # before torch is loaded
+    import torch
+
+    from senet_ablate.data import load_images
+    from senet_ablate.spec.spec import Run
+    from senet_ablate.train.loop import train
+
+    torch.set_num_threads(1)
+    images = load_images(train_spec, folder)
+    runs = [Run(train_spec, None, seed) for seed in range(100, 100 + count)]
+    return {run.seed: train(run, images, torch.device("cpu")).top1 for run in runs}
+
+
+def real_runs(rng: np.random.Generator, folder: Path) -> Iterator[tuple[str, str, str]]:
+    """An A/A test: one network against itself."""
+    share = a_a(plain_digits(folder), rng)
+    yield (
+        "20 plain networks of digits, trained, split at random 1,000 times: the halves differ",
+        "at most 5%",
+        f"{100 * share:.1f}%",
+    )
 
 
 def main() -> None:
@@ -257,6 +284,7 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--data", type=Path, default=Path("data"))
     options = parser.parse_args()
     simulation = Simulation(np.random.default_rng(options.seed), options.pages)
     lines = ["| what | wanted | found |", "|:--|--:|--:|"]
@@ -264,6 +292,9 @@ def main() -> None:
         for what, wanted, found in part(simulation):
             lines.append(f"| {what} | {wanted} | {found} |")
             print(lines[-1], flush=True)
+    for what, wanted, found in real_runs(simulation.rng, options.data):
+        lines.append(f"| {what} | {wanted} | {found} |")
+        print(lines[-1], flush=True)
     if options.write:
         before, _, rest = options.write.read_text().partition(BEGIN)
         _, _, after = rest.partition(END)

@@ -29,7 +29,7 @@ Draw = Callable[[str, int], tuple[float, bool]]
 
 @dataclass(frozen=True)
 class MadeUp:
-    """As much of a record as the judge reads. Its top-5 error is `top5_per_top1` of its top-1 error."""
+    """As much of a record as the judge reads."""
 
     run: Run
     top1: float
@@ -46,12 +46,16 @@ class MadeUp:
     epochs: ClassVar[tuple[Any, ...]] = ()
     correct: ClassVar[str] = ""
     wrong_top5: ClassVar[int] = 0
-    provenance: ClassVar[Any] = SimpleNamespace(data="0" * 64)
+    provenance: ClassVar[Any] = SimpleNamespace(data="0" * 64, device="", versions={})
 
     @property
     def throughout(self) -> float:
         """As at the end."""
         return self.top1
+
+    def right(self) -> Any:
+        """No images."""
+        return np.zeros(2)
 
     @property
     def wrong_top1(self) -> int:
@@ -154,8 +158,8 @@ def what_can_be_settled(plan: Plan, spread: float | None = None, pages: int = 40
     Index claim; columns experiment, says, chance (share of `pages` made-up pages on which it is
     supported; NaN where the paper has no numbers for its rows), expected (points: what the paper's
     relative effect makes of its weakest comparison), needed (the difference that is found in 4 of 5
-    tries; NaN for claims that rows are alike). spread: standard deviation between seeds in points. Seeded: the same plan, the same
-    table. Raises ValueError for a recipe without an analysis plan.
+    tries; NaN for claims that rows are alike). spread: standard deviation between seeds in points.
+    Seeded: the same plan, the same table. Raises ValueError for a recipe without an analysis plan.
     """
     rules = plan.recipe.plan
     if rules is None:
@@ -205,7 +209,9 @@ def what_can_be_settled(plan: Plan, spread: float | None = None, pages: int = 40
                         if told
                         else math.nan
                     ),
-                    "expected": float(np.mean([d.value for d in deciding])) if deciding else math.nan,
+                    "expected": float(np.mean([d.value for d in deciding]))
+                    if deciding
+                    else math.nan,
                     "needed": (
                         float(np.median([detectable(d.stderr, d.df, alpha) for d in deciding]))
                         if deciding and not alike

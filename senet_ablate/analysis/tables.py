@@ -97,10 +97,18 @@ def tables(
         }
         for name, experiment in plan.experiments.items()
     }
-    cases = {
-        name: _case(plan, name, rows, networks, benches, costs or {})
-        for name, rows in found.items()
-    }
+    return tables_of_cases(
+        plan,
+        {
+            name: _case(plan, name, rows, networks, benches, costs or {})
+            for name, rows in found.items()
+        },
+    )
+
+
+def tables_of_cases(plan: Plan, cases: Mapping[str, Case]) -> dict[str, Table]:
+    """The tables of experiments whose evidence is at hand."""
+    found = {name: case.evidence.rows for name, case in cases.items()}
     rules = plan.recipe.plan
     looks = [
         Look(look.alpha, f"{look.seeds} seeds a row, {look.reference_seeds} of plain and SE")
@@ -179,7 +187,7 @@ def difference_p(model: ErrorModel, one: str, other: str) -> float:
 def _table(
     plan: Plan,
     name: str,
-    found: dict[str, list[Record]],
+    found: Rows,
     verdicts: tuple[Verdict, ...],
     model: ErrorModel,
     pairs: Mapping[tuple[str, str], tuple[str, str]],
@@ -222,7 +230,7 @@ def _table(
         name=name,
         experiment=experiment,
         rows=rows,
-        records=found,
+        records={variant: list(have) for variant, have in found.items()},
         missing={variant: seeds for variant, seeds in missing.items() if seeds},
         refused=refused,
         unfair=tuple(one for one in fairness(experiment, found) if one not in mixed(found)),
