@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from senet_ablate.analysis.verdicts import (
 from senet_ablate.records.bench import Bench
 from senet_ablate.records.class_gates import ClassGates
 from senet_ablate.records.cost import Costs
+from senet_ablate.records.first_page import FirstPage, exploratory
 from senet_ablate.records.store import Record, read_records
 from senet_ablate.spec.paper import published
 from senet_ablate.spec.plan import (
@@ -59,7 +60,8 @@ class Table:
     for and nobody ran. refused: why the numbers are withheld, empty if they are not. unfair: what
     makes the rows hard to compare. resolution: the difference to the control in points that the
     test behind `differs` finds in 4 of 5 tries; NaN where nothing is known. comparisons: how many
-    differences the page's correction counts; alpha: what its last look spends.
+    differences the page's correction counts; alpha: what its last look
+    spends. exploratory: why the verdicts are so; empty where plan and claims came first.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Table:
     verdicts: tuple[Verdict, ...]
     comparisons: int = 0
     alpha: float = ALPHA
+    exploratory: str = ""
 
 
 def tables(
@@ -81,11 +84,12 @@ def tables(
     networks: Sequence[Sequence[ClassGates]] = (),
     benches: Sequence[Bench] = (),
     costs: Costs | None = None,
+    first: FirstPage | None = None,
 ) -> dict[str, Table]:
     """Every table of a recipe's page, from whatever records there are.
 
     networks: gates by class, a network a seed. benches: times by device. costs: of networks at 224
-    pixels.
+    pixels. first: what the claims said on their first page.
     """
     by_row = _by_row(records)
     found = {
@@ -97,13 +101,15 @@ def tables(
         }
         for name, experiment in plan.experiments.items()
     }
-    return tables_of_cases(
-        plan,
-        {
-            name: _case(plan, name, rows, networks, benches, costs or {})
-            for name, rows in found.items()
-        },
-    )
+    cases = {
+        name: _case(plan, name, rows, networks, benches, costs or {})
+        for name, rows in found.items()
+    }
+    first = first or FirstPage(experiments={})
+    return {
+        name: replace(table, exploratory=exploratory(plan, name, records, first))
+        for name, table in tables_of_cases(plan, cases).items()
+    }
 
 
 def tables_of_cases(plan: Plan, cases: Mapping[str, Case]) -> dict[str, Table]:

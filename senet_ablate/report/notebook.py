@@ -18,6 +18,7 @@ from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import Table, gates_of_seeds, read_reported, tables
 from senet_ablate.records.bench import read_benches, read_timings
 from senet_ablate.records.cost import read_costs_if_any
+from senet_ablate.records.first_page import read_first_page
 from senet_ablate.records.gate_facts import current_gates
 from senet_ablate.records.store import Record, read_records, recorded
 from senet_ablate.report import gates as gates_report
@@ -78,7 +79,14 @@ def open_results(recipe: str = "", results: str | Path = "") -> "Review":
         folder,
         plan,
         records,
-        tables(plan, records, gates, benches, read_costs_if_any(folder)),
+        tables(
+            plan,
+            records,
+            gates,
+            benches,
+            read_costs_if_any(folder),
+            read_first_page(folder, plan.recipe_name),
+        ),
     )
 
 

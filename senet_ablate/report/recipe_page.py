@@ -19,6 +19,7 @@ from senet_ablate.analysis.tables import tables as tables_of
 from senet_ablate.analysis.verdicts import Verdict
 from senet_ablate.records.bench import read_benches, read_timings
 from senet_ablate.records.cost import read_costs_if_any
+from senet_ablate.records.first_page import FirstPage, note_first_page, read_first_page
 from senet_ablate.records.gate_facts import current_gates
 from senet_ablate.records.store import Record, read_records, write_whole
 from senet_ablate.report import gates as gates_report
@@ -31,6 +32,9 @@ from senet_ablate.spec.plan import Plan
 def write_report(plan: Plan, results: Path) -> Path:
     """Write every table, plot and page of a recipe; returns the path of its README."""
     folder = results / plan.recipe_name
+    records = read_records(results, plan.recipe_name)
+    shown = [row.experiment for row in plan.rows() if any(run.id in records for run in row.runs)]
+    note_first_page(plan, results, dict.fromkeys(shown))
     write_files(folder, report_files(plan, results))
     return folder / "README.md"
 
@@ -67,7 +71,8 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
     benches = read_benches(results)
     networks = gates_of_seeds(plan, records) or ([gates.blocks] if gates else [])
     costs = read_costs_if_any(results)
-    tables = [*tables_of(plan, records, networks, benches, costs).values()]
+    first = read_first_page(results, plan.recipe_name)
+    tables = [*tables_of(plan, records, networks, benches, costs, first).values()]
     files: dict[str, bytes] = {}
     annexes: dict[str, str] = {}
     with figures.style():
@@ -92,7 +97,7 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
             annexes[gates_report.EXPERIMENT] = gates_report.section(gates, plan.recipe_name)
         files |= timing_report.timing_files(plan, tables, timings)
     annexes["cost"] = timing_report.section(plan, timings, "pareto.png" in files)
-    files["README.md"] = page(plan, tables, records, set(files), annexes).encode()
+    files["README.md"] = page(plan, tables, records, set(files), annexes, first).encode()
     speed = []
     if timings:
         rows = timing_report.measured(timing_report.by_device(timings))
@@ -120,7 +125,7 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
         )
         for one in tables
     ]
-    summary, facts = _summary(plan, records), provenance(plan, records)
+    summary, facts = _summary(plan, records), provenance(plan, records, first)
     files["report.html"] = webpage.html(
         plan, tables, records, sections, summary, facts, files, speed
     ).encode()
@@ -251,6 +256,7 @@ def page(
     records: dict[str, Record],
     files: set[str],
     annexes: dict[str, str],
+    first: FirstPage,
 ) -> str:
     """The README of a recipe's results; `annexes`:
 
@@ -260,7 +266,7 @@ def page(
     parts = [f"# {recipe.title}"]
     if recipe.warning:
         parts.append(f"> **{recipe.warning}**")
-    facts = [f"- {title}: {text}" for title, text in provenance(plan, records).items()]
+    facts = [f"- {title}: {text}" for title, text in provenance(plan, records, first).items()]
     parts += [recipe.about, f"{_summary(plan, records)}\n\n" + "\n".join(facts)]
     parts += [
         "[The same as one page to sort and zoom in](report.html); save it, it needs nothing else.",
@@ -270,6 +276,8 @@ def page(
         parts.append(
             "Each verdict is about these images and this training alone; see the warning above."
         )
+    if reasons := dict.fromkeys(one.exploratory for one in tables if one.exploratory):
+        parts.append(f"**Exploratory**: {'; '.join(reasons)}.")
     parts.append(ledger(tables))
     if "curves.png" in files:
         parts += [
@@ -356,7 +364,9 @@ def _summary(plan: Plan, records: dict[str, Record]) -> str:
     )
 
 
-def provenance(plan: Plan, records: dict[str, Record]) -> dict[str, str]:
+def provenance(
+    plan: Plan, records: dict[str, Record], first: FirstPage | None = None
+) -> dict[str, str]:
     """What was run, on what, and how to run it again."""
     train = plan.recipe.train.model_dump(mode="json", exclude_defaults=True)
     facts = {"recipe": ", ".join(f"{key} {value}" for key, value in train.items())}
@@ -370,6 +380,14 @@ def provenance(plan: Plan, records: dict[str, Record]) -> dict[str, str]:
         facts[title] = "; ".join(
             f"{value} ({count} runs)" if len(values) > 1 else value
             for value, count in sorted(values.items())
+        )
+    if plan.recipe.plan is not None:
+        facts["analysis plan"] = f"{plan.recipe.plan_id}, which every record names"
+    shown = first.experiments if first else {}
+    if shown:
+        facts["claims"] = "; ".join(
+            f"{name} {one.claims}, first page {one.date} at commit {one.commit[:12]}"
+            for name, one in shown.items()
         )
     facts["these files again, from the records"] = (
         f"`python -m senet_ablate report --recipe {plan.recipe_name}`"

@@ -5,14 +5,13 @@ import functools
 import hashlib
 import importlib.metadata
 import inspect
-import os
 import platform
-import subprocess
 import time
 from pathlib import Path
 
 import torch
 
+from senet_ablate.records.commit import code_state as code_state
 from senet_ablate.records.store import Provenance
 from senet_ablate.spec.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES
 from senet_ablate.spec.spec import Run
@@ -54,30 +53,6 @@ def provenance(
         settings=settings(),
         plan=plan,
     )
-
-
-@functools.cache
-def code_state() -> tuple[str, bool]:
-    """The commit of the package's checkout and whether anything but results differs from it.
-
-    Unknown outside git, and in sources that lie in a repository of something else.
-    """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-
-    def git(*words: str) -> str:
-        command, pipe = ["git", "-C", str(PACKAGE), *words], subprocess.PIPE
-        done = subprocess.run(
-            command, env=environment, stdout=pipe, stderr=pipe, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != PACKAGE.parent:
-            return "unknown", False
-        changes = git("status", "--porcelain", "--", ":/", ":(top,exclude)results")
-        return git("rev-parse", "HEAD"), bool(changes)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown", False
 
 
 @functools.cache
