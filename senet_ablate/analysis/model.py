@@ -4,7 +4,7 @@ The error of row v with seed s is mean_v + block_s + noise. The seed sets initia
 order of the images, so runs that share it are alike; blocks are random (variance by the method of
 moments, means by generalised least squares: P. McCullagh & S. Searle, "Generalized, Linear, and
 Mixed Models", chapter 6). Rows that train for another number of epochs or at another rate have a
-model of their own. A row whose own spread exceeds that of the others (F test, one-sided, 10%) does
+model of their own. A row whose own spread exceeds that of the others (F test, one-sided, 20%) does
 not share theirs: its part of a contrast has its own variance, as in Welch's test, and degrees of
 freedom by Satterthwaite. A row with failed runs is compared by ranks over all its seeds.
 """
@@ -19,7 +19,7 @@ from scipy import special, stats
 
 from senet_ablate.analysis.stats import NAN, Difference
 
-OWN_SPREAD_ALPHA, OUTLIER_ALPHA = 0.1, 0.05
+OWN_SPREAD_ALPHA, OUTLIER_ALPHA = 0.2, 0.05
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Fit:
     means: Mapping[str, float]
     covariance: Mapping[tuple[str, str], float]
     df: float
+    variance: float = NAN
 
 
 class ErrorModel:
@@ -57,6 +58,7 @@ class ErrorModel:
     def __init__(self, rows: Mapping[str, Errors], shared: bool = True, block: bool = True) -> None:
         self.rows = rows
         self._fits: dict[str, Fit] = {}
+        self._excess: dict[str, float] = {}
         sound = {name: row for name, row in rows.items() if row.by_seed and not row.failed}
         for schedule in {row.schedule for row in sound.values()}:
             alike = {name: row for name, row in sound.items() if row.schedule == schedule}
@@ -65,6 +67,10 @@ class ErrorModel:
             if len(fitted) > 1:
                 fit = _two_way({name: alike[name] for name in fitted}, block)
                 self._fits |= dict.fromkeys(users, fit)
+                for name in users:  # as if its own spread were the shared one, if it is larger
+                    row = alike[name].values
+                    more = float(np.var(row, ddof=1)) - fit.variance
+                    self._excess[name] = max(0.0, more) / len(row)
 
     def contrast(self, weights: Mapping[str, float]) -> Difference:
         """The weighted sum of the rows' mean errors, in points; NaN where no spread was seen."""
@@ -82,6 +88,7 @@ class ErrorModel:
                 own[one] * own[other] * fit.covariance[one, other]
                 for one, other in itertools.product(own, own)
             )
+            variance += sum(weight**2 * self._excess.get(name, 0) for name, weight in own.items())
             parts.append((variance, fit.df))
         variance = sum(part for part, _ in parts)
         if not variance > 0:  # also where it is NaN
@@ -136,7 +143,7 @@ def _sharing(rows: Mapping[str, Errors]) -> tuple[list[str], list[str]]:
     """The rows that the shared spread is taken from, and those of them that use it.
 
     Out of the first are outliers, one after another (5% over all rows), since one of them hides the
-    next; a row of which the others differ at 10% keeps its own spread. Leaving all of these out of
+    next; a row of which the others differ at 20% keeps its own spread. Leaving all of these out of
     the first, too, would make what is left too small: any false verdict in 10% of pages in place of
     5, at 3 seeds.
     """
@@ -188,4 +195,5 @@ def _two_way(rows: Mapping[str, Errors], block: bool) -> Fit:
             for i, j in itertools.product(range(len(names)), repeat=2)
         },
         df,
+        noise,
     )

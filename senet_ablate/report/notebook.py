@@ -75,18 +75,12 @@ def open_results(recipe: str = "", results: str | Path = "") -> "Review":
     facts = current_gates(plan, folder, records)
     gates = gates_of_seeds(plan, records) or ([facts.blocks] if facts else [])
     benches = read_benches(folder)
+    first = read_first_page(folder, plan.recipe_name)
     return Review(
         folder,
         plan,
         records,
-        tables(
-            plan,
-            records,
-            gates,
-            benches,
-            read_costs_if_any(folder),
-            read_first_page(folder, plan.recipe_name),
-        ),
+        tables(plan, records, gates, benches, read_costs_if_any(folder), first),
     )
 
 

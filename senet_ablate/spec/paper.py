@@ -4,9 +4,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from senet_ablate.spec.claim import Claim
 from senet_ablate.spec.registry import BadInput, nearest
-from senet_ablate.spec.schema import load_yaml
+from senet_ablate.spec.schema import load_yaml, parse
 from senet_ablate.spec.spec import Experiment
+
+
+@cache
+def out_of_scope() -> tuple[Claim, ...]:
+    """Claims of the paper that this suite does not test; each says why."""
+    path = Path(__file__).with_name("out_of_scope.yaml")
+    return parse(tuple[Claim, ...], load_yaml(path.read_text("utf-8"), str(path))["claims"])
 
 
 @cache
