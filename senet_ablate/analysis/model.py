@@ -2,11 +2,11 @@
 
 The error of row v with seed s is mean_v + block_s + noise. The seed sets initial weights and the
 order of the images, so runs that share it are alike; blocks are random (variance by the method of
-moments, means by generalised least squares: C. E. McCulloch & S. R. Searle, "Generalized, Linear, and
-Mixed Models", chapter 6). Rows that train for another number of epochs or at another rate have a
-model of their own. A row whose own spread exceeds that of the others (F test, one-sided, 20%) does
-not share theirs: its part of a contrast has its own variance, as in Welch's test, and degrees of
-freedom by Satterthwaite. A row with failed runs is compared by ranks over all its seeds.
+moments, means by generalised least squares: C. E. McCulloch & S. R. Searle, "Generalized, Linear,
+and Mixed Models", chapter 6). Rows that train for another number of epochs or at another rate have
+a model of their own. A row whose own spread exceeds that of the others (F test, one-sided, 20%)
+does not share theirs: its part of a contrast has its own variance, as in Welch's test, and degrees
+of freedom by Satterthwaite. A row with failed runs is compared by ranks over all its seeds.
 """
 
 import itertools

@@ -5,7 +5,7 @@ is written down this way can be checked by others, and no advice comes from an e
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 
 from senet_ablate.analysis.evidence import Evidence
-from senet_ablate.analysis.stats import detectable
+from senet_ablate.analysis.exclusions import health
+from senet_ablate.analysis.stats import POWER, detectable, pooled_std
 from senet_ablate.analysis.verdicts import Case, Look, Verdict, judge
+from senet_ablate.records.store import Record
 from senet_ablate.spec.paper import published
 from senet_ablate.spec.plan import Plan
 from senet_ablate.spec.spec import AnalysisPlan, Run, margins
@@ -225,3 +227,42 @@ def what_can_be_settled(plan: Plan, spread: float | None = None, pages: int = 40
 def judged_by(plan: Plan, rules: AnalysisPlan) -> Plan:
     """The same plan judged by other rules."""
     return replace(plan, recipe=plan.recipe.model_copy(update={"plan": rules}))
+
+
+def measured_spread(records: Mapping[str, Record]) -> float | None:
+    """The standard deviation between sound seeds of a row, in points, over all rows with two or
+    more; None where there are none.
+    """
+    rows: dict[str, list[float]] = {}
+    for record in records.values():
+        if not health(record):
+            rows.setdefault(record.run.row_id, []).append(record.top1)
+    spread = pooled_std(rows.values())
+    return spread if spread > 0 else None
+
+
+def sentences(plan: Plan, records: Mapping[str, Record]) -> Iterator[str]:
+    """What the plan's seeds can settle, in lines; none for a recipe without an analysis plan."""
+    if plan.recipe.plan is None:
+        return
+    spread = measured_spread(records)
+    found = what_can_be_settled(plan, spread)
+    stated = found.dropna(subset=["chance"])
+    sure = stated[stated["chance"] >= POWER]
+    where = "measured" if spread else "assumed"
+    points = spread or RELATIVE_SPREAD * plan.recipe.plan.plain_top1
+    yield (
+        f"if the paper's relative effects are true, {len(sure)} of {len(stated)} claims on errors"
+        f" come out supported in 4 of 5 tries or more (standard deviation between seeds"
+        f" {points:.2f} points, {where}):"
+    )
+    yield f"  {', '.join(map(str, sure.index))}"
+    for claim, row in stated.drop(sure.index).iterrows():
+        short = (
+            "alike within the margin takes a smaller spread or more seeds"
+            if math.isnan(row["needed"])
+            else f"expected {row['expected']:+.2f} points, found from {row['needed']:.2f} on"
+        )
+        yield f"  {claim}: {100 * row['chance']:.0f}% ({short})"
+    if others := [str(claim) for claim in found.index if claim not in stated.index]:
+        yield f"  the paper has no numbers for {', '.join(others)}"

@@ -64,7 +64,7 @@ def plan(
         ),
     ] = None,
 ) -> None:
-    """Train nothing: show the runs, which are done, what each variant costs, and the time left."""
+    """Train nothing: show the runs, their cost, the time left, and what the seeds can settle."""
     if points is not None:
         _print_seeds_needed(options, points)
         return
@@ -89,6 +89,10 @@ def plan(
                 f"estimated time: {seconds / 60:.1f} minutes on {slots} x {kind}, from a few timed"
                 " steps"
             )
+    from senet_ablate.analysis.settle import sentences
+
+    for sentence in sentences(sweep.plan, records):
+        print(sentence)
 
 
 def _print_seeds_needed(options: RunOptions, points: float) -> None:
