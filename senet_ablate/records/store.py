@@ -67,20 +67,14 @@ class Provenance(Frozen):
     started: str
     wall_s: float
     train_s: float
-    data: Annotated[str, Field(description="SHA-256 of the data set's pixels and labels")]
-    operators: Annotated[
-        dict[str, str],
-        Field(description="user's own parts -> SHA-256 of their source", default_factory=dict),
-    ]
-    processes: Annotated[int, Field(description="how many trained the run together")] = 1
-    instructions: Annotated[
-        str, Field(description="what a CPU computed with, e.g. AVX2, by torch")
-    ] = ""
-    settings: Annotated[
-        dict[str, str],
-        Field(description="environment variables that choose them", default_factory=dict),
-    ]
-    plan: Annotated[str, Field(description="hash of the recipe's analysis plan")] = ""
+    data: str  # SHA-256 of the data set's pixels and labels
+    # user's own parts -> SHA-256 of their source
+    operators: Annotated[dict[str, str], Field(default_factory=dict)]
+    processes: int = 1  # how many trained the run together
+    instructions: str = ""  # what a CPU computed with, e.g. AVX2, by torch
+    # environment variables that choose them
+    settings: Annotated[dict[str, str], Field(default_factory=dict)]
+    plan: str = ""  # hash of the recipe's analysis plan
 
 
 class Record(Frozen):
@@ -99,9 +93,7 @@ class Record(Frozen):
     train_images: int
     tested: int
     wrong_top1: int
-    wrong_top5: Annotated[
-        int | None, Field(description="null where the data set has no more than 5 classes")
-    ]
+    wrong_top5: int | None  # null where the data set has no more than 5 classes
     correct: str
     majority: int | None = None
     answered: int | None = None

@@ -105,21 +105,13 @@ class Training(Frozen):
     """All that is held equal between the variants of a table, and can change their numbers."""
 
     dataset: Text
-    image_size: Annotated[
-        Count | None, Field(description="pixels; images are stored at this size; none: as they are")
-    ] = None
-    train_images: Annotated[
-        Count | None, Field(description="use only so many, the same share of every class")
-    ] = None
+    image_size: Count | None = None  # pixels; images are stored at this size; none: as they are
+    train_images: Count | None = None  # use only so many, the same share of every class
     test_images: Count | None = None
-    validation: Annotated[
-        Number, Field(ge=0, lt=1, description="share of the training images that is held out")
-    ] = 0.0
+    # share of the training images that is held out
+    validation: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     backbone: Text
-    stem: Annotated[
-        Text,
-        Field(description="`64px` or `32px` for images smaller than the backbone was made for"),
-    ] = "default"
+    stem: Text = "default"  # `64px` or `32px` for images smaller than the backbone was made for
     epochs: Count
     batch_size: Count
     lr: Annotated[Number, Field(gt=0)]
@@ -128,47 +120,26 @@ class Training(Frozen):
     weight_decay: Annotated[Number, Field(ge=0)] = 1e-4
     schedule: Literal["cosine", "onecycle", "multistep", "plateau"] = "cosine"
     warmup_epochs: Annotated[Number, Field(ge=0)] = 0.0
-    milestones: Annotated[
-        tuple[Count, ...], Field(description="epochs after which lr is divided by 10")
-    ] = ()
-    drops: Annotated[Integer, Field(ge=0, description="plateau: so many divisions of lr by 10")] = 0
-    patience: Annotated[
-        Integer, Field(ge=0, description="plateau: epochs without a better validation loss")
-    ] = 0
+    milestones: tuple[Count, ...] = ()  # epochs after which lr is divided by 10
+    drops: Annotated[Integer, Field(ge=0)] = 0  # plateau: so many divisions of lr by 10
+    # plateau: epochs without a better validation loss
+    patience: Annotated[Integer, Field(ge=0)] = 0
     label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    pad_crop: Annotated[
-        Integer, Field(ge=0, description="zero-pad by so many pixels a side, crop back at random")
-    ] = 0
+    # zero-pad by so many pixels a side, crop back at random
+    pad_crop: Annotated[Integer, Field(ge=0)] = 0
     flip: Flag = False
-    scale_crop: Annotated[
-        tuple[Number, Number] | None,
-        Field(description="crop of an area share in this range and aspect 3/4 to 4/3"),
-    ] = None
-    cutout: Annotated[
-        Integer, Field(ge=0, description="edge of a square of zeros at a random place, in pixels")
-    ] = 0
-    crop_size: Annotated[
-        Count | None, Field(description="pixels the network sees; smaller than image_size")
-    ] = None
+    # crop of an area share in this range and aspect 3/4 to 4/3
+    scale_crop: tuple[Number, Number] | None = None
+    # edge of a square of zeros at a random place, in pixels
+    cutout: Annotated[Integer, Field(ge=0)] = 0
+    crop_size: Count | None = None  # pixels the network sees; smaller than image_size
     normalise: Literal["mean_std", "mean"] = "mean_std"
     precision: Literal["float32", "bf16"] = "float32"
-    evaluate: Annotated[
-        Literal["test", "validation"], Field(description="validation: the images held out")
-    ] = "test"
-    numerics: Annotated[
-        Literal["native", "portable"],
-        Field(
-            description=(
-                "portable: on x86, instructions that every processor since 2013 has, so that bits"
-                " repeat"
-            )
-        ),
-    ] = "native"
-    compile: Annotated[Flag, Field(description="training steps by torch.compile")] = False
-    test_every: Annotated[
-        Count,
-        Field(description="epochs between two points of the error curve; only the last one counts"),
-    ] = 1
+    evaluate: Literal["test", "validation"] = "test"  # validation: the images held out
+    # portable: on x86, instructions that every processor since 2013 has, so that bits repeat
+    numerics: Literal["native", "portable"] = "native"
+    compile: Flag = False  # training steps by torch.compile
+    test_every: Count = 1  # epochs between two points of the error curve; only the last one counts
 
     @field_validator("dataset")
     @classmethod
@@ -266,9 +237,8 @@ class AnalysisPlan(Frozen):
     reference_seeds: Annotated[Seeds, Field(min_length=1)]
     experiment_seeds: Annotated[dict[Text, Seeds], Field(default_factory=dict)]
     looks: Annotated[tuple[Look, ...], Field(min_length=1)]
-    plain_top1: Annotated[
-        Number, Field(gt=0, description="%, of the plain network in the search, on held-out images")
-    ]
+    # %, of the plain network in the search, on held-out images
+    plain_top1: Annotated[Number, Field(gt=0)]
     plain_top5: Annotated[Number, Field(gt=0)]
     family: Literal["page"]  # all claims on errors of the recipe's page
     spread: Literal["shared", "own"]
@@ -307,31 +277,14 @@ class Recipe(Frozen):
 
     title: Text
     about: Text
-    warning: Annotated[
-        Text, Field(description="printed at the top of every page of this recipe")
-    ] = ""
-    seeds: Annotated[
-        Count,
-        Field(le=MOST_SEEDS, description="how many seeds a variant, unless --seeds says otherwise"),
-    ] = 5
-    experiments: Annotated[
-        tuple[Text, ...], Field(description="which ones `run` means by all; none: all of them")
-    ] = ()
-    cannot_host: Annotated[
-        dict[Text, Text],
-        Field(
-            description="`experiment/variant` -> why this backbone has no place for it",
-            default_factory=dict,
-        ),
-    ]
-    keep_weights: Annotated[
-        tuple[Text, ...],
-        Field(
-            description=(
-                "`experiment/variant`: its first seed keeps weights, all seeds gates by class"
-            )
-        ),
-    ] = ()
+    warning: Text = ""  # printed at the top of every page of this recipe
+    # how many seeds a variant, unless --seeds says otherwise
+    seeds: Annotated[Count, Field(le=MOST_SEEDS)] = 5
+    experiments: tuple[Text, ...] = ()  # which ones `run` means by all; none: all of them
+    # `experiment/variant` -> why this backbone has no place for it
+    cannot_host: Annotated[dict[Text, Text], Field(default_factory=dict)]
+    # `experiment/variant`: its first seed keeps weights, all seeds gates by class
+    keep_weights: tuple[Text, ...] = ()
     plan: AnalysisPlan | None = None
     train: Training
 
@@ -358,16 +311,9 @@ class Variant(Frozen):
     cutout: Annotated[Integer | None, Field(ge=0)] = None
     epochs: Count | None = None
     lr_times: Annotated[Number | None, Field(gt=0)] = None
-    label: Annotated[
-        Text,
-        Field(
-            description="how tables and plots name the row, where the paper's name would mislead"
-        ),
-    ] = ""
+    label: Text = ""  # how tables and plots name the row, where the paper's name would mislead
     note: Text = ""
-    paper_row: Annotated[
-        Text, Field(description="table/row of paper.yaml, where it is not this experiment's row")
-    ] = ""
+    paper_row: Text = ""  # table/row of paper.yaml, where it is not this experiment's row
 
     @field_validator("backbone")
     @classmethod
@@ -400,19 +346,11 @@ class Experiment(Frozen):
 
     title: Text
     question: Text
-    paper_table: Annotated[
-        Text | None, Field(description="id in paper.yaml; none: the paper has no such table")
-    ] = None
+    paper_table: Text | None = None  # id in paper.yaml; none: the paper has no such table
     control: Text
-    reference: Annotated[
-        Text | None, Field(description="row to compare the others with beside the control")
-    ] = None
-    axis: Annotated[
-        Text, Field(description="what numeric row names measure; empty: rows are categories")
-    ] = ""
-    on_request: Annotated[
-        Flag, Field(description="run only where it is named or the recipe lists it")
-    ] = False
+    reference: Text | None = None  # row to compare the others with beside the control
+    axis: Text = ""  # what numeric row names measure; empty: rows are categories
+    on_request: Flag = False  # run only where it is named or the recipe lists it
     variants: dict[Text, Variant]
     claims: tuple[Claim, ...] = ()
 
