@@ -97,7 +97,7 @@ def test_every_value_of_the_file_must_find_its_place(
         {"layer2.0.bn1.running_var": torch.full((128,), math.nan)},
         "'layer2.0.bn1.running_var' has values that are",
     )
-    refused({"conv1.weight": None}, "as torchvision's resnet50: missing 'conv1.weight'")
+    refused({"conv1.weight": None}, "as torchvision.resnet50: missing 'conv1.weight'")
     refused({}, r"missing 'layer1.0.se.fc1.weight'.* and 61 more.*with SE or without\?", SESpec())
 
 

@@ -82,7 +82,7 @@ def test_a_file_with_se_does_not_fit_the_plain_network(tmp_path: Path) -> None:
     _, path = saved("legacy_seresnet50", tmp_path)
     with pytest.raises(
         BadInput,
-        match=r"as torchvision's resnet50: missing .*; unexpected .*with SE or without",
+        match=r"as torchvision.resnet50: missing .*; unexpected .*with SE or without",
     ):
         import_weights(path, "resnet50")
     with pytest.raises(

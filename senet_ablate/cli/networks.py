@@ -25,15 +25,10 @@ def cost(results: Results = RESULTS) -> None:
     """
     from tqdm import tqdm
 
-    from senet_ablate.models.summary import count_all, to_count
+    from senet_ablate.models.summary import count, to_count
     from senet_ablate.records.cost import write_costs
 
-    with tqdm(total=len(to_count()), unit=" networks") as bar:
-
-        def progress(networks: int) -> None:
-            bar.update(networks)
-
-        write_costs(results, count_all(progress))
+    write_costs(results, [count(*one) for one in tqdm(to_count(), unit=" networks")])
     report_page("cost", results)
 
 

@@ -11,11 +11,11 @@ from functools import partial
 from torch import Tensor, nn
 
 from senet_ablate.models.layers import (
-    LARGE_STEMS,
+    Kernel,
     Parallel,
+    conv_norm_relu,
     head,
     made_for,
-    norm,
     sequential,
     stem_strides,
 )
@@ -23,25 +23,13 @@ from senet_ablate.models.se import SEPlacement
 from senet_ablate.models.units import ResidualUnit
 from senet_ablate.spec.spec import SESpec
 
-Kernel = int | tuple[int, int]
-
-
-def _conv(
-    inputs: int, outputs: int, kernel: Kernel, stride: int = 1, padded: bool = True
-) -> nn.Sequential:
-    """Convolution (of any shape, padded or `valid`), norm and ReLU."""
-    height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
-    padding = (height // 2, width // 2) if padded else (0, 0)
-    layer = nn.Conv2d(inputs, outputs, (height, width), stride, padding, bias=False)
-    return sequential(conv=layer, norm=norm(outputs), relu=nn.ReLU())
-
 
 def _path(inputs: int, *steps: tuple[int, Kernel], halves: bool = False) -> nn.Sequential:
     """Convolutions of (width, kernel) in a row; the last one may halve the size, unpadded."""
     layers = []
     for index, (width, kernel) in enumerate(steps, 1):
         last = halves and index == len(steps)
-        layers.append(_conv(inputs, width, kernel, 2 if last else 1, padded=not last))
+        layers.append(conv_norm_relu(inputs, width, kernel, 2 if last else 1, padded=not last))
         inputs = width
     return nn.Sequential(*layers) if len(layers) > 1 else layers[0]
 
@@ -82,15 +70,15 @@ def _stage(stage: int, place: SEPlacement) -> nn.Sequential:
 
 def _stem(stem: str) -> nn.Sequential:
     """299 pixels to 35, 192 channels; without padding, as released."""
-    first, second = stem_strides(stem, LARGE_STEMS)
+    first, second = stem_strides(stem)
     pool1 = {"pool1": nn.MaxPool2d(3, 2)} if second == 2 else {}
     return sequential(
-        conv1=_conv(3, 32, 3, first, padded=False),
-        conv2=_conv(32, 32, 3, padded=False),
-        conv3=_conv(32, 64, 3),
+        conv1=conv_norm_relu(3, 32, 3, first, padded=False),
+        conv2=conv_norm_relu(32, 32, 3, padded=False),
+        conv3=conv_norm_relu(32, 64, 3),
         **pool1,
-        conv4=_conv(64, 80, 1),
-        conv5=_conv(80, 192, 3, padded=False),
+        conv4=conv_norm_relu(64, 80, 1),
+        conv5=conv_norm_relu(80, 192, 3, padded=False),
         pool2=nn.MaxPool2d(3, 2),
     )
 
@@ -109,7 +97,9 @@ def inception_resnet_v2(num_classes: int, se: SESpec | None, stem: str) -> nn.Mo
             _path(192, (96, 1)),
             _path(192, (48, 1), (64, 5)),
             _path(192, (64, 1), (96, 3), (96, 3)),
-            nn.Sequential(nn.AvgPool2d(3, 1, 1, count_include_pad=False), _conv(192, 64, 1)),
+            nn.Sequential(
+                nn.AvgPool2d(3, 1, 1, count_include_pad=False), conv_norm_relu(192, 64, 1)
+            ),
         ),
         stage3=_stage(3, place),
         reduce4=Parallel(
@@ -125,6 +115,6 @@ def inception_resnet_v2(num_classes: int, se: SESpec | None, stem: str) -> nn.Mo
             nn.MaxPool2d(3, 2),
         ),
         stage5=_stage(5, place),
-        conv6=_conv(2080, 1536, 1),
+        conv6=conv_norm_relu(2080, 1536, 1),
         **head(1536, num_classes, dropout=0.2),
     )

@@ -1,9 +1,9 @@
 """Layers, stems and initialisation, stated once for all networks, plain and with SE."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import SESpec
 
-T = TypeVar("T")
+Kernel = int | tuple[int, int]
 Builder = Callable[[int, SESpec | None, str], nn.Module]
 """A network as the registry knows it: called with (num_classes, se, stem)."""
 
 LARGE_STEMS = {"default": (2, 2), "64px": (1, 2), "32px": (1, 1)}
 """Strides of the first two of the five halvings of an ImageNet network: images of 224, 64 and 32
 pixels end on maps of 7, 4 and 4 pixels."""
-SMALL_STEMS = {"default": 1, "32px": 1, "stride2": 2}
-"""Stride of the first convolution of a network for 32 pixels."""
+SMALL_STEMS = {"default": (1, 1), "32px": (1, 1), "stride2": (2, 1)}
+"""The same of a network for 32 pixels."""
 
 
 def made_for(pixels: int) -> Callable[[Builder], Builder]:
@@ -32,8 +32,8 @@ def made_for(pixels: int) -> Callable[[Builder], Builder]:
     return note
 
 
-def stem_strides(stem: str, known: Mapping[str, T]) -> T:
-    """What `known` says of the stem. Raises BadInput for another name."""
+def stem_strides(stem: str, known: dict[str, tuple[int, int]] = LARGE_STEMS) -> tuple[int, int]:
+    """What `known` says of a stem. Raises BadInput for another name."""
     if stem not in known:
         raise BadInput(f"unknown stem {stem!r}; known: {', '.join(known)}")
     return known[stem]
@@ -47,9 +47,14 @@ def sequential(**layers: nn.Module) -> nn.Sequential:
     return model
 
 
-def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """Convolution that keeps the size at stride 1; no bias, since a batch norm follows."""
-    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+def conv(
+    inputs: int, outputs: int, kernel: Kernel, stride: int = 1, groups: int = 1, padded: bool = True
+) -> nn.Conv2d:
+    """Convolution that keeps the size at stride 1, if it is padded; no bias, since a batch norm
+    follows."""
+    height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+    padding = (height // 2, width // 2) if padded else (0, 0)
+    return nn.Conv2d(inputs, outputs, (height, width), stride, padding, groups=groups, bias=False)
 
 
 class FullyConnected(nn.Conv2d):
@@ -65,11 +70,12 @@ def norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.1)
 
 
-def conv_norm_relu(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+def conv_norm_relu(
+    inputs: int, outputs: int, kernel: Kernel, stride: int = 1, padded: bool = True
+) -> nn.Sequential:
     """`conv`, `norm` and ReLU in a row."""
-    return sequential(
-        conv=conv(inputs, outputs, kernel, stride), norm=norm(outputs), relu=nn.ReLU()
-    )
+    layer = conv(inputs, outputs, kernel, stride, padded=padded)
+    return sequential(conv=layer, norm=norm(outputs), relu=nn.ReLU())
 
 
 def max_pool() -> nn.MaxPool2d:
@@ -80,7 +86,7 @@ def max_pool() -> nn.MaxPool2d:
 def stem_7x7(stem: str) -> dict[str, nn.Module]:
     """7x7 convolution, 64 wide, and max pooling, 4 times smaller (arXiv:1512.03385, Table 1); 3x3
     for a smaller input."""
-    first, second = stem_strides(stem, LARGE_STEMS)
+    first, second = stem_strides(stem)
     layers = dict(conv_norm_relu(3, 64, 7 if first == 2 else 3, first).named_children())
     return layers | ({"pool": max_pool()} if second == 2 else {})
 

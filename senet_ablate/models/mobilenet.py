@@ -3,7 +3,6 @@
 from torch import nn
 
 from senet_ablate.models.layers import (
-    LARGE_STEMS,
     conv,
     conv_norm_relu,
     head,
@@ -35,7 +34,7 @@ def _unit(inputs: int, outputs: int, stride: int, stage: int, place: SEPlacement
 
 def mobilenet_v1(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
     """1.0 MobileNet-224: 4.2 M parameters, 569 M multiply-adds at 224 px."""
-    first, second = stem_strides(stem, LARGE_STEMS)
+    first, second = stem_strides(stem)
     place = SEPlacement(se, tuple(OUTPUTS))
     return sequential(
         stem=conv_norm_relu(3, 32, 3, first),

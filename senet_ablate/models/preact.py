@@ -60,7 +60,7 @@ def preact_network(
     width = 64 if bottleneck else 16 * widen
 
     def stem_of(stem: str) -> nn.Module:
-        return sequential(conv=conv(3, 16, 3, stem_strides(stem, SMALL_STEMS)))
+        return sequential(conv=conv(3, 16, 3, stem_strides(stem, SMALL_STEMS)[0]))
 
     return residual_network(
         summary,

@@ -5,12 +5,11 @@ the library's own network, built without memory, and the n-th of its values is t
 Every value of the file must find its place, and every place a value of its shape.
 """
 
-import importlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,56 +54,31 @@ def _fold_biases(state: State) -> State:
     return folded
 
 
-@dataclass(frozen=True)
-class Source:
-    """A network of a library. adapt: changes what holds no weights in ours to what theirs computes.
-    prepare: turns their values into ours."""
-
-    library: Literal["torchvision", "timm"]
-    name: str
-    adapt: Callable[[nn.Module], None] = lambda model: None
-    prepare: Callable[[State], State] = dict
-
-    def state(self) -> State:
-        """What a file of it holds, on the meta device."""
-        try:
-            if self.library == "timm":
-                make = importlib.import_module("timm").create_model
-            else:
-                make = importlib.import_module("torchvision.models").get_model
-        except ImportError as error:
-            raise BadInput(f"pip install {self.library} to read files of its networks") from error
-        with torch.device("meta"):
-            return self.prepare(make(self.name).state_dict())
+def _unchanged(model: nn.Module) -> None:
+    pass
 
 
-def _resnet(
-    name: str,
-    adapt: Callable[[nn.Module], None],
-    library: Literal["torchvision", "timm"] = "torchvision",
-) -> dict[str, tuple[Source, ...]]:
-    return {
-        name: (Source(library, name, adapt),),
-        f"{name} with SE": (
-            Source("timm", f"se{name}", adapt),
-            Source("timm", f"legacy_se{name}", _pool_from_the_left),
-        ),
-    }
-
-
-SOURCES: dict[str, tuple[Source, ...]] = {
-    **_resnet("resnet50", _stride_in_3x3),
-    **_resnet("resnet101", _stride_in_3x3),
-    **_resnet("resnet152", _stride_in_3x3),
-    **_resnet("resnext50_32x4d", lambda model: None),
-    **_resnet("resnext101_32x4d", lambda model: None, "timm"),
-    "senet154 with SE": (Source("timm", "legacy_senet154"),),
-    "inception_resnet_v2": (Source("timm", "inception_resnet_v2", _slim_epsilon),),
-    "vgg16_bn": (
-        Source("torchvision", "vgg16_bn", prepare=_fold_biases),
-        Source("timm", "vgg16_bn", prepare=_fold_biases),
-    ),
+Adapt = Callable[[nn.Module], None]
+_RESNETS: dict[str, Adapt] = {
+    "resnet50": _stride_in_3x3,
+    "resnet101": _stride_in_3x3,
+    "resnet152": _stride_in_3x3,
+    "resnext50_32x4d": _unchanged,
+    "resnext101_32x4d": _unchanged,
 }
+SOURCES: dict[str, dict[str, Adapt]] = {
+    **{name: {f"torchvision.{name}": adapt} for name, adapt in _RESNETS.items()},
+    **{
+        f"{name} with SE": {f"timm.se{name}": adapt, f"timm.legacy_se{name}": _pool_from_the_left}
+        for name, adapt in _RESNETS.items()
+    },
+    "resnext101_32x4d": {"timm.resnext101_32x4d": _unchanged},  # torchvision has none
+    "senet154 with SE": {"timm.legacy_senet154": _unchanged},
+    "inception_resnet_v2": {"timm.inception_resnet_v2": _slim_epsilon},
+    "vgg16_bn": {"torchvision.vgg16_bn": _unchanged, "timm.vgg16_bn": _unchanged},
+}
+"""Backbone -> the networks whose files it can read -> what changes that which holds no weights in
+ours to what theirs computes."""
 
 
 def import_weights(path: Path | str, backbone: str, se: SESpec | None = None) -> nn.Module:
@@ -127,21 +101,20 @@ def import_weights(path: Path | str, backbone: str, se: SESpec | None = None) ->
             f"no public files of {backbone!r} {'with' if se else 'without'} SE are known; they are"
             f" of: {', '.join(sorted(SOURCES))}"
         )
-    found = _read(Path(path))
+    state = _fold_biases(_read(Path(path)))
     for source in sources:
-        theirs = source.state()
-        if [*theirs][-1] in found:  # the name of the classifier's bias
+        theirs = _names(source)
+        if theirs[-1] in state:  # the classifier's bias
             break
-    state = source.prepare(found)
-    where = f"{path}, as {source.library}'s {source.name}"
-    old = {key for key in theirs if key.endswith(".num_batches_tracked")}  # since PyTorch 0.4
-    missing = [key for key in theirs if key not in state and key not in old]
+    where = f"{path}, as {source}"
+    counters = {key for key in theirs if key.endswith(".num_batches_tracked")}  # since PyTorch 0.4
+    missing = [key for key in theirs if key not in state and key not in counters]
     unexpected = [key for key in state if key not in theirs]
     if missing or unexpected:
         hint = "; with SE or without?" if any(".se" in key for key in missing + unexpected) else ""
         raise BadInput(f"{where}: missing {_some(missing)}; unexpected {_some(unexpected)}{hint}")
     with torch.device("meta"):
-        model = build_model(backbone, state[[*theirs][-1]].numel(), se)
+        model = build_model(backbone, state[theirs[-1]].numel(), se)
     ours = model.state_dict()
     if len(ours) != len(theirs):
         raise BadInput(
@@ -153,8 +126,20 @@ def import_weights(path: Path | str, backbone: str, se: SESpec | None = None) ->
         value = state.get(name, torch.tensor(0))
         matched[key] = _fitted(value, wanted, key, f"{where}: {name!r}")
     model.load_state_dict(matched, assign=True)
-    source.adapt(model)
+    sources[source](model)
     return model.eval()
+
+
+def _names(source: str) -> list[str]:
+    """The names of the values in a file of `torchvision.resnet50` or the like, in order."""
+    library, _, name = source.partition(".")
+    try:
+        module = import_module("torchvision.models" if library == "torchvision" else library)
+    except ImportError as error:
+        raise BadInput(f"pip install {library} to read files of its networks") from error
+    make = module.get_model if library == "torchvision" else module.create_model
+    with torch.device("meta"):
+        return [*_fold_biases(make(name).state_dict())]
 
 
 def _fitted(value: Tensor, wanted: Tensor, key: str, where: str) -> Tensor:

@@ -8,7 +8,6 @@ from functools import partial
 from torch import nn
 
 from senet_ablate.models.layers import (
-    LARGE_STEMS,
     SMALL_STEMS,
     Builder,
     conv_norm_relu,
@@ -72,7 +71,7 @@ def _imagenet(summary: str, counts: tuple[int, ...], unit: UnitMaker = bottlenec
 
 def _senet154_stem(stem: str) -> nn.Module:
     """Three 3x3 convolutions; the pooling aligns left, as in the released Caffe model."""
-    first, second = stem_strides(stem, LARGE_STEMS)
+    first, second = stem_strides(stem)
     pool = {"pool": nn.MaxPool2d(3, 2, ceil_mode=True)} if second == 2 else {}
     return sequential(
         conv1=conv_norm_relu(3, 64, 3, first),
@@ -117,8 +116,8 @@ senet154 = residual_network(
 # ---- CIFAR
 
 
-def _small_stem(strides: dict[str, int], stem: str) -> nn.Module:
-    return conv_norm_relu(3, 16, 3, stem_strides(stem, strides))
+def _small_stem(strides: dict[str, tuple[int, int]], stem: str) -> nn.Module:
+    return conv_norm_relu(3, 16, 3, stem_strides(stem, strides)[0])
 
 
 def _cifar(depth: int, *, bottleneck: bool = False) -> Builder:
@@ -149,6 +148,6 @@ resnet_tiny_bottleneck = residual_network(
     bottleneck_unit,
     (1, 1, 1),
     {2: 64, 3: 64, 4: 128},
-    partial(_small_stem, {"default": 1, "32px": 1, "16px": 2}),
+    partial(_small_stem, {"default": (1, 1), "32px": (1, 1), "16px": (2, 1)}),
     pixels=8,
 )

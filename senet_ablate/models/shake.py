@@ -97,7 +97,7 @@ def shake_network(summary: str, width: int, count: int, *, even: bool = False) -
     """The builder of a network of `count` units a stage, the first stage `width` wide."""
 
     def stem_of(stem: str) -> nn.Module:
-        return sequential(conv=conv(3, 16, 3, stem_strides(stem, SMALL_STEMS)), norm=norm(16))
+        return sequential(conv=conv(3, 16, 3, stem_strides(stem, SMALL_STEMS)[0]), norm=norm(16))
 
     return residual_network(
         summary,

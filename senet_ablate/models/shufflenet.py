@@ -4,7 +4,6 @@ own 2 to 4)."""
 from torch import nn
 
 from senet_ablate.models.layers import (
-    LARGE_STEMS,
     conv,
     conv_norm_relu,
     head,
@@ -46,7 +45,7 @@ def _unit(inputs: int, outputs: int, stride: int, stage: int, place: SEPlacement
 
 def shufflenet_v1_g3(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
     """ShuffleNet 1x, 3 groups: 1.9 M parameters, 138 M multiply-adds at 224 px."""
-    first, second = stem_strides(stem, LARGE_STEMS)
+    first, second = stem_strides(stem)
     place = SEPlacement(se, tuple(OUTPUTS))
     layers = dict(conv_norm_relu(3, 24, 3, first).named_children())
     if second == 2:

@@ -1,7 +1,6 @@
 """A network as a person wants to see it: what it costs, stage by stage, where SE sits, and what it
 adds; and the costs of all of them."""
 
-from collections.abc import Callable
 from typing import Literal
 
 import pandas as pd
@@ -56,15 +55,6 @@ def to_count() -> list[tuple[str, SESpec | None]]:
     return list(dict.fromkeys([*every, *paper]))
 
 
-def count_all(progress: Callable[[int], None] = lambda networks: None) -> list[NetworkCost]:
-    """The cost of all of `to_count`; `progress` is called with 1 after each."""
-    costs = []
-    for backbone, se in to_count():
-        costs.append(count(backbone, se))
-        progress(1)
-    return costs
-
-
 def stages(
     backbone: str, se: SESpec | None, pixels: int, classes: int, stem: str = "default"
 ) -> pd.DataFrame:
@@ -81,38 +71,36 @@ def stages(
     def note(module: nn.Module, inputs: object, output: Tensor) -> None:
         outputs[module] = " x ".join(map(str, output.shape[1:]))
 
-    for part in (model, *model.children()):
-        part.register_forward_hook(note)
+    for module in (model, *model.children()):
+        module.register_forward_hook(note)
     with torch.no_grad():
         model.eval()(torch.empty(1, 3, pixels, pixels, device="meta"))
 
-    def costs(ours: StageCost | NetworkCost, plain: StageCost | NetworkCost) -> dict[str, object]:
-        return {
-            "params": ours.params,
-            "multiply-adds": ours.macs,
-            "params, +%": _added(ours.params, plain.params),
-            "multiply-adds, +%": _added(ours.macs, plain.macs),
-        }
-
-    rows, before = {}, ""
-    for name, part in model.named_children():
-        if not ours.parts[name].params and not ours.parts[name].macs and outputs[part] == before:
+    modules: dict[str, nn.Module] = {**dict(model.named_children()), "all": model}
+    parts: dict[str, StageCost | NetworkCost] = {**ours.parts, "all": ours}
+    bare: dict[str, StageCost | NetworkCost] = {**plain.parts, "all": plain}
+    rows: dict[str, dict[str, object]] = {}
+    before = ""
+    for name, part in parts.items():
+        module, size = modules[name], outputs[modules[name]]
+        if not part.params and not part.macs and size == before:
             continue
-        before = outputs[part]
-        stage = name.removeprefix("stage")
+        before, stage = size, name.removeprefix("stage")
         here = [block for block in se_blocks(model) if block.startswith(f"SE_{stage}_")]
-        fully_connected = [one for one in part.modules() if isinstance(one, FCExcitation)]
+        fully_connected = [one for one in module.modules() if isinstance(one, FCExcitation)]
         widths = dict.fromkeys(str(one.reduce.out_channels) for one in fully_connected)
         rows[name] = {
-            "output": before,
-            "units": len(part) if stage != name and isinstance(part, nn.Sequential) else None,
-            "SE": " ... ".join(dict.fromkeys((here[0], here[-1]))) if here else "",
-            "hidden": ", ".join(widths),
-        } | costs(ours.parts[name], plain.parts[name])
-    rows["all"] = {"output": outputs[model]} | costs(ours, plain)
+            "output": size,
+            "units": len(module) if stage != name and isinstance(module, nn.Sequential) else None,
+            "SE": " ... ".join(dict.fromkeys((here[0], here[-1]))) if here else None,
+            "hidden": ", ".join(widths) if here else None,
+            "params": part.params,
+            "multiply-adds": part.macs,
+            "params, +%": _added(part.params, bare[name].params),
+            "multiply-adds, +%": _added(part.macs, bare[name].macs),
+        }
     table = pd.DataFrame.from_dict(rows, orient="index").astype({"units": "Int64"})
-    unused = [] if se else ["SE", "hidden", "params, +%", "multiply-adds, +%"]
-    return table.drop(columns=unused)
+    return table if se else table.drop(columns=["SE", "hidden", "params, +%", "multiply-adds, +%"])
 
 
 def describe(
@@ -146,15 +134,12 @@ def describe(
 
 def _named(se: SESpec | None) -> str:
     """What makes an SE network, in the words of `--se`; defaults but for the reduction left out."""
-    if se is None:
-        return "plain"
-    given = {field: getattr(se, field) for field in field_names(SESpec)}
     said = [
-        f"{field} {value}"
-        for field, value in given.items()
-        if field == "reduction" or value != getattr(SESpec(), field)
+        f"{field} {getattr(se, field, None)}"
+        for field in field_names(SESpec)
+        if field == "reduction" or getattr(se, field, None) != getattr(SESpec(), field)
     ]
-    return f"SE with {', '.join(said)}"
+    return f"SE with {', '.join(said)}" if se else "plain"
 
 
 def _added(value: int, base: int) -> float | None:

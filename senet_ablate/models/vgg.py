@@ -6,7 +6,6 @@ import torch.fx
 from torch import Tensor, nn
 
 from senet_ablate.models.layers import (
-    LARGE_STEMS,
     Dropout,
     conv_norm_relu,
     sequential,
@@ -56,7 +55,7 @@ def vgg16_bn(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
     out the first pooling or the first two, and their first linear layer sees a 1 x 1 map in place
     of 7 x 7, so that it does not hold 103 M of the parameters.
     """
-    strides = (*stem_strides(stem, LARGE_STEMS), 2, 2, 2)
+    strides = (*stem_strides(stem), 2, 2, 2)
     side = 7 if stem == "default" else 1
     place = SEPlacement(se, tuple(OUTPUTS))
     layers = {}
