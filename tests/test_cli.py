@@ -74,7 +74,6 @@ def test_every_experiment_has_its_table_in_three_forms_and_its_plot(smoke: Path)
             "table.md",
             "table.csv",
             "table.tex",
-            "plot.png",
             "plot.svg",
         }
         rows = pd.read_csv(folder / "table.csv", index_col="variant")
@@ -85,7 +84,6 @@ def test_every_experiment_has_its_table_in_three_forms_and_its_plot(smoke: Path)
         ]
         left_out = rows["remark"].astype(str).str.contains("LEFT OUT")
         assert ((rows.loc[hosted, "n"] == 1) | left_out[hosted]).all() and not left_out.all()
-        assert (folder / "plot.png").read_bytes().startswith(b"\x89PNG")
         svg = (folder / "plot.svg").read_text()
         assert "<text" in svg and "test error" in svg, "text is kept as text"
 
@@ -93,8 +91,8 @@ def test_every_experiment_has_its_table_in_three_forms_and_its_plot(smoke: Path)
 def test_the_page_shows_every_table_and_plot_and_how_to_make_them_again(smoke: Path) -> None:
     page = (smoke / "smoke" / "README.md").read_text()
     for name in read_plan("smoke").experiments:
-        assert f"({name}/plot.png)" in page and f"run {name} --recipe smoke" in page
-    assert "say nothing about SE" in page and "(curves.png)" in page and "22.28" in page
+        assert f"({name}/plot.svg)" in page and f"run {name} --recipe smoke" in page
+    assert "say nothing about SE" in page and "(curves.svg)" in page and "22.28" in page
     assert "not hosted: the tiny ResNet has stages 2 to 4" in page
 
 
@@ -152,7 +150,7 @@ def test_an_experiment_on_request_is_on_the_page_once_it_has_runs(
     assert [*read_reported("smoke", tmp_path).experiments][-1] == "mobile"
     assert inside("report", "--recipe", "smoke", "--results", str(tmp_path))[0] == 0
     assert "Not run yet" in (tmp_path / "smoke" / "mobile" / "table.md").read_text()
-    assert (tmp_path / "smoke" / "mobile" / "plot.png").is_file(), (
+    assert (tmp_path / "smoke" / "mobile" / "plot.svg").is_file(), (
         "also of one row without its control"
     )
     assert inside("verify", "--results", str(tmp_path))[0] == 0
@@ -181,9 +179,9 @@ def test_a_half_finished_sweep_reports_what_it_has_and_names_what_is_missing(
     assert inside("report", "--recipe", "smoke", "--results", str(tmp_path))[0] == 0
     table = (tmp_path / "smoke" / "squeeze" / "table.md").read_text()
     assert "Not run yet" in table and "Avg (seeds 0)" in table
-    assert (tmp_path / "smoke" / "squeeze" / "plot.png").exists()
+    assert (tmp_path / "smoke" / "squeeze" / "plot.svg").exists()
     assert (
-        not (tmp_path / "smoke" / "conv3x3" / "plot.png").exists()
+        not (tmp_path / "smoke" / "conv3x3" / "plot.svg").exists()
         or "SE_3x3 (seeds 0)" in (tmp_path / "smoke" / "conv3x3" / "table.md").read_text()
     )
     assert inside("verify", "--results", str(tmp_path))[0] == 0

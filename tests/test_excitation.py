@@ -114,9 +114,7 @@ def test_the_page_has_figures_table_and_judged_claims(results: Path) -> None:
     folder = results / "smoke" / "role_of_excitation"
     names = {path.name for path in folder.iterdir()}
     assert names >= {
-        "figure6.png",
         "figure6.svg",
-        "figure7.png",
         "figure7.svg",
         "gates.md",
         "gates.csv",
@@ -126,7 +124,7 @@ def test_the_page_has_figures_table_and_judged_claims(results: Path) -> None:
         and ">all<" in (folder / "figure6.svg").read_text()
     )
     page = (results / "smoke" / "README.md").read_text()
-    assert "(role_of_excitation/figure6.png)" in page and "(role_of_excitation/figure7.png)" in page
+    assert "(role_of_excitation/figure6.svg)" in page and "(role_of_excitation/figure7.svg)" in page
     facts = read_facts(results / "smoke" / "excitation.json", GateFacts)
     plan = read_plan("smoke")
     without = {v.claim: v.outcome for v in table(plan, "role_of_excitation", {}).verdicts}

@@ -60,7 +60,7 @@ def test_every_cell_runs_and_shows_what_it_is_about(
     assert "say nothing about SE" in outputs(notebook, "open")[0]["text/markdown"]
     assert "T10.1" in outputs(notebook, "ledger")[0]["text/markdown"]
     for name in ("curves", "gate-plot", "tradeoff-plot", "squeeze-plot"):
-        assert "image/png" in outputs(notebook, name)[0], name
+        assert "image/svg+xml" in outputs(notebook, name)[0], name
     assert "SE_2_1" in outputs(notebook, "gates")[0]["text/html"]
     assert "McNemar" in outputs(notebook, "compare")[0]["text/markdown"]
     everything = str(notebook)

@@ -151,7 +151,7 @@ def test_bench_writes_facts_and_the_page_shows_them(results: Path) -> None:
     (timing,) = read_timings(plan, results)
     assert timing.settings.startswith("8 pixels") and timing.provenance.threads == 1
     page = (results / "smoke" / "README.md").read_text()
-    assert "## Cost and speed" in page and "paper: ratio" in page and "(pareto.png)" in page
+    assert "## Cost and speed" in page and "paper: ratio" in page and "(pareto.svg)" in page
     assert {"speed.csv", "pareto.csv", "pareto.svg"} <= {
         path.name for path in (results / "smoke").iterdir()
     }

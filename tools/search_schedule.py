@@ -74,8 +74,7 @@ def main() -> None:
     points = [*found(folder), *elsewhere(folder)]
     write_whole(folder / "search.md", page(given.recipe, points))
     with figures.style():
-        for kind, content in figures.files(figure(points)).items():
-            write_whole(folder / f"search.{kind}", content)
+        write_whole(folder / "search.svg", figures.svg(figure(points)))
 
 
 def _searched(recipe: Training, epochs: int, lr: float) -> Training:
@@ -171,7 +170,7 @@ Top-1 error in %, means over seeds:
 
 {table}
 
-![Error against the peak rate](search.png)
+![Error against the peak rate](search.svg)
 
 These files again, from the records in `search/runs`: `python tools/search_schedule.py {recipe}`. It was computed
 with native numerics, the tables with portable ones: a rate is settled by tenths of a point, not by last bits.

@@ -111,8 +111,7 @@ def bench_pages(results: Path) -> dict[str, bytes]:
         files[f"bench/{stem}.md"] = _page(bench, stem).encode()
         with figures.style():
             for name, part in bench.parts.items():
-                for kind, content in figures.files(_plot(part)).items():
-                    files[f"bench/{stem}-{name}.{kind}"] = content
+                files[f"bench/{stem}-{name}.svg"] = figures.svg(_plot(part))
     return files
 
 
@@ -149,7 +148,7 @@ def _page(bench: Bench, stem: str) -> str:
             part.settings + _crowd(bench, part),
             speed.markdown({"": part}),
             *([] if _crowded(bench, part) else _verdicts(name, part)),
-            f"![{PARTS[name]}]({stem}-{name}.png)",
+            f"![{PARTS[name]}]({stem}-{name}.svg)",
             (
                 f"Median of {len(part.rows[0].rounds)} rounds [least, greatest]; ratios are taken"
                 f" within a round, with their quartiles. `{command}`, commit {commit}, PyTorch"

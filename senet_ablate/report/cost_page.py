@@ -57,8 +57,7 @@ def cost_files(results: Path) -> dict[str, bytes]:
     """Every generated file of the page by its path in the results folder. Raises BadInput."""
     costs = read_costs(results)
     with figures.style():
-        plot = figures.files(_plot(costs))
-    files = {f"cost/plot.{kind}": content for kind, content in plot.items()}
+        files = {"cost/plot.svg": figures.svg(_plot(costs))}
     for name, rows in (("table", networks(costs)), ("paper", beside_paper(costs))):
         csv = rows.to_csv(lineterminator="\n", float_format="%.10g")
         files[f"cost/{name}.csv"] = csv.encode()
@@ -207,7 +206,7 @@ def _page(costs: Costs) -> str:
             f" stage {_percent(most.params, plain.params):.1f}%; the last stage holds {last:.0%} of"
             " what is added. (The paper, Section 4, says about 10% and about 4%.)"
         ),
-        "![What SE adds in each stage](plot.png)",
+        "![What SE adds in each stage](plot.svg)",
         markdown_table(_shown_stages(stages)),
         "## Beside the paper",
         (

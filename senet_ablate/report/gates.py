@@ -58,10 +58,7 @@ def gates_files(facts: GateFacts) -> dict[str, bytes]:
         f"{EXPERIMENT}/gates.md": (gates_markdown(facts) + "\n").encode(),
     }
     for name, figure in (("figure6", by_class(facts)), ("figure7", within_class(facts))):
-        out |= {
-            f"{EXPERIMENT}/{name}.{kind}": content
-            for kind, content in figures.files(figure).items()
-        }
+        out[f"{EXPERIMENT}/{name}.svg"] = figures.svg(figure)
     return out
 
 
@@ -120,14 +117,13 @@ def section(facts: GateFacts, recipe: str) -> str:
     return "\n\n".join(
         [
             sample(facts),
-            f"![Mean gate by channel and class, as the paper's figure 6]({EXPERIMENT}/figure6.png)",
+            f"![Mean gate by channel and class, as the paper's figure 6]({EXPERIMENT}/figure6.svg)",
             f"Mean and standard deviation over the images of one class: {pair}.",
-            f"![Gates within a class, as the paper's figure 7]({EXPERIMENT}/figure7.png)",
+            f"![Gates within a class, as the paper's figure 7]({EXPERIMENT}/figure7.svg)",
             LEGEND,
             gates_markdown(facts),
             (
-                f"[gates.csv]({EXPERIMENT}/gates.csv), [figure6.svg]({EXPERIMENT}/figure6.svg), "
-                f"[figure7.svg]({EXPERIMENT}/figure7.svg); again by "
+                f"[gates.csv]({EXPERIMENT}/gates.csv); again by "
                 f"`python -m senet_ablate excitation --recipe {recipe} --classes {_quoted(facts)}`"
             ),
         ]

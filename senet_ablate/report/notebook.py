@@ -41,10 +41,10 @@ class Text(str):
 class Picture:
     """A plot, which a notebook shows."""
 
-    png: bytes = field(repr=False)
+    svg: bytes = field(repr=False)
 
-    def _repr_png_(self) -> bytes:
-        return self.png
+    def _repr_svg_(self) -> str:
+        return self.svg.decode()
 
 
 def recipes_with_records(results: Path) -> list[str]:
@@ -260,7 +260,7 @@ def _picture(draw: Callable[[], Figure | None]) -> Picture | Text:
         return (
             Text("Nothing is recorded that could be drawn.")
             if figure is None
-            else Picture(figures.files(figure)["png"])
+            else Picture(figures.svg(figure))
         )
 
 

@@ -9,7 +9,7 @@ from senet_ablate.records.cost import facts_path
 from senet_ablate.records.facts import Page, read_facts
 from senet_ablate.report.bench_page import bench_pages
 from senet_ablate.report.cost_page import cost_files
-from senet_ablate.report.recipe_page import same, write_files
+from senet_ablate.report.recipe_page import write_files
 from senet_ablate.spec.registry import BadInput
 
 
@@ -77,6 +77,6 @@ def stale(folder: Path, files: dict[str, bytes], source: str, rebuild: str) -> l
         path = folder / name
         if not path.is_file():
             problems.append(f"{path}: is missing; {rebuild} writes it")
-        elif not same(path, content):
+        elif path.read_bytes() != content:
             problems.append(f"{path}: does not follow from {source}; {rebuild} rebuilds it")
     return problems

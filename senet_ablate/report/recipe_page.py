@@ -3,14 +3,12 @@
 nothing here trains, and nothing is typed.
 """
 
-import io
 import re
 import shlex
 from collections import Counter
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 
 from senet_ablate.analysis.escape import latex_table, link_target, markdown_cell, markdown_table
 from senet_ablate.analysis.frame import strangers
@@ -43,24 +41,8 @@ def write_files(folder: Path, files: dict[str, bytes]) -> None:
     """Write generated files by their path in `folder`, those that do not show the same already."""
     for name, content in files.items():
         path = folder / name
-        if not path.is_file() or not same(path, content):
+        if not path.is_file() or path.read_bytes() != content:
             write_whole(path, content)
-
-
-def same(path: Path, content: bytes) -> bool:
-    """Whether a file holds `content`; a PNG, whether it shows the same pixels (processors compress
-    differently).
-    """
-    if path.suffix != ".png":
-        return path.read_bytes() == content
-    try:
-        with Image.open(path) as ours, Image.open(io.BytesIO(content)) as theirs:
-            return (
-                ours.size == theirs.size
-                and ours.convert("RGBA").tobytes() == theirs.convert("RGBA").tobytes()
-            )
-    except (OSError, ValueError, SyntaxError):
-        return False
 
 
 def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
@@ -85,18 +67,15 @@ def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
             files[f"{folder}/table.tex"] = latex(one).encode()
             figure = figures.plot(one)
             if figure is not None:
-                files |= {
-                    f"{folder}/plot.{kind}": content
-                    for kind, content in figures.files(figure).items()
-                }
+                files[f"{folder}/plot.svg"] = figures.svg(figure)
         figure = figures.curves(_plain_and_se(tables))
         if figure is not None:
-            files |= {f"curves.{kind}": content for kind, content in figures.files(figure).items()}
+            files["curves.svg"] = figures.svg(figure)
         if gates and gates_report.EXPERIMENT in plan.experiments:
             files |= gates_report.gates_files(gates)
             annexes[gates_report.EXPERIMENT] = gates_report.section(gates, plan.recipe_name)
         files |= timing_report.timing_files(plan, tables, timings)
-    annexes["cost"] = timing_report.section(plan, timings, "pareto.png" in files)
+    annexes["cost"] = timing_report.section(plan, timings, "pareto.svg" in files)
     files["README.md"] = page(plan, tables, records, set(files), annexes, first).encode()
     speed = []
     if timings:
@@ -279,29 +258,29 @@ def page(
     if reasons := dict.fromkeys(one.exploratory for one in tables if one.exploratory):
         parts.append(f"**Exploratory**: {'; '.join(reasons)}.")
     parts.append(ledger(tables))
-    if "curves.png" in files:
+    if "curves.svg" in files:
         parts += [
             "## Training",
             (
                 "Mean and range over the seeds. The training loss is the one that was minimised,"
                 " label smoothing included."
             ),
-            "![Training curves](curves.png)",
+            "![Training curves](curves.svg)",
         ]
     parts += [annexes["cost"]] if annexes.get("cost") else []
     for one in tables:
         parts += [f"## {one.experiment.title}", one.experiment.question, markdown(one).strip()]
         if one.verdicts:
             parts.append(_claims(one.verdicts))
-        if f"{one.name}/plot.png" in files:
+        if f"{one.name}/plot.svg" in files:
             parts.append(
-                f"![{markdown_cell(one.experiment.title)}]({link_target(one.name)}/plot.png)"
+                f"![{markdown_cell(one.experiment.title)}]({link_target(one.name)}/plot.svg)"
             )
         if one.name in annexes:
             parts.append(annexes[one.name])
         links = ", ".join(
             f"[{kind}]({link_target(one.name)}/{kind})"
-            for kind in ("table.csv", "table.tex", "plot.svg")
+            for kind in ("table.csv", "table.tex")
             if f"{one.name}/{kind}" in files
         )
         parts.append(f"{links}; again by `{_command(one, tables, plan)}`")

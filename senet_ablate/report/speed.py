@@ -9,7 +9,7 @@ from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import Table
 from senet_ablate.records.bench import WORK, Part
 from senet_ablate.report import pareto
-from senet_ablate.report.plots import files
+from senet_ablate.report.plots import svg
 from senet_ablate.spec.paper import timings_ms
 from senet_ablate.spec.plan import Plan
 
@@ -83,7 +83,7 @@ def timing_files(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -
     figure = pareto.plot(networks)
     if figure is not None:
         out["pareto.csv"] = _csv(networks.reset_index())
-        out |= {f"pareto.{kind}": content for kind, content in files(figure).items()}
+        out["pareto.svg"] = svg(figure)
     return out
 
 
@@ -115,10 +115,7 @@ def section(plan: Plan, timings: Sequence[Part], plotted: bool) -> str:
                 " more than the noise (Welch, Holm over all such pairs); among the others, nothing"
                 " here tells the better one."
             ),
-            "![Error against parameters, multiply-adds and time](pareto.png)",
-            (
-                "[pareto.csv](pareto.csv),"
-                f" [pareto.svg](pareto.svg){'' if timings else '; times by ' + again}"
-            ),
+            "![Error against parameters, multiply-adds and time](pareto.svg)",
+            (f"[pareto.csv](pareto.csv){'' if timings else '; times by ' + again}"),
         ]
     return "\n\n".join(["## Cost and speed", *parts]) if parts else ""
