@@ -42,7 +42,7 @@ def excitation(
     names = [name.strip() for row in rows for name in row if name.strip()]
     images = load_images(plan.recipe.train, data_root(data))
     print(f"wrote {write_gates(plan, results, images, device, names)}")
-    report_recipe(recipe, results)
+    report_recipe(plan.recipe_name, results)
 
 
 def bench(
@@ -146,8 +146,8 @@ def _bench_recipe(
             bar.update()
 
         found = timing(networks, images, on, rounds, command_line(), progress)
-    print(f"wrote {write_timing(results, recipe, found)}")
-    report_recipe(recipe, results)
+    print(f"wrote {write_timing(results, plan.recipe_name, found)}")
+    report_recipe(plan.recipe_name, results)
 
 
 def write_gates(

@@ -31,6 +31,7 @@ from senet_ablate.spec.plan import (
     list_recipes,
     read_experiment,
     read_recipe,
+    recipe_name,
 )
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import PLACEMENTS
@@ -59,7 +60,7 @@ def report(
     from senet_ablate.report.pages import measured_pages
 
     if recipe:
-        read_recipe(recipe)
+        recipe = recipe_name(recipe)
         check_recorded(results, recipe)
     names = [recipe] if recipe else recorded(results)
     unknown = [name for name in names if name not in list_recipes()]
@@ -137,7 +138,7 @@ def verify(
     from senet_ablate.report.verify import verify as problems
 
     if recipe:
-        read_recipe(recipe)
+        recipe = recipe_name(recipe)
         check_recorded(results, recipe)
     names = [recipe] if recipe else recorded(results)
     found = [problem for name in names for problem in problems(name, results)]

@@ -12,18 +12,20 @@ from typing import Annotated, Any
 
 import typer
 
-from senet_ablate.spec.plan import EXPERIMENTS_DIR
+from senet_ablate.spec.plan import RESULTS_DIR
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.schema import field_names, load_yaml, parse
 from senet_ablate.spec.spec import MOST_SEEDS, SESpec
 
-RESULTS = EXPERIMENTS_DIR.parent / "results"
+RESULTS = RESULTS_DIR
 
 ExperimentNames = Annotated[
-    list[str] | None, typer.Argument(help="experiments; none: all of the recipe")
+    list[str] | None,
+    typer.Argument(help="experiments, or YAML files of your own; none: all of the recipe"),
 ]
 RecipeName = Annotated[
-    str, typer.Option("--recipe", help="recipe: data set, backbone, schedule, seeds")
+    str,
+    typer.Option("--recipe", help="recipe, or its YAML file: data set, backbone, schedule, seeds"),
 ]
 AnyRecipe = Annotated[
     str | None, typer.Option("--recipe", help="default: every recipe that has records")

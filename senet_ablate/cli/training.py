@@ -11,7 +11,7 @@ from senet_ablate.cli.evidence import report_recipe, write_gates
 from senet_ablate.cli.options import RunOptions, command_line, data_root, takes_run_options
 from senet_ablate.records.store import read_records
 from senet_ablate.report import tensorboard as event_files
-from senet_ablate.spec.plan import read_plan, read_recipe
+from senet_ablate.spec.plan import read_plan, read_recipe, recipe_name
 from senet_ablate.train.numerics import set_numerics
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def run(
     sweep = _sweep(options, options.results)
     if tensorboard:
         curves = event_files.curves_of(sweep.plan, tensorboard)
-        curves.mirror(read_records(options.results, options.recipe).values())
+        curves.mirror(read_records(options.results, sweep.plan.recipe_name).values())
         sweep.context = replace(sweep.context, epoch_logger=curves.follow)
     failures = _train(sweep)
     if not no_report:
@@ -46,7 +46,7 @@ def run(
             print(f"wrote {write_gates(sweep.plan, options.results, sweep.images, device)}")
     _name_failures(sweep, failures)
     if not no_report:  # last: on a full disk it fails, too, and the runs have been named
-        report_recipe(options.recipe, options.results)
+        report_recipe(sweep.plan.recipe_name, options.results)
     if failures:
         raise typer.Exit(1)
 
@@ -69,7 +69,7 @@ def plan(
         _print_seeds_needed(options, points)
         return
     sweep = _sweep(options, options.results)
-    records = read_records(options.results, options.recipe)
+    records = read_records(options.results, sweep.plan.recipe_name)
     print(f"{'experiment':<20}{'variant':<20}{'done':>8}{'parameters':>14}{'multiply-adds':>16}")
     for (row, _), cost in zip(sweep.networks, sweep.costs, strict=True):
         done = f"{sum(one.id in records for one in row.runs)}/{len(row.runs)}"
@@ -102,7 +102,7 @@ def _print_seeds_needed(options: RunOptions, points: float) -> None:
     if options.experiments:
         plan = read_plan(options.recipe, options.experiments)
     else:
-        plan = read_reported(options.recipe, options.results)
+        plan = read_reported(recipe_name(options.recipe), options.results)
     for need in needs(plan, options.results, points):
         print(sentence(need, points))
 

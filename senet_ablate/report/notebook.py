@@ -26,7 +26,7 @@ from senet_ablate.report import pareto
 from senet_ablate.report import plots as figures
 from senet_ablate.report import speed as timing_report
 from senet_ablate.report.recipe_page import markdown, provenance
-from senet_ablate.spec.plan import EXPERIMENTS_DIR, Plan, list_recipes
+from senet_ablate.spec.plan import RESULTS_DIR, Plan, list_recipes
 from senet_ablate.spec.registry import BadInput
 
 
@@ -58,9 +58,7 @@ def open_results(recipe: str = "", results: str | Path = "") -> "Review":
     results: their folder; none: $SENET_ABLATE_RESULTS, else the one of this checkout. Raises
     BadInput.
     """
-    folder = Path(
-        results or os.environ.get("SENET_ABLATE_RESULTS") or EXPERIMENTS_DIR.parent / "results"
-    )
+    folder = Path(results or os.environ.get("SENET_ABLATE_RESULTS") or RESULTS_DIR)
     known = recipes_with_records(folder)
     if not known:
         raise BadInput(
@@ -161,7 +159,7 @@ class Review:
         facts = current_gates(self.plan, self.results, self.records)
         if facts is None:
             return Text(
-                f"`python -m senet_ablate excitation --recipe {self.plan.recipe_name}` measures"
+                f"`python -m senet_ablate excitation --recipe {self.plan.recipe_argument}` measures"
                 " what it shows."
             )
         return _picture(
@@ -189,7 +187,7 @@ class Review:
         timings = read_timings(self.plan, self.results)
         if not timings:
             return Text(
-                f"`python -m senet_ablate bench timing --recipe {self.plan.recipe_name}`"
+                f"`python -m senet_ablate bench timing --recipe {self.plan.recipe_argument}`"
                 " measures it."
             )
         times = timing_report.markdown(timing_report.by_device(timings))

@@ -369,7 +369,7 @@ def provenance(
             for name, one in shown.items()
         )
     facts["these files again, from the records"] = (
-        f"`python -m senet_ablate report --recipe {plan.recipe_name}`"
+        f"`python -m senet_ablate report --recipe {plan.recipe_argument}`"
     )
     return facts
 

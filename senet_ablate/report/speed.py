@@ -100,7 +100,7 @@ def legend(timings: Sequence[Part]) -> str:
 def section(plan: Plan, timings: Sequence[Part], plotted: bool) -> str:
     """What the page says about speed; empty where nothing was timed and nothing is plotted."""
     parts = []
-    again = f"`python -m senet_ablate bench timing --recipe {plan.recipe_name}`"
+    again = f"`python -m senet_ablate bench timing --recipe {plan.recipe_argument}`"
     if timings:
         parts += [
             legend(timings),

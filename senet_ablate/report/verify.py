@@ -50,7 +50,7 @@ def _gates(plan: Plan, results: Path, records: dict[str, Record]) -> list[str]:
     try:
         read_gates(plan, results, records)
     except BadInput as error:
-        again = f"`python -m senet_ablate excitation --recipe {plan.recipe_name}`"
+        again = f"`python -m senet_ablate excitation --recipe {plan.recipe_argument}`"
         return [f"{error}; {again} writes it anew"]
     return []
 
@@ -62,6 +62,6 @@ def _timings(plan: Plan, results: Path) -> list[str]:
         try:
             read_timing(path, plan)
         except BadInput as error:
-            again = f"`python -m senet_ablate bench timing --recipe {plan.recipe_name}`"
+            again = f"`python -m senet_ablate bench timing --recipe {plan.recipe_argument}`"
             problems.append(f"{error}; delete the file, and time again by {again}")
     return problems

@@ -21,7 +21,12 @@ from senet_ablate.spec.spec import (
 
 log = logging.getLogger(__name__)
 
-EXPERIMENTS_DIR = Path(__file__).resolve().parents[2] / "experiments"
+PACKAGE = Path(__file__).resolve().parents[1]
+IS_WHEEL = (PACKAGE / "experiments").is_dir()  # which carries them inside the package
+EXPERIMENTS_DIR = (PACKAGE if IS_WHEEL else PACKAGE.parent) / "experiments"
+RESULTS_DIR = Path("results") if IS_WHEEL else PACKAGE.parent / "results"
+OWN_DIR = Path("experiments")  # of a user, in the folder that they work in
+_given: dict[tuple[str, str], Path] = {}  # (kind, name) -> a file that was given by its path
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,11 @@ class Plan:
     def kept(self) -> tuple[Run, ...]:
         """The runs whose final weights are kept: the first seed of each of these rows."""
         return tuple(row[0] for row in self.kept_rows)
+
+    @property
+    def recipe_argument(self) -> str:
+        """What `--recipe` names the recipe by: its name, or the path that it was given by."""
+        return str(_given.get(("recipe", self.recipe_name), self.recipe_name))
 
     def rows(self) -> Iterator[Row]:
         """Every row that the recipe's backbone can host, in the order of the files."""
@@ -98,9 +108,11 @@ def read_plan(
 ) -> Plan:
     """The plan for `recipe` and `experiments`. Raises BadInput.
 
-    No experiments: the recipe's own list, or, where it has none, all that are not `on_request`.
+    Each is a name, or the path of a YAML file, whose name is that of the file without `.yaml`. No
+    experiments: the recipe's own list, or, where it has none, all that are not `on_request`.
     """
     recipe_value = read_recipe(recipe, folder)
+    recipe = _file(recipe, "recipe", folder).stem
     known = list_experiments(folder)
     for name in recipe_value.experiments:
         if name not in known:
@@ -110,7 +122,9 @@ def read_plan(
             )
     asked = experiments or list(recipe_value.experiments)
     asked = asked or [name for name in known if not read_experiment(name, folder).on_request]
-    loaded = {name: read_experiment(name, folder) for name in asked}
+    loaded = {
+        _file(name, "experiment", folder).stem: read_experiment(name, folder) for name in asked
+    }
     for entry in recipe_value.cannot_host:
         _variant(recipe, "cannot_host", entry, folder)
     for entry in recipe_value.keep_weights:
@@ -193,9 +207,45 @@ def _run(recipe: Recipe, variant: Variant, seed: int) -> Run:
     return Run(variant.applied_to(recipe.train), variant.se, seed)
 
 
+def _files(kind: str, folder: Path) -> dict[str, Path]:
+    """Files of a kind, experiment or recipe, by name: those in `folder`, and a user's own.
+
+    Raises BadInput for two different files of one name.
+    """
+    folders = [folder, OWN_DIR] if folder == EXPERIMENTS_DIR else [folder]
+    found: dict[str, Path] = {}
+    for one in [one / "recipes" if kind == "recipe" else one for one in folders]:
+        for path in sorted(one.glob("*.yaml")):
+            _add(found, kind, path.stem, path)
+    if folder == EXPERIMENTS_DIR:
+        for (its_kind, name), path in _given.items():
+            if its_kind == kind:
+                _add(found, kind, name, path)
+    return found
+
+
+def _add(found: dict[str, Path], kind: str, name: str, path: Path) -> None:
+    other = found.setdefault(name, path)
+    if other != path and other.read_bytes() != path.read_bytes():
+        raise BadInput(f"two files of {kind} {name!r}: {other} and {path}; rename one")
+
+
+def _file(name: str, kind: str, folder: Path) -> Path:
+    """The file of an experiment or recipe, which is known by its name, or given by its path."""
+    if name.endswith((".yaml", ".yml")) and folder == EXPERIMENTS_DIR:
+        path = Path(name)
+        if not path.is_file():
+            raise BadInput(f"unknown {kind} {name!r}: there is no such file")
+        _given[kind, path.stem] = path
+        name = path.stem
+    known = _files(kind, folder)
+    if name not in known:
+        raise BadInput(f"unknown {kind} {name!r}; {nearest(name, sorted(known))}")
+    return known[name]
+
+
 def list_experiments(folder: Path = EXPERIMENTS_DIR) -> list[str]:
-    """Names of the experiment files, in the order of the paper's tables where they have one."""
-    names = [path.stem for path in folder.glob("*.yaml")]
+    """Names of the experiments, in the order of the paper's tables where they have one."""
     order = (
         "reduction",
         "squeeze",
@@ -206,31 +256,26 @@ def list_experiments(folder: Path = EXPERIMENTS_DIR) -> list[str]:
         "role_of_squeeze",
     )
     return sorted(
-        names, key=lambda name: (order.index(name) if name in order else len(order), name)
+        _files("experiment", folder),
+        key=lambda name: (order.index(name) if name in order else len(order), name),
     )
 
 
 def list_recipes(folder: Path = EXPERIMENTS_DIR) -> list[str]:
-    """Names of the recipe files."""
-    return sorted(path.stem for path in (folder / "recipes").glob("*.yaml"))
+    """Names of the recipes."""
+    return sorted(_files("recipe", folder))
+
+
+def recipe_name(recipe: str) -> str:
+    """The name of a recipe that is given by name or by the path of its file. Raises BadInput."""
+    return _file(recipe, "recipe", EXPERIMENTS_DIR).stem
 
 
 def read_experiment(name: str, folder: Path = EXPERIMENTS_DIR) -> Experiment:
-    """The experiment in `<folder>/<name>.yaml`. Raises BadInput naming file and key."""
-    known = list_experiments(folder)
-    if name not in known:
-        raise BadInput(f"unknown experiment {name!r}; {nearest(name, known)}")
-    return read(folder / f"{name}.yaml", Experiment)
+    """The experiment of that name, or in the file that `name` is the path of. Raises BadInput."""
+    return read(_file(name, "experiment", folder), Experiment)
 
 
 def read_recipe(name: str, folder: Path = EXPERIMENTS_DIR) -> Recipe:
-    """The recipe in `<folder>/recipes/<name>.yaml`. Raises BadInput naming file and key."""
-    known = list_recipes(folder)
-    if not known:
-        raise BadInput(
-            f"{folder / 'recipes'} has no recipes: run from a checkout, installed with `pip install"
-            " -e .`"
-        )
-    if name not in known:
-        raise BadInput(f"unknown recipe {name!r}; {nearest(name, known)}")
-    return read(folder / "recipes" / f"{name}.yaml", Recipe)
+    """The recipe of that name, or in the file that `name` is the path of. Raises BadInput."""
+    return read(_file(name, "recipe", folder), Recipe)

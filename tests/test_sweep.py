@@ -1,0 +1,110 @@
+"""A sweep from Python: what is missing, how long it takes, and workers that die."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from senet_ablate import SESpec
+from senet_ablate.records.store import read_records
+from senet_ablate.spec.plan import read_plan
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import Run, Training
+from senet_ablate.train.job import SweepContext
+from senet_ablate.train.launch import Launcher, local
+from senet_ablate.train.sweep import Sweep
+
+ROOT = Path(__file__).parent.parent
+
+
+def sweep(tmp_path: Path, launcher: str = "local", **settings: object) -> Sweep:
+    plan = read_plan("smoke", ["role_of_excitation"])
+    context = SweepContext.of(plan, tmp_path, tmp_path, **settings)
+    return Sweep(plan, context, launcher)
+
+
+def test_a_sweep_trains_what_is_missing(tmp_path: Path) -> None:
+    first, seen = sweep(tmp_path, device="cpu"), list[tuple[int, int]]()
+    assert len(first.pending) == 2 and first.pending_images == 2 * 192
+    assert first.train(lambda runs, images: seen.append((runs, images))) == []
+    assert sum(runs for runs, _ in seen) == 2 and sum(images for _, images in seen) == 2 * 192
+    assert sweep(tmp_path).pending == []
+    records = read_records(tmp_path, "smoke")
+    assert set(records) == {run.id for run in first.plan.runs()}
+    assert (tmp_path / "smoke" / "weights" / f"{first.plan.kept[0].id}.safetensors").is_file()
+
+
+def test_the_estimate_follows_the_launcher_its_devices_and_the_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("senet_ablate.train.sweep.seconds_per_image", lambda *_: 1.0)
+    monkeypatch.setattr("senet_ablate.train.sweep.configure_worker", lambda device: None)
+    gpus: list[str] = []
+    monkeypatch.setattr(local, "devices", lambda kind: gpus if kind == "cuda" else ["cpu"])
+    monkeypatch.setattr("senet_ablate.train.sweep.devices", local.devices)
+    one = sweep(tmp_path, device="cpu").estimate_s()
+    assert one is not None and 192 < one < 2 * 192, "of SE a second an image, of plain less"
+    often = sweep(tmp_path, device="cpu", checkpoint_every_s=0.0).estimate_s()
+    assert often is not None and one < often <= 1.02 * one, "checkpoints take less than 2%"
+    gpus.append("cuda:0")
+    alone, shared = (
+        sweep(tmp_path, device="cuda", gpus_per_run=share).estimate_s() for share in (1.0, 0.5)
+    )
+    assert alone == pytest.approx(one) and shared == pytest.approx(one / 2)
+    many = Launcher(local.launch, lambda context: (1000, "cpu"))
+    monkeypatch.setattr("senet_ablate.train.sweep.get_launcher", lambda name: many)
+    assert sweep(tmp_path, "ray").estimate_s() == pytest.approx(one / 2), "two runs are two at most"
+
+
+def test_no_estimate_where_the_cluster_has_gpus_and_this_machine_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    cluster = Launcher(local.launch, lambda context: (8, "cuda"))
+    monkeypatch.setattr("senet_ablate.train.sweep.get_launcher", lambda name: cluster)
+    assert sweep(tmp_path, "ray").estimate_s() is None
+
+
+def test_what_is_wrong_is_said_before_training(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="did you mean 'local'"):
+        sweep(tmp_path, "locla")
+    with pytest.raises(BadInput, match="--device 'gpu'"):
+        sweep(tmp_path, device="gpu").train()
+
+
+OPERATORS = """
+import os, pathlib
+def log(name):
+    with open(pathlib.Path(__file__).parent / name, "a") as file: file.write(f"{os.getpid()}\\n")
+def kills(x):
+    log("kills"); os._exit(9)
+def counts(x):
+    log("counts"); return x.mean((2, 3), keepdim=True)
+"""
+
+
+def test_a_dead_worker_hurts_no_neighbour(
+    tiny: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own run is tried once more, in a new process; the other worker trains on."""
+    (tmp_path / "deadly.py").write_text(OPERATORS)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(local, "devices", lambda kind: ["cpu", "cpu"])
+    long = tiny.model_copy(update={"epochs": 40})
+    runs = [
+        Run(long, SESpec(squeeze="deadly:counts"), 0),
+        Run(tiny, SESpec(squeeze="deadly:kills"), 0),
+        Run(tiny, None, 0),
+    ]
+    finished: list[int] = []
+    failures = local.launch(
+        runs,
+        SweepContext(tmp_path, "own", tmp_path, "cpu"),
+        lambda runs, images: finished.append(runs),
+    )
+    assert [(one.run, one.cause) for one in failures] == [(runs[1], "its process was killed")]
+    assert set(read_records(tmp_path, "own")) == {runs[0].id, runs[2].id} and sum(finished) == 3
+    assert len(set((tmp_path / "counts").read_text().split())) == 1, "trained in one go"
+    assert len(set((tmp_path / "kills").read_text().split())) == 2
