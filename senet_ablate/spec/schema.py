@@ -6,8 +6,9 @@ safe, no repeated key, no unknown key, and one clear sentence when something is 
 import re
 import typing
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError
@@ -33,6 +34,13 @@ def read(path: Path, model: type[T]) -> T:
 
     Raises BadInput naming file, key, what was found and what is allowed.
     """
+    state = path.stat()
+    return _read(path, cast(Any, model), (state.st_mtime_ns, state.st_size))
+
+
+@lru_cache(maxsize=256)
+def _read(path: Path, model: Any, state: tuple[int, int]) -> Any:
+    """As `read`; a file that has not changed is parsed once."""
     try:
         return parse(model, load_yaml(path.read_text(encoding="utf-8"), str(path)))
     except UnicodeDecodeError as error:
