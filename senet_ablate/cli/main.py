@@ -44,6 +44,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(training.run)
+app.command()(training.reproduce)
 app.command()(training.plan)
 app.command()(evidence_cli.bench)
 app.command()(evidence_cli.excitation)

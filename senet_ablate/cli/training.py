@@ -3,13 +3,13 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from senet_ablate.cli.evidence import report_recipe, write_gates
 from senet_ablate.cli.options import RunOptions, command_line, data_root, takes_run_options
-from senet_ablate.records.store import read_records
+from senet_ablate.records.store import check_recorded, read_records
 from senet_ablate.report import tensorboard as event_files
 from senet_ablate.spec.plan import read_plan, read_recipe, recipe_name
 from senet_ablate.train.numerics import set_numerics
@@ -18,25 +18,21 @@ if TYPE_CHECKING:
     from senet_ablate.train.job import Failure
     from senet_ablate.train.sweep import Sweep
 
+TensorBoard = Annotated[
+    Path | None, typer.Option("--tensorboard", help="folder for TensorBoard's curves")
+]
+
 
 @takes_run_options
 def run(
     options: RunOptions,
-    tensorboard: Annotated[
-        Path | None, typer.Option("--tensorboard", help="folder for TensorBoard's curves")
-    ] = None,
+    tensorboard: TensorBoard = None,
     no_report: Annotated[
         bool, typer.Option("--no-report", help="write records alone: no table, plot or page")
     ] = False,
 ) -> None:
     """Train what is missing, skip what is done, then report."""
-    if tensorboard:
-        event_files.check_installed()
-    sweep = _sweep(options, options.results)
-    if tensorboard:
-        curves = event_files.curves_of(sweep.plan, tensorboard)
-        curves.mirror(read_records(options.results, sweep.plan.recipe_name).values())
-        sweep.context = replace(sweep.context, epoch_logger=curves.follow)
+    sweep = _sweep(options, options.results, tensorboard)
     failures = _train(sweep)
     if not no_report:
         from senet_ablate.train.class_gates import is_due
@@ -47,6 +43,39 @@ def run(
     _name_failures(sweep, failures)
     if not no_report:  # last: on a full disk it fails, too, and the runs have been named
         report_recipe(sweep.plan.recipe_name, options.results)
+    if failures:
+        raise typer.Exit(1)
+
+
+@takes_run_options
+def reproduce(options: RunOptions, tensorboard: TensorBoard = None) -> None:
+    """Train a recipe's committed runs anew, into reproductions/, and say how far they agree."""
+    from senet_ablate.analysis.reproduction import committed_records, compare_records
+    from senet_ablate.analysis.tables import read_reported
+    from senet_ablate.report.reproduction import sentences, write_reproduction
+
+    recipe = recipe_name(options.recipe)
+    check_recorded(options.results, recipe)
+    reported = read_reported(recipe, options.results)
+    committed = committed_records(reported, options.results)
+    options = replace(options, experiments=options.experiments or list(reported.experiments))
+    folder = options.results.absolute().parent / "reproductions"
+    sweep = _sweep(options, folder, tensorboard)
+    from senet_ablate.train.sweep import pending
+
+    pending(sweep.plan, options.results, sweep.images)  # are the committed ones of these images?
+    sweep.runs, sweep.pending = (
+        [run for run in runs if run.id in committed] for runs in (sweep.runs, sweep.pending)
+    )
+    failures = _train(sweep)
+    _name_failures(sweep, failures)
+    ours = read_records(folder, recipe)
+    if failures and not ours:
+        raise typer.Exit(1)
+    facts = compare_records(sweep.plan, committed, ours, command_line())
+    page = write_reproduction(folder / recipe, facts)
+    print("\n".join([f"{recipe}: agreement with {options.results / recipe}", *sentences(facts)]))
+    print(f"see {page}")
     if failures:
         raise typer.Exit(1)
 
@@ -77,7 +106,7 @@ def plan(
     for entry, why in sweep.plan.recipe.cannot_host.items():
         if entry.partition("/")[0] in sweep.plan.experiments:
             print(f"{entry.replace('/', ' '):<40}not hosted: {why}")
-    count, pending = len(sweep.plan.runs()), len(sweep.pending)
+    count, pending = len(sweep.runs), len(sweep.pending)
     print(f"{count} distinct runs, {count - pending} done, {pending} to do")
     if pending:
         slots, kind = sweep.launcher.slots(sweep.context)
@@ -107,8 +136,10 @@ def _print_seeds_needed(options: RunOptions, points: float) -> None:
         print(sentence(need, points))
 
 
-def _sweep(options: RunOptions, results: Path, **settings: Any) -> "Sweep":
+def _sweep(options: RunOptions, results: Path, tensorboard: Path | None = None) -> "Sweep":
     """The sweep that the options ask for, with records in `results`. Raises BadInput."""
+    if tensorboard:
+        event_files.check_installed()
     set_numerics(read_recipe(options.recipe).train)  # before torch is loaded
     from senet_ablate.train.job import SweepContext
     from senet_ablate.train.sweep import Sweep
@@ -122,8 +153,11 @@ def _sweep(options: RunOptions, results: Path, **settings: Any) -> "Sweep":
         command=command_line(),
         checkpoint_every_s=options.checkpoint_every,
         gpus_per_run=options.gpus_per_run,
-        **settings,
     )
+    if tensorboard:
+        curves = event_files.curves_of(plan, tensorboard)
+        curves.mirror(read_records(results, plan.recipe_name).values())
+        context = replace(context, epoch_logger=curves.follow)
     return Sweep(plan, context, options.launcher, options.download)
 
 
@@ -135,7 +169,7 @@ def _train(sweep: "Sweep") -> "list[Failure]":
 
     first = not torchrun_rank()
     slots, kind = sweep.launcher.slots(sweep.context)
-    total, pending = len(sweep.plan.runs()), len(sweep.pending)
+    total, pending = len(sweep.runs), len(sweep.pending)
     if first:
         print(
             f"{sweep.plan.recipe_name}: {total - pending} runs done, {pending} to do on"

@@ -44,7 +44,7 @@ class Sweep:
     def __init__(
         self, plan: Plan, context: SweepContext, launcher: str = "local", download: bool = False
     ) -> None:
-        self.plan, self.context = plan, context
+        self.plan, self.context, self.runs = plan, context, plan.runs()
         self.on_ray, self.launcher = launcher == "ray", get_launcher(launcher)
         self.images = load_images(plan.recipe.train, context.data, download)
         self.networks = build_networks(plan, len(self.images.classes))

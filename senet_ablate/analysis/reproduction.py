@@ -1,0 +1,240 @@
+"""How far records trained anew agree with committed ones: by record, by row, by verdict.
+
+A row agrees where the 95% interval of the difference of its means (Welch) lies within the margin
+that the ledger uses for "alike", and differs where it lies outside; in between, too few seeds were
+trained to say. Rows whose records are all equal bit for bit need no interval.
+"""
+
+import datetime
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from senet_ablate.analysis.exclusions import health
+from senet_ablate.analysis.frame import strangers
+from senet_ablate.analysis.stats import welch
+from senet_ablate.analysis.tables import gates_of_seeds, tables
+from senet_ablate.analysis.verdicts import observed_margins
+from senet_ablate.records.facts import read_facts, readable
+from senet_ablate.records.store import Record, read_record, runs_folder
+from senet_ablate.spec.plan import Plan
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.schema import Frozen
+from senet_ablate.spec.spec import margins
+
+Agreement = Literal["bit for bit", "agrees", "differs", "too few seeds to say"]
+
+
+class RowAgreement(Frozen):
+    """One distinct row. Errors are means of top-1 in %, differences (ours - committed) in points.
+
+    low, high: 95% interval of the difference; None without a spread. equal: records that are equal
+    bit for bit, of `seeds`. failed: runs that failed, committed and ours.
+    """
+
+    experiment: str
+    variant: str
+    seeds: int
+    equal: int
+    failed: tuple[int, int]
+    committed: float
+    ours: float
+    low: float | None
+    high: float | None
+    margin: float | None
+    outcome: Agreement
+
+
+class VerdictAgreement(Frozen):
+    """The verdict on one claim from the committed records, and from ours of the same runs."""
+
+    experiment: str
+    claim: str
+    says: str
+    committed: str
+    ours: str
+
+
+class Reproduction(Frozen):
+    """What came of training a recipe's committed runs again.
+
+    equal, other: ids of the runs whose records are equal bit for bit (times aside), and of those
+    whose are not. devices, instructions: what ours were trained on; settings: environment variables
+    that choose a CPU's instructions.
+    """
+
+    recipe: str
+    date: str
+    command: str
+    commit: str
+    devices: tuple[str, ...]
+    instructions: tuple[str, ...]
+    settings: dict[str, str]
+    versions: dict[str, str]
+    equal: tuple[str, ...]
+    other: tuple[str, ...]
+    rows: tuple[RowAgreement, ...]
+    verdicts: tuple[VerdictAgreement, ...]
+
+    @property
+    def bit_for_bit(self) -> bool:
+        """Whether every record is equal."""
+        return not self.other
+
+
+def committed_records(plan: Plan, results: Path) -> dict[str, Record]:
+    """The records of a recipe. Raises BadInput if one is unsound or belongs to no row of it."""
+    paths = sorted(runs_folder(results, plan.recipe_name).glob("*.json"))
+    if not paths:
+        raise BadInput(f"{results}: no records of recipe {plan.recipe_name!r} to compare with")
+    records = {record.id: record for record in map(read_record, paths)}
+    for reason, ids in strangers(plan.recipe_name, records).items():
+        raise BadInput(
+            f"{results / plan.recipe_name}: {len(ids)} records belong to no row of the recipe as"
+            f" it stands ({reason}): {', '.join(ids[:3])}"
+        )
+    return records
+
+
+def compare_records(
+    plan: Plan, committed: Mapping[str, Record], ours: Mapping[str, Record], command: str
+) -> Reproduction:
+    """The agreement of those runs of a plan that have a record on both sides.
+
+    Raises BadInput if there is none.
+    """
+    both = [run.id for run in plan.runs() if run.id in committed and run.id in ours]
+    if not both:
+        raise BadInput("no committed run was trained again")
+    theirs, mine = ({run: records[run] for run in both} for records in (committed, ours))
+    equal = tuple(run for run in both if _content(theirs[run]) == _content(mine[run]))
+    where = [record.provenance for record in mine.values()]
+    return Reproduction(
+        recipe=plan.recipe_name,
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        command=command,
+        commit=Counter(one.commit for one in where).most_common(1)[0][0],
+        devices=tuple(sorted({one.device for one in where})),
+        instructions=tuple(sorted({one.instructions for one in where} - {""})),
+        settings=where[0].settings,
+        versions=where[0].versions,
+        equal=equal,
+        other=tuple(run for run in both if run not in equal),
+        rows=tuple(_rows(plan, theirs, mine, set(equal))),
+        verdicts=tuple(_verdicts(plan, theirs, mine)),
+    )
+
+
+def _content(record: Record) -> dict[str, Any]:
+    """All that a machine of the same kind must give again."""
+    return record.model_dump(exclude={"provenance"})
+
+
+def _rows(
+    plan: Plan, theirs: Mapping[str, Record], mine: Mapping[str, Record], equal: set[str]
+) -> list[RowAgreement]:
+    found: dict[str, RowAgreement] = {}
+    for row in plan.rows():
+        ids = [run.id for run in row.runs if run.id in mine]
+        if not ids or row.runs[0].row_id in found:
+            continue
+        sides = [[records[run] for run in ids] for records in (theirs, mine)]
+        errors = [[record.top1 for record in side] for side in sides]
+        difference = welch(errors[1], errors[0])
+        margin = _margin(plan, row.experiment, theirs)
+        same = sum(run in equal for run in ids)
+        found[row.runs[0].row_id] = RowAgreement(
+            experiment=row.experiment,
+            variant=row.variant,
+            seeds=len(ids),
+            equal=same,
+            failed=(
+                sum(bool(health(one)) for one in sides[0]),
+                sum(bool(health(one)) for one in sides[1]),
+            ),
+            committed=sum(errors[0]) / len(ids),
+            ours=sum(errors[1]) / len(ids),
+            low=_finite(difference.low),
+            high=_finite(difference.high),
+            margin=_finite(margin),
+            outcome="bit for bit"
+            if same == len(ids)
+            else _outcome(difference.low, difference.high, margin),
+        )
+    return list(found.values())
+
+
+def _outcome(low: float, high: float, margin: float) -> Agreement:
+    """Where an interval lies; every comparison with NaN is false."""
+    if -margin < low and high < margin:
+        return "agrees"
+    return "differs" if low > margin or high < -margin else "too few seeds to say"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _margin(plan: Plan, experiment: str, records: Mapping[str, Record]) -> float:
+    """Points of top-1 error within which rows count as alike; NaN where that is not known."""
+    if plan.recipe.plan is not None:
+        return margins(plan.recipe.plan.expected_gain)["top1"]
+    value = plan.experiments[experiment]
+    plain = plan.run(value.variants[value.control], 0).row_id
+    return observed_margins([one for one in records.values() if one.run.row_id == plain])["top1"]
+
+
+def _verdicts(
+    plan: Plan, theirs: Mapping[str, Record], mine: Mapping[str, Record]
+) -> list[VerdictAgreement]:
+    """Of the claims that records of runs can settle, on both sides from the same runs."""
+    committed, ours = (
+        {
+            (name, verdict.claim): verdict
+            for name, table in tables(plan, records, gates_of_seeds(plan, records)).items()
+            for verdict in table.verdicts
+        }
+        for records in (theirs, mine)
+    )
+    return [
+        VerdictAgreement(
+            experiment=name,
+            claim=claim,
+            says=verdict.says,
+            committed=verdict.outcome,
+            ours=ours[name, claim].outcome,
+        )
+        for (name, claim), verdict in committed.items()
+        if {verdict.outcome, ours[name, claim].outcome} != {"not tested"}
+    ]
+
+
+def reproductions(results: Path, recipe: str) -> list[Reproduction]:
+    """The sound fact files that were contributed; an unsound one is named in a warning."""
+    return readable(reproduction_files(results, recipe), read_reproduction)
+
+
+def reproduction_files(results: Path, recipe: str) -> list[Path]:
+    """Files of facts, one a machine."""
+    return sorted((results / recipe / "reproductions").glob("*.json"))
+
+
+def read_reproduction(path: Path) -> Reproduction:
+    """The facts in a file. Raises BadInput if they are not sound."""
+    return read_facts(path, Reproduction)
+
+
+def summary(found: Sequence[Reproduction], records: Mapping[str, Record]) -> str:
+    """How many machines reproduced the records that there are, in one sentence; empty for none."""
+    machines: dict[tuple[str, ...], bool] = {}
+    for one in found:
+        if {*one.equal, *one.other} <= set(records):
+            machines[one.devices] = machines.get(one.devices, True) and one.bit_for_bit
+    if not machines:
+        return ""
+    count = len(machines)
+    return (
+        f"reproduced on {count} machine{'s' * (count > 1)}, bit for bit on {sum(machines.values())}"
+    )

@@ -1,0 +1,101 @@
+"""The page of a reproduction: how far a machine agrees with a recipe's committed records."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from senet_ablate.analysis.escape import markdown_table
+from senet_ablate.analysis.reproduction import Agreement, Reproduction
+from senet_ablate.records.facts import write_facts
+from senet_ablate.records.store import write_whole
+
+ORDER: tuple[Agreement, ...] = ("bit for bit", "agrees", "differs", "too few seeds to say")
+
+
+def write_reproduction(folder: Path, facts: Reproduction) -> Path:
+    """Write the sealed facts, the table of rows and the page; returns the path of the page."""
+    write_facts(folder / f"{file_name(facts)}.json", facts)
+    rows = pd.DataFrame([row.model_dump(exclude={"failed"}) for row in facts.rows])
+    write_whole(folder / "agreement.csv", rows.to_csv(index=False, lineterminator="\n"))
+    write_whole(folder / "agreement.md", page(folder, facts))
+    return folder / "agreement.md"
+
+
+def file_name(facts: Reproduction) -> str:
+    """Of the facts: the machine."""
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(facts.devices).lower()).strip("-")
+
+
+def sentences(facts: Reproduction) -> list[str]:
+    """The agreement in a few lines."""
+    outcomes = Counter(row.outcome for row in facts.rows)
+    same = sum(one.committed == one.ours for one in facts.verdicts)
+    lines = [
+        f"{len(facts.equal)} of {len(facts.equal) + len(facts.other)} records are equal bit for"
+        " bit, times aside",
+        f"{len(facts.rows)} rows: "
+        + ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in ORDER if outcomes[outcome]),
+        f"{same} of {len(facts.verdicts)} verdicts are the same",
+    ]
+    lines += [
+        f"differs: {row.experiment}/{row.variant}: {row.ours:.2f}% here, {row.committed:.2f}%"
+        " committed"
+        for row in facts.rows
+        if row.outcome == "differs"
+    ]
+    lines += [
+        f"differs: claim {one.claim}: {one.ours} here, {one.committed} committed"
+        for one in facts.verdicts
+        if one.committed != one.ours
+    ]
+    return lines
+
+
+def page(folder: Path, facts: Reproduction) -> str:
+    """The page as Markdown."""
+    rows = pd.DataFrame(
+        {
+            "row": [f"{row.experiment}/{row.variant}" for row in facts.rows],
+            "seeds": [str(row.seeds) for row in facts.rows],
+            "equal": [str(row.equal) for row in facts.rows],
+            "failed: committed, here": [f"{row.failed[0]}, {row.failed[1]}" for row in facts.rows],
+            "committed, %": [f"{row.committed:.2f}" for row in facts.rows],
+            "here, %": [f"{row.ours:.2f}" for row in facts.rows],
+            "difference, points": [
+                f"{row.ours - row.committed:+.2f}"
+                + (f" [{row.low:+.2f}, {row.high:+.2f}]" if row.low is not None else "")
+                for row in facts.rows
+            ],
+            "margin": ["" if row.margin is None else f"{row.margin:.2f}" for row in facts.rows],
+            "outcome": [row.outcome for row in facts.rows],
+        }
+    )
+    verdicts = pd.DataFrame(
+        [
+            (one.claim, one.says, one.committed, one.ours, "" if one.committed == one.ours else "*")
+            for one in facts.verdicts
+        ],
+        columns=["claim", "says", "committed", "here", "differs"],
+    )
+    settings = "".join(f" {name}={value}" for name, value in facts.settings.items())
+    parts = [
+        f"# Reproduction of {facts.recipe}",
+        "\n".join(f"- {sentence}" for sentence in sentences(facts)),
+        f"Trained on {', '.join(facts.devices)} ({', '.join(facts.instructions)}{settings}),"
+        f" {facts.date}, commit {facts.commit[:12]}, torch {facts.versions.get('torch')}, by"
+        f" `{facts.command}`.",
+        "A row agrees if the 95% interval of the difference of its mean top-1 errors (Welch) lies"
+        " within the margin in which the ledger calls rows alike, and differs if it lies outside."
+        " Verdicts are made from the same runs on both sides.",
+        markdown_table(rows),
+    ]
+    if len(verdicts):
+        parts += ["## Verdicts", markdown_table(verdicts)]
+    parts.append(
+        f"To contribute: copy `{file_name(facts)}.json` to"
+        f" `results/{facts.recipe}/reproductions/`. The tables of these records:"
+        f" `python -m senet_ablate report --recipe {facts.recipe} --results {folder.parent}`."
+    )
+    return "\n\n".join(parts) + "\n"
