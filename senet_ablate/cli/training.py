@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from senet_ablate.train.job import Failure
     from senet_ablate.train.sweep import Sweep
 
+NoReport = Annotated[
+    bool, typer.Option("--no-report", help="write records alone: no table, plot or page")
+]
 TensorBoard = Annotated[
     Path | None, typer.Option("--tensorboard", help="folder for TensorBoard's curves")
 ]
@@ -27,9 +30,7 @@ TensorBoard = Annotated[
 def run(
     options: RunOptions,
     tensorboard: TensorBoard = None,
-    no_report: Annotated[
-        bool, typer.Option("--no-report", help="write records alone: no table, plot or page")
-    ] = False,
+    no_report: NoReport = False,
 ) -> None:
     """Train what is missing, skip what is done, then report."""
     sweep = _sweep(options, options.results, tensorboard)
@@ -48,7 +49,9 @@ def run(
 
 
 @takes_run_options
-def reproduce(options: RunOptions, tensorboard: TensorBoard = None) -> None:
+def reproduce(
+    options: RunOptions, tensorboard: TensorBoard = None, no_report: NoReport = False
+) -> None:
     """Train a recipe's committed runs anew, into reproductions/, and say how far they agree."""
     from senet_ablate.analysis.reproduction import committed_records, compare_records
     from senet_ablate.analysis.tables import read_reported
@@ -73,9 +76,9 @@ def reproduce(options: RunOptions, tensorboard: TensorBoard = None) -> None:
     if failures and not ours:
         raise typer.Exit(1)
     facts = compare_records(sweep.plan, committed, ours, command_line())
-    page = write_reproduction(folder / recipe, facts)
     print("\n".join([f"{recipe}: agreement with {options.results / recipe}", *sentences(facts)]))
-    print(f"see {page}")
+    if not no_report:
+        print(f"see {write_reproduction(folder / recipe, facts)}")
     if failures:
         raise typer.Exit(1)
 

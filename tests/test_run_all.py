@@ -1,0 +1,97 @@
+"""./run_all.sh: sets up, trains or reproduces, and ends with the agreement."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STUB = """#!/bin/sh
+if [ "$2" = pip ]; then
+    echo "Collecting torch"; sleep 1.5; echo "ERROR: no network"; exit ${PIP_STATUS:-0}
+fi
+echo "$*" >> calls
+if [ "$3" = reproduce ]; then
+    mkdir -p "reproductions/$5"
+    echo "- 9 of 9 records of $5 are equal" > "reproductions/$5/agreement.md"
+fi
+case "$*" in *"$FAILING"*) exit ${STATUS:-0};; esac
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout whose .venv holds a Python that notes what it is called with."""
+    for name in ("run_all.sh", "requirements-run.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    stub = tmp_path / ".venv" / "bin" / "python"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    for recipe in ("cue", "digits", "cifar100-cpu"):
+        (tmp_path / "results" / recipe / "runs").mkdir(parents=True)
+        (tmp_path / "results" / recipe / "runs" / "0.json").touch()
+    return tmp_path
+
+
+def run_all(
+    checkout: Path, *words: str, **settings: str
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """The finished process, and what Python was called with."""
+    (checkout / "calls").unlink(missing_ok=True)
+    clean = {name: value for name, value in os.environ.items() if name != "SENET_ABLATE_RESULTS"}
+    environment = clean | {"FAILING": "nothing"} | settings
+    done = subprocess.run(
+        ["bash", "run_all.sh", *words],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    calls = checkout / "calls"
+    return done, calls.read_text().splitlines() if calls.exists() else []
+
+
+def test_it_installs_once_trains_anew_and_ends_with_the_agreement(checkout: Path) -> None:
+    done, calls = run_all(checkout)
+    assert done.returncode == 0, done.stderr
+    assert "5.7 GB" in done.stderr and "Collecting torch" in done.stderr, "set-up can be watched"
+    verbs = [f"-m senet_ablate reproduce --recipe {recipe}" for recipe in ("cue", "digits")]
+    assert calls == verbs
+    assert done.stdout.endswith(
+        "cue (reproductions/cue/agreement.md)\n  9 of 9 records of cue are equal\n"
+        "digits (reproductions/digits/agreement.md)\n  9 of 9 records of digits are equal\n"
+    )
+    assert "installing" not in run_all(checkout)[0].stderr
+
+
+def test_a_recipe_without_committed_records_is_run(checkout: Path) -> None:
+    (checkout / ".venv" / "requirements.installed").write_bytes(
+        (checkout / "requirements-run.txt").read_bytes()
+    )
+    assert run_all(checkout, "cifar100", "--seeds", "5")[1] == [
+        "-m senet_ablate run --recipe cifar100 --seeds 5"
+    ]
+    assert run_all(checkout, "cifar100-cpu", "--data", "d")[1] == [
+        "-m senet_ablate reproduce --recipe cifar100-cpu --data d"
+    ]
+    assert run_all(checkout, "cue", "--results", "mine")[1] == [
+        "-m senet_ablate run --recipe cue --results mine"
+    ]
+
+
+def test_exit_codes_are_those_of_the_commands(checkout: Path) -> None:
+    failed, calls = run_all(checkout, FAILING="--recipe cue", STATUS="1")
+    assert failed.returncode == 1 and len(calls) == 2, "a run that failed stops no other recipe"
+    bad, calls = run_all(checkout, FAILING="--recipe cue", STATUS="2")
+    assert bad.returncode == 2 and len(calls) == 1
+    assert run_all(checkout, "cifar100", FAILING="cifar100", STATUS="130")[0].returncode == 130
+
+
+def test_an_installation_that_fails_says_why_and_is_tried_again(checkout: Path) -> None:
+    for _ in range(2):
+        done, calls = run_all(checkout, PIP_STATUS="1")
+        assert done.returncode == 2 and not calls
+        assert "ERROR: no network" in done.stderr and "install.log" in done.stderr
