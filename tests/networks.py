@@ -30,22 +30,15 @@ from senet_ablate.spec.spec import Placement, SESpec
 
 CLASSES = 5
 STEM, PIXELS = "32px", 32  # the stem that every network knows
-LARGE = (
-    2**17
-)  # elements of a map; a fast path that this package once had began there, and was wrong
-LEAF = (
-    2**18
-)  # elements of a parameter; larger ones are not differentiated by torch.func, to stay within 4 GB
 PLAIN = "plain"
-# They draw random numbers in training (dropout, shares of branches), so their values in training
-# are not compared.
+# elements of a map; a fast path that this package once had began there, and was wrong
+LARGE = 2**17
+# elements of a parameter; larger ones are not differentiated, to stay within 4 GB
+LEAF = 2**18
+# networks that draw random numbers in training: their values in training are not compared
 DRAWS = (
-    "vgg16_bn",
-    "googlenet_bn",
-    "inception_resnet_v2",
-    "senet154",
-    "shake_shake_26_2x96d",
-    "shake_even_29_2x4x64d",
+    *("vgg16_bn", "googlenet_bn", "inception_resnet_v2", "senet154"),
+    *("shake_shake_26_2x96d", "shake_even_29_2x4x64d"),
 )
 
 
@@ -139,9 +132,8 @@ def assert_near(ours: Any, theirs: Any, within: float) -> None:
         [each.detach() for each in ([one] if isinstance(one, Tensor) else one)]
         for one in (ours, theirs)
     )
-    floor = 1e-3 * max(
-        float(other.norm()) for other in theirs
-    )  # for gradients that are zero but for rounding
+    # for gradients that are zero but for rounding
+    floor = 1e-3 * max(float(other.norm()) for other in theirs)
     for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
         change = float((one - other).norm()) / max(float(other.norm()), floor)
         assert one.shape == other.shape and change <= within, (
@@ -375,14 +367,10 @@ def traced_by_fx(network: Network) -> None:
 
 
 def traced_by_jit(network: Network) -> None:
-    """`torch.jit.trace` with gradients on:
-
-    logits and gradients of other batches, also when saved and loaded.
-    """
+    """`torch.jit.trace` with gradients on: logits and gradients of other batches, also when saved
+    and loaded."""
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # PyTorch: jit is deprecated; sizes were seen, which are tried out here
+        warnings.simplefilter("ignore")  # jit is deprecated, and warns of sizes that it has seen
         traced = torch.jit.trace(network.model, (network.images[:3],))
         file = io.BytesIO()
         torch.jit.save(traced, file)

@@ -3,9 +3,9 @@ docs/networks.md.
 
     nice -n 19 python tools/check_networks.py [NAME ...] [--kept FILE]
 
-Takes an hour or two, most of it torch.compile, which comes last. One line a check as it ends, kept
-in FILE: the same command goes on where it was, and checks again what other sources gave. The page
-says how many have not been run.
+Takes hours, most of it torch.compile, which comes last; networks of few layers come first. One line
+a check as it ends, kept in FILE: the same command goes on where it was, and checks again what other
+sources gave. The page says how many have not been run.
 """
 
 import argparse
@@ -25,7 +25,8 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # one process, and 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import torch
-from networks import CHECKS, CLASSES, DRAWS, LARGE, LEAF, PIXELS, PLAIN, forms, network
+from networks import CHECKS, CLASSES, DRAWS, LARGE, LEAF, PIXELS, PLAIN, STEM, forms, network
+from skeletons import skeleton
 
 from senet_ablate.models.build import list_backbones
 from senet_ablate.train.provenance import processor
@@ -52,17 +53,22 @@ def main() -> int:
         words.error(f"no network {unknown[0]!r}; known: {', '.join(list_backbones())}")
     torch.set_num_threads(1)
     warnings.simplefilter("error")  # as in the tests
-    every, kept = checks(list_backbones()), read(given.kept)
-    for check in checks(given.names or list_backbones()):
-        if check not in kept:
-            kept[check] = found = outcome(*check)
-            print(*check, f"{found['seconds']:.1f} s", found["error"] or "ok", flush=True)
-            with given.kept.open("a") as file:
-                file.write(json.dumps({"sources": sources(), "check": check, **found}) + "\n")
+    names = sorted(list_backbones(), key=layers)
+    every, kept, of = checks(names), read(given.kept), sources()
+    for check in [one for one in every if one[0] in (given.names or names) and one not in kept]:
+        kept[check] = found = outcome(*check)
+        print(*check, f"{found['seconds']:.1f} s", found["error"] or "ok", flush=True)
+        with given.kept.open("a") as file:
+            file.write(json.dumps({"sources": of, "check": check, **found}) + "\n")
     missing = sum(check not in kept for check in every)
     PAGE.write_text(page({check: kept[check] for check in every if check in kept}, missing))
     print(f"{PAGE} is written; {missing} of {len(every)} checks have not been run")
     return int(any(found["error"] for found in kept.values()))
+
+
+def layers(name: str) -> int:
+    """How many modules a network has, which is what the time of its checks goes by."""
+    return sum(1 for _ in skeleton(name, CLASSES, stem=STEM).modules())
 
 
 def checks(names: list[str]) -> list[Check]:
@@ -108,7 +114,8 @@ def sources() -> str:
 def read(path: Path) -> dict[Check, dict[str, str | float]]:
     """What these sources gave before."""
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return {tuple(line["check"]): line for line in lines if line["sources"] == sources()}
+    these = sources()
+    return {tuple(line["check"]): line for line in lines if line["sources"] == these}
 
 
 def page(kept: dict[Check, dict[str, str | float]], missing: int) -> str:
