@@ -92,19 +92,28 @@ def test_a_static_gate_is_learned_and_the_same_for_every_image() -> None:
     )
 
 
+PARTS = {"squeeze": SQUEEZES, "excitation": EXCITATIONS, "gate": GATES, "block": BLOCKS}
+
+
 def specs() -> list[SESpec]:
-    """Every squeeze with every excitation and gate, and each of them in every place."""
+    """Every squeeze with every excitation and gate, and each part in every place."""
     operators = list(itertools.product(SQUEEZES, EXCITATIONS, GATES))
     mixed = [SESpec(squeeze=s, excitation=e, gate=g) for s, e, g in operators]
     # r = 2: with no bias, a hidden layer of one or two units can be dead from the start (its row
     # all negative)
-    placed = [SESpec(2, squeeze=s, placement=p) for s in SQUEEZES for p in PLACEMENTS]  # type: ignore[arg-type]
-    return mixed + placed + [SESpec(block=name) for name in BLOCKS]
+    named = [(field, name) for field, registry in PARTS.items() for name in registry]
+    return mixed + [
+        SESpec(2, placement=placement, **{field: name})  # type: ignore[arg-type]
+        for field, name in named
+        for placement in PLACEMENTS
+    ]
 
 
-@pytest.mark.parametrize(
-    "se", specs(), ids=lambda se: f"{se.squeeze}-{se.excitation}-{se.gate}-{se.placement}"
-)
+def label(se: SESpec) -> str:
+    return "-".join((se.block, se.squeeze, se.excitation, se.gate, se.placement))
+
+
+@pytest.mark.parametrize("se", dict.fromkeys(specs()), ids=label)
 def test_every_parameter_gets_a_finite_gradient(se: SESpec) -> None:
     torch.manual_seed(0)
     model = build_model(NET, 5, se)

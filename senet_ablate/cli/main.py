@@ -119,6 +119,7 @@ def list_names() -> None:
         registry.SQUEEZES,
         registry.EXCITATIONS,
         registry.GATES,
+        registry.BLOCKS,
         registry.DATASETS,
     ):
         print(f"{kind.kind}s")

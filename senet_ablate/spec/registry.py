@@ -9,7 +9,7 @@ user writes in place of a name (`their_module:TheirSqueeze`) is resolved in the 
 import difflib
 import importlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +26,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"{hint}known: {', '.join(names)}"
 
 
-class Registry:
-    """Named parts of one kind; explains a miss."""
+class Registry(dict[str, Any]):
+    """Parts of one kind by name; explains a miss. `SQUEEZES["mine"] = squeeze` adds one for as long
+    as the process lives."""
 
-    def __init__(self, kind: str, entries: dict[str, Any] | None = None) -> None:
+    def __init__(self, kind: str, entries: dict[str, Any]) -> None:
+        super().__init__(entries)
         self.kind = kind
-        self._entries: dict[str, Any] = dict(entries or {})
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._entries
 
     def check(self, name: str) -> str:
         """Return `name` if it is known or a `module:attribute` reference; imports nothing.
 
         Raises BadInput.
         """
-        if name in self._entries or _is_reference(name):
+        if name in self or _is_reference(name):
             return name
         raise BadInput(
             f"unknown {self.kind} {name!r}; {nearest(name, self)}; or your own as 'module:name'"
@@ -52,7 +47,7 @@ class Registry:
 
     def __getitem__(self, name: str) -> Any:
         """The part behind a name or reference. Raises BadInput if there is none."""
-        entry = self._entries.get(self.check(name), name)
+        entry = self.get(self.check(name), name)
         return _import(entry, self.kind) if isinstance(entry, str) else entry
 
 
