@@ -275,7 +275,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
         patch.setattr("senet_ablate.records.bench.write_timing", lambda *words: Path())
         patch.setattr("senet_ablate.models.summary.to_count", list)
         patch.setattr("senet_ablate.records.cost.write_costs", lambda *words: None)
-        patch.setattr("senet_ablate.cli.networks.report_page", lambda name, results: None)
+        patch.setattr("senet_ablate.cli.evidence.report_page", lambda name, results: None)
         empty = tmp_path_factory.mktemp("empty")
         patch.setenv("SENET_ABLATE_RESULTS", str(empty / "results"))
         patch.chdir(empty)

@@ -5,7 +5,7 @@ import torch
 
 from senet_ablate.spec.plan import Plan, read_plan
 from senet_ablate.spec.registry import BadInput
-from senet_ablate.train.preflight import build_networks
+from senet_ablate.train.sweep import build_networks
 
 
 def compiling(plan: Plan) -> Plan:

@@ -1,5 +1,6 @@
 """A sweep from Python: what is missing, how long it takes, and workers that die."""
 
+import io
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from senet_ablate import SESpec
+from senet_ablate.cli.training import sweep_bar
 from senet_ablate.records.store import read_records
 from senet_ablate.spec.plan import read_plan
 from senet_ablate.spec.registry import BadInput
@@ -108,3 +110,28 @@ def test_a_dead_worker_hurts_no_neighbour(
     assert set(read_records(tmp_path, "own")) == {runs[0].id, runs[2].id} and sum(finished) == 3
     assert len(set((tmp_path / "counts").read_text().split())) == 1, "trained in one go"
     assert len(set((tmp_path / "kills").read_text().split())) == 2
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_log_has_a_plain_line_now_and_then_and_a_terminal_a_bar(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("senet_ablate.cli.training.time.monotonic", lambda: now[0])
+    log, terminal, hidden = io.StringIO(), Terminal(), io.StringIO()
+    for file, is_hidden in ((log, False), (terminal, False), (hidden, True)):
+        now[0] = 0.0
+        with sweep_bar(4, 4000, is_hidden, file) as progress:
+            for step in range(100):
+                now[0] += 1.0
+                progress(int(step % 25 == 24), 40)
+    lines = log.getvalue().splitlines()
+    assert len(lines) == 4 and "\r" not in log.getvalue()
+    assert "1.20k/4.00k" in lines[0] and "40.0 images/s" in lines[0] and "1/4 runs" in lines[0]
+    assert "4.00k/4.00k" in lines[-1] and "4/4 runs" in lines[-1]
+    assert "\r" in terminal.getvalue() and "4/4 runs" in terminal.getvalue()
+    assert not hidden.getvalue()

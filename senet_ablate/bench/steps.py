@@ -49,7 +49,7 @@ def timing(
     device: torch.device,
     rounds: int,
     command: str,
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[], object] = lambda: None,
 ) -> Part:
     """Training step and inference of a recipe's networks (label -> run), side by side.
 

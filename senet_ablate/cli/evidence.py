@@ -1,4 +1,4 @@
-"""The commands that add evidence beside training: gates by class, speed."""
+"""The commands that measure something beside training: gates, speed, costs, public weights."""
 
 import csv
 from collections.abc import Sequence
@@ -11,10 +11,13 @@ from senet_ablate.cli.options import (
     RESULTS,
     Data,
     Device,
+    MoreSEFields,
     RecipeName,
     Results,
+    SEFields,
     command_line,
     data_root,
+    read_se,
 )
 from senet_ablate.records.bench import PARTS, add_part
 from senet_ablate.records.store import recorded
@@ -22,7 +25,50 @@ from senet_ablate.spec.plan import Plan, list_recipes, read_plan
 from senet_ablate.spec.registry import BadInput
 
 if TYPE_CHECKING:
+    import torch
+
     from senet_ablate.data import ImageSet
+
+
+def report_recipe(recipe: str, results: Path) -> None:
+    """Write the tables and pages of a recipe, from its records."""
+    from senet_ablate.analysis.tables import read_reported
+    from senet_ablate.report.recipe_page import write_report
+
+    print(f"see {write_report(read_reported(recipe, results), results)}")
+
+
+def report_page(name: str, results: Path) -> None:
+    """Write a page beside those of recipes from its facts, and say where it lies."""
+    from senet_ablate.report.pages import write_page
+
+    for path in write_page(name, results):
+        print(f"see {path}")
+
+
+def first_device(kind: str, threads: int = 1) -> "torch.device":
+    """The first device of a kind, with so many host threads and without TF32. Raises BadInput."""
+    import torch
+
+    from senet_ablate.train.job import configure_worker
+    from senet_ablate.train.launch.local import devices
+
+    device = torch.device(devices(kind)[0])
+    configure_worker(device)
+    torch.set_num_threads(threads)
+    return device
+
+
+def write_gates(
+    plan: Plan, results: Path, images: "ImageSet", device: str, names: Sequence[str] = ()
+) -> None:
+    """Measure the gates by class of the network whose weights the recipe keeps. Raises BadInput."""
+    from senet_ablate.records.facts import write_facts
+    from senet_ablate.records.gate_facts import facts_path
+    from senet_ablate.train.class_gates import measure
+
+    facts = measure(plan, results, images, first_device(device), command_line(), names)
+    print(f"wrote {write_facts(facts_path(results, plan.recipe_name), facts)}")
 
 
 def excitation(
@@ -41,7 +87,7 @@ def excitation(
     rows = csv.reader([classes], skipinitialspace=True)  # a name with a comma in quotes
     names = [name.strip() for row in rows for name in row if name.strip()]
     images = load_images(plan.recipe.train, data_root(data))
-    print(f"wrote {write_gates(plan, results, images, device, names)}")
+    write_gates(plan, results, images, device, names)
     report_recipe(plan.recipe_name, results)
 
 
@@ -64,24 +110,14 @@ def bench(
     results: Results = RESULTS,
     device: Device = "auto",
 ) -> None:
-    """Measure speed on this machine:
-
-    against other ways to train, and of plain and SE side by side; then report.
-    """
-    chosen = parts or ["timing"]
-    known = ["timing", *PARTS]
+    """Measure speed on this machine, or of plain and SE side by side, then report."""
+    chosen, known = parts or ["timing"], ["timing", *PARTS]
     for part in chosen:
         if part not in known:
             raise BadInput(f"unknown part {part!r}; known: {', '.join(known)}")
-    import torch
-
-    from senet_ablate.train.launch.local import devices
-
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = False
-    on = devices(device)[0]
+    on = first_device(device, threads)
     if machine := [part for part in chosen if part in PARTS]:
-        _bench_machine(machine, on, rounds, results)
+        _bench_machine(machine, str(on), rounds, results)
     if "timing" in chosen:
         _bench_recipe(recipe, rounds, all_rows, data, results, on)
 
@@ -106,27 +142,15 @@ def _bench_machine(parts: list[str], device: str, rounds: int, results: Path) ->
             report_recipe(recipe, results)
 
 
-def report_recipe(recipe: str, results: Path) -> None:
-    """Write the tables and pages of a recipe, from its records."""
-    from senet_ablate.analysis.tables import read_reported
-    from senet_ablate.report.recipe_page import write_report
-
-    print(f"see {write_report(read_reported(recipe, results), results)}")
-
-
-def report_page(name: str, results: Path) -> None:
-    """Write a page beside those of recipes from its facts, and say where it lies."""
-    from senet_ablate.report.pages import write_page
-
-    for path in write_page(name, results):
-        print(f"see {path}")
-
-
 def _bench_recipe(
-    recipe: str, rounds: int, all_rows: bool, data: Path | None, results: Path, device: str
+    recipe: str,
+    rounds: int,
+    all_rows: bool,
+    data: Path | None,
+    results: Path,
+    device: "torch.device",
 ) -> None:
     """Time the plain and the SE network of a recipe, or all its rows."""
-    import torch
     from tqdm import tqdm
 
     from senet_ablate.bench.steps import timing
@@ -139,30 +163,49 @@ def _bench_recipe(
         known = {run.id for run in networks.values()}
         rows = {row.runs[0].id: row for row in plan.rows() if row.runs[0].id not in known}
         networks |= {f"{row.experiment}/{row.variant}": row.runs[0] for row in rows.values()}
-    images, on = load_images(plan.recipe.train, data_root(data)), torch.device(device)
+    images = load_images(plan.recipe.train, data_root(data))
     with tqdm(total=3 * rounds * len(networks), unit=" measurements") as bar:
-
-        def progress() -> None:
-            bar.update()
-
-        found = timing(networks, images, on, rounds, command_line(), progress)
+        found = timing(networks, images, device, rounds, command_line(), bar.update)
     print(f"wrote {write_timing(results, plan.recipe_name, found)}")
     report_recipe(plan.recipe_name, results)
 
 
-def write_gates(
-    plan: Plan, results: Path, images: "ImageSet", device: str, names: Sequence[str] = ()
-) -> Path:
-    """Measure the gates by class of the network whose weights the recipe keeps. Raises BadInput."""
-    import torch
+def cost(results: Results = RESULTS) -> None:
+    """Count every network, plain and with SE, and compare it with the paper, in RESULTS/cost."""
+    from tqdm import tqdm
 
-    from senet_ablate.records.facts import write_facts
-    from senet_ablate.records.gate_facts import facts_path
-    from senet_ablate.train.class_gates import measure
-    from senet_ablate.train.job import configure_worker
-    from senet_ablate.train.launch.local import devices
+    from senet_ablate.models.summary import count, to_count
+    from senet_ablate.records.cost import write_costs
 
-    on = torch.device(devices(device)[0])
-    configure_worker(on)  # as in training, so that numbers do not depend on the number of cores
-    facts = measure(plan, results, images, on, command_line(), names)
-    return write_facts(facts_path(results, plan.recipe_name), facts)
+    write_costs(results, [count(*one) for one in tqdm(to_count(), unit=" networks")])
+    report_page("cost", results)
+
+
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="a public checkpoint of torchvision's or timm's")],
+    backbone: Annotated[str, typer.Argument(help="the network that it is of")],
+    pairs: MoreSEFields = None,
+    se: SEFields = None,
+    data: Data = None,
+    size: Annotated[
+        int | None, typer.Option("--size", min=8, help="pixels; default: the network's own")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Evaluate a public checkpoint on DATA/val/<class>/; sorted folders are the network's classes.
+
+    Public SE networks have --se bias=true.
+    """
+    from tqdm import tqdm
+
+    from senet_ablate.models.pretrained import import_weights as load
+    from senet_ablate.train.evaluate_folder import evaluate_folder
+
+    spec = read_se([*(se or []), *(pairs or [])])
+    model, on = load(file, backbone, spec), first_device(device)
+    with tqdm(unit=" images") as bar:
+        found = evaluate_folder(model, backbone, data_root(data), size, on, bar.update)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{backbone}, {spec or 'plain'}, {parameters:,} parameters, from {file}")
+    top5 = "" if found.top5 is None else f", top-5 error {found.top5:.2f}%"
+    print(f"{found.images:,} images: top-1 error {found.top1:.2f}%{top5}")

@@ -8,13 +8,12 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from senet_ablate.cli import evidence as evidence_cli
-from senet_ablate.cli import networks as network_cli
-from senet_ablate.cli import training
+from senet_ablate.cli import evidence, training
 from senet_ablate.cli.options import (
     RESULTS,
     AnyRecipe,
@@ -46,24 +45,26 @@ app = typer.Typer(
 app.command()(training.run)
 app.command()(training.reproduce)
 app.command()(training.plan)
-app.command()(evidence_cli.bench)
-app.command()(evidence_cli.excitation)
-app.command()(network_cli.cost)
-app.command("import-weights")(network_cli.import_weights)
+app.command()(evidence.bench)
+app.command()(evidence.excitation)
+app.command()(evidence.cost)
+app.command("import-weights")(evidence.import_weights)
+
+
+def _recorded(recipe: str | None, results: Path) -> list[str]:
+    """The recipe, or all that have records. Raises BadInput where it has none."""
+    if recipe is None:
+        return recorded(results)
+    check_recorded(results, recipe_name(recipe))
+    return [recipe_name(recipe)]
 
 
 @app.command()
-def report(
-    recipe: AnyRecipe = None,
-    results: Results = RESULTS,
-) -> None:
+def report(recipe: AnyRecipe = None, results: Results = RESULTS) -> None:
     """Rebuild every table, plot and page from the records, also of a half-finished sweep."""
     from senet_ablate.report.pages import measured_pages
 
-    if recipe:
-        recipe = recipe_name(recipe)
-        check_recorded(results, recipe)
-    names = [recipe] if recipe else recorded(results)
+    names = _recorded(recipe, results)
     unknown = [name for name in names if name not in list_recipes()]
     for name in unknown:
         print(
@@ -71,10 +72,10 @@ def report(
             file=sys.stderr,
         )
     for name in [name for name in names if name not in unknown]:
-        evidence_cli.report_recipe(name, results)
+        evidence.report_recipe(name, results)
     pages = [] if recipe else measured_pages(results)
     for name in pages:
-        evidence_cli.report_page(name, results)
+        evidence.report_page(name, results)
     if not names and not pages:
         raise BadInput(f"{results}: nothing to report, neither records nor facts")
 
@@ -131,18 +132,12 @@ def list_names() -> None:
 
 
 @app.command()
-def verify(
-    recipe: AnyRecipe = None,
-    results: Results = RESULTS,
-) -> None:
+def verify(recipe: AnyRecipe = None, results: Results = RESULTS) -> None:
     """Check records and generated files again; exit 1 and name what does not hold."""
     from senet_ablate.report.pages import measured_pages, verify_page
     from senet_ablate.report.verify import verify as problems
 
-    if recipe:
-        recipe = recipe_name(recipe)
-        check_recorded(results, recipe)
-    names = [recipe] if recipe else recorded(results)
+    names = _recorded(recipe, results)
     found = [problem for name in names for problem in problems(name, results)]
     for name in [] if recipe else measured_pages(results):
         names.append(name)

@@ -1,9 +1,13 @@
 """The commands that train, or say what training would take."""
 
+import math
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from senet_ablate.train.job import Failure
     from senet_ablate.train.sweep import Sweep
 
+LOG_EVERY_S = 30.0
 NoReport = Annotated[
     bool, typer.Option("--no-report", help="write records alone: no table, plot or page")
 ]
@@ -40,7 +45,7 @@ def run(
 
         if is_due(sweep.plan, options.results):
             device = options.device if options.launcher == "local" else "auto"
-            print(f"wrote {write_gates(sweep.plan, options.results, sweep.images, device)}")
+            write_gates(sweep.plan, options.results, sweep.images, device)
     _name_failures(sweep, failures)
     if not no_report:  # last: on a full disk it fails, too, and the runs have been named
         report_recipe(sweep.plan.recipe_name, options.results)
@@ -166,8 +171,6 @@ def _sweep(options: RunOptions, results: Path, tensorboard: Path | None = None) 
 
 def _train(sweep: "Sweep") -> "list[Failure]":
     """Train what is pending, with a bar; under torchrun only rank 0 speaks, and goes on."""
-    from tqdm import tqdm
-
     from senet_ablate.train.distributed import torchrun_rank
 
     first = not torchrun_rank()
@@ -178,25 +181,41 @@ def _train(sweep: "Sweep") -> "list[Failure]":
             f"{sweep.plan.recipe_name}: {total - pending} runs done, {pending} to do on"
             f" {slots} x {kind}"
         )
-    finished = 0
-    with tqdm(
-        total=sweep.pending_images,
-        unit=" images",
-        unit_scale=True,
-        disable=not pending or not first,
-        mininterval=0.1 if sys.stderr.isatty() else 30.0,  # a log wants few lines
-    ) as bar:
-
-        def progress(runs: int, images: int) -> None:
-            nonlocal finished
-            finished += runs
-            bar.set_postfix_str(f"{finished}/{pending} runs", refresh=False)
-            bar.update(images)
-
+    with sweep_bar(pending, sweep.pending_images, hidden=not pending or not first) as progress:
         failures = sweep.train(progress)
     if not first:
         raise typer.Exit(1 if failures else 0)
     return failures
+
+
+@contextmanager
+def sweep_bar(
+    runs: int, images: int, hidden: bool = False, file: TextIO | None = None
+) -> Iterator[Callable[[int, int], None]]:
+    """A bar of runs and images on a terminal; in a log, a plain line every LOG_EVERY_S seconds.
+
+    Yields what is called with (runs finished, images trained on) since the last call.
+    """
+    from tqdm import tqdm
+
+    file = file or sys.stderr
+    finished = done = 0
+    began = shown = time.monotonic()
+    scale: dict[str, Any] = {"total": images, "unit": " images", "unit_scale": True}
+    with tqdm(**scale, disable=hidden or not file.isatty(), file=file) as bar:
+
+        def progress(more_runs: int, more_images: int) -> None:
+            nonlocal finished, done, shown
+            finished, done, now = finished + more_runs, done + more_images, time.monotonic()
+            state = f"{finished}/{runs} runs"
+            bar.set_postfix_str(state, refresh=False)
+            bar.update(more_images)
+            if bar.disable and not hidden and (now - shown >= LOG_EVERY_S or finished == runs):
+                line = tqdm.format_meter(done, elapsed=now - began, ncols=0, postfix=state, **scale)
+                print(line, file=file, flush=True)
+                shown = now if finished < runs else math.inf
+
+        yield progress
 
 
 def _name_failures(sweep: "Sweep", failures: "list[Failure]") -> None:

@@ -43,7 +43,7 @@ def evaluate_folder(
     root: Path,
     size: int | None = None,
     device: torch.device | None = None,
-    progress: Callable[[int], None] = lambda images: None,
+    progress: Callable[[int], object] = lambda images: None,
 ) -> Errors:
     """The errors of `model` on the images in `<root>/val/<class>/`, or `<root>/<class>/`.
 

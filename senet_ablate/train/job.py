@@ -46,12 +46,7 @@ OUT_OF_MEMORY = (
     " batch norms would see the parts alone, and the numbers could not be compared"
 )
 RETRY_S = 0.5  # until a run that another process was training is looked at again
-EpochCallback = Callable[[int, Epoch], None]
-
-
-def no_logger(run: Run) -> AbstractContextManager[EpochCallback]:
-    """The epochs of a run are logged nowhere."""
-    return nullcontext(lambda number, epoch: None)
+EpochLogger = Callable[[Run], AbstractContextManager[Callable[[int, Epoch], None]]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,7 @@ class SweepContext:
     class_gates_of: frozenset[str] = frozenset()
     checkpoint_every_s: float = EVERY_S
     gpus_per_run: float = 1.0
-    epoch_logger: Callable[[Run], AbstractContextManager[EpochCallback]] = no_logger
+    epoch_logger: EpochLogger | None = None
 
     @staticmethod
     def of(plan: Plan, results: Path, data: Path, **settings: Any) -> "SweepContext":
@@ -167,8 +162,9 @@ def _train(
         _, blocks, curves = by_class(model, images, device, run.train, classes)
         return {"class_gates": blocks, "class_curves": curves}
 
+    logger = context.epoch_logger if rank() == 0 else None
     try:
-        with (no_logger if rank() else context.epoch_logger)(run) as on_epoch_end:
+        with logger(run) if logger else nullcontext(lambda number, epoch: None) as on_epoch_end:
             return train(
                 run,
                 images,

@@ -4,14 +4,12 @@ A task may be repeated at any time, since record, lock and checkpoint decide wha
 starts it again when its machine is lost, and it resumes from its checkpoint.
 """
 
-import _thread
 import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,6 @@ from senet_ablate.train.numerics import PORTABLE
 
 RETRIES = 10  # of a run whose machine or process is lost
 INSTALL = "--launcher ray needs Ray: `pip install ray`, or `pip install -e '.[ray]'`"
-POLL_INTERVAL_S = 1.0  # of a task that asks whether it is to stop
 SHUTDOWN_GRACE_S = 60.0  # for runs to write a checkpoint when the driver is interrupted
 
 log = logging.getLogger(__name__)
@@ -152,59 +149,41 @@ class Meter:
     def stop(self) -> None:
         self.stopping = True
 
-    def is_stopping(self) -> bool:
-        return self.stopping
-
     def begin(self, run: str) -> None:
         """A run starts, or starts again."""
         self.images[run] = 0
 
-    def add(self, run: str, images: int) -> None:
+    def add(self, run: str, images: int) -> bool:
+        """Count images of a run; whether it is to stop."""
         self.images[run] += images
+        return self.stopping
 
     def total(self) -> int:
         return sum(self.images.values())
 
 
 def _task(run: Run, context: SweepContext, folder: str, meter: Any, wait_s: float) -> Outcome:
+    import ray
+
     time.sleep(wait_s)
     if Path(folder).is_dir():
         os.chdir(folder)  # where a user's own parts are
     device = torch.device("cuda:0" if context.device == "cuda" else "cpu")  # Ray shows one GPU
     configure_worker(device)
     meter.begin.remote(run.id)
+
+    def progress(images: int) -> None:
+        try:
+            stop = ray.get(meter.add.remote(run.id, images))
+        except ray.exceptions.RayError:
+            stop = True  # the driver is gone
+        if stop:
+            signal.raise_signal(signal.SIGINT)  # a run that trains writes its checkpoint
+
     try:
-        with _stopped_by(meter):
-            return train_if_missing(
-                run, context, device, lambda images: meter.add.remote(run.id, images)
-            )
+        progress(0)
+        return train_if_missing(run, context, device, progress)
     except KeyboardInterrupt as error:
         if error.args == (signal.SIGTERM,):
             os._exit(143)  # this process is to end, not the run: Ray starts it again
         return Outcome.BUSY  # the driver waits no more; the next one resumes from the checkpoint
-
-
-@contextmanager
-def _stopped_by(meter: Any) -> Iterator[None]:
-    """Interrupt this process's work, as Ctrl-C would, once the driver is to stop or is gone."""
-    import ray
-
-    done = threading.Event()
-
-    def poll() -> None:
-        while not done.wait(POLL_INTERVAL_S):
-            try:
-                stop = ray.get(meter.is_stopping.remote())
-            except ray.exceptions.RayError:
-                stop = True
-            if stop and not done.is_set():
-                _thread.interrupt_main()
-                return
-
-    if ray.get(meter.is_stopping.remote()):
-        raise KeyboardInterrupt
-    threading.Thread(target=poll, daemon=True).start()
-    try:
-        yield
-    finally:
-        done.set()
