@@ -222,7 +222,7 @@ def _says(value: Any, written: Any) -> bool:
         return value is written
     if isinstance(written, datetime.date):  # to us a text, as in YAML 1.2
         return str(value).startswith(str(written.year))
-    if isinstance(written, str) and isinstance(value, float):  # 1e3: a text in YAML 1.1
+    if isinstance(written, str | int) and isinstance(value, float):  # 1e3: a text in YAML 1.1
         return value == float(written)
     return value == written
 

@@ -65,9 +65,12 @@ def test_the_answer_has_the_power_it_promises(tmp_path: Path) -> None:
         write(tmp_path, "plain", seed, wrong + 40)
     (need,) = needs(read_plan("smoke", ["role_of_excitation"]), tmp_path, 0.3)
     assert need.std == pytest.approx(0.3) and (need.rows, need.runs) == (2, 6)
-    assert need.seeds is not None and power(0.3, 0.3, need.seeds) >= 0.8 > power(
-        0.3, 0.3, need.seeds - 1
-    )
+    assert need.seeds is not None
+
+    def of(seeds: int) -> float:
+        return power(0.3, 0.3 * (2 / seeds) ** 0.5, 2 * seeds - 2)
+
+    assert of(need.seeds) >= 0.8 > of(need.seeds - 1)
     assert need.seeds == 17, "Cohen's table: 17 a side for d = 1 at 80%"
     assert (
         need.fewest is not None and need.most is not None and need.fewest < need.seeds < need.most
