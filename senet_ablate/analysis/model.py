@@ -122,6 +122,18 @@ class ErrorModel:
             sums = np.array([sum(chosen) for chosen in itertools.combinations(ranks, mine)])
         return float((sums <= seen + 1e-9).mean()), float((sums >= seen - 1e-9).mean())
 
+    def failures_alone(self, one: str, other: str) -> float:
+        """One-sided p-value of one row's runs failing more often than the other's (Fisher's exact
+        test): what ranks are left with where the sound runs err alike.
+        """
+        counts = [
+            [len(row.failed), len(row.by_seed) - len(row.failed)]
+            for row in (self.rows[one], self.rows[other])
+        ]
+        return min(
+            float(stats.fisher_exact(counts, side).pvalue) for side in ("less", "greater")
+        )
+
 
 def _spread_p_values(rows: Mapping[str, Errors]) -> dict[str, float]:
     """p-value of each row's spread being no larger than that of the others (one-sided F test)."""
