@@ -179,7 +179,7 @@ def test_rows_of_another_schedule_share_no_spread() -> None:
 NO_TEST = [
     {"a": Errors({}), "b": Errors({0: 1.0, 1: 2.0})},
     {"a": Errors({0: 1.0}), "b": Errors({0: 3.0})},
-    {"a": Errors({0: 1.0, 1: 1.0}), "b": Errors({0: 100 / 3, 1: 100 / 3})},
+    {"a": Errors({0: 1.0, 1: 1.0}), "b": Errors(dict.fromkeys(range(7), 100 / 3))},
 ]
 
 

@@ -11,7 +11,7 @@ of freedom by Satterthwaite. A row with failed runs is compared by ranks over al
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,10 +135,17 @@ class ErrorModel:
         )
 
 
+def _variance(values: Sequence[float]) -> float:
+    """NaN below two values, and exactly 0 for equal ones, whatever rounding says."""
+    if len(values) < 2:
+        return NAN
+    return 0.0 if min(values) == max(values) else float(np.var(values, ddof=1))
+
+
 def _spread_p_values(rows: Mapping[str, Errors]) -> dict[str, float]:
     """p-value of each row's spread being no larger than that of the others (one-sided F test)."""
     found = {
-        name: (len(row.values) - 1, float(np.var(row.values, ddof=1)))
+        name: (len(row.values) - 1, _variance(row.values))
         for name, row in rows.items()
         if len(row.values) > 1
     }
@@ -170,7 +177,7 @@ def _sharing(rows: Mapping[str, Errors]) -> tuple[list[str], list[str]]:
 
 def _alone(name: str, row: Errors) -> Fit:
     values = row.values
-    variance = float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else NAN
+    variance = _variance(values) / len(values)
     return Fit({name: float(np.mean(values))}, {(name, name): variance}, len(values) - 1)
 
 

@@ -296,7 +296,8 @@ def _alike(difference: "Difference", margin: float) -> float:
 
 
 def _beyond(difference: "Difference", margin: float) -> float:
-    return min(1.0, 2 * min(difference.above(margin), difference.below(-margin)))
+    p = 2 * min(difference.above(margin), difference.below(-margin))
+    return p if math.isnan(p) else min(1.0, p)
 
 
 def _distinct(check: Check, names: tuple[str, ...], least: int = 0) -> None:
