@@ -714,7 +714,9 @@ def test_failed_runs_can_tell_rows_apart_and_never_that_they_are_alike() -> None
 
 
 def test_so_few_seeds_that_failures_cannot_settle_a_claim_are_said() -> None:
-    listed = table([BETTER, *({"kind": "better", "rows": ["v2"], "than": [f"v{k}"]} for k in (3, 4))])
+    listed = table(
+        [BETTER, *({"kind": "better", "rows": ["v2"], "than": [f"v{k}"]} for k in (3, 4))]
+    )
     rows = simulated(listed, {}, 5, np.random.default_rng(0))
     found = judge(listed, rows | {"v1": failing(rows["v1"], 0, 1, 2)})
     said = "so few seeds cannot show it by failures alone (p = 0.083)"  # 3 of 5 against 0 of 5
@@ -1264,9 +1266,7 @@ def test_alike_is_supported_with_enough_seeds_and_unresolved_with_two() -> None:
 
 def test_too_few_seeds_leave_a_real_difference_unresolved_and_give_no_advice() -> None:
     draw = np.random.default_rng(0)
-    found = [
-        judge(ONE_CLAIM, simulated(ONE_CLAIM, {"v1": 21.7}, 2, draw))[0] for _ in range(200)
-    ]
+    found = [judge(ONE_CLAIM, simulated(ONE_CLAIM, {"v1": 21.7}, 2, draw))[0] for _ in range(200)]
     unresolved = [verdict for verdict in found if verdict.outcome == "unresolved"]
     assert len(unresolved) > 170
     assert not any("might do" in v.ours + v.reason or v.reason for v in unresolved)
@@ -1458,12 +1458,18 @@ WEIGHED = {"kind": "contrast", "weights": {"v1": 1, "plain": -1}, "side": "below
         (BETTER | {"needs": ["v9"]}, "'v9' is no variant"),
         (BETTER | {"without": ["v9"]}, "'v9' is no variant"),
         ({"kind": "better", "paired": True, "rows": ["v1", "v2"], "than": ["v3"]}, "as many"),
-        ({"kind": "ratio", "rows": ["v1"], "than": ["v2"], "high": 1.0}, "key 'quantity' is missing"),
+        (
+            {"kind": "ratio", "rows": ["v1"], "than": ["v2"], "high": 1.0},
+            "key 'quantity' is missing",
+        ),
         (
             {"kind": "ratio", "rows": ["v1"], "than": ["v2"], "quantity": "macs"},
             "needs low or high",
         ),
-        ({"kind": "better", "rows": ["v1"], "than": ["v2"], "quantity": "params"}, "'top1', 'top5' or 'throughout', found 'params'"),
+        (
+            {"kind": "better", "rows": ["v1"], "than": ["v2"], "quantity": "params"},
+            "'top1', 'top5' or 'throughout', found 'params'",
+        ),
         ({"kind": "identical", "rows": ["v1", "v2"], "quantity": "top5"}, "unknown key 'quantity'"),
         ({"kind": "gates_rise", "rows": ["early", "late"]}, "key 'quantity' is missing"),
         (
@@ -1483,7 +1489,10 @@ WEIGHED = {"kind": "contrast", "weights": {"v1": 1, "plain": -1}, "side": "below
         ({"kind": "better", "rows": ["v1"], "than": ["v9"]}, "is no variant"),
         ({"kind": "bettr", "rows": ["v1"], "than": ["plain"]}, "bettr"),
         *(
-            ({"kind": kind, "rows": ["v1", "v2"], "than": ["plain"]}, f"unknown claim kind '{kind}'")
+            (
+                {"kind": kind, "rows": ["v1", "v2"], "than": ["plain"]},
+                f"unknown claim kind '{kind}'",
+            )
             for kind in ("worse", "ordered", "not_monotone", "gates_fall")
         ),
     ],

@@ -41,15 +41,37 @@ def vector(rows: Mapping[str, Errors], weights: Mapping[str, float]) -> np.ndarr
     return np.array([weights.get(name, 0.0) for name in rows])
 
 
-def agrees(ours: Difference, value: float, stderr: float, df: float) -> None:
-    """Value, standard error, degrees of freedom; interval and p-values by Student's t."""
-    assert (ours.value, ours.stderr, ours.df) == pytest.approx((value, stderr, df), rel=1e-7)
-    t = scipy_stats.t(df, loc=value, scale=stderr)
-    assert (ours.low, ours.high) == pytest.approx(t.interval(0.95), rel=1e-7)
-    p = 2 * scipy_stats.t.sf(abs(value) / stderr, df)
-    assert ours.p == pytest.approx(p, rel=1e-6)
+def agrees(ours: Difference, value: float, stderr: float, df: float, excess: float = 0) -> None:
+    """Value, degrees of freedom, and interval by Student's t; p-values by a standard error with
+    what rows that scatter more than the shared spread add to the variance.
+    """
+    interval = scipy_stats.t.interval(0.95, df, value, stderr)
+    assert (ours.value, ours.df) == pytest.approx((value, df), rel=1e-7)
+    assert (ours.low, ours.high) == pytest.approx(interval, rel=1e-7)
+    stderr = math.sqrt(stderr**2 + excess)
+    t, p = scipy_stats.t(df, loc=value, scale=stderr), 2 * scipy_stats.t.sf(abs(value) / stderr, df)
+    assert (ours.stderr, ours.p) == pytest.approx((stderr, p), rel=1e-6)
     assert ours.below(0.3) == pytest.approx(t.cdf(2 * value - 0.3), rel=1e-6)
     assert ours.below(0.3) + ours.above(0.3) == pytest.approx(1)
+
+
+def components(rows: Mapping[str, Errors]) -> tuple[float, float, float]:
+    """Variance of the noise and of the seeds, by Henderson's third method with statsmodels' sums of
+    squares, and degrees of freedom of the noise.
+    """
+    y, x, z = designed(rows)
+    both, one_way = sm.OLS(y, np.hstack([x, z[:, 1:]])).fit(), sm.OLS(y, x).fit()
+    trace = sum(sm.OLS(column, x).fit().ssr for column in z.T)
+    of_seeds = (one_way.ssr - one_way.df_resid * both.mse_resid) / trace
+    return both.mse_resid, max(0.0, of_seeds), both.df_resid
+
+
+def excess(rows: Mapping[str, Errors], weights: Mapping[str, float], shared: float) -> float:
+    """What rows whose own variance is above the shared one add to that of a contrast."""
+    return sum(
+        weight**2 * max(0.0, np.var(rows[name].values, ddof=1) - shared) / len(rows[name].values)
+        for name, weight in weights.items()
+    )
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
@@ -66,6 +88,7 @@ def test_a_balanced_page_is_statsmodels_two_way_analysis(
         float(np.squeeze(test.effect)),
         float(np.squeeze(test.sd)),
         fixed.df_resid,
+        excess(rows, weights, sum(components(rows)[:2])),
     )
 
 
@@ -76,7 +99,9 @@ def test_a_balanced_page_is_statsmodels_mixed_model() -> None:
     for weights in WEIGHTS:
         w, ours = vector(rows, weights), ErrorModel(rows).contrast(weights)
         stderr = math.sqrt(w @ np.asarray(mixed.cov_params())[:4, :4] @ w)
-        assert (ours.value, ours.stderr) == pytest.approx((w @ mixed.fe_params, stderr), rel=1e-3)
+        half = scipy_stats.t.ppf(0.975, 3 * 5) * stderr
+        assert ours.value == pytest.approx(w @ mixed.fe_params)
+        assert ours.high - ours.value == pytest.approx(half, rel=1e-3)
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
@@ -84,19 +109,14 @@ def test_a_balanced_page_is_statsmodels_mixed_model() -> None:
 def test_unequal_seeds_are_generalised_least_squares_with_the_components_of_variance(
     of_seed: float, weights: dict[str, float]
 ) -> None:
-    """Components by Henderson's third method, with statsmodels' sums of squares."""
-    rows = drawn({"a": 12, "b": 12, "c": 4, "d": 4, "e": 3}, np.random.default_rng(0), of_seed)
-    y, x, z = designed(rows)
-    both = sm.OLS(y, np.hstack([x, z[:, 1:]])).fit()
-    one_way = sm.OLS(y, x).fit()
-    trace = sum(sm.OLS(column, x).fit().ssr for column in z.T)
-    of_seeds = max(0.0, (one_way.ssr - one_way.df_resid * both.mse_resid) / trace)
+    rows = drawn({"a": 12, "b": 12, "c": 4, "d": 4, "e": 3}, np.random.default_rng(4), of_seed)
+    (y, x, z), (noise, of_seeds, df) = designed(rows), components(rows)
     assert (of_seeds > 0.1) == (of_seed > 0)
-    covariance = both.mse_resid * np.eye(len(y)) + of_seeds * z @ z.T
-    fit = sm.GLS(y, x, sigma=covariance).fit()
+    fit = sm.GLS(y, x, sigma=noise * np.eye(len(y)) + of_seeds * z @ z.T).fit()
     w = vector(rows, weights)
     stderr = math.sqrt(w @ fit.normalized_cov_params @ w)
-    agrees(ErrorModel(rows).contrast(weights), float(w @ fit.params), stderr, both.df_resid)
+    more = excess(rows, weights, noise + of_seeds)
+    agrees(ErrorModel(rows).contrast(weights), float(w @ fit.params), stderr, df, more)
 
 
 numbers = st.lists(st.floats(0, 100).map(lambda x: round(x, 3)), min_size=2, max_size=6)
@@ -144,31 +164,33 @@ def test_two_rows_of_equal_spread_without_blocks_are_the_pooled_t_test(
 ) -> None:
     rows = drawn(dict(zip("ab", sizes, strict=True)), np.random.default_rng(2))
     a, b = (row.values for row in rows.values())
-    theirs = scipy_stats.ttest_ind(a, b, equal_var=True)
+    interval = scipy_stats.ttest_ind(a, b, equal_var=True).confidence_interval()
     ours = ErrorModel(rows, block=False).contrast({"a": 1, "b": -1})
-    assert (ours.p, ours.df) == pytest.approx((theirs.pvalue, theirs.df))
+    assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high))
+    shift = a[0] - b[0]
+    same = {"a": Errors(dict(enumerate(a))), "b": Errors(dict(enumerate(x - shift for x in a)))}
+    theirs = scipy_stats.ttest_ind(*(row.values for row in same.values()), equal_var=True)
+    ours = ErrorModel(same, block=False).contrast({"a": 1, "b": -1})
+    assert (ours.p, ours.df) == pytest.approx((theirs.pvalue, theirs.df), abs=1e-12)
 
 
 def test_a_row_that_scatters_more_has_its_own_part_of_a_contrast() -> None:
-    draw = np.random.default_rng(4)
+    draw = np.random.default_rng(5)
     rows = drawn(dict.fromkeys("abc", 5), draw, 0.0) | drawn({"wild": 5}, draw, 0.0, noise=20)
     model, quiet = ErrorModel(rows), ErrorModel({name: rows[name] for name in "abc"})
     alike = quiet.contrast({"a": 1, "b": -1})
     assert model.contrast({"a": 1, "b": -1}) == alike, "it is no part of what the others share"
     assert alike.df == 2 * 4
-    wild, (_, x, z) = rows["wild"].values, designed({name: rows[name] for name in "abc"})
-    y = designed({name: rows[name] for name in "abc"})[0]
-    noise = sm.OLS(y, np.hstack([x, z[:, 1:]])).fit().mse_resid
-    one_way = sm.OLS(y, x).fit()
-    of_seeds = max(0.0, (one_way.mse_resid - noise))  # each row has every seed
-    stderr, df = by_hand([(np.var(wild, ddof=1) / 5, 4), ((noise + of_seeds) / 5, 8)])
+    wild, (noise, of_seeds, _) = rows["wild"].values, components({n: rows[n] for n in "abc"})
+    shared = ((noise + of_seeds) / 5 + excess(rows, {"a": 1}, noise + of_seeds), 8)
+    stderr, df = by_hand([(np.var(wild, ddof=1) / 5, 4), shared])
     ours = model.contrast({"wild": 1, "a": -1})
-    value = float(np.mean(wild) - np.mean(rows["a"].values))
-    agrees(ours, value, stderr, df)
+    assert ours.value == pytest.approx(np.mean(wild) - np.mean(rows["a"].values))
+    assert (ours.stderr, ours.df) == pytest.approx((stderr, df))
 
 
 def test_rows_of_another_schedule_share_no_spread() -> None:
-    rows = drawn(dict.fromkeys("abc", 5), np.random.default_rng(4))
+    rows = drawn(dict.fromkeys("abc", 5), np.random.default_rng(5))
     other = {name: Errors(row.by_seed, schedule="long") for name, row in rows.items()}
     both = ErrorModel(rows | {f"{name}2": row for name, row in other.items()})
     alone = ErrorModel(rows).contrast({"a": 1, "b": -1})
@@ -186,9 +208,7 @@ NO_TEST = [
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("rows", NO_TEST)
-def test_nothing_is_certain_where_no_spread_was_seen(
-    rows: dict[str, Errors], shared: bool
-) -> None:
+def test_nothing_is_certain_where_no_spread_was_seen(rows: dict[str, Errors], shared: bool) -> None:
     ours = ErrorModel(rows, shared, shared).contrast({"a": 1, "b": -1})
     assert all(map(math.isnan, (ours.stderr, ours.low, ours.high, ours.p, ours.below(0))))
     known = rows["a"].values
