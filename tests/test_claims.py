@@ -17,11 +17,12 @@ from judging import judge
 from scipy import stats as scipy_stats
 
 from senet_ablate.analysis.exclusions import fairness, health, stuck_gates
-from senet_ablate.analysis.stats import power, seeds_needed, welch
+from senet_ablate.analysis.stats import power, seeds_needed
 from senet_ablate.analysis.tables import table as table_of
 from senet_ablate.analysis.verdicts import Verdict
 from senet_ablate.records.bench import Bench, Measured, Part
 from senet_ablate.records.class_gates import ClassGates, describe, find, paper_network
+from senet_ablate.records.cost import Costs, NetworkCost
 from senet_ablate.records.store import Epoch, Gates, Provenance, Record
 from senet_ablate.spec import paper, plan
 from senet_ablate.spec.claim import Check, Claim
@@ -57,7 +58,6 @@ ALL_CLAIMS = [
     (name, claim.id) for name, experiment in EXPERIMENTS.items() for claim in experiment.claims
 ]
 MILLION = 1_000_000
-OTHER_EVIDENCE = ("gates_rise", "gates_within", "time", "none")  # not in the records of the table
 
 # Rows of which the paper tells something without printing it: errors (top-1, top-5) and costs as
 # its text has them.
@@ -233,11 +233,12 @@ def against(check: Check, rows: dict[str, list[Record]], control: str) -> dict[s
         control
     ]
     far = 3 * papers_margin(plain, check.quantity)
-    if check.kind == "better" or check.side == "below_zero":
+    if not check.by_margin and check.kind != "differ":
         means = {name: 2 * center - mean for name, mean in means.items()}
     elif check.kind == "contrast":
-        first, weight = check.weights[0]
-        means[first] += (far - sum(weight * means[name] for name, weight in check.weights)) / weight
+        first, weight = next(iter(check.weights.items()))
+        value = sum(weight * means[name] for name, weight in check.weights.items())
+        means[first] += (far - value) / weight
     elif check.kind == "differ":
         own = dict(zip(check.rows, check.than, strict=True)) if check.than else {}
         means |= {name: means[own[name]] - 1 if own else center for name in check.rows}
@@ -341,48 +342,75 @@ def test_a_claim_on_both_errors_is_two_claims() -> None:
 def test_the_papers_own_numbers_support_every_claim_that_can_be_tested(
     name: str, claim: str
 ) -> None:
-    known = {"networks": [paper_network()], "benches": paper_benches()}
-    verdict = verdicts(EXPERIMENTS[name], as_published(name), **known)[claim]
+    verdict = verdicts(EXPERIMENTS[name], as_published(name), **beside(name))[claim]
     checks = claim_of(name, claim).checks
     if checks and checks[0].kind == "none":
         assert verdict.outcome == "not tested" and verdict.reason == checks[0].statement
     else:
         assert verdict.outcome == "supported", verdict
-        assert verdict.ours and not verdict.reason and verdict.seeds_needed is None
+        assert verdict.ours and not verdict.reason and not verdict.partly
 
 
 @pytest.mark.parametrize(("name", "claim"), ALL_CLAIMS)
 def test_the_opposite_of_each_check_contradicts_its_claim(name: str, claim: str) -> None:
     experiment, rows = EXPERIMENTS[name], as_published(name)
     for check in checks_behind(name, claim):
-        if check.kind == "none" or check.without:
+        if check.kind == "none" or getattr(check, "without", ()):
             continue
-        known = {"networks": [paper_network()], "benches": paper_benches()}
-        if check.on_gates:
-            found = verdicts(experiment, rows, **known | {"networks": [network_against(check)]})
+        known = beside(name)
+        if check.kind.startswith("gates"):
+            known["networks"] = [network_against(check)] * 3
         elif check.kind == "time":
-            found = verdicts(experiment, rows, **known | {"benches": paper_benches(times=2.0)})
+            known["benches"] = paper_benches(times=2.0)
+        elif check.kind == "ratio" and check.network == "paper":
+            known["costs"] = costs_against(check, name)
         else:
-            found = verdicts(experiment, against(check, rows, experiment.control), **known)
-        assert found[claim].outcome == "contradicted", (check, found[claim])
-        assert found[claim].ours and found[claim].seeds_needed is None
+            rows = against(check, as_published(name), experiment.control)
+        found = verdicts(experiment, rows, **known)[claim]
+        assert found.outcome == "contradicted" and found.ours, (check, found)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_too_much_noise_leaves_every_claim_on_errors_unresolved_and_no_other(name: str) -> None:
-    experiment, known = (
-        EXPERIMENTS[name],
-        {"networks": [paper_network()], "benches": paper_benches()},
-    )
-    found = verdicts(experiment, as_published(name, share=0.2), **known)
+    experiment = EXPERIMENTS[name]
+    found = verdicts(experiment, as_published(name, share=0.2), **beside(name))
     for claim in experiment.claims:
         behind = checks_behind(name, claim.id)
-        if any(check.on_errors for check in behind):
+        if behind[0].ledger == "error":
             assert found[claim.id].outcome == "unresolved", found[claim.id]
             assert claim.follows or "corrected p" in found[claim.id].ours
-            assert found[claim.id].seeds_needed is None or found[claim.id].seeds_needed > 5
         elif behind[0].kind != "none":
             assert found[claim.id].outcome == "supported"
+
+
+def beside(name: str) -> dict[str, Any]:
+    """The paper's evidence that is in no record: gates of three networks, times, costs at 224
+    pixels.
+    """
+    networks, costs = [paper_network()] * 3, costs_of(name)
+    return {"networks": networks, "benches": paper_benches(), "costs": costs}
+
+
+def costs_of(name: str, **factors: float) -> Costs:
+    """What the paper prints for the rows of a table, times a factor for some of them."""
+    found = {}
+    for variant, value in EXPERIMENTS[name].variants.items():
+        facts = UNPRINTED.get(variant, {}) | paper.published(EXPERIMENTS[name], variant)
+        plain, factor = value.se is None, factors.get(variant, 1)
+        found["resnet50", value.se] = NetworkCost(
+            backbone="resnet50",
+            se=value.se,
+            pixels=224,
+            classes=1000,
+            params=round(factor * MILLION * facts.get("params", 25.6 if plain else 28.1)),
+            macs=round(factor * 1e9 * facts.get("gflops", 3.86 if plain else 3.87)),
+            parts={},
+        )
+    return found
+
+
+def costs_against(check: Check, name: str) -> Costs:
+    return costs_of(name, **{check.rows[0]: 0.5 if check.low else 1.5})
 
 
 def paper_benches(times: float = 1.0) -> list[Bench]:
@@ -428,27 +456,28 @@ def test_one_seed_supports_nothing_but_what_is_exact(name: str) -> None:
     for claim in EXPERIMENTS[name].claims:
         kinds = [check.kind for check in checks_behind(name, claim.id)]
         verdict = found[claim.id]
-        if any(check.on_errors for check in claim.checks):
+        if claim.ledger == "error":
             assert verdict.outcome == "not tested" and "fewer than 2 seeds" in verdict.reason
-        elif claim.follows or set(kinds) & set(OTHER_EVIDENCE):
+        elif claim.follows or not set(kinds) <= {"ratio", "identical"} or of_paper(claim):
             assert verdict.outcome == "not tested"
         else:
-            assert set(kinds) <= {"ratio", "identical"} and verdict.outcome == "supported"
+            assert verdict.outcome == "supported"
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_table_without_noise_resolves_nothing_but_what_is_exact(name: str) -> None:
     found = verdicts(EXPERIMENTS[name], as_published(name, spread=0))
     for claim in EXPERIMENTS[name].claims:
-        verdict, kinds = found[claim.id], {check.kind for check in claim.checks}
-        if any(check.on_errors for check in claim.checks):
-            assert (
-                verdict.outcome == "unresolved"
-                and "no spread" in verdict.reason
-                and verdict.seeds_needed is None
-            )
-        elif kinds and kinds <= {"ratio", "identical"}:
+        verdict = found[claim.id]
+        if claim.ledger == "error":
+            assert verdict.outcome == "unresolved" and "no spread" in verdict.reason
+        elif claim.ledger == "arithmetic" and not of_paper(claim):
             assert verdict.outcome == "supported"
+
+
+def of_paper(claim: Claim) -> bool:
+    """Whether the claim is about the cost of the paper's own network, which no record holds."""
+    return any(getattr(check, "network", "") == "paper" for check in claim.checks)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -569,7 +598,7 @@ def test_what_speaks_against_one_claim_speaks_against_all_that_follow_from_it() 
             experiment = claims({"id": "so", "follows": list(order)}, *listed)
             rows = simulated(experiment, {"v1": 20.0}, 5, np.random.default_rng(0)) | {"v3": []}
             first = judge(experiment, rows)[0]
-            assert (first.claim, first.outcome, first.seeds_needed) == ("so", outcome, None)
+            assert (first.claim, first.outcome) == ("so", outcome)
 
 
 def test_a_claim_that_follows_takes_no_part_in_the_correction() -> None:
@@ -580,19 +609,18 @@ def test_a_claim_that_follows_takes_no_part_in_the_correction() -> None:
         assert judge(alone, rows)[0] == judge(followed, rows)[0]
 
 
-def test_a_number_stated_for_resnet_50_is_not_asked_of_another_network() -> None:
-    small = TRAIN.model_copy(update={"backbone": "resnet_tiny_bottleneck"})
+def test_costs_stated_for_the_papers_network_are_counted_there_without_training() -> None:
+    """Whatever the recipe trains, and also where it trains nothing or cannot host the row."""
     reduction = EXPERIMENTS["reduction"]
-    rows = {
-        name: [r.model_copy(update={"run": replace(r.run, train=small)}) for r in records]
-        for name, records in as_published("reduction").items()
-    }
-    found = verdicts(reduction, rows)
-    assert found["cost.1"].outcome == "not tested" and "ResNet-50" in found["cost.1"].reason
-    assert found["T10.3"].outcome == "supported" and found["T10.3"].reason.startswith(
-        "judged in part: stated for"
-    )
-    assert found["T10.0"].outcome == "supported" and not found["T10.0"].reason
+    for rows in ({}, as_published("reduction", share=0.2)):
+        found = verdicts(reduction, rows, cannot_host={"2": "no"}, costs=costs_of("reduction"))
+        for claim in ("cost.1", "cost.2", "T10.3"):
+            assert found[claim].outcome == "supported" and "in ResNet-50" in found[claim].ours
+            assert found[claim].ledger == "arithmetic" and math.isnan(found[claim].margin)
+    dear = costs_of("reduction", **{"16": 1.02})
+    assert verdicts(reduction, {}, costs=dear)["cost.1"].outcome == "contradicted"
+    uncounted = verdicts(reduction, as_published("reduction"))["cost.1"]
+    assert uncounted.outcome == "not tested" and "was not counted yet" in uncounted.reason
 
 
 def test_a_data_set_without_top_5_error_leaves_those_claims_alone() -> None:
@@ -601,9 +629,11 @@ def test_a_data_set_without_top_5_error_leaves_those_claims_alone() -> None:
         n: [r.model_copy(update={"wrong_top5": None}) for r in rs]
         for n, rs in as_published("stages").items()
     }
-    with_top5, without = verdicts(stages, as_published("stages")), verdicts(stages, rows)
+    with_top5, without = (
+        verdicts(stages, have, **beside("stages")) for have in (as_published("stages"), rows)
+    )
     for claim in stages.claims:
-        if any(check.quantity == "top5" for check in claim.checks):
+        if any(getattr(check, "quantity", "") == "top5" for check in claim.checks):
             assert (
                 without[claim.id].outcome == "not tested" and "no top-5" in without[claim.id].reason
             )
@@ -650,15 +680,50 @@ def test_paired_rows_are_compared_each_with_its_own_and_with_no_other() -> None:
     assert judge(ratio, rows)[0].outcome == "contradicted"
 
 
-def test_a_row_with_a_run_that_did_not_train_is_flagged_and_not_ranked() -> None:
-    squeeze = EXPERIMENTS["squeeze"]
-    rows = as_published("squeeze")
-    rows["Max"][1] = rows["Max"][1].model_copy(update={"diverged": 1})
-    found = verdicts(squeeze, rows)["T11.1"]
-    assert (
-        found.outcome == "not tested"
-        and found.reason == "Max is not ranked: seed 1 diverged after epoch 1"
+def failing(records: Sequence[Record], *seeds: int) -> list[Record]:
+    return [r.model_copy(update={"diverged": 1} if r.run.seed in seeds else {}) for r in records]
+
+
+def test_failed_runs_are_outcomes_and_compared_by_ranks() -> None:
+    """The worst of all, whatever error they were left with: a row that fails is not better."""
+    draw = np.random.default_rng(0)
+    rows = simulated(ONE_CLAIM, {"v1": 20.0}, 9, draw)
+    failed = {"plain": failing(rows["plain"], 1, 4)}
+    (verdict,) = judge(ONE_CLAIM, rows | failed)
+    assert verdict.outcome == "supported" and "by ranks" in verdict.ours
+    assert "plain 22" in verdict.ours and "(2 of 9 seeds failed)" in verdict.ours
+    better_but_failing = {"v1": failing(rows["v1"], 0, 1, 2, 3)}
+    (verdict,) = judge(ONE_CLAIM, rows | better_but_failing)
+    assert verdict.outcome == "unresolved" and "(4 of 9 seeds failed)" in verdict.ours
+    (verdict,) = judge(ONE_CLAIM, rows | {"v1": failing(rows["v1"], *range(9))})
+    assert verdict.outcome == "contradicted"
+
+
+def test_failed_runs_can_tell_rows_apart_and_never_that_they_are_alike() -> None:
+    three = {"rows": ["v1", "v2", "v3"]}
+    far = WEIGHED | {"weights": {"v1": 1, "v2": -2, "plain": 1}}
+    pairs = {"kind": "differ", "rows": ["v1", "v2"], "than": ["plain", "v3"]}
+    asked = table([{"kind": "differ", **three}, {"kind": "similar", **three}, WEIGHED, far, pairs])
+    rows = simulated(asked, {"v1": 24.0}, 9, np.random.default_rng(0))
+    found = judge(asked, rows | {"v1": failing(rows["v1"], 5)}, margins=HALF_A_POINT)
+    assert outcomes(found) == ["supported", "not tested", "contradicted", *["not tested"] * 2]
+    assert found[1].reason == (
+        "v1 has failed runs, and ranks cannot tell whether rows are alike within a margin"
     )
+    assert all("v1 has failed runs, and ranks compare two rows" in v.reason for v in found[3:])
+
+
+def test_so_few_seeds_that_failures_cannot_settle_a_claim_are_said() -> None:
+    listed = table(
+        [BETTER, *({"kind": "better", "rows": ["v2"], "than": [f"v{k}"]} for k in (3, 4))]
+    )
+    rows = simulated(listed, {}, 5, np.random.default_rng(0))
+    found = judge(listed, rows | {"v1": failing(rows["v1"], 0, 1, 2)})
+    said = "so few seeds cannot show it by failures alone (p = 0.083)"  # 3 of 5 against 0 of 5
+    assert (found[0].outcome, found[0].reason) == ("unresolved", said)
+    assert all(v.reason == "" for v in found[1:])
+    lone = judge(ONE_CLAIM, rows | {"v1": failing(rows["v1"], *range(5))})[0]
+    assert (lone.outcome, lone.reason) == ("contradicted", "")
 
 
 def test_a_table_of_two_data_sets_is_not_judged() -> None:
@@ -762,13 +827,6 @@ def test_one_answer_for_every_image_is_not_training() -> None:
     assert health(record(run, 22.0, answered=2)) == health(record(run, 22.0, answered=None)) == ()
     assert len(health(record(run, 100.0, answered=1))) == 1, "said once"
     assert health(record(run, 22.0, answered=1, diverged=3)) == ("diverged after epoch 3",)
-    squeeze = EXPERIMENTS["squeeze"]
-    rows = as_published("squeeze")
-    rows["Max"][2] = rows["Max"][2].model_copy(update={"answered": 1})
-    found = verdicts(squeeze, rows)["T11.2"]
-    assert found.outcome == "not tested" and found.reason.startswith(
-        "Max is not ranked: seed 2 it gives every image"
-    )
 
 
 def claims(*listed: dict[str, Any], rows: int = 6) -> Experiment:
@@ -920,11 +978,10 @@ def test_rows_at_the_margin_that_do_differ_are_never_shown_to_be_one() -> None:
 @pytest.mark.parametrize(
     ("check", "least"),
     [
-        # a test on both sides and one against it, which Holm counts as two: half of 5 in 100, less
-        # Bonferroni's cost
-        ({"kind": "differ", "rows": ["v1", "v2"]}, 0.002),
-        ({"kind": "differ", "rows": ["v1", "v2", "v3", "v4"]}, 0.002),
-        ({"kind": "differ", "rows": ["v1", "v2", "v3"], "than": ["plain", "v4", "v5"]}, 0.002),
+        ({"kind": "differ", "rows": ["v1", "v2"]}, 0.02),
+        # less Bonferroni's cost
+        ({"kind": "differ", "rows": ["v1", "v2", "v3", "v4"]}, 0.01),
+        ({"kind": "differ", "rows": ["v1", "v2", "v3"], "than": ["plain", "v4", "v5"]}, 0.01),
         ({"kind": "contrast", "weights": {"v1": 1, "plain": -1}, "side": "below_zero"}, 0.02),
         (
             {
@@ -970,9 +1027,7 @@ def test_one_lone_claim_is_the_ordinary_two_sided_welch_test() -> None:
         assert judge(weighed, rows)[0].outcome == verdict.outcome, (
             "two rows with the weights 1 and -1"
         )
-        assert (judge(differ, rows)[0].outcome == "supported") == (2 * theirs.pvalue < 0.05), (
-            "on either side"
-        )
+        assert (judge(differ, rows)[0].outcome == "supported") == (theirs.pvalue < 0.05)
         seen.add(verdict.outcome)
     assert len(seen) == 3
 
@@ -1023,6 +1078,11 @@ def tail(groups: Sequence[Sequence[float]], weights: Sequence[float], bound: flo
     return float(scipy_stats.t.cdf((value - bound) / math.sqrt(sum(parts)), df))
 
 
+def kind_of(check: Check) -> str:
+    sides = {"below_zero": "better", "below_margin": "no_worse", "within_margin": "similar"}
+    return sides[check.side] if check.kind == "contrast" else check.kind
+
+
 def p_values(check: Check, errors: Mapping[str, list[float]], margin: float) -> tuple[float, float]:
     """For and against a check, each comparison with SciPy's Welch test where it is one of two
     rows.
@@ -1037,17 +1097,17 @@ def p_values(check: Check, errors: Mapping[str, list[float]], margin: float) -> 
             )
         return tail(groups, weights, bound)
 
-    pairs = [*zip(check.rows, check.than, strict=False)]
+    than = getattr(check, "than", ())
     if check.kind == "contrast":
-        names, weights = zip(*check.weights, strict=True)
-        asked = [(names, weights)]
-    elif check.kind == "differ" and check.than:
+        asked = [(tuple(check.weights), tuple(check.weights.values()))]
+    elif check.kind == "differ" and than:
+        pairs = zip(check.rows, than, strict=True)
         asked = [((*one, *other), (1, -1, -1, 1)) for one, other in combinations(pairs, 2)]
     else:
-        every = [*product(check.rows, check.than)] if check.than else [*combinations(check.rows, 2)]
-        asked = [(pair, (1, -1)) for pair in (pairs if check.paired else every)]
-    sides = {"below_zero": "better", "below_margin": "no_worse", "within_margin": "similar"}
-    kind = sides[check.side] if check.side else check.kind
+        every = product(check.rows, than) if than else combinations(check.rows, 2)
+        pairs = zip(check.rows, than, strict=False)
+        asked = [(pair, (1, -1)) for pair in (pairs if getattr(check, "paired", 0) else every)]
+    kind = kind_of(check)
     by_bound = {bound: [below(*one, bound) for one in asked] for bound in (-margin, 0.0, margin)}
     inside = [
         max(low, 1 - high) for low, high in zip(by_bound[margin], by_bound[-margin], strict=True)
@@ -1065,15 +1125,24 @@ def p_values(check: Check, errors: Mapping[str, list[float]], margin: float) -> 
     return max(found), min(1, number * min(1 - p for p in found))
 
 
-def holm(p: float, family: np.ndarray) -> float:
-    """Adjusted p:
-
-    what the worst of the tests that come before it in Holm's order, and itself, is multiplied to.
+def stepped_down(pairs: list[tuple[float, float]], kinds: list[str]) -> list[list[float]]:
+    """Holm's correction in which a step counts what can still be true: both sides of "better"
+    where the rows are equal, one side of any other check, and one side where one is rejected.
     """
-    return min(1.0, max(float(q) * int((family >= q).sum()) for q in family if q <= p))
+    sides = sorted((p, k, side) for k, both in enumerate(pairs) for side, p in enumerate(both))
+    adjusted, left, largest = [[0.0, 0.0] for _ in pairs], [[0, 1] for _ in pairs], 0.0
+    for p, k, side in sides:
+        counted = sum(
+            len(one) if kind == "better" else min(1, len(one))
+            for one, kind in zip(left, kinds, strict=True)
+        )
+        largest = max(largest, min(1.0, counted * p))
+        adjusted[k][side] = largest
+        left[k].remove(side)
+    return adjusted
 
 
-def test_the_checks_of_a_table_are_one_family_in_holms_correction() -> None:
+def test_the_checks_of_a_page_are_one_family() -> None:
     draw, seen = np.random.default_rng(0), set()
     checks = list(dict.fromkeys(claim.checks[-1] for claim in FAMILY.claims[:10]))
     assert len(checks) == 10 and FAMILY.claims[1].checks[0] == checks[0], (
@@ -1088,10 +1157,7 @@ def test_the_checks_of_a_table_are_one_family_in_holms_correction() -> None:
         }
         errors = {name: [r.top1 for r in have] for name, have in rows.items()}
         pairs = [p_values(check, errors, 0.5) for check in checks]
-        corrected = [
-            (holm(p_for, np.ravel(pairs)), holm(p_against, np.ravel(pairs)))
-            for p_for, p_against in pairs
-        ]
+        corrected = stepped_down(pairs, [kind_of(check) for check in checks])
         expected = [
             "supported" if a < 0.05 else "contradicted" if b < 0.05 else "unresolved"
             for a, b in corrected
@@ -1105,7 +1171,7 @@ def test_the_checks_of_a_table_are_one_family_in_holms_correction() -> None:
             )
             if len(FAMILY.claims[i].checks) == 1:
                 assert verdict.outcome == expected[i]
-                seen.add((checks[i].side or checks[i].kind, expected[i]))
+                seen.add((getattr(checks[i], "side", checks[i].kind), expected[i]))
         assert outcomes(found[10:15]) == ["supported", "contradicted", *["not tested"] * 3]
     assert len(seen) == 7 * 3, "every kind with every verdict"
 
@@ -1143,14 +1209,14 @@ def test_a_planted_difference_is_found_as_often_as_its_power_says() -> None:
         judge(ONE_CLAIM, simulated(ONE_CLAIM, {"v1": 21.7}, seeds, draw))[0].outcome
         for _ in range(trials)
     ]
-    stated = power(0.3, 0.2, seeds)
+    stated = power(0.3, 0.2 * math.sqrt(2 / 9), 16)
     assert abs(found.count("supported") / trials - stated) <= 4 * math.sqrt(
         stated * (1 - stated) / trials
     )
     assert found.count("contradicted") == 0
 
 
-def test_a_planted_contrast_is_found_as_often_as_that_of_two_rows_with_its_spread() -> None:
+def test_a_planted_contrast_of_four_rows_is_found_as_often_as_its_power_says() -> None:
     lone = table(
         [
             {
@@ -1160,15 +1226,10 @@ def test_a_planted_contrast_is_found_as_often_as_that_of_two_rows_with_its_sprea
             }
         ]
     )
-    value, spread = -0.3 * math.sqrt(2), 0.2 * math.sqrt(2)  # four rows in place of two
-    assert seeds_needed(value, spread) == 9
-    trials = 600
+    value, trials = -0.3 * math.sqrt(2), 600
     hits = rate(lone, {"v1": 22 + value}, 9, trials, lambda found: found[0].outcome == "supported")
-    df = 4 * 8  # twice as many as for two rows of equal spread
-    critical = scipy_stats.t.ppf(0.975, df)
-    exact = float(scipy_stats.nct.cdf(-critical, df, value / spread * math.sqrt(9 / 2)))
-    assert power(value, spread, 9) < exact < power(value, spread, 10)
-    assert abs(hits - exact) <= 4 * math.sqrt(exact * (1 - exact) / trials)
+    stated = power(value, 0.2 * math.sqrt(4 / 9), 4 * 8)
+    assert abs(hits - stated) <= 4 * math.sqrt(stated * (1 - stated) / trials)
 
 
 def test_a_large_planted_difference_is_supported_and_its_opposite_contradicted_in_every_table() -> (
@@ -1203,39 +1264,12 @@ def test_alike_is_supported_with_enough_seeds_and_unresolved_with_two() -> None:
         assert hits.min() > 90, (seeds, hits)
 
 
-def test_too_few_seeds_leave_a_real_difference_unresolved_and_say_how_many_it_takes() -> None:
-    draw, needed, unresolved = np.random.default_rng(0), [], 0
-    for _ in range(200):
-        (verdict,) = judge(ONE_CLAIM, simulated(ONE_CLAIM, {"v1": 21.7}, 2, draw))
-        unresolved += verdict.outcome == "unresolved"
-        needed += [verdict.seeds_needed] if verdict.seeds_needed else []
-    assert unresolved > 170
-    assert len(needed) > 0.9 * unresolved and 4 <= np.median(needed) <= 20, (
-        "9 for the true difference and spread"
-    )
-
-
-def test_rows_differ_with_the_seeds_of_the_pair_that_is_easiest_to_tell_apart() -> None:
-    lone = table([{"kind": "differ", "rows": ["v1", "v2", "plain"]}])
-    draw, told = np.random.default_rng(0), 0
-    for _ in range(20):
-        rows = simulated(lone, {"v1": 21.7}, 3, draw)
-        rows["plain"] = [
-            r.model_copy(update=wrong(r.top1)) for r in rows["v2"]
-        ]  # a pair that no number tells apart
-        (verdict,) = judge(lone, rows)
-        pairs = [
-            welch(*([r.top1 for r in rows[n]] for n in names))
-            for names in combinations(("v1", "v2", "plain"), 2)
-        ]
-        needed = [
-            seeds_needed(d.value, d.std, 0.05 / 2 / 3) for d in pairs
-        ]  # two tests, three pairs, either side
-        assert needed[0] == needed[1] and needed[2] is None
-        if verdict.outcome == "unresolved":
-            assert verdict.seeds_needed == needed[0]
-            told += verdict.seeds_needed is not None
-    assert told > 10
+def test_too_few_seeds_leave_a_real_difference_unresolved_and_give_no_advice() -> None:
+    draw = np.random.default_rng(0)
+    found = [judge(ONE_CLAIM, simulated(ONE_CLAIM, {"v1": 21.7}, 2, draw))[0] for _ in range(200)]
+    unresolved = [verdict for verdict in found if verdict.outcome == "unresolved"]
+    assert len(unresolved) > 170
+    assert not any("might do" in v.ours + v.reason or v.reason for v in unresolved)
 
 
 ALIKE = {"kind": "similar", "rows": ["v1", "v2"]}
@@ -1312,7 +1346,9 @@ def test_without_a_plain_network_nothing_is_called_alike_and_the_rest_is_judged(
     assert (found["T11.1b"].outcome, found["T11.2"].outcome) == ("unresolved", "not tested")
 
 
-def test_the_margin_of_a_recipe_with_an_analysis_plan_is_the_plans() -> None:
+def test_the_margin_of_a_recipe_with_an_analysis_plan_is_the_plans(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Maximum and average are 0.29 points apart in the paper."""
     seeds = [0, 1, 2, 3, 4]
     analysis = {
@@ -1326,6 +1362,7 @@ def test_the_margin_of_a_recipe_with_an_analysis_plan_is_the_plans() -> None:
         "block": "none",
         "failures": "as the suite finds them",
     }
+    monkeypatch.setattr(Record, "right", lambda self: np.zeros(2, bool))
     asked = plan.read_plan("imagenet", ["squeeze"], seeds=5)
     published_rows = as_published("squeeze")
     published_rows["Std"] = published_rows["Avg"]  # not in the paper; a look wants every row
@@ -1384,7 +1421,7 @@ WEIGHED = {"kind": "contrast", "weights": {"v1": 1, "plain": -1}, "side": "below
 @pytest.mark.parametrize(
     ("check", "message"),
     [
-        ({"kind": "better", "rows": ["v1"]}, "needs than"),
+        ({"kind": "better", "rows": ["v1"]}, "key 'than' is missing"),
         ({"kind": "better", "rows": ["v1"], "than": ["v1"]}, "names a row twice"),
         ({"kind": "similar", "rows": ["v1"]}, "two rows or more"),
         ({"kind": "identical", "rows": ["v1"]}, "two rows or more"),
@@ -1392,46 +1429,52 @@ WEIGHED = {"kind": "contrast", "weights": {"v1": 1, "plain": -1}, "side": "below
         ({"kind": "differ", "rows": ["v1"], "than": ["v2"]}, "two rows or more"),
         ({"kind": "differ", "rows": ["v1", "v2"], "than": ["v3"]}, "as many"),
         ({"kind": "differ", "rows": ["v1", "v2"], "than": ["v3", "v1"]}, "names a row twice"),
-        ({"kind": "similar", "rows": ["v1", "v2"], "than": ["v3"]}, "no use for than"),
-        ({"kind": "identical", "rows": ["v1", "v2"], "than": ["v3"]}, "no use for than"),
+        ({"kind": "similar", "rows": ["v1", "v2"], "than": ["v3"]}, "unknown key 'than'"),
+        ({"kind": "identical", "rows": ["v1", "v2"], "than": ["v3"]}, "unknown key 'than'"),
         ({"kind": "similar", "rows": ["v1", "v2"], "within": 0.1}, "unknown key .*within"),
         (
             {"kind": "better", "rows": ["v1"], "than": ["v2"], "side": "below_zero"},
-            "no use for side",
+            "unknown key 'side'",
         ),
         (
             {"kind": "better", "rows": ["v1"], "than": ["v2"], "weights": {"v3": 1, "v4": -1}},
-            "no use for weights",
+            "unknown key 'weights'",
         ),
-        ({"kind": "contrast", "weights": {"v1": 1, "plain": -1}}, "needs side"),
-        ({"kind": "contrast", "side": "below_zero"}, "needs weights"),
+        ({"kind": "contrast", "weights": {"v1": 1, "plain": -1}}, "key 'side' is missing"),
+        ({"kind": "contrast", "side": "below_zero"}, "key 'weights' is missing"),
         (
             {"kind": "contrast", "weights": {"v1": 1, "plain": -1}, "side": "above_zero"},
             "below_zero",
         ),
-        (WEIGHED | {"rows": ["v2"]}, "no use for rows"),
+        (WEIGHED | {"rows": ["v2"]}, "unknown key 'rows'"),
         (WEIGHED | {"weights": {"v1": 1, "plain": -0.9}}, "add up to 0"),
         (WEIGHED | {"weights": {"v1": 1}}, "add up to 0"),
         (WEIGHED | {"weights": {"v1": 1, "plain": -1, "v2": 0}}, "a weight of 0"),
         (WEIGHED | {"weights": {"v1": "1", "plain": -1}}, "weights.*number"),
-        (WEIGHED | {"weights": [["v1", 1], ["v1", -1]]}, "names a row twice"),
+        (WEIGHED | {"weights": [["v1", 1], ["v2", -1]]}, "a valid dictionary"),
         (WEIGHED | {"weights": {"v1": 1, "v9": -1}}, "'v9' is no variant"),
-        (WEIGHED | {"quantity": "params"}, "on top1, top5"),
-        (WEIGHED | {"paired": True}, "no use for paired"),
+        (WEIGHED | {"quantity": "params"}, "'top1', 'top5' or 'throughout', found 'params'"),
+        (WEIGHED | {"paired": True}, "unknown key 'paired'"),
         (BETTER | {"needs": ["v9"]}, "'v9' is no variant"),
         (BETTER | {"without": ["v9"]}, "'v9' is no variant"),
         ({"kind": "better", "paired": True, "rows": ["v1", "v2"], "than": ["v3"]}, "as many"),
-        ({"kind": "ratio", "rows": ["v1"], "than": ["v2"], "high": 1.0}, "on params, macs"),
+        (
+            {"kind": "ratio", "rows": ["v1"], "than": ["v2"], "high": 1.0},
+            "key 'quantity' is missing",
+        ),
         (
             {"kind": "ratio", "rows": ["v1"], "than": ["v2"], "quantity": "macs"},
             "needs low or high",
         ),
-        ({"kind": "better", "rows": ["v1"], "than": ["v2"], "quantity": "params"}, "on top1, top5"),
-        ({"kind": "identical", "rows": ["v1", "v2"], "quantity": "top5"}, "no use for quantity"),
-        ({"kind": "gates_rise", "rows": ["early", "late"]}, "on between_class_std"),
+        (
+            {"kind": "better", "rows": ["v1"], "than": ["v2"], "quantity": "params"},
+            "'top1', 'top5' or 'throughout', found 'params'",
+        ),
+        ({"kind": "identical", "rows": ["v1", "v2"], "quantity": "top5"}, "unknown key 'quantity'"),
+        ({"kind": "gates_rise", "rows": ["early", "late"]}, "key 'quantity' is missing"),
         (
             {"kind": "gates_rise", "rows": ["early", "late"], "quantity": "mean", "needs": ["v1"]},
-            "no use for needs",
+            "unknown key 'needs'",
         ),
         (
             {
@@ -1440,13 +1483,16 @@ WEIGHED = {"kind": "contrast", "weights": {"v1": 1, "plain": -1}, "side": "below
                 "quantity": "mean",
                 "network": "paper",
             },
-            "no use for netw",
+            "unknown key 'network'",
         ),
-        ({"kind": "none", "statement": "no", "without": ["v1"]}, "no use for needs or without"),
+        ({"kind": "none", "statement": "no", "without": ["v1"]}, "unknown key 'without'"),
         ({"kind": "better", "rows": ["v1"], "than": ["v9"]}, "is no variant"),
         ({"kind": "bettr", "rows": ["v1"], "than": ["plain"]}, "bettr"),
         *(
-            ({"kind": kind, "rows": ["v1", "v2"], "than": ["plain"]}, f"found '{kind}'")
+            (
+                {"kind": kind, "rows": ["v1", "v2"], "than": ["plain"]},
+                f"unknown claim kind '{kind}'",
+            )
             for kind in ("worse", "ordered", "not_monotone", "gates_fall")
         ),
     ],
@@ -1596,28 +1642,65 @@ def test_blocks_are_found_by_their_part_in_any_network() -> None:
     one_a_stage = [network[0], network[2], network[3]]
     assert find(one_a_stage, "next_to_last") is None and find(one_a_stage, "SE_9_9") is None
     assert find(network[:1], "early") is None
-    found = verdicts(EXPERIMENTS["role_of_excitation"], {}, networks=[one_a_stage])
+    found = verdicts(EXPERIMENTS["role_of_excitation"], {}, networks=[one_a_stage] * 2)
     assert found["F6.3"].outcome == "not tested" and "next_to_last" in found["F6.3"].reason
     assert found["F6.2"].outcome == "supported"
 
 
+def jittered(networks: int, spread: float, **means: float) -> list[list[ClassGates]]:
+    """The paper's network as often, its spread between classes so far apart from seed to seed."""
+    draw = np.random.default_rng(0)
+    return [
+        [
+            block.model_copy(
+                update={
+                    "centred_between_class_std": spread * draw.standard_normal()
+                    + means.get(block.name, block.centred_between_class_std)
+                }
+            )
+            for block in paper_network()
+        ]
+        for _ in range(networks)
+    ]
+
+
+def test_gates_are_judged_by_students_interval_over_the_networks_of_all_seeds() -> None:
+    role, seen = EXPERIMENTS["role_of_excitation"], set()
+    (check,) = claim_of("role_of_excitation", "F6.2b").checks
+    for spread in (0.0, 0.02, 0.1):
+        networks = jittered(4, spread)
+        found = verdicts(role, {}, networks=networks)["F6.2b"]
+        values = [
+            [getattr(find(one, name), check.quantity) for one in networks] for name in check.rows
+        ]
+        low = [
+            np.mean(d) - scipy_stats.t.ppf(0.975, 3) * scipy_stats.sem(d)
+            for d in np.diff(values, axis=0)
+        ]
+        assert found.outcome == ("supported" if min(low) > 0 else "unresolved")
+        assert "[4 networks]" in found.ours and found.ledger == "observation"
+        seen.add(found.outcome)
+    assert len(seen) == 2
+
+
+def test_one_network_settles_nothing_about_gates() -> None:
+    found = verdicts(EXPERIMENTS["role_of_excitation"], {}, networks=[paper_network()])
+    for claim in EXPERIMENTS["role_of_excitation"].claims:
+        if claim.checks and claim.checks[0].kind.startswith("gates"):
+            assert found[claim.id].outcome == "unresolved" and "[1 network]" in found[claim.id].ours
+
+
 def test_networks_that_disagree_leave_a_claim_about_gates_unresolved() -> None:
     (check,) = claim_of("role_of_excitation", "F6.3").checks
-    other = network_against(check)
-    found = verdicts(EXPERIMENTS["role_of_excitation"], {}, networks=[paper_network(), other])
-    assert found["F6.3"].outcome == "unresolved" and "2 networks" in found["F6.3"].ours
+    networks = [paper_network(), network_against(check), paper_network()]
+    found = verdicts(EXPERIMENTS["role_of_excitation"], {}, networks=networks)
+    assert found["F6.3"].outcome == "unresolved" and "3 networks" in found["F6.3"].ours
     assert found["F6.2"].outcome == found["F7.2"].outcome == "supported", "they agree in the rest"
 
 
 def test_gates_that_neither_rise_nor_fall_leave_a_claim_unresolved() -> None:
-    (check,) = claim_of("role_of_excitation", "F6.2b").checks
-    network = [
-        block.model_copy(update={check.quantity: 0.2} if block.name == "SE_4_6" else {})
-        for block in paper_network()
-    ]
-    found = verdicts(EXPERIMENTS["role_of_excitation"], {}, networks=[network])
-    assert (
-        found["F6.2b"].outcome == "unresolved"
-        and "0.018 (SE_2_3), 0.200 (SE_4_6)" in found["F6.2b"].ours
-    )
+    networks = jittered(3, 0.0, SE_4_6=0.2)
+    found = verdicts(EXPERIMENTS["role_of_excitation"], {}, networks=networks)
+    assert found["F6.2b"].outcome == "unresolved"
+    assert "0.018 (SE_2_3), 0.200 (SE_4_6)" in found["F6.2b"].ours
     assert found["F6.2"].outcome == "supported"

@@ -47,12 +47,16 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A difference of mean errors, with p-values for and against what is claimed of it."""
+    """A difference of mean errors, with p-values for and against what is claimed of it.
+
+    failures: p-value of the numbers of failed runs alone, where there are any.
+    """
 
     name: str
     difference: "Difference"
     p_for: float
     p_against: float
+    failures: float = math.nan
 
 
 @dataclass(frozen=True)

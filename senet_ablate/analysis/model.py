@@ -6,20 +6,22 @@ moments, means by generalised least squares: C. E. McCulloch & S. R. Searle, "Ge
 and Mixed Models", chapter 6). Rows that train for another number of epochs or at another rate have
 a model of their own. A row whose own spread exceeds that of the others (F test, one-sided, 20%)
 does not share theirs: its part of a contrast has its own variance, as in Welch's test, and degrees
-of freedom by Satterthwaite. A row with failed runs is compared by ranks over all its seeds.
+of freedom by Satterthwaite; of those that share it, one whose own variance is larger counts with
+its own. That is for tests; intervals, which would cover too much, take the shared spread up to 10%.
+A row with failed runs is compared by ranks over all its seeds.
 """
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special, stats
 
 from senet_ablate.analysis.stats import NAN, Difference
 
-OWN_SPREAD_ALPHA, OUTLIER_ALPHA = 0.2, 0.05
+OWN_SPREAD_ALPHA, SHOWN_ALPHA, OUTLIER_ALPHA = 0.2, 0.1, 0.05
 
 
 @dataclass(frozen=True)
@@ -57,20 +59,25 @@ class ErrorModel:
 
     def __init__(self, rows: Mapping[str, Errors], shared: bool = True, block: bool = True) -> None:
         self.rows = rows
-        self._fits: dict[str, Fit] = {}
+        self._fits: dict[str, Fit] = {}  # for tests
+        self._shown: dict[str, Fit] = {}  # for intervals
         self._excess: dict[str, float] = {}
         sound = {name: row for name, row in rows.items() if row.by_seed and not row.failed}
         for schedule in {row.schedule for row in sound.values()}:
             alike = {name: row for name, row in sound.items() if row.schedule == schedule}
-            fitted, users = _sharing(alike) if shared else ([], [])
-            self._fits |= {name: _alone(name, row) for name, row in alike.items()}
-            if len(fitted) > 1:
-                fit = _two_way({name: alike[name] for name in fitted}, block)
-                self._fits |= dict.fromkeys(users, fit)
-                for name in users:  # as if its own spread were the shared one, if it is larger
-                    row = alike[name].values
-                    more = float(np.var(row, ddof=1)) - fit.variance
-                    self._excess[name] = max(0.0, more) / len(row)
+            p_values = _sharing(alike) if shared else {}
+            alone = {name: _alone(name, row) for name, row in alike.items()}
+            self._fits, self._shown = self._fits | alone, self._shown | alone
+            if len(p_values) < 2:
+                continue
+            fit = _two_way({name: alike[name] for name in p_values}, block)
+            for name, p in p_values.items():
+                if p >= SHOWN_ALPHA:
+                    self._shown[name] = fit
+                if p >= OWN_SPREAD_ALPHA:
+                    self._fits[name], values = fit, alike[name].values
+                    more = _variance(values) - fit.variance
+                    self._excess[name] = max(0.0, more) / len(values)
 
     def contrast(self, weights: Mapping[str, float]) -> Difference:
         """The weighted sum of the rows' mean errors, in points; NaN where no spread was seen."""
@@ -81,20 +88,13 @@ class ErrorModel:
             ]
             return Difference(sum(means), NAN, NAN, NAN, NAN, NAN)
         value = sum(weight * self._fits[name].means[name] for name, weight in weights.items())
-        parts = []
-        for fit in {id(self._fits[name]): self._fits[name] for name in weights}.values():
-            own = {name: weight for name, weight in weights.items() if self._fits[name] is fit}
-            variance = sum(
-                own[one] * own[other] * fit.covariance[one, other]
-                for one, other in itertools.product(own, own)
-            )
-            variance += sum(weight**2 * self._excess.get(name, 0) for name, weight in own.items())
-            parts.append((variance, fit.df))
-        variance = sum(part for part, _ in parts)
+        variance, df = _of_sum(weights, self._fits, self._excess)
         if not variance > 0:  # also where it is NaN
             return Difference(value, NAN, NAN, NAN, NAN, NAN)
-        df = variance**2 / sum(part**2 / df for part, df in parts if part)
-        return Difference.of(value, math.sqrt(variance), df)
+        tested = Difference.of(value, math.sqrt(variance), df)
+        variance, df = _of_sum(weights, self._shown, {})
+        shown = Difference.of(value, math.sqrt(variance), df)
+        return replace(tested, low=shown.low, high=shown.high)
 
     def failed(self, names: Iterable[str]) -> list[str]:
         """Those of the rows that have failed runs."""
@@ -108,25 +108,37 @@ class ErrorModel:
             [math.inf if seed in row.failed else error for seed, error in row.by_seed.items()]
             for row in (self.rows[one], self.rows[other])
         ]
-        ranks = stats.rankdata(np.concatenate(sides))
-        mine, n = len(sides[0]), len(ranks)
-        seen = ranks[:mine].sum()
-        if math.comb(n, mine) > 200_000:
-            sums = np.array(
-                [
-                    np.random.default_rng(draw).permutation(ranks)[:mine].sum()
-                    for draw in range(20_000)
-                ]
-            )
-        else:
-            sums = np.array([sum(chosen) for chosen in itertools.combinations(ranks, mine)])
-        return float((sums <= seen + 1e-9).mean()), float((sums >= seen - 1e-9).mean())
+        ranks = np.rint(2 * stats.rankdata(np.concatenate(sides))).astype(int)
+        mine = len(sides[0])
+        ways = np.zeros((mine + 1, int(ranks.sum()) + 1))  # to choose so many ranks of such a sum
+        ways[0, 0] = 1
+        for rank in ranks:
+            ways[1:, rank:] += ways[:-1, :-rank]
+        shares, seen = ways[mine] / ways[mine].sum(), int(ranks[:mine].sum())
+        return float(shares[: seen + 1].sum()), float(shares[seen:].sum())
+
+    def failures_alone(self, one: str, other: str) -> float:
+        """One-sided p-value of one row's runs failing more often than the other's (Fisher's exact
+        test): what ranks are left with where the sound runs err alike.
+        """
+        counts = [
+            [len(row.failed), len(row.by_seed) - len(row.failed)]
+            for row in (self.rows[one], self.rows[other])
+        ]
+        return min(float(stats.fisher_exact(counts, side).pvalue) for side in ("less", "greater"))
+
+
+def _variance(values: Sequence[float]) -> float:
+    """NaN below two values, and exactly 0 for equal ones, whatever rounding says."""
+    if len(values) < 2:
+        return NAN
+    return 0.0 if min(values) == max(values) else float(np.var(values, ddof=1))
 
 
 def _spread_p_values(rows: Mapping[str, Errors]) -> dict[str, float]:
     """p-value of each row's spread being no larger than that of the others (one-sided F test)."""
     found = {
-        name: (len(row.values) - 1, float(np.var(row.values, ddof=1)))
+        name: (len(row.values) - 1, _variance(row.values))
         for name, row in rows.items()
         if len(row.values) > 1
     }
@@ -139,8 +151,27 @@ def _spread_p_values(rows: Mapping[str, Errors]) -> dict[str, float]:
     return p_values
 
 
-def _sharing(rows: Mapping[str, Errors]) -> tuple[list[str], list[str]]:
-    """The rows that the shared spread is taken from, and those of them that use it.
+def _of_sum(
+    weights: Mapping[str, float], fits: Mapping[str, Fit], excess: Mapping[str, float]
+) -> tuple[float, float]:
+    """Variance and degrees of freedom of a weighted sum of means; excess: what a row adds."""
+    parts = []
+    for fit in {id(fits[name]): fits[name] for name in weights}.values():
+        own = {name: weight for name, weight in weights.items() if fits[name] is fit}
+        variance = sum(
+            own[one] * own[other] * fit.covariance[one, other]
+            for one, other in itertools.product(own, own)
+        )
+        variance += sum(weight**2 * excess.get(name, 0) for name, weight in own.items())
+        parts.append((variance, fit.df))
+    variance = sum(part for part, _ in parts)
+    if not variance > 0:
+        return NAN, NAN
+    return variance, variance**2 / sum(part**2 / df for part, df in parts if part)
+
+
+def _sharing(rows: Mapping[str, Errors]) -> dict[str, float]:
+    """The rows that the shared spread is taken from, with the p-value of each one's own.
 
     Out of the first are outliers, one after another (5% over all rows), since one of them hides the
     next; a row of which the others differ at 20% keeps its own spread. Leaving all of these out of
@@ -153,12 +184,12 @@ def _sharing(rows: Mapping[str, Errors]) -> tuple[list[str], list[str]]:
         if p_values[worst] >= OUTLIER_ALPHA / len(p_values):
             break
         del kept[worst]
-    return list(p_values), [name for name, p in p_values.items() if p >= OWN_SPREAD_ALPHA]
+    return p_values
 
 
 def _alone(name: str, row: Errors) -> Fit:
     values = row.values
-    variance = float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else NAN
+    variance = _variance(values) / len(values)
     return Fit({name: float(np.mean(values))}, {(name, name): variance}, len(values) - 1)
 
 
@@ -195,5 +226,5 @@ def _two_way(rows: Mapping[str, Errors], block: bool) -> Fit:
             for i, j in itertools.product(range(len(names)), repeat=2)
         },
         df,
-        noise,
+        noise + of_seeds,
     )

@@ -185,8 +185,9 @@ def _judge_errors(
                 finding = asked[name, check] = check.examine(evidence)
             else:
                 finding = _unjudged(check, case)
-            if finding.applies:
-                family.setdefault(_key(check, case), finding)
+            key = _key(check, case)  # asked by a table that waits and by one that is ready
+            if finding.applies and (name in reached or key not in family):
+                family[key] = finding
     corrected = dict(
         zip(
             family,
@@ -203,7 +204,8 @@ def _judge_errors(
             continue
         if finding.outcome is None:
             p_for, p_against = corrected[_key(check, cases[name])]
-            finding = _settled(finding, p_for, p_against, look, looks[number + 1 :])
+            left = looks[number + 1 :]
+            finding = _settled(finding, p_for, p_against, look, left, len(family))
         findings[name][check] = finding
 
 
@@ -218,7 +220,12 @@ def _key(check: ErrorCheck, case: Case) -> Any:
 
 
 def _settled(
-    finding: Finding, p_for: float, p_against: float, look: Look, left: Sequence[Look]
+    finding: Finding,
+    p_for: float,
+    p_against: float,
+    look: Look,
+    left: Sequence[Look],
+    questions: int,
 ) -> Finding:
     """The outcome of a check on errors by its corrected p-values."""
     if p_for < look.alpha:
@@ -233,6 +240,10 @@ def _settled(
         reason = "no spread between seeds was seen on either side"
     elif left and left[0].name:
         reason = f"the plan looks again at {left[0].name}"
+    alone = math.nan if finding.weakest is None else finding.weakest.failures
+    if alone * questions >= look.alpha:
+        few = f"so few seeds cannot show it by failures alone (p = {alone:.3f})"
+        reason = "; ".join(filter(None, (reason, few)))
     ours = _deciding(finding, finding.weakest, p_for)
     return replace(finding, outcome="unresolved", ours=ours, reason=reason)
 

@@ -28,6 +28,7 @@ NO_VALUE = {
     "throughout": "the error was read at the last epoch alone",
 }
 BY_RANKS_NOT = "has failed runs, and ranks cannot tell whether rows are alike within a margin"
+RANKS_ARE_OF_TWO = "has failed runs, and ranks compare two rows, no more"
 
 
 class ErrorCheck(Check):
@@ -36,11 +37,16 @@ class ErrorCheck(Check):
     """
 
     ledger: ClassVar[Ledger] = "error"
-    exclusive: ClassVar[bool] = True
-    by_margin: ClassVar[bool] = True
     quantity: Literal["top1", "top5", "throughout"] = "top1"
     needs: Rows = ()
     without: Rows = ()
+
+    @property
+    def by_margin(self) -> bool:
+        """Whether the check is about a margin; where it is not, equal errors speak for neither
+        side, so that the hypotheses on both can be true at once.
+        """
+        return True
 
     @property
     def mentioned(self) -> tuple[str, ...]:
@@ -77,23 +83,27 @@ class ErrorCheck(Check):
         failed = [name for name, row in ids.items() if model.rows[row].failed]
         if failed and self.by_margin:
             return not_tested(f"{', '.join(failed)} {BY_RANKS_NOT}")
+        for name, weights in self.contrasts():
+            if len(weights) > 2 and set(failed) & set(weights):
+                return not_tested(f"{', '.join(failed)} {RANKS_ARE_OF_TWO}: {name}")
         if self.by_margin and math.isnan(margin):
             return not_tested("no margin is known: the plain network has no sound run yet")
         comparisons = []
         for name, weights in self.contrasts():
             of_rows = {ids[row]: weight for row, weight in weights.items()}
             difference = model.contrast(of_rows)
-            sides = (
-                self.by_ranks(model, list(of_rows))
-                if model.failed(of_rows)
-                else self.sides(difference, margin)
-            )
-            comparisons.append(Comparison(name, difference, *sides))
+            if model.failed(of_rows):
+                one, other = sorted(of_rows, key=lambda row: -of_rows[row])
+                sides = self.by_ranks(model, one, other)
+                alone = model.failures_alone(one, other)
+                comparisons.append(Comparison(name, difference, *sides, alone))
+            else:
+                comparisons.append(Comparison(name, difference, *self.sides(difference, margin)))
         return self.joined(self.summary(evidence, model, margin), comparisons)
 
-    def by_ranks(self, model: "ErrorModel", rows: list[str]) -> tuple[float, float]:
-        """As `sides`, where a row has failed runs."""
-        return math.nan, math.nan
+    def by_ranks(self, model: "ErrorModel", one: str, other: str) -> tuple[float, float]:
+        """As `sides`, where a row has failed runs: p-values that `one` errs less, and more."""
+        return model.ranks(one, other)
 
     def joined(self, ours: str, comparisons: list[Comparison]) -> Finding:
         """The finding of comparisons that must all hold."""
@@ -103,7 +113,7 @@ class ErrorCheck(Check):
             p_against=_bonferroni([one.p_against for one in comparisons]),
             weakest=max(comparisons, key=lambda one: _or_1(one.p_for)),
             opposed=min(comparisons, key=lambda one: _or_1(one.p_against)),
-            exclusive=self.exclusive,
+            exclusive=self.by_margin,
         )
 
     def summary(self, evidence: Evidence, model: "ErrorModel", margin: float) -> str:
@@ -152,14 +162,12 @@ class Pairs(ErrorCheck):
 class Better(Pairs):
     """Each of `rows` has a lower error than each of `than`."""
 
-    exclusive: ClassVar[bool] = False  # equal errors: neither lower nor higher
-    by_margin: ClassVar[bool] = False
+    @property
+    def by_margin(self) -> bool:
+        return False
 
     def sides(self, difference: "Difference", margin: float) -> tuple[float, float]:
         return difference.below(0), difference.above(0)
-
-    def by_ranks(self, model: "ErrorModel", rows: list[str]) -> tuple[float, float]:
-        return model.ranks(*rows)
 
 
 class NoWorse(Pairs):
@@ -201,9 +209,12 @@ class Differ(ErrorCheck):
     pairs, do. Contradicted where all certainly lie within the margin.
     """
 
-    by_margin: ClassVar[bool] = False
     rows: Rows
     than: Rows = ()
+
+    @property
+    def by_margin(self) -> bool:
+        return False
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -228,10 +239,8 @@ class Differ(ErrorCheck):
     def sides(self, difference: "Difference", margin: float) -> tuple[float, float]:
         return difference.p, _alike(difference, margin)
 
-    def by_ranks(self, model: "ErrorModel", rows: list[str]) -> tuple[float, float]:
-        if len(rows) > 2:
-            return math.nan, math.nan
-        return min(1.0, 2 * min(model.ranks(*rows))), math.nan
+    def by_ranks(self, model: "ErrorModel", one: str, other: str) -> tuple[float, float]:
+        return min(1.0, 2 * min(model.ranks(one, other))), math.nan
 
     def joined(self, ours: str, comparisons: list[Comparison]) -> Finding:
         """One is enough for it, all speak against it."""
@@ -241,7 +250,7 @@ class Differ(ErrorCheck):
             p_against=_largest([one.p_against for one in comparisons]),
             weakest=min(comparisons, key=lambda one: _or_1(one.p_for)),
             opposed=max(comparisons, key=lambda one: _or_1(one.p_against)),
-            exclusive=self.exclusive,
+            exclusive=True,
         )
 
 
@@ -264,6 +273,10 @@ class Contrast(ErrorCheck):
         return hash((self.kind, *self.weights.items(), self.side, self.quantity))
 
     @property
+    def by_margin(self) -> bool:
+        return self.side != "below_zero"
+
+    @property
     def named(self) -> tuple[str, ...]:
         return tuple(self.weights)
 
@@ -283,7 +296,8 @@ def _alike(difference: "Difference", margin: float) -> float:
 
 
 def _beyond(difference: "Difference", margin: float) -> float:
-    return min(1.0, 2 * min(difference.above(margin), difference.below(-margin)))
+    p = 2 * min(difference.above(margin), difference.below(-margin))
+    return p if math.isnan(p) else min(1.0, p)
 
 
 def _distinct(check: Check, names: tuple[str, ...], least: int = 0) -> None:
