@@ -121,10 +121,12 @@ class ErrorModel:
         """One-sided p-value of one row's runs failing more often than the other's (Fisher's exact
         test): what ranks are left with where the sound runs err alike.
         """
-        counts = [
-            [len(row.failed), len(row.by_seed) - len(row.failed)]
-            for row in (self.rows[one], self.rows[other])
-        ]
+        counts = np.array(
+            [
+                [len(row.failed), len(row.by_seed) - len(row.failed)]
+                for row in (self.rows[one], self.rows[other])
+            ]
+        )
         return min(float(stats.fisher_exact(counts, side).pvalue) for side in ("less", "greater"))
 
 
