@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 
 from senet_ablate.records.commit import code_state as code_state
+from senet_ablate.records.commit import training_code as training_code
+from senet_ablate.records.compute import Compute
 from senet_ablate.records.store import Provenance
 from senet_ablate.spec.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES
 from senet_ablate.spec.spec import Run
 from senet_ablate.train.numerics import settings
 
 LIBRARIES = ("senet-ablate", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
-PACKAGE = Path(__file__).resolve().parents[1]
-TRAINING_CODE = ("models", "data", "train")  # folders of the package that decide a run's numbers
 
 
 def provenance(
@@ -31,6 +31,7 @@ def provenance(
     train_s: float,
     processes: int = 1,
     plan: str = "",
+    compute: Compute | None = None,
 ) -> Provenance:
     """The provenance of a run that began at `began` of time.monotonic() and trained for train_s."""
     commit, dirty = code_state()
@@ -52,16 +53,8 @@ def provenance(
         instructions=torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else "",
         settings=settings(),
         plan=plan,
+        compute=compute,
     )
-
-
-@functools.cache
-def training_code() -> str:
-    """SHA-256 of the folders that decide a run's numbers; other code resumes no checkpoint."""
-    hashed = hashlib.sha256()
-    for path in sorted(one for name in TRAINING_CODE for one in (PACKAGE / name).rglob("*.py")):
-        hashed.update(f"{path.relative_to(PACKAGE).as_posix()}\n".encode() + path.read_bytes())
-    return hashed.hexdigest()
 
 
 @functools.cache
