@@ -177,7 +177,7 @@ def _sweep(options: RunOptions, results: Path, tensorboard: Path | None = None) 
 
 
 def _train(sweep: "Sweep") -> "list[Failure]":
-    """Train what is pending, with a bar; under torchrun only rank 0 speaks, and goes on."""
+    """Train what is pending, with a bar; under torchrun only rank 0 prints, and returns."""
     from senet_ablate.train.distributed import torchrun_rank
 
     first = not torchrun_rank()

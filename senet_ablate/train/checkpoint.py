@@ -1,10 +1,10 @@
 """Exact resume: the state of a run in one file, and the weights of a finished one.
 
-On the CPU a run that goes on from its checkpoint ends with the record of one that was never cut
-off, bit for bit. The file is `torch.save` of one dict without pickled code, after a line with its
-SHA-256: torch itself reads most flipped bits as other numbers, without a word. Random state is that
-of the run's own generator and torch's global one; what a user's own block keeps outside of
-parameters, buffers and generators is not in it.
+On the CPU a resumed run ends with the record of one that was never interrupted, bit for bit. The
+file is `torch.save` of one dict without pickled code, after a line with its SHA-256: torch itself
+reads most flipped bits as other numbers, without a word. Random state is that of the run's own
+generator and torch's global one; what a user's own block keeps outside of parameters, buffers and
+generators is not in it.
 """
 
 import hashlib

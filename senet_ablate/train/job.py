@@ -1,6 +1,6 @@
 """One run of a sweep, the same for every launcher: lock, look again, train, write its record.
 
-Any number of processes, on any machines that share the results folder, may walk the same list of
+Any number of processes, on any machines that share the results folder, may train the same list of
 runs: a run is trained by the one that holds its lock, and one that has a record is never trained
 again. The lock is the kernel's (flock), so it ends with its process; Linux carries it over NFS 3
 (with lockd) and NFS 4. On a file system without flock, filelock falls back to lock files that name

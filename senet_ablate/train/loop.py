@@ -1,4 +1,4 @@
-"""One run: train, evaluate, record. Nothing is read from the device within an epoch but when asked.
+"""One run: train, evaluate, record. Nothing is read from the device within an epoch.
 
 Everything that is random in a run is drawn from generators of its own, so equal runs on a CPU give
 equal records, bit for bit but for times.
