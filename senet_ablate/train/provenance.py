@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import inspect
 import platform
+import sys
 import time
 from pathlib import Path
 
@@ -87,7 +88,10 @@ def own_operators(run: Run) -> dict[str, str]:
     hashes = {}
     for name, registry in zip(names, (SQUEEZES, EXCITATIONS, GATES, BLOCKS), strict=True):
         if ":" in name:
-            source = inspect.getsourcefile(registry[name])
+            try:
+                source = inspect.getsourcefile(registry[name])
+            except TypeError:  # a partial, or an object that can be called
+                source = inspect.getsourcefile(sys.modules[name.partition(":")[0]])
             content = Path(source).read_bytes() if source else None
             hashes[name] = "no source" if content is None else hashlib.sha256(content).hexdigest()
     return hashes
