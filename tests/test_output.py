@@ -31,7 +31,7 @@ def test_a_sweep_whose_reader_has_gone_under_odd_settings_is_reported_all_the_sa
     assert done.returncode == 0, done.stderr
     assert done.stdout == "digits: 10 classes, 192 training and 100 test images of 8x8 pixels\n"
     page = results / "smoke"
-    assert (page / "README.md").is_file() and (page / "squeeze" / "plot.png").is_file()
+    assert (page / "README.md").is_file() and (page / "squeeze" / "plot.svg").is_file()
     again = senet(f"senet report --recipe smoke --results {results}", **settings)
     assert again.returncode == 0 and again.stdout.startswith("see ") and "\\xfc" in again.stdout
     assert senet(f"senet verify --recipe smoke --results {results}").returncode == 0
