@@ -149,7 +149,7 @@ def intervals(simulation: Simulation) -> Iterator[tuple[str, str, str]]:
     for n, reference in ((3, 3), (5, 5), (5, 15)):
         for share in (0.0, 0.3):
             hits = []
-            for _ in range(simulation.pages):
+            for _ in range(4 * simulation.pages):
                 draw = normal_errors(
                     dict.fromkeys(map(str, range(12)), 50.0), lambda _: 0.3, share, rng
                 )

@@ -217,13 +217,24 @@ def power(difference: float, stderr: float, df: float, alpha: float = ALPHA) -> 
 
 def detectable(stderr: float, df: float, alpha: float = ALPHA) -> float:
     """The smallest true difference that such a test sees in 4 of 5 tries; NaN without spread."""
-    if not df > 0 or not stderr > 0:
+    return detectable_on_average([(stderr, df)], alpha)
+
+
+def detectable_on_average(tests: Sequence[tuple[float, float]], alpha: float = ALPHA) -> float:
+    """The same of one of several tests, each of a standard error and degrees of freedom, that is
+    picked at random.
+    """
+    known = [(stderr, df) for stderr, df in tests if df > 0 and stderr > 0]
+    if not known:
         return NAN
-    high = 1.0
-    while power(high, 1.0, df, alpha) < POWER:
+
+    def missing(size: float) -> float:
+        return POWER - sum(power(size, stderr, df, alpha) for stderr, df in known) / len(known)
+
+    high = max(stderr for stderr, _ in known)
+    while missing(high) > 0:
         high *= 2
-    found = optimize.brentq(lambda size: power(size, 1.0, df, alpha) - POWER, 0.0, high, xtol=1e-10)
-    return stderr * float(found)
+    return float(optimize.brentq(missing, 0.0, high, xtol=1e-10))
 
 
 def seeds_needed(difference: float, std: float, alpha: float = ALPHA) -> int | None:
