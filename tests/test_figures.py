@@ -119,7 +119,7 @@ def test_a_run_that_did_not_train_is_an_outcome_of_its_row(plan: Plan) -> None:
     assert got["effect"] == pytest.approx(got["top1"] - 40) and math.isnan(got["effect_low"])
     assert not got["differs"], "three seeds a side cannot show it by ranks"
     assert "seed 1: FAILED, no better than always answering the commonest class" in got["remark"]
-    assert "1 of 3" in markdown(one)
+    assert "| 1 (1 to 91%); the others 30.00% |" in markdown(one)
 
 
 @pytest.mark.parametrize("experiment", ["squeeze", "reduction"])
