@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from scipy.stats import beta
 from fabricated import record as fabricated
+from scipy.stats import beta
 
 from senet_ablate.analysis.tables import table
 from senet_ablate.records.first_page import FirstPage
