@@ -217,24 +217,32 @@ def power(difference: float, stderr: float, df: float, alpha: float = ALPHA) -> 
 
 def detectable(stderr: float, df: float, alpha: float = ALPHA) -> float:
     """The smallest true difference that such a test sees in 4 of 5 tries; NaN without spread."""
-    return detectable_on_average([(stderr, df)], alpha)
+    if not df > 0 or not stderr > 0:
+        return NAN
+    high = 1.0
+    while power(high, 1.0, df, alpha) < POWER:
+        high *= 2
+    found = optimize.brentq(lambda size: power(size, 1.0, df, alpha) - POWER, 0.0, high, xtol=1e-10)
+    return stderr * float(found)
 
 
-def detectable_on_average(tests: Sequence[tuple[float, float]], alpha: float = ALPHA) -> float:
-    """The same of one of several tests, each of a standard error and degrees of freedom, that is
-    picked at random.
+def detectable_by(tests: Sequence[tuple[float, float]], alpha: float = ALPHA) -> float:
+    """The smallest true difference that one of several tests, picked at random, sees in 4 of 5
+    tries, from their standard errors as estimated and their degrees of freedom.
+
+    The estimates differ by chance, and with them what it takes to be significant; differences
+    scatter by the median standard error.
     """
     known = [(stderr, df) for stderr, df in tests if df > 0 and stderr > 0]
     if not known:
         return NAN
+    critical = np.array([special.stdtrit(df, 1 - alpha / 2) * stderr for stderr, df in known])
+    spread = float(np.median([stderr for stderr, _ in known]))
 
     def missing(size: float) -> float:
-        return POWER - sum(power(size, stderr, df, alpha) for stderr, df in known) / len(known)
+        return POWER - float(special.ndtr((size - critical) / spread).mean())
 
-    high = max(stderr for stderr, _ in known)
-    while missing(high) > 0:
-        high *= 2
-    return float(optimize.brentq(missing, 0.0, high, xtol=1e-10))
+    return float(optimize.brentq(missing, 0.0, float(critical.max()) + 5 * spread, xtol=1e-10))
 
 
 def seeds_needed(difference: float, std: float, alpha: float = ALPHA) -> int | None:

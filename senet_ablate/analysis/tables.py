@@ -14,7 +14,7 @@ from senet_ablate.analysis.model import ErrorModel
 from senet_ablate.analysis.stats import (
     ALPHA,
     NAN,
-    detectable_on_average,
+    detectable_by,
     estimate,
     failure_interval,
     holm,
@@ -271,7 +271,7 @@ def _resolution(
         if seeds((one, other)) in sizes
         for d in [model.contrast({one: 1, other: -1})]
     ]
-    return detectable_on_average(tests, alpha)
+    return detectable_by(tests, alpha)
 
 
 def _case(
