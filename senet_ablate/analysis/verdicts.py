@@ -38,6 +38,12 @@ from senet_ablate.spec.spec import margins as margins_of
 QUANTITIES = ("top1", "top5", "throughout")
 ORDER: tuple[Outcome, ...] = ("contradicted", "not tested", "unresolved", "supported")
 """Of a claim's checks the first one seen here decides."""
+MADE_UP_WORDS: dict[Outcome, str] = {"supported": "mechanism seen", "contradicted": "not seen"}
+
+
+def outcome_words(outcome: Outcome, made_up: bool) -> str:
+    """How pages print an outcome: made-up images neither support nor contradict the paper."""
+    return MADE_UP_WORDS.get(outcome, outcome) if made_up else outcome
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Verdict:
 
     reason: why it was not tested, or not in every part, or what is still to come. partly: whether a
     part of the claim makes no sense here. deciding: the comparison that decides it, where errors
-    do. margin: points within which rows count as alike.
+    do. margin: points within which rows count as alike. made_up: whether the images are.
     """
 
     claim: str
@@ -59,6 +65,12 @@ class Verdict:
     partly: bool = False
     deciding: Comparison | None = None
     margin: float = math.nan
+    made_up: bool = False
+
+    @property
+    def words(self) -> str:
+        """The outcome as pages print it."""
+        return outcome_words(self.outcome, self.made_up)
 
 
 @dataclass(frozen=True)
