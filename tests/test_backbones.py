@@ -16,7 +16,7 @@ from senet_ablate.models.build import build_model, list_backbones
 from senet_ablate.models.se import CannotHost, SEBlock, SEPlacement, se_blocks
 from senet_ablate.models.shake import Shaken
 from senet_ablate.models.vgg import GridPool
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.registry import BACKBONES, BadInput
 from senet_ablate.spec.spec import Placement, SESpec
 
 CLASSES = 5
@@ -219,6 +219,16 @@ def test_the_standard_place_exists_and_a_missing_one_is_explained(name: str) -> 
             CannotHost, match=f"{name}: no place '{placement}' .*; it has: .*standard"
         ):
             look_at(name, SESpec(placement=placement))
+
+
+def test_a_network_that_leaves_se_out_is_an_error_and_not_a_plain_network() -> None:
+    def bare(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(12, num_classes))
+
+    with mock.patch.dict(BACKBONES, bare=bare):
+        assert build_model("bare", CLASSES)(torch.zeros(1, 3, 2, 2)).shape == (1, CLASSES)
+        with pytest.raises(CannotHost, match=r"bare: no place 'standard' .*; it has: none"):
+            build_model("bare", CLASSES, SESpec())
 
 
 def test_the_hidden_width_is_exact_and_follows_the_place() -> None:

@@ -189,7 +189,8 @@ def test_the_documented_commands_run_in_a_folder_with_the_example_alone(
     page = (EXAMPLES / "README.md").read_text()
     commands = re.findall(r"^    python -m senet_ablate (.*)$", page, re.MULTILINE)
     assert [command.split()[0] for command in commands] == ["plan", "run", "run"]
-    for name in ("eca.py", "eca.yaml"):
+    for name in ("eca.py", "experiments/eca.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(EXAMPLES / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     for command in commands[:2]:
@@ -202,3 +203,5 @@ def test_the_documented_commands_run_in_a_folder_with_the_example_alone(
     assert len(load_records("my-results", "smoke")) == 3
     table = (tmp_path / "my-results" / "smoke" / "README.md").read_text()
     assert "Efficient channel attention" in table and "| ECA" in table
+    code, _, errors = inside("verify", "--results", "my-results")
+    assert code == 0, errors

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,15 @@ def test_every_value_of_the_file_must_find_its_place(
     )
     refused({"conv1.weight": None}, "as torchvision.resnet50: missing 'conv1.weight'")
     refused({}, r"missing 'layer1.0.se.fc1.weight'.* and 61 more.*with SE or without\?", SESpec())
+
+
+def test_torchvisions_files_need_no_timm_and_timms_say_that_they_do(
+    resnet50: tuple[nn.Module, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)  # as where it is not installed
+    assert isinstance(import_weights(resnet50[1], "resnet50"), nn.Module)
+    with pytest.raises(BadInput, match="pip install timm to read files of its networks"):
+        import_weights(resnet50[1], "resnet50", SESpec(bias=True))
 
 
 def test_a_file_that_is_none_says_so(tmp_path: Path) -> None:

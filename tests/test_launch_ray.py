@@ -145,7 +145,9 @@ def test_a_driver_asked_to_stop_leaves_what_the_next_goes_on_from(
     first.send_signal(signal.SIGTERM)
     _, errors = first.communicate(timeout=120)
     assert (
-        first.returncode == 130 and "goes on from here" in errors and "Traceback" not in errors
+        first.returncode == 130
+        and "the same command resumes" in errors
+        and "Traceback" not in errors
     ), errors
     todo, done = runs(tiny, 60), read_records(tmp_path, "own")
     assert len(done) < len(todo) and list(checkpoints.glob("*.pt"))

@@ -1,5 +1,6 @@
 """Where a record says that it comes from."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -13,8 +14,10 @@ import torch
 from senet_ablate import SESpec
 from senet_ablate.cli.options import command_line, set_arguments
 from senet_ablate.data.images import ImageSet
+from senet_ablate.spec.plan import read_recipe
 from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train.loop import train
+from senet_ablate.train.provenance import own_operators
 
 ROOT = Path(__file__).resolve().parent.parent
 SAY = "from senet_ablate.train.provenance import code_state; print(*code_state())"
@@ -64,6 +67,19 @@ def copied(tmp_path: Path) -> Path:
 
 def test_sources_inside_another_repository_are_of_no_commit(copied: Path) -> None:
     assert state(copied) == ["unknown", "False"]
+
+
+def test_a_users_part_has_the_hash_of_its_file_whatever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "from functools import partial\ndef power(x, p): return (x**p).mean((2, 3), True)\n"
+    source += "cubes = partial(power, p=3)\n"
+    (tmp_path / "their_powers.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = read_recipe("smoke").train
+    for name in ("their_powers:power", "their_powers:cubes"):
+        found = own_operators(Run(spec, SESpec(squeeze=name), 0))
+        assert found == {name: hashlib.sha256(source.encode()).hexdigest()}
 
 
 def test_a_checkout_names_its_own_commit_whatever_git_variables_point_to(

@@ -4,8 +4,8 @@ docs/networks.md.
     nice -n 19 python tools/check_networks.py [NAME ...] [--kept FILE]
 
 Takes hours, most of it torch.compile, which comes last; networks of few layers come first. One line
-a check as it ends, kept in FILE: the same command goes on where it was, and checks again what other
-sources gave. The page says how many have not been run.
+a check as it ends, kept in FILE: the same command goes on where it was, first with what was never
+run, then with what was run on other sources. The page says which are of those, and what is missing.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import tempfile
 import warnings
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # one process, and the compiler's
@@ -35,6 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "networks.md"
 COMPILED = ("torch.compile", "compiled step")
 Check = tuple[str, str, str]  # network, its form, label of the check
+Found = dict[str, Any]
 
 built = lru_cache(maxsize=1)(network)  # a check leaves a network as it was
 
@@ -54,15 +56,16 @@ def main() -> int:
     torch.set_num_threads(1)
     warnings.simplefilter("error")  # as in the tests
     names = sorted(list_backbones(), key=layers)
-    every, kept, of = checks(names), read(given.kept), sources()
-    for check in [one for one in every if one[0] in (given.names or names) and one not in kept]:
-        kept[check] = found = outcome(*check)
-        print(*check, f"{found['seconds']:.1f} s", found["error"] or "ok", flush=True)
-        with given.kept.open("a") as file:
-            file.write(json.dumps({"sources": of, "check": check, **found}) + "\n")
-    missing = sum(check not in kept for check in every)
-    PAGE.write_text(page({check: kept[check] for check in every if check in kept}, missing))
-    print(f"{PAGE} is written; {missing} of {len(every)} checks have not been run")
+    every, kept, these = checks(names), read(given.kept), sources()
+    for check in sorted(every, key=lambda check: check in kept):  # what was never run first
+        done = check in kept and kept[check]["sources"] == these
+        if check[0] in (given.names or names) and not done:
+            kept[check] = found = {"sources": these, "check": check, **outcome(*check)}
+            print(*check, f"{found['seconds']:.1f} s", found["error"] or "ok", flush=True)
+            with given.kept.open("a") as file:
+                file.write(json.dumps(found) + "\n")
+    PAGE.write_text(page(every, {check: kept[check] for check in every if check in kept}))
+    print(f"{PAGE} is written")
     return int(any(found["error"] for found in kept.values()))
 
 
@@ -111,50 +114,53 @@ def sources() -> str:
     return hashed.hexdigest()[:12]
 
 
-def read(path: Path) -> dict[Check, dict[str, str | float]]:
-    """What these sources gave before."""
+def read(path: Path) -> dict[Check, Found]:
+    """What each check gave last, on these sources if it was run on them."""
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     these = sources()
-    return {tuple(line["check"]): line for line in lines if line["sources"] == these}
+    lines.sort(key=lambda line: line["sources"] == these)  # the last one counts
+    return {tuple(line["check"]): line for line in lines}
 
 
-def page(kept: dict[Check, dict[str, str | float]], missing: int) -> str:
+def page(every: list[Check], kept: dict[Check, Found]) -> str:
     """docs/networks.md."""
-    failed = {check: found["error"] for check, found in kept.items() if found["error"]}
-    dates = sorted({str(found["date"]) for found in kept.values()})
+    these = sources()
+    now = [check for check in kept if kept[check]["sources"] == these]
+    failed = [check for check in kept if kept[check]["error"]]
+    older = sorted({(found["sources"], found["date"]) for found in kept.values()}, key=str)
+    older = [f"`{of}` ({date})" for of, date in older if of != these]
     hours = sum(float(found["seconds"]) for found in kept.values()) / 3600
-    networks = list(dict.fromkeys((name, form) for name, form, _ in kept))
     labels = [label for label, _ in CHECKS]
 
     def cell(check: Check) -> str:
         if check not in kept:
             return ""
-        return "**failed**" if check in failed else f"ok {kept[check]['seconds']:.1f}"
+        text = "**failed**" if check in failed else f"ok {kept[check]['seconds']:.1f}"
+        return text if check in now else f"({text})"
 
     table = [f"| network | SE | {' | '.join(labels)} |", f"| :-- | :-- |{' --: |' * len(labels)}"]
-    for one in networks:
-        table.append(
-            f"| {' | '.join(one)} | {' | '.join(cell((*one, label)) for label in labels)} |"
-        )
+    for one in dict.fromkeys((name, form) for name, form, _ in kept):
+        cells = " | ".join(cell((*one, label)) for label in labels)
+        table.append(f"| {' | '.join(one)} | {cells} |")
+    first = [" ".join(str(check.__doc__).split("\n\n")[0].split()) for _, check in CHECKS]
     parts = [
         INTRODUCTION,
         "## What was checked",
-        "\n".join(
-            f"- **{label}**: {str(check.__doc__).splitlines()[0]}" for label, check in CHECKS
-        ),
+        "\n".join(f"- **{label}**: {said}" for label, said in zip(labels, first, strict=True)),
         "## What was left out",
         LEFT_OUT,
         "## What was found",
         (
-            f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))} with torch"
-            f" {torch.__version__} on one core of this processor:"
-            f" {processor().removeprefix('cpu: ')} ({torch.backends.cpu.get_cpu_capability()})."
-            f" Networks, checks and the version of torch hash to `{sources()}`. {len(kept):,}"
-            f" checks of {len(networks)} networks took {hours:.2f} hours of processor time:"
-            f" {len(kept) - len(failed):,} hold, {len(failed)} fail; {missing:,} have not been run"
-            " (empty cells)."
+            f"Written {datetime.date.today()}, with torch {torch.__version__} on one core of this"
+            f" processor: {processor().removeprefix('cpu: ')}"
+            f" ({torch.backends.cpu.get_cpu_capability()}). Networks, checks and the version of"
+            f" torch hash to `{these}`. Of {len(every):,} checks {len(now):,} were run on these"
+            f" sources, {len(kept) - len(now):,} on earlier ones alone (in brackets:"
+            f" {', '.join(older) or 'none'}), {len(every) - len(kept):,} not yet (empty cells, and"
+            f" networks that are not in the table). {len(kept) - len(failed):,} hold,"
+            f" {len(failed)} fail. They took {hours:.2f} hours of processor time."
         ),
-        "\n".join(f"- {', '.join(check)}: {error}" for check, error in failed.items()),
+        "\n".join(f"- {', '.join(check)}: {kept[check]['error']}" for check in failed),
         "In the table: seconds of processor time, on a machine that had other work.",
         "\n".join(table),
     ]

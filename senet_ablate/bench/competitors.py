@@ -19,8 +19,7 @@ from torchvision import transforms
 from senet_ablate.bench.parts import CLASSES, Network, random_images
 from senet_ablate.data.loader import Batches
 from senet_ablate.models.build import build_model
-from senet_ablate.train.cuda_graph import step_for
-from senet_ablate.train.loop import prepared, train_step
+from senet_ablate.train.loop import make_step, prepared, train_step
 
 WORKERS = 2  # of the classic loop's DataLoader; each makes two batches ready, the default
 
@@ -31,7 +30,8 @@ Step = Callable[[], object]
 class Competitor:
     """A way to train: `make` gives its step in each of so many processes of so many threads.
 
-    compiled: mode of torch.compile; empty: not compiled. data: whether images are loaded.
+    compiled: a mode of torch.compile, or for ours what of the network is compiled; empty: nothing.
+    data: whether images are loaded.
     """
 
     name: str
@@ -154,10 +154,9 @@ def ours(network: Network, way: Competitor, device: torch.device) -> Step:
     """This package's loader and training step; on a GPU in a CUDA graph."""
     run = network.run(way.bf16)
     model, optimizer, batches = prepared(run, random_images(network.pixels, device.type), device)
-    called: Any = model.train()
-    if way.compiled:
-        called = torch.compile(model, mode=way.compiled)
-    step = step_for(called, optimizer, device, partial(train_step, spec=run.train))
+    what = {"": False, "model": True, "units": "units"}[way.compiled]
+    train = run.train.model_copy(update={"compile": what})
+    step = make_step(train, model.train(), optimizer, batches)
     shuffled = _endless(partial(Batches.shuffled, batches, 0))
     return lambda: step(*next(shuffled))
 

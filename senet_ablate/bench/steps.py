@@ -30,8 +30,7 @@ from senet_ablate.models.build import build_model
 from senet_ablate.records.bench import WORK, Measured, Part
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run, SESpec
-from senet_ablate.train.cuda_graph import step_for
-from senet_ablate.train.loop import precision, prepared, train_step
+from senet_ablate.train.loop import make_step, precision, prepared
 
 LARGE_COPY, LARGE_MATRIX = 1 << 25, 1536  # float32 elements, 128 MiB; edge on a CPU
 # forward: read, write; backward: read twice for the sums, read twice and write for the gradient
@@ -97,7 +96,7 @@ def timing(
 def _calls(run: Run, images: ImageSet, device: torch.device) -> dict[str, Call]:
     """Each kind of work, on a network and optimizer of its own and one batch on the device."""
     model, optimizer, batches = prepared(run, images, device)
-    step = step_for(model, optimizer, device, partial(train_step, spec=run.train))
+    step = make_step(run.train, model, optimizer, batches)
     x, y = next(batches.shuffled(run.seed, 1))
     one = next(Batches(images.test, images, run.train, device).in_order())[0][:1]
 
@@ -134,7 +133,7 @@ def floor(device: str, rounds: int, command: str, log: Log) -> Part:
         x, y = next(batches.shuffled(0, 1))
         model.train()
         convolutions, norms = _traffic(model, x, kind.itemsize)
-        step = step_for(model, optimizer, on, partial(train_step, spec=run.train))
+        step = make_step(run.train, model, optimizer, batches)
         found: dict[str, list[float]] = {
             "training step": [],
             "floor": [],

@@ -36,13 +36,14 @@ def loop(device: str, rounds: int, command: str, log: Log) -> Part:
             Competitor(amp, classic, threads=cores, bf16=True): "",
             Competitor(tuned, classic, threads=cores, bf16=True, compiled="max-autotune"): amp,
             Competitor("ours, bfloat16", ours, bf16=True): amp,
-            Competitor(graph, ours, bf16=True, compiled="default"): amp,
+            Competitor(graph, ours, bf16=True, compiled="model"): amp,
+            Competitor("ours, units compiled, bfloat16", ours, bf16=True, compiled="units"): amp,
         }
     else:
         compiled = "ours, compiled, a process a core"
         ways |= {
             Competitor("ours, a process a core", ours, cores): base.name,
-            Competitor(compiled, ours, cores, compiled="default"): base.name,
+            Competitor(compiled, ours, cores, compiled="model"): base.name,
         }
     if importlib.util.find_spec("airbench"):
         name = "airbench's loader, compiled"

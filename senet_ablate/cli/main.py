@@ -1,7 +1,7 @@
 """The command line: `python -m senet_ablate`, installed as `senet-ablate`.
 
-Exit codes: 0 done; 1 a run failed, or something does not hold; 2 bad input; 130 interrupted, run
-again to go on.
+Exit codes: 0 done; 1 a run failed, or something does not hold; 2 bad input; 130 interrupted: the
+same command resumes.
 """
 
 import logging
@@ -172,12 +172,12 @@ def _guarded(command: Callable[[], Any]) -> int:
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else 1
         if code == 130:  # Typer has caught the interrupt
-            print("interrupted; the same command goes on from here", file=sys.stderr)
+            print("interrupted; the same command resumes", file=sys.stderr)
         return code
     except (BadInput, OSError) as error:  # an OSError names the file that cannot be read or written
         print(f"senet-ablate: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; the same command resumes", file=sys.stderr)
         return 130
     return 0

@@ -77,9 +77,26 @@ class RunOptions:
     gpus_per_run: Annotated[
         float,
         typer.Option(
-            "--gpus-per-run", min=0.01, max=1, help="share of a GPU; 0.5: two runs at a time"
+            "--gpus-per-run", min=0.01, max=1, help="share of a GPU; 0.5: two processes at a time"
         ),
     ] = 1.0
+    runs_per_gpu: Annotated[
+        str,
+        typer.Option(
+            "--runs-per-gpu",
+            metavar="auto|K",
+            help="runs at once in one process, each on its own stream; auto: as many as fit",
+        ),
+    ] = "1"
+
+
+def read_runs_per_gpu(value: str) -> int:
+    """Runs at once, 0 for as many as fit. Raises BadInput."""
+    if value == "auto":
+        return 0
+    if not value.isdecimal() or not 1 <= int(value) <= 64:
+        raise BadInput(f"--runs-per-gpu {value!r}: auto, or a number from 1 to 64")
+    return int(value)
 
 
 def takes_run_options(verb: Callable[..., None]) -> Callable[..., None]:

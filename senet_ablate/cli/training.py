@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from senet_ablate.cli.evidence import report_recipe, write_gates
-from senet_ablate.cli.options import RunOptions, command_line, data_root, takes_run_options
+from senet_ablate.cli.options import (
+    RunOptions,
+    command_line,
+    data_root,
+    read_runs_per_gpu,
+    takes_run_options,
+)
 from senet_ablate.records.store import check_recorded, read_records
 from senet_ablate.report import tensorboard as event_files
 from senet_ablate.spec.plan import read_plan, read_recipe, recipe_name
@@ -161,6 +167,7 @@ def _sweep(options: RunOptions, results: Path, tensorboard: Path | None = None) 
         command=command_line(),
         checkpoint_every_s=options.checkpoint_every,
         gpus_per_run=options.gpus_per_run,
+        runs_per_gpu=read_runs_per_gpu(options.runs_per_gpu),
     )
     if tensorboard:
         curves = event_files.curves_of(plan, tensorboard)
@@ -170,7 +177,7 @@ def _sweep(options: RunOptions, results: Path, tensorboard: Path | None = None) 
 
 
 def _train(sweep: "Sweep") -> "list[Failure]":
-    """Train what is pending, with a bar; under torchrun only rank 0 speaks, and goes on."""
+    """Train what is pending, with a bar; under torchrun only rank 0 prints, and returns."""
     from senet_ablate.train.distributed import torchrun_rank
 
     first = not torchrun_rank()
@@ -179,7 +186,7 @@ def _train(sweep: "Sweep") -> "list[Failure]":
     if first:
         print(
             f"{sweep.plan.recipe_name}: {total - pending} runs done, {pending} to do on"
-            f" {slots} x {kind}"
+            f" {slots} x {kind}\ncomputed with: {sweep.compute}"
         )
     with sweep_bar(pending, sweep.pending_images, hidden=not pending or not first) as progress:
         failures = sweep.train(progress)

@@ -133,6 +133,12 @@ class Batches:
             return value
         return value.pin_memory().to(self.device, non_blocking=True)
 
+    def empty(self) -> tuple[Tensor, Tensor]:
+        """A black batch, in the shape and layout of those in random order."""
+        own = self.train.batch_size // self.share[1]
+        x = torch.zeros(own, self.size, self.size, 3, device=self.device)
+        return x.permute(0, 3, 1, 2), torch.zeros(own, dtype=torch.int64, device=self.device)
+
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, unaugmented, centre-cropped where the recipe crops."""
         step = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // self.size**2))

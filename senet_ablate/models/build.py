@@ -41,9 +41,9 @@ def build_model(
                     for placement in get_args(Placement)
                     if se_blocks(builder(num_classes, replace(se, placement=placement), stem))
                 ]
+            has = ", ".join(elsewhere) or "none; see SEPlacement"
             raise CannotHost(
-                f"no place {se.placement!r} ({PLACEMENTS[se.placement]}); it has:"
-                f" {', '.join(elsewhere)}"
+                f"no place {se.placement!r} ({PLACEMENTS[se.placement]}); it has: {has}"
             )
     except BadInput as error:
         raise type(error)(f"{name}: {error}") from error

@@ -58,16 +58,12 @@ def preact_network(
 ) -> Builder:
     """The builder of a pre-activation ResNet, `widen` times as wide."""
     width = 64 if bottleneck else 16 * widen
-
-    def stem_of(stem: str) -> nn.Module:
-        return sequential(conv=conv(3, 16, 3, stem_strides(stem, SMALL_STEMS)[0]))
-
     return residual_network(
         summary,
         partial(_unit, bottleneck=bottleneck),
         ((depth - 2) // (9 if bottleneck else 6),) * 3,
         {2: width, 3: 2 * width, 4: 4 * width},
-        stem_of,
+        lambda stem: sequential(conv=conv(3, 16, 3, stem_strides(stem, SMALL_STEMS)[0])),
         make_last=lambda: sequential(norm=norm(4 * width), relu=nn.ReLU()),
     )
 

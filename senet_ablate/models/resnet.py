@@ -1,4 +1,4 @@
-"""ResNets, plain rows of a table: ImageNet's (arXiv:1512.03385, arXiv:1611.05431; stages 2 to 5),
+"""ResNets: ImageNet's at 224 pixels (arXiv:1512.03385, arXiv:1611.05431; stages 2 to 5),
 SENet-154 (paper, Section 5.4 and appendix) and CIFAR's (arXiv:1512.03385, Section 4.2; their
 stages carry the numbers 2 to 4, as convN_x does in the others)."""
 
@@ -63,10 +63,9 @@ senet154_unit = partial(
 
 
 def _imagenet(summary: str, counts: tuple[int, ...], unit: UnitMaker = bottleneck_unit) -> Builder:
-    def stem_of(stem: str) -> nn.Module:
-        return sequential(**stem_7x7(stem))
-
-    return residual_network(summary, unit, counts, IMAGENET, stem_of, 64, pixels=224)
+    return residual_network(
+        summary, unit, counts, IMAGENET, lambda stem: sequential(**stem_7x7(stem)), 64, pixels=224
+    )
 
 
 def _senet154_stem(stem: str) -> nn.Module:
@@ -81,20 +80,16 @@ def _senet154_stem(stem: str) -> nn.Module:
     )
 
 
-resnet50 = _imagenet("ResNet-50: 25.6 M parameters, 3.86 G multiply-adds at 224 px.", (3, 4, 6, 3))
-resnet101 = _imagenet(
-    "ResNet-101: 44.5 M parameters, 7.58 G multiply-adds at 224 px.", (3, 4, 23, 3)
-)
-resnet152 = _imagenet(
-    "ResNet-152: 60.2 M parameters, 11.3 G multiply-adds at 224 px.", (3, 8, 36, 3)
-)
+resnet50 = _imagenet("ResNet-50: 25.6 M parameters, 3.86 G multiply-adds.", (3, 4, 6, 3))
+resnet101 = _imagenet("ResNet-101: 44.5 M parameters, 7.58 G multiply-adds.", (3, 4, 23, 3))
+resnet152 = _imagenet("ResNet-152: 60.2 M parameters, 11.3 G multiply-adds.", (3, 8, 36, 3))
 resnext50_32x4d = _imagenet(
-    "ResNeXt-50, 32 groups of 4 channels: 25.0 M parameters, 4.24 G multiply-adds at 224 px.",
+    "ResNeXt-50, 32 groups of 4 channels: 25.0 M parameters, 4.24 G multiply-adds.",
     (3, 4, 6, 3),
     resnext_unit,
 )
 resnext101_32x4d = _imagenet(
-    "ResNeXt-101, 32 groups of 4 channels: 44.2 M parameters, 7.99 G multiply-adds at 224 px.",
+    "ResNeXt-101, 32 groups of 4 channels: 44.2 M parameters, 7.99 G multiply-adds.",
     (3, 4, 23, 3),
     resnext_unit,
 )
@@ -102,7 +97,7 @@ resnext101_32x4d = _imagenet(
 # stem, 3x3 projections where the size is halved, and dropout; label smoothing and frozen batch
 # norms are the recipe's
 senet154 = residual_network(
-    "SENet-154: 115.0 M parameters with SE, 108.5 M without, 20.7 G multiply-adds at 224 px.",
+    "SENet-154: 115.0 M parameters with SE, 108.5 M without, 20.7 G multiply-adds.",
     senet154_unit,
     (3, 8, 36, 3),
     IMAGENET,

@@ -153,7 +153,9 @@ class SEPlacement:
     """Gives a network the module for each of its places that can host SE: the block where the
     specification wants one, else an identity.
 
-    Raises CannotHost for a stage that is not one of the network's `stages`.
+    The network keeps it in the unit, under a name that begins with `se_`, and its units in
+    `stage<N>`; `se_blocks` finds it there. Raises CannotHost for a stage that is not one of
+    `stages`.
     """
 
     def __init__(self, se: SESpec | None, stages: tuple[int, ...]) -> None:

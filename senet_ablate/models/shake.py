@@ -95,16 +95,14 @@ def _unit(
 
 def shake_network(summary: str, width: int, count: int, *, even: bool = False) -> Builder:
     """The builder of a network of `count` units a stage, the first stage `width` wide."""
-
-    def stem_of(stem: str) -> nn.Module:
-        return sequential(conv=conv(3, 16, 3, stem_strides(stem, SMALL_STEMS)[0]), norm=norm(16))
-
     return residual_network(
         summary,
         partial(_unit, even=even),
         (count,) * 3,
         {2: width, 3: 2 * width, 4: 4 * width},
-        stem_of,
+        lambda stem: sequential(
+            conv=conv(3, 16, 3, stem_strides(stem, SMALL_STEMS)[0]), norm=norm(16)
+        ),
         make_last=nn.ReLU,
     )
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pydantic import Field, PlainSerializer, PlainValidator
 
 from senet_ablate.records.class_gates import ClassGates, Curves
+from senet_ablate.records.compute import Compute
 from senet_ablate.spec.registry import BadInput, nearest
 from senet_ablate.spec.schema import Frozen, parse
 from senet_ablate.spec.spec import Run, digest
@@ -75,6 +76,7 @@ class Provenance(Frozen):
     # environment variables that choose them
     settings: Annotated[dict[str, str], Field(default_factory=dict)]
     plan: str = ""  # hash of the recipe's analysis plan
+    compute: Compute | None = None  # None: written before it was kept
 
 
 class Record(Frozen):

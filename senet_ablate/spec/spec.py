@@ -138,7 +138,8 @@ class Training(Frozen):
     evaluate: Literal["test", "validation"] = "test"  # validation: the images held out
     # portable: on x86, instructions that every processor since 2013 has, so that bits repeat
     numerics: Literal["native", "portable"] = "native"
-    compile: Flag = False  # training steps by torch.compile
+    # of training steps by torch.compile: the network, or each of its residual units
+    compile: Flag | Literal["units"] = False
     test_every: Count = 1  # epochs between two points of the error curve; only the last one counts
 
     @field_validator("dataset")

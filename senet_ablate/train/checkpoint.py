@@ -1,10 +1,10 @@
 """Exact resume: the state of a run in one file, and the weights of a finished one.
 
-On the CPU a run that goes on from its checkpoint ends with the record of one that was never cut
-off, bit for bit. The file is `torch.save` of one dict without pickled code, after a line with its
-SHA-256: torch itself reads most flipped bits as other numbers, without a word. Random state is that
-of the run's own generator and torch's global one; what a user's own block keeps outside of
-parameters, buffers and generators is not in it.
+On the CPU a resumed run ends with the record of one that was never interrupted, bit for bit. The
+file is `torch.save` of one dict without pickled code, after a line with its SHA-256: torch itself
+reads most flipped bits as other numbers, without a word. Random state is that of the run's own
+generator and torch's global one; what a user's own block keeps outside of parameters, buffers and
+generators is not in it.
 """
 
 import hashlib
@@ -168,6 +168,17 @@ def load_checkpoint(path: Path, origin: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
+class StopRequest:
+    """The signal that asked this process to stop; 0: none. All of its runs answer it."""
+
+    signal = 0
+
+
+def request_stop(number: int, frame: Any) -> None:
+    """The handler of such a signal, which Python calls in the main thread."""
+    StopRequest.signal = number
+
+
 class NoCheckpoints:
     """What `train` calls where no state is kept: nothing is written, nothing is resumed."""
 
@@ -196,7 +207,7 @@ class Checkpoints(NoCheckpoints):
 
     def __init__(self, path: Path, origin: dict[str, Any], every_s: float = EVERY_S) -> None:
         self.path, self.origin, self.every_s = path, origin, every_s
-        self.stop_signal, self.steps, self.warned = 0, 0, False
+        self.steps, self.warned = 0, False
         self.written, self.write_s = time.monotonic(), 0.0
 
     @contextmanager
@@ -206,15 +217,16 @@ class Checkpoints(NoCheckpoints):
         self.written, self.write_s = time.monotonic(), 2 * size / SLOW_DISK
         handlers = {number: signal.getsignal(number) for number in _stop_signals()}
         for number in handlers:
-            signal.signal(number, self._on_signal)
+            signal.signal(number, request_stop)
+            StopRequest.signal = 0
         try:
             yield
         except Interrupted:
             self._write(state)
             raise
         except Exception as error:
-            if self.stop_signal:  # it ended a loader's workers, say; the last checkpoint holds
-                raise Interrupted(self.stop_signal) from error
+            if StopRequest.signal:  # it ended a loader's workers, say; the last checkpoint holds
+                raise Interrupted(StopRequest.signal) from error
             raise
         finally:
             for number, handler in handlers.items():
@@ -222,21 +234,21 @@ class Checkpoints(NoCheckpoints):
 
     def on_batch_end(self, state: TrainState) -> None:
         due = time.monotonic() - self.written >= max(self.every_s, SHARE * self.write_s)
-        stop, self.steps = bool(self.stop_signal), self.steps + 1
+        stop, self.steps = bool(StopRequest.signal), self.steps + 1
         if world_size() > 1:
             if self.steps % AGREE_EVERY:
                 return
             flags = torch.tensor([stop, due and rank() == 0], device=state.device)
             stop, due = all_reduce(flags.int()).bool().tolist()
         if stop:
-            raise Interrupted(self.stop_signal)
+            raise Interrupted(StopRequest.signal)
         if due:
             self._write(state)
 
     def on_eval_batch_end(self) -> None:
         # processes that left an evaluation would leave the others waiting in all_reduce
-        if self.stop_signal and world_size() == 1:
-            raise Interrupted(self.stop_signal)
+        if StopRequest.signal and world_size() == 1:
+            raise Interrupted(StopRequest.signal)
 
     def _resume(self, state: TrainState) -> None:
         saved = None
@@ -276,9 +288,6 @@ class Checkpoints(NoCheckpoints):
                 self.warned = True
         self.written = time.monotonic()
         self.write_s = self.written - began
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        self.stop_signal = number
 
 
 def _stop_signals() -> list[signal.Signals]:

@@ -54,23 +54,20 @@ def measure(
             " [role_of_excitation/SE]`"
         )
     run, entry = plan.kept[0], plan.recipe.keep_weights[0]
-    again = f"`python -m senet_ablate run {entry.partition('/')[0]} --recipe {recipe}`"
+    again = (
+        f"`python -m senet_ablate run {entry.partition('/')[0]} --recipe {plan.recipe_argument}`"
+    )
     record = read_records(results, recipe).get(run.id)
     path = weights_path(results, recipe, run.id)
+    why = ""
     if record is None:
-        raise BadInput(
-            f"{entry}, seed 0, has not been trained under recipe {recipe!r}; {again} does it"
-        )
-    if not path.is_file():
-        raise BadInput(
-            f"{path}: is missing, though run {run.id} is done; delete its record,"
-            f" {results / recipe / 'runs' / run.id}.json, and {again} trains it anew and keeps its"
-            " weights"
-        )
-    if record.diverged is not None:
-        raise BadInput(
-            f"{entry}, seed 0, diverged after epoch {record.diverged}; its gates say nothing"
-        )
+        why = f"has not been trained under recipe {recipe!r}"
+    elif not path.is_file():
+        why = f"has a record, but no {path}; delete {runs_folder(results, recipe)}/{run.id}.json"
+    elif record.diverged is not None:
+        why = f"diverged after epoch {record.diverged}, so its gates say nothing"
+    if why:
+        raise BadInput(f"{entry}, seed 0, {why}; {again} trains it")
     labels = _labels(images, names or default_classes(images.classes))
     model = load_weights(path, run, len(images.classes)).to(device)
     counts, blocks, curves = by_class(model, images, device, run.train, list(labels.values()))

@@ -1,23 +1,28 @@
-"""The training step as one CUDA graph: forward, backward and update replayed at once, no call from
-Python between.
+"""A training step as one CUDA graph: forward, backward and update replayed without Python."""
 
-Each run captures its own.
-"""
-
-import logging
+import threading
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from senet_ablate.models.layers import generator_of
-
-log = logging.getLogger(__name__)
+from senet_ablate.spec.registry import BadInput
 
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """N x 3 x H x W images, N labels in; mean loss, N x K logits out (detached until the next call)."""
 Call = Callable[[], tuple[Tensor, Tensor]]
+Capture = Callable[[Call, torch.Generator | None], Call]
 WARM = 3  # calls before the capture, in which libraries choose their algorithms
+
+_one_at_a_time = threading.Lock()
+
+
+class CaptureError(BadInput):
+    """The step cannot be captured; its cause is the error behind it.
+
+    The process may not capture or empty its cache any more (torch 2.11): end it.
+    """
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -31,90 +36,48 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
             group["lr"] = lr
 
 
-def step_for(
+def graphed(
+    step: Step,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    device: torch.device,
-    plain: Callable[..., object],
+    x: Tensor,
+    y: Tensor,
+    capture: Capture | None = None,
 ) -> Step:
-    """The training step of a run that begins: on a GPU a graph, on a CPU the step as written.
+    """`step` as a CUDA graph for batches of the shape and layout of x and y.
 
-    plain(model, optimizer, x, y) is the step as written.
+    Capturing trains: so weights, buffers and random state are loaded again afterwards, momentum is
+    zero. A state that is copied into them later (a checkpoint) is what the next replay sees. Raises
+    CaptureError.
     """
-    if device.type != "cuda":
-        return lambda x, y: plain(model, optimizer, x, y)  # type: ignore[return-value]
-    return Steps(model, optimizer, plain, capture)
+    inputs = x.clone(), y.clone()
+    lr = torch.tensor(float(optimizer.param_groups[0]["lr"]), device=x.device)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    initial = {name: value.clone() for name, value in model.state_dict().items()}
+    generator = generator_of(model)
+    drawn = generator.get_state() if generator else None
+    # one after another; each thread's launches are its own
+    with _one_at_a_time, torch.random.fork_rng([x.device] if x.is_cuda else []):
+        replay = (capture or cuda_graph)(lambda: step(*inputs), generator)
+    model.load_state_dict(initial)
+    for state in optimizer.state.values():
+        state["momentum_buffer"].zero_()
+    if generator and drawn is not None:
+        generator.set_state(drawn)
+
+    def call(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        for buffer, value in zip(inputs, (x, y), strict=True):
+            buffer.copy_(value)
+        return replay()
+
+    return call
 
 
-class Steps:
-    """Training steps of one network on buffers that stay where they are."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        plain: Callable[..., object],
-        capture: Callable[[Call, torch.Generator | None], Call],
-    ) -> None:
-        self.model, self.optimizer, self.plain, self.capture = model, optimizer, plain, capture
-        self.replay: Call | None = None
-        self.lr: Tensor | None = None
-
-    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        if (
-            self.replay is None or self.optimizer.param_groups[0]["lr"] is not self.lr
-        ):  # new, or its state was loaded
-            self._prepare(x, y)
-        assert self.replay is not None
-        self.x.copy_(x)
-        self.y.copy_(y)
-        return self.replay()
-
-    def _prepare(self, x: Tensor, y: Tensor) -> None:
-        """Capture the step; weights, statistics, momentum and random state are afterwards what they
-        were.
-        """
-        self.x, self.y = x.clone(), y.clone()
-        self.lr = torch.as_tensor(self.optimizer.param_groups[0]["lr"], dtype=torch.float32).to(
-            x.device
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
-        state = [(value, value.clone()) for value in self.model.state_dict().values()]
-        state += [(value, value.clone()) for value in self._momenta()]
-        had_momentum = bool(self._momenta())
-        generator = generator_of(self.model)
-        drawn = generator.get_state() if generator else None
-
-        def call() -> tuple[Tensor, Tensor]:
-            return self.plain(self.model, self.optimizer, self.x, self.y)  # type: ignore[return-value]
-
-        with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
-            try:
-                self.replay = self.capture(call, generator)
-            except RuntimeError as error:
-                log.warning(
-                    "no CUDA graph of this network, so steps start one by one: %s",
-                    str(error).splitlines()[0],
-                )
-                self.replay = call
-        if generator and drawn is not None:
-            generator.set_state(drawn)
-        with torch.no_grad():
-            for value, before in state:
-                value.copy_(before)
-            for momentum in () if had_momentum else self._momenta():
-                momentum.zero_()
-
-    def _momenta(self) -> list[Tensor]:
-        found = (state.get("momentum_buffer") for state in self.optimizer.state.values())
-        return [momentum for momentum in found if momentum is not None]
-
-
-def capture(call: Call, generator: torch.Generator | None = None) -> Call:
+def cuda_graph(call: Call, generator: torch.Generator | None = None) -> Call:
     """`call` as one CUDA graph, which writes its results to the same places at every replay.
 
-    generator: what the network draws from, which goes on from replay to replay.
+    generator: what the network draws from; it goes on from replay to replay. Raises CaptureError.
     """
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
@@ -125,8 +88,13 @@ def capture(call: Call, generator: torch.Generator | None = None) -> Call:
     graph = torch.cuda.CUDAGraph()
     if generator is not None:
         graph.register_generator_state(generator)
-    with torch.cuda.graph(graph):
-        results = call()
+    try:
+        # thread_local: other threads (other runs, a loader that pins memory) go on meanwhile
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            results = call()
+    except Exception as error:  # torch raises another one while it ends the capture
+        cause = error.__context__ or error
+        raise CaptureError(f"the training step is no CUDA graph: {cause}") from cause
 
     def replay() -> tuple[Tensor, Tensor]:
         graph.replay()

@@ -1,6 +1,6 @@
 """One run of a sweep, the same for every launcher: lock, look again, train, write its record.
 
-Any number of processes, on any machines that share the results folder, may walk the same list of
+Any number of processes, on any machines that share the results folder, may train the same list of
 runs: a run is trained by the one that holds its lock, and one that has a record is never trained
 again. The lock is the kernel's (flock), so it ends with its process; Linux carries it over NFS 3
 (with lockd) and NFS 4. On a file system without flock, filelock falls back to lock files that name
@@ -36,6 +36,7 @@ from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train.checkpoint import EVERY_S, Checkpoints, origin, save_weights
 from senet_ablate.train.class_gates import by_class, default_classes
+from senet_ablate.train.compute import set_flags
 from senet_ablate.train.distributed import broadcast, rank
 from senet_ablate.train.loop import train
 from senet_ablate.train.provenance import code_state, training_code
@@ -56,7 +57,9 @@ class SweepContext:
     results, recipe, data: the results folder, the recipe's name, the data root. device: auto, cpu,
     cuda or cuda:N. command, plan: for the provenance; plan is the hash of the analysis plan.
     keep_weights_of, class_gates_of: ids of runs. checkpoint_every_s: seconds between two of a run
-    at least. gpus_per_run: share of a GPU, at most 1. epoch_logger: gives what is called at the end
+    at least. gpus_per_run: share of a GPU, at most 1. runs_per_gpu: at once in a process, each on
+    its own stream; 0: as many as the memory holds. graph: training steps on a GPU as CUDA graphs.
+    epoch_logger: gives what is called at the end
     of each epoch of a run.
     """
 
@@ -70,6 +73,8 @@ class SweepContext:
     class_gates_of: frozenset[str] = frozenset()
     checkpoint_every_s: float = EVERY_S
     gpus_per_run: float = 1.0
+    runs_per_gpu: int = 1
+    graph: bool = True
     epoch_logger: EpochLogger | None = None
 
     @staticmethod
@@ -103,12 +108,12 @@ class Outcome(Enum):
 
 
 def configure_worker(device: torch.device) -> None:
-    """For every process that trains: one host thread, no TF32, and its code known by its hash now.
+    """For every process that trains: one host thread, flags, and its code known by its hash now.
 
     Somebody may edit the code before the first run ends.
     """
     torch.set_num_threads(1)
-    torch.backends.cudnn.allow_tf32 = False
+    set_flags()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     code_state(), training_code()
@@ -171,6 +176,8 @@ def _train(
                 device,
                 context.command,
                 plan=context.plan,
+                graph=context.graph,
+                runs_at_once=max(1, context.runs_per_gpu),
                 checkpoints=Checkpoints(
                     checkpoint_path(context.results, context.recipe, run.id),
                     origin(run, images.checksum, device),

@@ -1,4 +1,4 @@
-"""One run: train, evaluate, record. Nothing is read from the device within an epoch but when asked.
+"""One run: train, evaluate, record. Nothing is read from the device within an epoch.
 
 Everything that is random in a run is drawn from generators of its own, so equal runs on a CPU give
 equal records, bit for bit but for times.
@@ -6,6 +6,7 @@ equal records, bit for bit but for times.
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ from senet_ablate.models.se import se_blocks
 from senet_ablate.records.store import Epoch, Gates, Record, pack
 from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train.checkpoint import NoCheckpoints, TrainState
-from senet_ablate.train.cuda_graph import Step, set_lr, step_for
+from senet_ablate.train.compute import compute_of, training_model
+from senet_ablate.train.cuda_graph import Step, graphed, set_lr
 from senet_ablate.train.distributed import (
     all_gather,
     all_reduce,
@@ -74,6 +76,8 @@ def train(
     command: str = "",
     *,
     plan: str = "",
+    graph: bool = True,
+    runs_at_once: int = 1,
     checkpoints: NoCheckpoints = NoCheckpoints(),  # noqa: B008
     progress: Callable[[int], None] = lambda images: None,
     on_epoch_end: Callable[[int, Epoch], None] = lambda number, epoch: None,
@@ -82,7 +86,9 @@ def train(
     """The record of `run`, in every process that trains it.
 
     A loss or a logit that is not finite ends the run early; the record says after which epoch.
-    command, plan: of the provenance; plan is the hash of the analysis plan. progress: called twice
+    command, plan, runs_at_once: of the provenance; plan is the hash of the analysis plan,
+    runs_at_once how many this process trains. graph: whether the step is a CUDA graph on a GPU.
+    progress: called twice
     a second with the number of images seen since. on_epoch_end: called with each epoch's number and
     curves, for the last one twice. on_train_end: called with the final network and whether its
     evaluation is finite; may return more fields of the record. Raises BadInput if this process does
@@ -94,19 +100,17 @@ def train(
     model, optimizer, batches = prepared(run, images, device)
     state = TrainState(model, optimizer, device, on_epoch_end=on_epoch_end)
     origin = partial(provenance, run, images.checksum, device, command, state.started)
-    origin(0.0, world_size(), plan)  # what it cannot read fails now, not after training
-    called: nn.Module = torch.compile(model) if spec.compile else model  # type: ignore[assignment]
-    if world_size() > 1:
-        step: Step = partial(train_step, wrap_ddp(called, device), optimizer, spec=spec)
-    else:
-        step = step_for(called, optimizer, device, partial(train_step, spec=spec))
+    graph = graph and device.type == "cuda" and world_size() == 1
+    compute = compute_of(spec, graph, runs_at_once)
+    origin(0.0, world_size(), plan, compute)  # what it cannot read fails now, not after training
+    step = make_step(spec, model, optimizer, batches, graph)
     test = Batches(images.test, images, spec, device, (rank(), world_size()))
     counted = cost(model, (3, batches.size, batches.size))
     validation = None
     if spec.schedule == "plateau" and images.validation is not None:
         validation = Batches(images.validation, images, spec, device, (rank(), world_size()))
     check = partial(evaluate, model, spec=spec, on_batch_end=checkpoints.on_eval_batch_end)
-    meter = ProgressMeter(progress)
+    meter = ProgressMeter(progress, device)
 
     def on_batch_end(state: TrainState) -> None:
         meter.add(spec.batch_size)
@@ -143,6 +147,7 @@ def train(
         gates = GateStats()
         with gate_hooks(model, gates.add):
             final = check(test)
+        meter.report()
     epochs = state.epochs
     if len(epochs) == spec.epochs and not final.finite:
         epochs.pop()
@@ -168,27 +173,39 @@ def train(
         epochs=tuple(epochs),
         gates={} if diverged else gates.summary(),
         diverged=len(epochs) if diverged else None,
-        provenance=origin(train_s, world_size(), plan),
+        provenance=origin(train_s, world_size(), plan, compute),
         **more,
     )
 
 
 class ProgressMeter:
-    """Reports how many images were trained on since, at most every REPORT_EVERY_S seconds."""
+    """Reports how many images were trained on since, at most every REPORT_EVERY_S seconds.
 
-    def __init__(self, progress: Callable[[int], None]) -> None:
+    On a GPU those of finished steps: it looks at events and never waits for one.
+    """
+
+    def __init__(self, progress: Callable[[int], None], device: torch.device) -> None:
         self.progress, self.images, self.reported = progress, 0, time.monotonic()
+        self.on_gpu, self.under_way = device.type == "cuda", deque[tuple[torch.Event, int]]()
 
     def add(self, images: int) -> None:
-        """Count images; on a GPU their step may be still under way."""
+        """Count the images of a step that was started."""
         self.images += images
         if time.monotonic() - self.reported >= REPORT_EVERY_S:
             self.report()
 
     def report(self) -> None:
-        """Report what is counted."""
-        self.progress(self.images)
-        self.images, self.reported = 0, time.monotonic()
+        """Report what is counted and done."""
+        self.reported = time.monotonic()
+        if not self.on_gpu:
+            self.progress(self.images)
+        else:
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+            self.under_way.append((event, self.images))
+            while self.under_way and self.under_way[0][0].query():
+                self.progress(self.under_way.popleft()[1])
+        self.images = 0
 
 
 def train_epoch(
@@ -215,10 +232,29 @@ def train_epoch(
         state.step += 1
         on_batch_end(state)
     lr = lr_at(run.train, first + len(batches) - 1, len(batches), losses)
-    loss_sum, correct = all_reduce(state.loss_sum), all_reduce(state.correct)
+    sums = [all_reduce(state.loss_sum).double(), all_reduce(state.correct).double()]
+    loss_sum, correct = torch.stack(sums).tolist()  # the one time that the host waits
     seen = len(batches) * run.train.batch_size
-    mean_loss = float(loss_sum) / world_size() / len(batches)
-    return lr, mean_loss, 100 * (1 - int(correct) / seen)
+    return lr, loss_sum / world_size() / len(batches), 100 * (1 - int(correct) / seen)
+
+
+def make_step(
+    train: Training,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Batches,
+    graph: bool = True,
+) -> Step:
+    """The training step of a run that begins: compiled as the recipe says, over all processes that
+    train together; on a GPU a CUDA graph, which leaves the network as it was. Raises CaptureError.
+    """
+    called = training_model(model, train)
+    if world_size() > 1:
+        return partial(train_step, wrap_ddp(called, batches.device), optimizer, spec=train)
+    step = partial(train_step, called, optimizer, spec=train)
+    if not graph or batches.device.type != "cuda":
+        return step
+    return graphed(step, model.train(), optimizer, *batches.empty())
 
 
 def train_step(
@@ -344,12 +380,12 @@ class GateStats:
         gate = gate.double()
         mean = gate.mean((2, 3))  # N x C
         sums = [
-            torch.tensor(gate.numel(), dtype=torch.float64, device=gate.device),
+            torch.full((), gate.numel(), dtype=torch.float64, device=gate.device),
             gate.sum(),
             gate.square().sum(),
             (gate < 0.1).sum(),
             (gate > 0.9).sum(),
-            torch.tensor(len(mean), dtype=torch.float64, device=gate.device),
+            torch.full((), len(mean), dtype=torch.float64, device=gate.device),
             mean.sum(0),
             mean.square().sum(0),
         ]

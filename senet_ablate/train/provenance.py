@@ -6,20 +6,21 @@ import hashlib
 import importlib.metadata
 import inspect
 import platform
+import sys
 import time
 from pathlib import Path
 
 import torch
 
 from senet_ablate.records.commit import code_state as code_state
+from senet_ablate.records.commit import training_code as training_code
+from senet_ablate.records.compute import Compute
 from senet_ablate.records.store import Provenance
 from senet_ablate.spec.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES
 from senet_ablate.spec.spec import Run
 from senet_ablate.train.numerics import settings
 
 LIBRARIES = ("senet-ablate", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
-PACKAGE = Path(__file__).resolve().parents[1]
-TRAINING_CODE = ("models", "data", "train")  # folders of the package that decide a run's numbers
 
 
 def provenance(
@@ -31,6 +32,7 @@ def provenance(
     train_s: float,
     processes: int = 1,
     plan: str = "",
+    compute: Compute | None = None,
 ) -> Provenance:
     """The provenance of a run that began at `began` of time.monotonic() and trained for train_s."""
     commit, dirty = code_state()
@@ -52,16 +54,8 @@ def provenance(
         instructions=torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else "",
         settings=settings(),
         plan=plan,
+        compute=compute,
     )
-
-
-@functools.cache
-def training_code() -> str:
-    """SHA-256 of the folders that decide a run's numbers; other code resumes no checkpoint."""
-    hashed = hashlib.sha256()
-    for path in sorted(one for name in TRAINING_CODE for one in (PACKAGE / name).rglob("*.py")):
-        hashed.update(f"{path.relative_to(PACKAGE).as_posix()}\n".encode() + path.read_bytes())
-    return hashed.hexdigest()
 
 
 @functools.cache
@@ -94,7 +88,10 @@ def own_operators(run: Run) -> dict[str, str]:
     hashes = {}
     for name, registry in zip(names, (SQUEEZES, EXCITATIONS, GATES, BLOCKS), strict=True):
         if ":" in name:
-            source = inspect.getsourcefile(registry[name])
+            try:
+                source = inspect.getsourcefile(registry[name])
+            except TypeError:  # a partial, or an object that can be called
+                source = inspect.getsourcefile(sys.modules[name.partition(":")[0]])
             content = Path(source).read_bytes() if source else None
             hashes[name] = "no source" if content is None else hashlib.sha256(content).hexdigest()
     return hashes

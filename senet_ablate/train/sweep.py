@@ -7,7 +7,7 @@ failures = Sweep(plan, SweepContext.of(plan, Path("results"), Path("data"))).tra
 import statistics
 import time
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -17,12 +17,14 @@ from senet_ablate.data import ImageSet, load_images
 from senet_ablate.models.build import build_model
 from senet_ablate.models.complexity import Cost, cost
 from senet_ablate.models.se import CannotHost
+from senet_ablate.records.compute import Compute
 from senet_ablate.records.store import read_records
 from senet_ablate.spec.plan import Plan, Row
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run
 from senet_ablate.train.checkpoint import SHARE, SLOW_DISK
-from senet_ablate.train.cuda_graph import step_for
+from senet_ablate.train.compute import compute_of, set_flags
+from senet_ablate.train.distributed import torchrun_rank
 from senet_ablate.train.job import (
     Failure,
     SweepContext,
@@ -32,7 +34,7 @@ from senet_ablate.train.job import (
 )
 from senet_ablate.train.launch import get_launcher
 from senet_ablate.train.launch.local import devices
-from senet_ablate.train.loop import prepared, train_step
+from senet_ablate.train.loop import make_step, prepared
 from senet_ablate.train.provenance import own_operators
 
 
@@ -48,9 +50,19 @@ class Sweep:
     ) -> None:
         self.plan, self.context, self.runs = plan, context, plan.runs()
         self.on_ray, self.launcher = launcher == "ray", get_launcher(launcher)
+        if context.runs_per_gpu != 1 and (self.on_ray or torchrun_rank() is not None):
+            raise BadInput("--runs-per-gpu is for --launcher local; Ray has --gpus-per-run")
         self.images = load_images(plan.recipe.train, context.data, download)
         self.networks = build_networks(plan, len(self.images.classes))
         self.pending = pending(plan, context.results, self.images)
+
+    @property
+    def compute(self) -> Compute:
+        """How the runs are computed, where all steps can be captured."""
+        set_flags()
+        kind = self.launcher.slots(self.context)[1]
+        train, at_once = self.plan.recipe.train, self.context.runs_per_gpu
+        return compute_of(train, kind.startswith("cuda"), max(1, at_once))
 
     @property
     def pending_images(self) -> int:
@@ -184,8 +196,7 @@ def pending(plan: Plan, results: Path, images: ImageSet) -> list[Run]:
 def seconds_per_image(run: Run, images: ImageSet, device: torch.device, steps: int = 5) -> float:
     """Seconds of one worker for one training image: the median of a few steps after the first."""
     model, optimizer, batches = prepared(run, images, device)
-    step = step_for(model, optimizer, device, partial(train_step, spec=run.train))
-    model.train()
+    step = make_step(run.train, model.train(), optimizer, batches)
     times = []
     for _, (x, y) in zip(range(steps + 1), batches.shuffled(run.seed, 1), strict=False):
         started = time.perf_counter()

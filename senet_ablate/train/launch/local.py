@@ -1,13 +1,17 @@
-"""Workers of this machine: one a core on CPUs, one or several a GPU."""
+"""Workers of this machine: on CPUs one a core, on a GPU one or several, each with some runs at
+once.
+"""
 
+import logging
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 
 import torch
@@ -15,20 +19,27 @@ from joblib import cpu_count
 
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run
-from senet_ablate.train.checkpoint import Interrupted
+from senet_ablate.train.checkpoint import Interrupted, StopRequest, request_stop
+from senet_ablate.train.cuda_graph import CaptureError
 from senet_ablate.train.job import (
     RETRY_S,
     Failure,
     Outcome,
     SweepContext,
+    cached_images,
     configure_worker,
     train_if_missing,
 )
+from senet_ablate.train.loop import make_step, prepared
 from senet_ablate.train.numerics import numerics_of_workers
+from senet_ablate.train.provenance import own_operators
 
 KILLED = "its process was killed"
-TRIES = 2  # of a run whose process was killed: a machine may be short of memory once
+MOST_AT_ONCE = 4  # runs in a process where the memory decides
+MEMORY_SHARE = 0.8  # of a GPU's free memory that runs may take together
+MARGIN = 1.5  # a row may need more memory than the one that was measured
 _spawn = multiprocessing.get_context("spawn")
+log = logging.getLogger(__name__)
 
 
 def devices(kind: str) -> list[str]:
@@ -47,15 +58,17 @@ def devices(kind: str) -> list[str]:
 
 
 def _workers(context: SweepContext) -> list[str]:
-    """The device of each worker; a GPU that runs take a share of has several."""
-    share = int(1 / context.gpus_per_run)
-    return [one for one in devices(context.device) for _ in range(1 if one == "cpu" else share)]
+    """The device of each worker process."""
+    found = devices(context.device)
+    if found[0] == "cpu":
+        return found[:: max(1, context.runs_per_gpu)]
+    return [one for one in found for _ in range(int(1 / context.gpus_per_run))]
 
 
 def slots(context: SweepContext) -> tuple[int, str]:
     """How many runs this machine trains at once, and the first device. Raises BadInput."""
     workers = _workers(context)
-    return len(workers), workers[0]
+    return len(workers) * max(1, context.runs_per_gpu), workers[0]
 
 
 def launch(
@@ -63,42 +76,90 @@ def launch(
 ) -> list[Failure]:
     """Train `runs` and write their records; see Launcher.
 
-    A run that another process is training is waited for. A worker that is killed hurts no other: a
-    new one takes its place, and its run is tried once more at the end.
+    A run that another process is training is waited for. A worker that is lost hurts no other: a
+    new one takes its place, and what it was training is tried once more at the end, each run alone
+    in a process. So are runs with a user's own operators where several run at once: they may draw
+    from PyTorch's global generator.
     """
     if not runs:
         return []
+    alone = [run for run in runs if context.runs_per_gpu != 1 and own_operators(run)]
     with numerics_of_workers(runs[0].train):
-        pool = _Pool(runs, context)
-        try:
-            while pool.workers:
-                progress(*pool.poll())
-        finally:
-            pool.terminate()
-    return [*pool.failures, *(Failure(run, f"{KILLED} as it started") for run in pool.queue)]
+        first = _Pool([run for run in runs if run not in alone], context)
+        first.train(progress)
+        lost = {loss.run: loss for loss in first.lost}
+        again = _Pool([*lost, *alone], replace(context, runs_per_gpu=1))
+        again.eager = {run for run, loss in lost.items() if not loss.graph}
+        again.train(progress)
+    failures = [*first.failures, *again.failures]
+    failures += [Failure(loss.run, loss.cause) for loss in again.lost]
+    unstarted = [*first.queue, *again.queue]
+    return failures + [Failure(run, f"{KILLED} as it started") for run in unstarted]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A run to be tried once more in another process, and why.
+
+    graph: whether its step is to be captured again. leaves: this worker takes no more runs.
+    """
+
+    run: Run
+    cause: str = KILLED
+    graph: bool = True
+    leaves: bool = False
+
+
+@dataclass
+class _Worker:
+    """A process. used: whether it was given a run. replaced: whether another took its place."""
+
+    device: str
+    process: multiprocessing.process.BaseProcess
+    used: bool = False
+    replaced: bool = False
 
 
 class _Pool:
-    """Workers, each with a connection of its own, and the queue of runs that they take from."""
+    """Workers, with a connection for each run at once, and the queue of runs that they take from.
 
-    def __init__(self, runs: list[Run], context: SweepContext) -> None:
-        self.context, self.queue, self.failures = context, deque(runs), list[Failure]()
-        self.deaths: Counter[str] = Counter()
+    eager: runs whose steps are no CUDA graphs.
+    """
+
+    def __init__(self, runs: Sequence[Run], context: SweepContext) -> None:
+        self.context, self.queue = context, deque(runs)
+        self.failures, self.lost, self.eager = list[Failure](), list[Lost](), set[Run]()
         self.processes: list[multiprocessing.process.BaseProcess] = []
-        self.workers: dict[Connection, str] = {}  # those that are not done -> their device
+        self.workers: dict[Connection, _Worker] = {}  # of connections that may still train
         self.training: dict[Connection, Run] = {}
-        for device in _workers(context)[: len(runs)]:
+
+    def train(self, progress: Callable[[int, int], None]) -> None:
+        """Train the queue; what is left of it could not be started."""
+        at_once = self.context.runs_per_gpu or MOST_AT_ONCE
+        for device in _workers(self.context)[: -(-len(self.queue) // at_once)]:
             self._start(device)
+        try:
+            while self.workers:
+                progress(*self._poll())
+        finally:
+            for process in self.processes:
+                process.terminate()  # it writes its checkpoints first
+            for process in self.processes:
+                process.join()
 
     def _start(self, device: str) -> None:
-        ours, theirs = _spawn.Pipe()
-        process = _spawn.Process(target=_work, args=(theirs, self.context, device))
+        at_once = min(self.context.runs_per_gpu or MOST_AT_ONCE, len(self.queue))
+        pairs = [_spawn.Pipe() for _ in range(at_once)]
+        theirs = [connection for _, connection in pairs]
+        process = _spawn.Process(target=_work, args=(theirs, self.context, device, self.queue[0]))
         process.start()
-        theirs.close()  # so that the end of the worker is the end of the connection
         self.processes.append(process)
-        self.workers[ours] = device
+        worker = _Worker(device, process)
+        for ours, their in pairs:
+            their.close()  # so that the end of the worker is the end of the connection
+            self.workers[ours] = worker
 
-    def poll(self) -> tuple[int, int]:
+    def _poll(self) -> tuple[int, int]:
         """Answer what workers say within 0.2 s: how many runs finished, images trained on."""
         finished = images = 0
         for connection in wait(list(self.workers), timeout=0.2):
@@ -106,13 +167,17 @@ class _Pool:
             try:
                 message = connection.recv()
             except (EOFError, OSError):
-                finished += self._dead(connection)
+                self._closed(connection)
                 continue
             if isinstance(message, int):
                 images += message
                 continue
             run = self.training.pop(connection, None)
-            if run and message is Outcome.BUSY:
+            if isinstance(message, Lost):
+                self.lost.append(message)
+                if message.leaves:
+                    continue
+            elif run and message is Outcome.BUSY:
                 self.queue.append(run)
             elif run:
                 finished += 1
@@ -122,64 +187,121 @@ class _Pool:
         return finished, images
 
     def _next(self, connection: Connection) -> None:
-        """Give an idle worker its next run; without one it ends."""
+        """Give an idle connection its next run; without one it ends."""
         if self.queue:
-            self.training[connection] = self.queue.popleft()
-            connection.send(self.training[connection])
+            self.training[connection] = run = self.queue.popleft()
+            self.workers[connection].used = True
+            with suppress(OSError):  # a worker that just ends: its run is lost
+                connection.send((run, run not in self.eager))
         else:
             connection.close()
             del self.workers[connection]
 
-    def _dead(self, connection: Connection) -> int:
-        """Replace a worker that was killed, unless it was as it started; finished runs: 0 or 1."""
-        device, run = self.workers.pop(connection), self.training.pop(connection, None)
-        if run is None:
-            return 0
-        self.deaths[run.id] += 1
-        if failed := self.deaths[run.id] == TRIES:
-            self.failures.append(Failure(run, KILLED))
-        else:
-            self.queue.append(run)
-        if self.queue:
-            self._start(device)
-        return int(failed)
-
-    def terminate(self) -> None:
-        """End the workers that are left; they write their checkpoints first."""
-        for process in self.processes:
-            process.terminate()
-        for process in self.processes:
-            process.join()
+    def _closed(self, connection: Connection) -> None:
+        """A worker ended, or takes no more runs: another takes its place."""
+        worker, run = self.workers.pop(connection), self.training.pop(connection, None)
+        if run is not None:
+            self.lost.append(Lost(run))
+        if worker.used and self.queue and not worker.replaced:
+            worker.replaced = True
+            self._start(worker.device)
 
 
-def _work(connection: Connection, context: SweepContext, device: str) -> None:
-    """A worker: trains the runs that come through its connection until that is closed.
-
-    It sends None when ready, numbers of images, and for each run its outcome or what went wrong.
-    """
+def _work(connections: list[Connection], context: SweepContext, device: str, first: Run) -> None:
+    """A worker process: trains the runs that come through its connections until they are closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    configure_worker(torch.device(device))
+    on, leaving = torch.device(device), threading.Event()
+    configure_worker(on)
+    count = context.runs_per_gpu or runs_that_fit(first, context, on)
+    context = replace(context, runs_per_gpu=count)
+    if count == 1:
+        _serve(connections[0], context, on, leaving, set())
+        return
+    training = set[Connection]()
+    threads = [
+        threading.Thread(target=_serve, args=(one, context, on, leaving, training), daemon=True)
+        for one in connections[:count]
+    ]
+    signal.signal(signal.SIGTERM, request_stop)  # Python's handlers run in the main thread
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        for thread in threads:
+            thread.join(0.05)
+        if StopRequest.signal and not training:
+            os._exit(143)
+
+
+def _serve(
+    connection: Connection,
+    context: SweepContext,
+    device: torch.device,
+    leaving: threading.Event,
+    training: set[Connection],
+) -> None:
+    """Train the runs that come through a connection, on a stream of this thread's own.
+
+    Sends None when ready, numbers of images, and for each run its outcome, what went wrong, or that
+    this process cannot train it. leaving: set where the process takes no more runs. training: the
+    connections of this process that have one.
+    """
+    torch.set_num_threads(1)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
     def send(message: object) -> None:
         with suppress(OSError):  # where the parent was killed, SIGTERM is to come
             connection.send(message)
 
     send(None)
-    while True:
-        try:
-            run = connection.recv()
-        except EOFError:
-            return
-        try:
-            outcome = train_if_missing(run, context, torch.device(device), send)
-            if outcome is Outcome.BUSY:
+    with own_stream(device):
+        while not leaving.is_set():
+            try:
+                run, graph = connection.recv()
+            except EOFError:
+                return
+            training.add(connection)
+            answer = _train(run, replace(context, graph=graph), device, send)
+            training.discard(connection)
+            if answer is Outcome.BUSY:
                 time.sleep(RETRY_S)
-            send(outcome)
-        except Interrupted:
+            if isinstance(answer, Lost) and answer.leaves:
+                leaving.set()
+            send(answer)
+    connection.close()
+
+
+def own_stream(device: torch.device) -> AbstractContextManager[object]:
+    """What is computed in the context overlaps on a GPU with what other threads compute."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.cuda.stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+
+
+def _train(
+    run: Run, context: SweepContext, device: torch.device, progress: Callable[[object], None]
+) -> object:
+    """What the parent is told of a run."""
+    try:
+        return train_if_missing(run, context, device, progress)
+    except Interrupted:
+        if threading.current_thread() is threading.main_thread():
             os._exit(143)  # as SIGTERM would have ended it
-        except Exception as error:  # in a user's operator, in memory, on the disk
-            send(f"{type(error).__name__}: {error}")
+        # the main thread ends the process once all have written their checkpoints
+        return Lost(run, leaves=True)
+    except torch.AcceleratorError as error:  # every later call of this process would fail, too
+        progress(Lost(run, f"{type(error).__name__}: {error}", leaves=True))
+        os._exit(1)
+    except CaptureError as error:
+        log.warning("%s; run %s is trained without a graph", error, run.id, exc_info=True)
+        return Lost(run, str(error), graph=False, leaves=True)
+    except MemoryError as error:
+        if context.runs_per_gpu > 1:  # alone it may have room
+            return Lost(run, f"MemoryError: {error}")
+        return f"MemoryError: {error}"
+    except Exception as error:  # in a user's operator, in memory, on the disk
+        return f"{type(error).__name__}: {error}"
 
 
 def _end_with_parent() -> None:
@@ -187,3 +309,27 @@ def _end_with_parent() -> None:
     if parent := multiprocessing.parent_process():
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def runs_that_fit(run: Run, context: SweepContext, device: torch.device) -> int:
+    """How many runs like `run` a GPU's free memory holds at once, at most MOST_AT_ONCE; 1 on a CPU.
+
+    Measured by two of its steps, without a graph.
+    """
+    if device.type != "cuda":
+        return 1
+    torch.cuda.reset_peak_memory_stats(device)
+    model, optimizer, batches = prepared(run, cached_images(run.train, context.data), device)
+    step = make_step(run.train, model.train(), optimizer, batches, graph=False)
+    for _, (x, y) in zip(range(2), batches.shuffled(run.seed, 1), strict=False):
+        step(x, y)
+    torch.cuda.synchronize(device)
+    needed = torch.cuda.max_memory_allocated(device)
+    del model, optimizer, batches, step, x, y
+    torch.cuda.empty_cache()
+    return at_once(needed, torch.cuda.mem_get_info(device)[0])
+
+
+def at_once(needed: int, free: int) -> int:
+    """Runs that fit: bytes that one needs, bytes that are free."""
+    return max(1, min(MOST_AT_ONCE, int(MEMORY_SHARE * free / (MARGIN * needed))))

@@ -4,8 +4,8 @@ For networks that want many GPUs:
 
     torchrun --nproc-per-node 8 -m senet_ablate run backbones --recipe imagenet
 
-All processes walk the same list; rank 0 holds the lock of a run, decides for all whether it is to
-be trained, and writes.
+All processes go through the same list; rank 0 holds the lock of a run, decides for all whether it
+is to be trained, and writes.
 """
 
 import os

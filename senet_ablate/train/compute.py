@@ -1,0 +1,76 @@
+"""How this process computes training steps: flags of its libraries, torch.compile, and their
+record.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from senet_ablate.models.units import PlainUnit, ResidualUnit
+from senet_ablate.records.compute import Compiled, Compute
+from senet_ablate.spec.spec import Training
+
+COMPILATIONS = 64  # of one `forward`: a deep network has a dozen shapes of unit
+
+
+def set_flags() -> None:
+    """float32 means float32, and a run on a GPU repeats as far as its libraries can: rows that are
+    one network must be equal.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False  # would choose another algorithm on another day
+    torch.backends.cudnn.deterministic = True
+
+
+def compute_of(train: Training, graph: bool, runs_at_once: int) -> Compute:
+    """What holds for a run that this process trains now."""
+    return Compute(
+        graph=graph,
+        compiled=compiled(train),
+        runs_at_once=runs_at_once,
+        cudnn_deterministic=torch.backends.cudnn.deterministic,
+        cudnn_benchmark=torch.backends.cudnn.benchmark,
+        tf32=torch.backends.cudnn.allow_tf32,
+        numerics=train.numerics,
+    )
+
+
+def compiled(train: Training) -> Compiled:
+    """What of a network torch.compile compiles."""
+    return "units" if train.compile == "units" else "model" if train.compile else "no"
+
+
+def training_model(model: nn.Module, train: Training) -> nn.Module:
+    """`model` as training steps call it; evaluations call the model itself, whose hooks fire."""
+    if train.compile == "units":
+        return CompiledUnits(model)
+    return torch.compile(model) if train.compile else model  # type: ignore[return-value]
+
+
+class CompiledUnits(nn.Module):
+    """A network whose residual units are compiled, each shape of them once (seconds, where the
+    whole network takes a minute); one without such units is compiled as a whole.
+    """
+
+    def __init__(self, model: nn.Module, backend: str = "inductor") -> None:
+        super().__init__()
+        self.model = model
+        torch._dynamo.config.recompile_limit = COMPILATIONS
+        kinds = (PlainUnit, ResidualUnit)
+        units: list[nn.Module] = [one for one in model.modules() if isinstance(one, kinds)]
+        self.calls: list[tuple[nn.Module, Any]] = []
+        for unit in units or [model]:
+            unit.compile(dynamic=False, backend=backend)
+            self.calls.append((unit, unit._compiled_call_impl))
+            unit._compiled_call_impl = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        for unit, call in self.calls:
+            unit._compiled_call_impl = call
+        try:
+            logits: Tensor = self.model(x)
+        finally:
+            for unit, _ in self.calls:
+                unit._compiled_call_impl = None
+        return logits

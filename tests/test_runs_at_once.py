@@ -1,0 +1,220 @@
+"""Several runs at once in one process, on a CPU in the place of a GPU; processes that are lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from senet_ablate import SESpec
+from senet_ablate.cli.main import _guarded, app
+from senet_ablate.cli.options import read_runs_per_gpu
+from senet_ablate.data.images import ImageSet
+from senet_ablate.records.store import Record, checkpoint_path, read_records
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import Run, Training
+from senet_ablate.train.job import SweepContext
+from senet_ablate.train.launch import local
+from senet_ablate.train.launch.local import MOST_AT_ONCE, at_once, launch, runs_that_fit, slots
+from senet_ablate.train.loop import train
+
+ROOT = Path(__file__).parent.parent
+CPU = torch.device("cpu")
+
+
+def context(results: Path, at_once: int = 2) -> SweepContext:
+    return SweepContext(results, "own", results, "cpu", "test", runs_per_gpu=at_once)
+
+
+def silent(*_: int) -> None:
+    """Progress that nobody watches."""
+
+
+def facts(record: Record) -> dict[str, Any]:
+    """All that must be equal bit for bit."""
+    return record.model_dump(exclude={"provenance"})
+
+
+def test_runs_at_once_have_the_records_that_each_has_alone(
+    tiny: Training, digits: ImageSet, tmp_path: Path
+) -> None:
+    spec = tiny.model_copy(update={"flip": True, "pad_crop": 1})
+    runs = [
+        Run(spec, se, seed)
+        for seed in range(2)
+        for se in (None, SESpec(), SESpec(squeeze="random"))
+    ]
+    assert launch(runs, context(tmp_path, 3), silent) == []
+    found = read_records(tmp_path, "own")
+    for run in runs:
+        assert facts(found[run.id]) == facts(train(run, digits, CPU))
+        compute = found[run.id].provenance.compute
+        assert compute is not None and compute.runs_at_once == 3 and not compute.graph
+
+
+OWN = {
+    "sticky": "raise torch.AcceleratorError('CUDA error: device-side assert triggered')",
+    "once": """
+    if not MARK.exists():
+        MARK.touch()
+        raise CaptureError("operation not permitted when stream is capturing")
+    return x.mean((2, 3), keepdim=True)""",
+    "hungry": """
+    if not MARK.exists():
+        MARK.touch()
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return x.mean((2, 3), keepdim=True)""",
+}
+
+
+@pytest.fixture
+def squeeze(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes a user's own squeeze that fails as a GPU would, in a process with others."""
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(local, "own_operators", lambda run: {})  # else it would be trained alone
+
+    def make(kind: str) -> str:
+        (tmp_path / f"{kind}.py").write_text(
+            "import torch\nfrom pathlib import Path\n"
+            "from senet_ablate.train.cuda_graph import CaptureError\n"
+            f"MARK = Path({str(tmp_path / 'mark')!r})\n"
+            f"def squeeze(x):\n    {OWN[kind].strip()}\n"
+        )
+        return f"{kind}:squeeze"
+
+    return make
+
+
+def test_a_cuda_error_that_stays_costs_one_run_and_no_other(
+    tiny: Training, tmp_path: Path, squeeze: Any
+) -> None:
+    one = tiny.model_copy(update={"epochs": 1})
+    bad = Run(one, SESpec(squeeze=squeeze("sticky")), 0)
+    runs = [bad, *(Run(one, se, seed) for seed in range(2) for se in (None, SESpec()))]
+    failures = launch(runs, context(tmp_path), silent)
+    assert [failure.run for failure in failures] == [bad]
+    assert failures[0].cause == "AcceleratorError: CUDA error: device-side assert triggered"
+    assert set(read_records(tmp_path, "own")) == {run.id for run in runs if run is not bad}
+
+
+@pytest.mark.parametrize("kind", ["once", "hungry"])
+def test_a_run_that_cannot_be_captured_or_finds_no_room_is_tried_alone(
+    kind: str, tiny: Training, tmp_path: Path, squeeze: Any
+) -> None:
+    one = tiny.model_copy(update={"epochs": 1})
+    runs = [Run(one, se, 0) for se in (SESpec(squeeze=squeeze(kind)), None, SESpec())]
+    assert launch(runs, context(tmp_path), silent) == []
+    found = read_records(tmp_path, "own")
+    assert set(found) == {run.id for run in runs} and (tmp_path / "mark").exists()
+    compute = found[runs[0].id].provenance.compute
+    assert compute is not None and compute.runs_at_once == 1
+
+
+def test_a_run_whose_capture_failed_is_trained_again_without_a_graph(
+    tiny: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[Run, bool]] = []
+
+    class Workers(local._Pool):
+        """Answers in the place of processes: the capture of plain runs fails."""
+
+        def train(self, progress: Any) -> None:
+            for run in self.queue:
+                graph = run not in self.eager
+                sent.append((run, graph))
+                if run.se is None and graph:
+                    self.lost.append(local.Lost(run, "no graph", graph=False, leaves=True))
+            self.queue.clear()
+
+    monkeypatch.setattr(local, "_Pool", Workers)
+    runs = [Run(tiny, None, 0), Run(tiny, SESpec(), 0)]
+    assert launch(runs, context(tmp_path), silent) == []
+    assert sent == [(runs[0], True), (runs[1], True), (runs[0], False)]
+
+
+def test_runs_with_own_operators_are_trained_alone(
+    tiny: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "draws.py").write_text(
+        "import torch\ndef squeeze(x): return torch.rand_like(x[:, :, :1, :1])\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")
+    monkeypatch.syspath_prepend(tmp_path)
+    one = tiny.model_copy(update={"epochs": 1})
+    runs = [Run(one, SESpec(squeeze="draws:squeeze"), 0), Run(one, None, 0), Run(one, None, 1)]
+    assert launch(runs, context(tmp_path), silent) == []
+    computed = [read_records(tmp_path, "own")[run.id].provenance.compute for run in runs]
+    assert [one.runs_at_once for one in computed if one] == [1, 2, 2]
+
+
+def test_runs_at_once_write_their_checkpoints_when_asked_to_stop_and_go_on(
+    tiny: Training, digits: ImageSet, tmp_path: Path
+) -> None:
+    long = tiny.model_copy(update={"epochs": 80})
+    runs = [Run(long, None, 0), Run(long, SESpec(), 0)]
+    code = f"""
+from pathlib import Path
+from test_runs_at_once import Run, SESpec, Training, context, launch, silent
+
+if __name__ == "__main__":
+    spec = Training.model_validate_json({long.model_dump_json()!r})
+    launch([Run(spec, None, 0), Run(spec, SESpec(), 0)], context(Path({str(tmp_path)!r})), silent)
+"""
+    (tmp_path / "sweep.py").write_text(code)
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "sweep.py")], env=environment, process_group=0
+    )
+    locks = [checkpoint_path(tmp_path, "own", run.id).with_suffix(".lock") for run in runs]
+    deadline = time.monotonic() + 120
+    while not all(lock.exists() for lock in locks) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(60)
+    assert all(checkpoint_path(tmp_path, "own", run.id).exists() for run in runs)
+    assert not read_records(tmp_path, "own"), "the test wants runs that last longer"
+    assert launch(runs, context(tmp_path), silent) == []
+    found = read_records(tmp_path, "own")
+    for run in runs:
+        assert facts(found[run.id]) == facts(train(run, digits, CPU))
+
+
+def test_how_many_runs_fit_is_what_the_memory_says(
+    tiny: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gib = 2**30
+    assert at_once(2 * gib, 75 * gib) == MOST_AT_ONCE
+    assert at_once(10 * gib, 40 * gib) == 2 and at_once(30 * gib, 40 * gib) == 1
+    assert runs_that_fit(Run(tiny, None, 0), context(tmp_path), CPU) == 1
+
+
+def test_the_option_and_the_slots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (read_runs_per_gpu("auto"), read_runs_per_gpu("3")) == (0, 3)
+    for wrong in ("0", "many", "-1", "65"):
+        with pytest.raises(BadInput, match="--runs-per-gpu"):
+            read_runs_per_gpu(wrong)
+    monkeypatch.setattr(local, "devices", lambda kind: ["cuda:0", "cuda:1"])
+    assert slots(replace(context(tmp_path, 4), device="cuda")) == (8, "cuda:0")
+    monkeypatch.setattr(local, "devices", lambda kind: ["cpu"] * 3)
+    assert slots(context(tmp_path, 2)) == (4, "cpu")
+    words = ["plan", "squeeze", "--recipe", "smoke", "--launcher", "ray", "--runs-per-gpu", "2"]
+    assert _guarded(lambda: app([*words, "--results", str(tmp_path)], standalone_mode=True)) == 2
+    assert "--runs-per-gpu is for --launcher local" in capsys.readouterr().err
+
+
+def test_a_sweep_says_how_it_computes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "conv3x3", "--recipe", "smoke", "--no-report", "--runs-per-gpu", "2"]
+    words += ["--results", str(tmp_path), "--device", "cpu"]
+    assert _guarded(lambda: app(words, standalone_mode=True)) == 0
+    said = capsys.readouterr().out
+    assert "computed with: graph off, compiled no, runs_at_once 2, cudnn_deterministic on" in said
