@@ -19,6 +19,7 @@ from senet_ablate.bench.competitors import (
     airbench,
     classic,
     ours,
+    together,
 )
 from senet_ablate.bench.measures import MEASURES
 from senet_ablate.bench.parts import Network, random_images
@@ -127,10 +128,11 @@ def test_every_competitor_trains_both_networks_and_one_that_fails_leaves_the_oth
         Competitor("classic loop", classic, data=False): "",
         Competitor("fails", ours, compiled="no such mode"): "classic loop",
         Competitor("ours", ours, processes=2): "classic loop",
+        Competitor("all in one", together, runs=2): "ours",
     }
     said: list[str] = []
     rows = throughput._compare(ways, TINY, "cpu", 2, said.append)
-    assert [row.name for row in rows] == ["classic loop", "ours"] * 2
+    assert [row.name for row in rows] == ["classic loop", "ours", "all in one"] * 2
     assert all(len(row.rounds) == 2 and min(row.rounds) > 0 for row in rows)
     assert [line for line in said if "no row of fails: " in line] and "no such mode" in said[0]
 

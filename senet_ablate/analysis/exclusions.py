@@ -14,6 +14,7 @@ from typing import Any
 from scipy import special
 
 from senet_ablate.analysis.evidence import Rows
+from senet_ablate.records.compute import Compute
 from senet_ablate.records.store import Gates, Record
 from senet_ablate.spec.spec import Experiment
 
@@ -173,6 +174,20 @@ def _mixed_machines(rows: Rows) -> Iterator[str]:
         seen = _rows_by(rows, fact)
         if len(seen) > 1:
             yield f"runs were made on different {what}: {_listing(seen)}"
+    known = {  # records from before it was kept say nothing
+        name: [record for record in records if record.provenance.compute]
+        for name, records in rows.items()
+    }
+    for setting in Compute.model_fields:
+        seen = _rows_by(known, _computed_with(setting))
+        if len(seen) > 1:
+            yield f"runs were computed with different {setting}: {_listing(seen)}"
+
+
+def _computed_with(setting: str) -> Callable[[Record], str]:
+    return lambda record: (
+        record.provenance.compute.word(setting) if record.provenance.compute else ""
+    )
 
 
 def _rows_by(rows: Rows, value: Callable[[Record], Any]) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ import typer
 
 from senet_ablate.cli.options import (
     RESULTS,
+    Cache,
     Data,
     Device,
     MoreSEFields,
@@ -77,6 +78,7 @@ def excitation(
         str, typer.Option("--classes", metavar="A,B,...", help="default: four of the data set")
     ] = "",
     data: Data = None,
+    cache: Cache = None,
     results: Results = RESULTS,
     device: Device = "auto",
 ) -> None:
@@ -107,6 +109,7 @@ def bench(
         bool, typer.Option("--all", help="timing: every row, not plain and SE alone")
     ] = False,
     data: Data = None,
+    cache: Cache = None,
     results: Results = RESULTS,
     device: Device = "auto",
 ) -> None:

@@ -23,6 +23,7 @@ from senet_ablate.cli.options import (
     read_se,
     set_arguments,
 )
+from senet_ablate.cli.output import protect_output
 from senet_ablate.records.store import check_recorded, recorded
 from senet_ablate.spec import registry
 from senet_ablate.spec.plan import (
@@ -163,6 +164,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     signal.signal(signal.SIGTERM, _interrupt)
     set_arguments(arguments)
+    protect_output()
     sys.exit(_guarded(lambda: app(arguments, standalone_mode=True)))
 
 

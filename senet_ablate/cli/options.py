@@ -34,6 +34,22 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N
 Data = Annotated[
     Path | None, typer.Option("--data", help="data root; default: $SENET_ABLATE_DATA, else ./data")
 ]
+
+
+def _set_cache(folder: Path | None) -> Path | None:
+    if folder:
+        os.environ["SENET_ABLATE_CACHE"] = str(folder.absolute())  # worker processes inherit it
+    return folder
+
+
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        callback=_set_cache,
+        help="folder of decoded images; default: $SENET_ABLATE_CACHE, else DATA/cache",
+    ),
+]
 Results = Annotated[
     Path,
     typer.Option("--results", envvar="SENET_ABLATE_RESULTS", help="where records and tables lie"),
@@ -64,6 +80,7 @@ class RunOptions:
         str, typer.Option("--launcher", help="local: all of this machine; ray: a Ray cluster")
     ] = "local"
     data: Data = None
+    cache: Cache = None
     results: Results = RESULTS
     download: Annotated[
         bool, typer.Option("--download", help="let torchvision download CIFAR into the data root")

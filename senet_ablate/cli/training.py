@@ -1,5 +1,6 @@
 """The commands that train, or say what training would take."""
 
+import logging
 import math
 import sys
 import time
@@ -19,6 +20,7 @@ from senet_ablate.cli.options import (
     read_runs_per_gpu,
     takes_run_options,
 )
+from senet_ablate.cli.output import worked
 from senet_ablate.records.store import check_recorded, read_records
 from senet_ablate.report import tensorboard as event_files
 from senet_ablate.spec.plan import read_plan, read_recipe, recipe_name
@@ -46,17 +48,24 @@ def run(
     """Train what is missing, skip what is done, then report."""
     sweep = _sweep(options, options.results, tensorboard)
     failures = _train(sweep)
-    if not no_report:
-        from senet_ablate.train.class_gates import is_due
-
-        if is_due(sweep.plan, options.results):
-            device = options.device if options.launcher == "local" else "auto"
-            write_gates(sweep.plan, options.results, sweep.images, device)
     _name_failures(sweep, failures)
-    if not no_report:  # last: on a full disk it fails, too, and the runs have been named
-        report_recipe(sweep.plan.recipe_name, options.results)
-    if failures:
+    done = no_report or _report(sweep, options)
+    if failures or not done:
         raise typer.Exit(1)
+
+
+def _report(sweep: "Sweep", options: RunOptions) -> bool:
+    """Write the gates by class that are missing, and the pages; whether both worked."""
+    from senet_ablate.train.class_gates import is_due
+
+    done = True
+    if is_due(sweep.plan, options.results):
+        device = options.device if options.launcher == "local" else "auto"
+        done = worked(
+            "gates by class",
+            lambda: write_gates(sweep.plan, options.results, sweep.images, device),
+        )
+    return done & worked("report", lambda: report_recipe(sweep.plan.recipe_name, options.results))
 
 
 @takes_run_options
@@ -88,9 +97,10 @@ def reproduce(
         raise typer.Exit(1)
     facts = compare_records(sweep.plan, committed, ours, command_line())
     print("\n".join([f"{recipe}: agreement with {options.results / recipe}", *sentences(facts)]))
-    if not no_report:
-        print(f"see {write_reproduction(folder / recipe, facts)}")
-    if failures:
+    done = no_report or worked(
+        "report", lambda: print(f"see {write_reproduction(folder / recipe, facts)}")
+    )
+    if failures or not done:
         raise typer.Exit(1)
 
 
@@ -112,6 +122,7 @@ def plan(
         _print_seeds_needed(options, points)
         return
     sweep = _sweep(options, options.results)
+    _print_found(sweep)
     records = read_records(options.results, sweep.plan.recipe_name)
     print(f"{'experiment':<20}{'variant':<20}{'done':>8}{'parameters':>14}{'multiply-adds':>16}")
     for (row, _), cost in zip(sweep.networks, sweep.costs, strict=True):
@@ -184,6 +195,7 @@ def _train(sweep: "Sweep") -> "list[Failure]":
     slots, kind = sweep.launcher.slots(sweep.context)
     total, pending = len(sweep.runs), len(sweep.pending)
     if first:
+        _print_found(sweep)
         print(
             f"{sweep.plan.recipe_name}: {total - pending} runs done, {pending} to do on"
             f" {slots} x {kind}\ncomputed with: {sweep.compute}"
@@ -223,6 +235,16 @@ def sweep_bar(
                 shown = now if finished < runs else math.inf
 
         yield progress
+
+
+def _print_found(sweep: "Sweep") -> None:
+    """What the data set holds, and in one warning what was left out."""
+    from senet_ablate.data.images import listed
+
+    name = sweep.plan.recipe.train.dataset
+    print(f"{name}: {sweep.images.summary()}")
+    if sweep.images.left_out:
+        logging.warning("%s, left out: %s", name, listed(sweep.images.left_out))
 
 
 def _name_failures(sweep: "Sweep", failures: "list[Failure]") -> None:

@@ -80,7 +80,7 @@ def _images(folder: Path, parents: frozenset[str], left_out: Counter[str]) -> li
         left_out["folder linked into itself"] += 1
         return found
     try:
-        entries = [(entry, entry.is_dir()) for entry in os.scandir(folder)]
+        entries = [(entry, entry.is_dir()) for entry in list(os.scandir(folder))]
     except OSError as error:
         raise BadInput(f"{error.filename or folder}: cannot be read ({error.strerror})") from error
     for entry, is_folder in entries:

@@ -71,13 +71,11 @@ class ImageSet:
         """What was found, in one line."""
         height, width = self.train.images.shape[1:3]
         held_out = f", {len(self.validation):,} held out" if self.validation else ""
-        parts = [
+        cache = f"; cache {self.cache}" if self.cache else ""
+        return (
             f"{len(self.classes):,} classes, {len(self.train):,} training and {len(self.test):,}"
-            f" test images of {width}x{height} pixels{held_out}"
-        ]
-        if self.left_out:
-            parts.append(f"left out: {listed(self.left_out)}")
-        return "; ".join([*parts, f"cache {self.cache}"] if self.cache else parts)
+            f" test images of {width}x{height} pixels{held_out}{cache}"
+        )
 
 
 def listed(left_out: Mapping[str, int]) -> str:

@@ -95,6 +95,7 @@ TARGETS = (
     Target("loop", "ours, bfloat16", "classic loop, bfloat16", 20.0),
     Target("loop", "ours, bfloat16", "airbench's loader, compiled", 1.3),
     Target("loop", "ours, bfloat16", "classic loop, max-autotune, bfloat16", 1.3),
+    Target("many", "all in one process", "one after another", 2.0),
     Target("floor", "floor", "training step", 0.6, groups=("resnet56_bottleneck + SE",)),
     Target("overhead", "SE", "plain", 1.02, False, (WORK["training_step"], "inference")),
 )

@@ -1,0 +1,64 @@
+"""Nothing that goes wrong with a terminal, a pipe or a plot costs what was trained."""
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from senet_ablate.spec.registry import BadInput
+
+
+class _Output(io.FileIO):
+    """A file descriptor that raises once where it is full, and never where its reader has gone."""
+
+    lost = False
+
+    def write(self, data: Any) -> int:
+        if self.lost:
+            return len(data)
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            self.lost = True
+            if isinstance(error, BrokenPipeError):
+                return len(data)
+            raise
+
+
+def protect_output() -> None:
+    """Let standard output go on where its reader has gone, and write what its encoding lacks as
+    escapes; plots are drawn into files, whatever the user's plotting settings are.
+    """
+    os.environ["MPLBACKEND"] = "agg"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if sys.stdout is sys.__stdout__ and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.flush()
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_Output(sys.stdout.fileno(), "w", closefd=False)),
+            encoding=sys.stdout.encoding,
+            errors="backslashreplace",
+            line_buffering=True,
+        )
+
+
+def worked(what: str, action: Callable[[], object]) -> bool:
+    """Whether `action` came to its end; a line says what failed, and how to try that alone again.
+
+    For what follows training, whose records are safe by then.
+    """
+    try:
+        action()
+    except (BadInput, OSError) as error:
+        why = str(error)
+    except Exception as error:  # a plot can fail in many ways
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    else:
+        return True
+    print(
+        f"{what}: {why}; every record is safe, `python -m senet_ablate report` tries again",
+        file=sys.stderr,
+    )
+    return False
