@@ -10,6 +10,7 @@ import torch
 from scipy.optimize import linprog
 from torch import nn
 
+from senet_ablate.analysis.verdicts import outcome_words
 from senet_ablate.data import load_images
 from senet_ablate.data.cue import BAND, SIZE
 from senet_ablate.data.images import ImageSet
@@ -173,3 +174,17 @@ def test_the_records_keep_to_the_proof(recipe: str) -> None:
             assert record.top1 < 25 / 4
         elif se.squeeze == "random":
             assert 25 <= record.top1 < 30
+
+
+def test_made_up_images_give_no_verdict_on_the_paper_and_show_none_of_its_numbers() -> None:
+    results = ROOT / "results"
+    page = (results / "cue" / "README.md").read_text()
+    for heading in ("paper: top-1", "paper: params", "its evidence"):
+        assert heading not in page and heading in (results / "digits" / "README.md").read_text()
+    assert (
+        "mechanism seen" in page and "mechanism seen" in (results / "cue/report.html").read_text()
+    )
+    for word in ("supported", "contradicted"):
+        assert word not in page
+    assert outcome_words("supported", False) == "supported"
+    assert outcome_words("unresolved", True) == "unresolved"

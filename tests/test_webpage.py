@@ -158,8 +158,8 @@ def test_a_tile_filters_the_ledger_and_verdicts_are_words_with_signs(page: Any) 
     }
     counted = 0
     for sign, outcome in (
-        ("✓", "supported"),
-        ("✗", "contradicted"),
+        ("✓", "mechanism seen"),
+        ("✗", "not seen"),
         ("?", "unresolved"),
         ("–", "not tested"),
     ):

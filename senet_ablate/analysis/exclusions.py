@@ -126,7 +126,7 @@ def mixed(rows: Rows) -> tuple[str, ...]:
 def _same_networks(experiment: Experiment, rows: Rows) -> Iterator[str]:
     """Pairs of rows whose records prove one network:
 
-    equal cost, equal curves and right images for each shared seed.
+    equal parameters, losses and right images for each shared seed.
     """
     for one, other in combinations(rows, 2):
         if _is_constant(experiment, one) or _is_constant(experiment, other):
@@ -145,9 +145,11 @@ def _is_constant(experiment: Experiment, name: str) -> bool:
 
 
 def outcome(record: Record) -> tuple[Any, ...]:
-    """What two runs of one network with the same seed must have in common."""
+    """What two runs of one network with the same seed must have in common; not the multiply-adds,
+    which count a multiplication by 1 too.
+    """
     losses = tuple(epoch.train_loss for epoch in record.epochs)
-    return record.params, record.macs, record.correct, record.wrong_top5, losses
+    return record.params, record.correct, record.wrong_top5, losses
 
 
 def shared_seeds(a: Sequence[Record], b: Sequence[Record]) -> list[tuple[Record, Record]]:

@@ -122,11 +122,7 @@ def tables_of_cases(plan: Plan, cases: Mapping[str, Case]) -> dict[str, Table]:
     ] or [Look(ALPHA)]
     shared = rules is not None and rules.spread == "shared"
     block = rules is not None and rules.block == "seed"
-    made_up = plan.recipe.images == "made up"
-    verdicts = {
-        name: tuple(replace(one, made_up=True, paper="") if made_up else one for one in of_one)
-        for name, of_one in judge(cases, looks, shared, block).items()
-    }
+    verdicts = judge(cases, looks, shared, block)
     model = error_models(list(found.values()), shared, block)["top1"]
     pairs = {
         (name, variant): (
@@ -282,6 +278,7 @@ def _case(
         networks=networks,
         benches=benches,
         costs=costs,
+        made_up=plan.recipe.images == "made up",
     )
     ids = {variant: plan.run(value, 0).row_id for variant, value in experiment.variants.items()}
     if rules is None:

@@ -290,8 +290,10 @@ def _following(claim: Claim, others: Sequence[Verdict]) -> Verdict:
     """The verdict of a claim that holds where `others` hold."""
     outcomes = {verdict.outcome for verdict in others}
     outcome: Outcome = next(outcome for outcome in ORDER if outcome in outcomes)
-    listed = "; ".join(f"{verdict.claim} is {verdict.outcome}" for verdict in others)
-    return Verdict(claim.id, claim.says, claim.paper, listed, outcome, "", others[0].ledger)
+    listed = "; ".join(f"{verdict.claim} is {verdict.words}" for verdict in others)
+    made_up, ledger = others[0].made_up, others[0].ledger
+    paper = "" if made_up else claim.paper
+    return Verdict(claim.id, claim.says, paper, listed, outcome, "", ledger, made_up=made_up)
 
 
 def _verdict(claim: Claim, findings: Sequence[Finding], evidence: Evidence) -> Verdict:
@@ -313,7 +315,7 @@ def _verdict(claim: Claim, findings: Sequence[Finding], evidence: Evidence) -> V
     return Verdict(
         claim=claim.id,
         says=claim.says,
-        paper=claim.paper,
+        paper="" if evidence.made_up else claim.paper,
         ours="; ".join(finding.ours for finding in findings if finding.ours),
         outcome=outcome,
         reason=f"judged in part: {reason}" if partly else reason,
@@ -321,6 +323,7 @@ def _verdict(claim: Claim, findings: Sequence[Finding], evidence: Evidence) -> V
         partly=partly,
         deciding=next((f.weakest for f in findings if f.outcome == outcome and f.weakest), None),
         margin=evidence.margins.get(quantity, math.nan) if claim.ledger == "error" else math.nan,
+        made_up=evidence.made_up,
     )
 
 

@@ -15,7 +15,7 @@ In training only each fifth layout shows blue rising stripes. A sum then does be
 those; were all four equally frequent, it could only guess, and errors would scatter around 50%.
 
 The negative control has the same pixels. The label is the direction as drawn, and a coin that is
-not in the image turns one label in four: 25% again is the least to expect, and no context lowers it.
+not in the image turns one label in four: 25% again is the least to expect, with or without context.
 """
 
 from pathlib import Path

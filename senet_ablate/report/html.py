@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from senet_ablate.analysis.evidence import Outcome
 from senet_ablate.analysis.exclusions import health
 from senet_ablate.analysis.tables import Table
-from senet_ablate.analysis.verdicts import Verdict
+from senet_ablate.analysis.verdicts import Verdict, outcome_words
 from senet_ablate.records.store import Record
 from senet_ablate.spec.plan import Plan
 
@@ -174,6 +174,7 @@ def html(
     """
     verdicts = [(one, verdict) for one in tables for verdict in one.verdicts]
     counts = Counter[str](verdict.outcome for _, verdict in verdicts)
+    made_up = plan.recipe.images == "made up"
     return _template().render(
         title=plan.recipe.title,
         about=plan.recipe.about,
@@ -181,6 +182,7 @@ def html(
         style=Markup((WEB / "report.css").read_text(encoding="utf-8")),
         scripts=[Markup((WEB / name).read_text(encoding="utf-8")) for name in SCRIPTS],
         glyphs=GLYPHS,
+        words={one: outcome_words(one, made_up) for one in get_args(Outcome)},
         counts={outcome: counts[outcome] for outcome in get_args(Outcome)},
         claim_heads=(
             Head("claim"),

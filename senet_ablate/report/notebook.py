@@ -112,8 +112,8 @@ class Review:
             for v in one.verdicts
             if outcome in ("", v.outcome)
         ]
-        counts = pd.Series([v.outcome for _, v in found], dtype=object).value_counts(sort=False)
-        rows = [(v.claim, one.experiment.title, v.says, v.outcome, v.ledger) for one, v in found]
+        counts = pd.Series([v.words for _, v in found], dtype=object).value_counts(sort=False)
+        rows = [(v.claim, one.experiment.title, v.says, v.words, v.ledger) for one, v in found]
         heads = ["claim", "table", "the paper says", "verdict here", "ledger"]
         summary = ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
         return Text(f"**{summary}**\n\n{_grid(pd.DataFrame(rows, columns=heads))}")
@@ -127,7 +127,7 @@ class Review:
         one = self.tables[experiment]
         text = f"**{one.experiment.question}**\n\n{markdown(one)}"
         if one.verdicts:
-            rows = [(v.claim, v.says, v.paper, v.ours or v.reason, v.outcome) for v in one.verdicts]
+            rows = [(v.claim, v.says, v.paper, v.ours or v.reason, v.words) for v in one.verdicts]
             heads = ["claim", "the paper says", "its evidence", "ours", "verdict"]
             text += f"\n{_grid(pd.DataFrame(rows, columns=heads))}"
         return Text(text)

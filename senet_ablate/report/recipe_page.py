@@ -11,10 +11,11 @@ from pathlib import Path
 import pandas as pd
 
 from senet_ablate.analysis.escape import latex_table, link_target, markdown_cell, markdown_table
+from senet_ablate.analysis.evidence import Outcome
 from senet_ablate.analysis.frame import strangers
 from senet_ablate.analysis.tables import Table, gates_of_seeds
 from senet_ablate.analysis.tables import tables as tables_of
-from senet_ablate.analysis.verdicts import Verdict
+from senet_ablate.analysis.verdicts import Verdict, outcome_words
 from senet_ablate.records.bench import read_benches, read_timings
 from senet_ablate.records.cost import read_costs_if_any
 from senet_ablate.records.first_page import FirstPage, note_first_page, read_first_page
@@ -124,7 +125,7 @@ def _plain_and_se(tables: list[Table]) -> dict[str, list[Record]]:
     return {}
 
 
-OUTCOMES = ("supported", "contradicted", "unresolved", "not tested")
+OUTCOMES: tuple[Outcome, ...] = ("supported", "contradicted", "unresolved", "not tested")
 COLUMNS = {
     "label": "",
     "n": "seeds",
@@ -289,7 +290,9 @@ def page(
 
 def ledger(tables: list[Table]) -> str:
     """All claims of all experiments with their verdicts, as Markdown."""
-    counts = Counter[str](verdict.outcome for one in tables for verdict in one.verdicts)
+    verdicts = [verdict for one in tables for verdict in one.verdicts]
+    counts = Counter[str](verdict.outcome for verdict in verdicts)
+    made_up = any(verdict.made_up for verdict in verdicts)
     rows = [
         (
             f"[{markdown_cell(one.experiment.title)}](#{_anchor(one.experiment.title)})",
@@ -300,7 +303,7 @@ def ledger(tables: list[Table]) -> str:
         for one in tables
         for verdict in one.verdicts
     ]
-    summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES)
+    summary = ", ".join(f"{counts[one]} {outcome_words(one, made_up)}" for one in OUTCOMES)
     head = pd.DataFrame(rows, columns=["table", "claim", "the paper says", "here"])
     return f"{summary}.\n\n{markdown_table(head, markup=('table', 'here'))}"
 
@@ -315,7 +318,7 @@ def _claims(verdicts: tuple[Verdict, ...]) -> str:
 def _outcome(verdict: Verdict) -> str:
     partly = ", in part" if verdict.partly else ""
     bold = "**" if verdict.outcome in ("supported", "contradicted") else ""
-    return f"{bold}{verdict.outcome}{bold}{partly}"
+    return f"{bold}{verdict.words}{bold}{partly}"
 
 
 def _anchor(title: str) -> str:
