@@ -179,7 +179,7 @@ def test_the_records_keep_to_the_proof(recipe: str) -> None:
 def test_made_up_images_give_no_verdict_on_the_paper_and_show_none_of_its_numbers() -> None:
     results = ROOT / "results"
     page = (results / "cue" / "README.md").read_text()
-    for heading in ("paper: top-1", "paper: params", "its evidence"):
+    for heading in ("paper: top-1", "paper: params", "  - Paper: "):
         assert heading not in page and heading in (results / "digits" / "README.md").read_text()
     assert (
         "mechanism seen" in page and "mechanism seen" in (results / "cue/report.html").read_text()

@@ -116,7 +116,6 @@ def test_the_page_has_figures_table_and_judged_claims(results: Path) -> None:
     assert names >= {
         "figure6.svg",
         "figure7.svg",
-        "gates.md",
         "gates.csv",
     }
     assert (

@@ -2,15 +2,16 @@
 
 import math
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fabricated import record as fabricated
 
-from senet_ablate.analysis.tables import table
+from senet_ablate.analysis.tables import Table, table
 from senet_ablate.records.store import Epoch, Gates, Provenance, Record, pack
 from senet_ablate.report import plots as figures
-from senet_ablate.report.recipe_page import markdown, page
+from senet_ablate.report.recipe_page import report_files, table_blocks
 from senet_ablate.spec.plan import Plan, read_plan
 
 
@@ -63,6 +64,11 @@ def plan() -> Plan:
     return read_plan("smoke", ["squeeze", "reduction"], seeds=3)
 
 
+def under(one: Table) -> str:
+    """A table with what stands around it."""
+    return "\n\n".join(block.markdown() for block in table_blocks(one))
+
+
 def known(plan: Plan) -> dict[str, Record]:
     """Max 300 +- 10, Avg 200 +- 10, plain 400 +- 10 wrong of 1,000; Std not run."""
     base = {"Max": 300, "Avg": 200, "plain": 400}
@@ -77,18 +83,19 @@ def known(plan: Plan) -> dict[str, Record]:
 def test_a_row_is_mean_and_student_interval_beside_the_papers_number(plan: Plan) -> None:
     rows = table(plan, "squeeze", known(plan)).rows
     assert rows.loc["Max", "top1"] == pytest.approx(30.0) and rows.loc["Max", "n"] == 3
-    half = 4.30265 * 1.0 / math.sqrt(3)  # t(0.975, 2 df), standard deviation 1 point
-    assert rows.loc["Max", "top1_high"] - rows.loc["Max", "top1"] == pytest.approx(half, rel=1e-5)
+    half = 4.30265 * 0.01 / math.sqrt(3) / (0.3 * 0.7)  # t(0.975, 2 df), SD 1 point, as a logit
+    high = 100 / (1 + 0.7 / 0.3 * math.exp(-half))
+    assert rows.loc["Max", "top1_high"] == pytest.approx(high, rel=1e-5)
     assert rows.loc["Max", "paper_top1"] == 22.57 and rows.loc["plain", "paper_top1"] == 23.3
-    assert rows.loc["Max", "effect"] == pytest.approx(-10.0) and rows.loc["Max", "p"] < 0.001
+    assert rows.loc["Max", "effect"] == pytest.approx(-10.0) and rows.loc["Max", "differs"]
     assert math.isnan(rows.loc["plain", "effect"]) and rows.loc["Std", "n"] == 0
 
 
 def test_the_text_shows_interval_effect_star_what_is_missing_and_what_can_be_resolved(
     plan: Plan,
 ) -> None:
-    text = markdown(table(plan, "squeeze", known(plan)))
-    assert "30.00 [27.52, 32.48]" in text and "-10.00* [" in text and "Std (seeds 0, 1, 2)" in text
+    text = under(table(plan, "squeeze", known(plan)))
+    assert "30.00 [27.58, 32.54]" in text and "-10.00* [" in text and "Std (seeds 0, 1, 2)" in text
     assert "22.57" in text and "4 of 5 tries" in text and "| 1.00 " in text and "2.00" in text
 
 
@@ -96,16 +103,18 @@ def test_records_of_two_copies_of_the_data_are_withheld(plan: Plan) -> None:
     records = known(plan)
     other = record(plan, "squeeze", "Max", 0, 300, data="e" * 64)
     got = table(plan, "squeeze", records | {other.id: other})
-    assert "data" in got.refused and (got.rows["n"] == 0).all() and "**Withheld**" in markdown(got)
+    assert "data" in got.refused and (got.rows["n"] == 0).all() and "**Withheld**" in under(got)
     assert {verdict.outcome for verdict in got.verdicts} == {"not tested"}
 
 
-def test_a_run_that_did_not_train_is_shown_and_left_out_of_the_mean(plan: Plan) -> None:
+def test_a_run_that_did_not_train_counts_and_what_the_others_give_stands_beside(plan: Plan) -> None:
     records = known(plan)
     guesses = record(plan, "squeeze", "Max", 1, 905)
     got = table(plan, "squeeze", records | {guesses.id: guesses}).rows.loc["Max"]
-    assert got["n"] == 2 and got["top1"] == pytest.approx(30.0)
-    assert "seed 1: LEFT OUT, no better than always answering the commonest class" in got["remark"]
+    assert (got["n"], got["failed"]) == (3, 1) and math.isnan(got["top1_low"])
+    assert got["top1"] == pytest.approx((29 + 90.5 + 31) / 3)
+    assert got["sound_top1"] == pytest.approx(30.0)
+    assert "seed 1: FAILED, no better than always answering the commonest class" in got["remark"]
 
 
 @pytest.mark.parametrize("experiment", ["squeeze", "reduction"])
@@ -176,8 +185,8 @@ def test_a_row_is_drawn_with_its_seeds_its_interval_and_its_difference(plan: Pla
     assert [float(np.ravel(line.get_xdata())[0]) for line in means][place] == pytest.approx(-20)
 
 
-def test_a_table_without_records_has_no_plot(plan: Plan) -> None:
+def test_a_table_without_records_has_no_plot(plan: Plan, tmp_path: Path) -> None:
     empty = table(plan, "squeeze", {})
     assert figures.plot(empty) is None and figures.curves({"plain": []}) is None
-    text = page(plan, [empty], {}, set(), {})
-    assert "Not run yet" in text and "plot.svg" not in text
+    files = report_files(plan, tmp_path)
+    assert "Not run yet" in files["README.md"].decode() and "squeeze/plot.svg" not in files

@@ -40,7 +40,9 @@ def verify(recipe: str, results: Path) -> list[str]:
             f" ({reason}): {listed}; put the recipe back, or take them away"
         )
     problems += _gates(plan, results, records) + _timings(plan, results)
-    return problems + stale(results / recipe, report_files(plan, results), "the records", rebuild)
+    return problems + stale(
+        results / recipe, report_files(plan, results, records), "the records", rebuild
+    )
 
 
 def _gates(plan: Plan, results: Path, records: dict[str, Record]) -> list[str]:

@@ -93,6 +93,7 @@ def launch(
         again.train(progress)
     failures = [*first.failures, *again.failures]
     failures += [Failure(loss.run, loss.cause) for loss in again.lost]
+    progress(len(again.lost), 0)
     unstarted = [*first.queue, *again.queue]
     return failures + [Failure(run, f"{KILLED} as it started") for run in unstarted]
 
