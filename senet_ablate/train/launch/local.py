@@ -288,7 +288,7 @@ def own_stream(device: torch.device) -> AbstractContextManager[object]:
 def _train(
     run: Run, context: SweepContext, device: torch.device, progress: Callable[[object], None]
 ) -> object:
-    """What the parent is told of a run."""
+    """The message to the parent about a run: its outcome, why it failed, or that it is lost."""
     try:
         return train_if_missing(run, context, device, progress)
     except Interrupted:
