@@ -76,7 +76,7 @@ def in_rounds(
     overs: Mapping[str, str],
     device: torch.device,
     rounds: int,
-    progress: Callable[[str], None],
+    progress: Callable[[str], object],
 ) -> list[Measured]:
     """Milliseconds of calls by group and name; their order turns from round to round.
 
