@@ -226,14 +226,16 @@ def read_reproduction(path: Path) -> Reproduction:
 
 
 def summary(found: Sequence[Reproduction], records: Mapping[str, Record]) -> str:
-    """How many machines reproduced the records that there are, in one sentence; empty for none."""
-    machines: dict[tuple[str, ...], bool] = {}
+    """On how many machines the records that there are were reproduced; empty for none."""
+    machines: dict[str, bool] = {}
     for one in found:
         if {*one.equal, *one.other} <= set(records):
-            machines[one.devices] = machines.get(one.devices, True) and one.bit_for_bit
+            name = ", ".join(one.devices)
+            machines[name] = machines.get(name, True) and one.bit_for_bit
     if not machines:
         return ""
     count = len(machines)
     return (
-        f"reproduced on {count} machine{'s' * (count > 1)}, bit for bit on {sum(machines.values())}"
+        f"reproduced on {count} machine{'s' * (count > 1)}, bit for bit on"
+        f" {sum(machines.values())} ({'; '.join(sorted(machines))})"
     )

@@ -15,6 +15,7 @@ import pandas as pd
 from senet_ablate.analysis.escape import latex_table, markdown_cell
 from senet_ablate.analysis.exclusions import health
 from senet_ablate.analysis.frame import strangers
+from senet_ablate.analysis.reproduction import reproductions, summary
 from senet_ablate.analysis.tables import Table, gates_of_seeds
 from senet_ablate.analysis.tables import tables as tables_of
 from senet_ablate.analysis.verdicts import Verdict
@@ -380,6 +381,8 @@ def provenance(results: RecipeResults) -> dict[str, str]:
             f"{name} {one.claims}, first page {one.date} at commit {one.commit[:12]}"
             for name, one in shown.items()
         )
+    if said := summary(reproductions(results.folder, plan.recipe_name), records):
+        facts["reproduction"] = said
     facts["these files again, from the records"] = (
         f"`python -m senet_ablate report --recipe {plan.recipe_argument}`"
     )
