@@ -49,7 +49,8 @@ def one_table() -> Iterator[None]:
         ):  # the other way round verify would keep the patched one for good
             plan = read_plan("smoke", ["role_of_excitation"])
             patch.setattr(
-                f"senet_ablate.{module}.read_reported", lambda recipe, results, plan=plan: plan
+                f"senet_ablate.{module}.read_reported",
+                lambda recipe, results, begun=False, plan=plan: plan,
             )
         yield
 

@@ -30,7 +30,7 @@ def verify(recipe: str, results: Path) -> list[str]:
         except BadInput as error:
             problems.append(f"{error}; restore the file, or delete it and run again")
     try:
-        plan = read_reported(recipe, results)
+        plan = read_reported(recipe, results, begun=True)
     except BadInput as error:
         return [*problems, str(error)]
     rebuild = f"`python -m senet_ablate report --recipe {recipe}`"
