@@ -1381,13 +1381,15 @@ def test_rows_are_identical_where_every_shared_seed_is_equal_bit_for_bit() -> No
         "correct": "0",
         "wrong_top5": 1,
         "params": 1,
-        "macs": 1,
         "epochs": (Epoch(lr=0.1, train_loss=2.0, train_top1=50.0),),
     }
     for field, value in odd_ones.items():
         other = [*copies[:4], copies[4].model_copy(update={field: value})]
         (verdict,) = judge(identical("v1"), rows | {"v1": other})
         assert verdict.outcome == "contradicted" and verdict.ours.startswith("4 of 5 pairs"), field
+    counted = [one.model_copy(update={"macs": one.macs + 1}) for one in copies]
+    (verdict,) = judge(identical("v1"), rows | {"v1": counted})
+    assert verdict.outcome == "supported", "a multiplication by 1 is counted and changes nothing"
     (verdict,) = judge(identical("v1"), rows | {"v1": copies[:2]})
     assert verdict.outcome == "supported" and verdict.ours.startswith("2 of 2 pairs"), (
         "in the seeds that they share"

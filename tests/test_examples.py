@@ -202,6 +202,7 @@ def test_the_documented_commands_run_in_a_folder_with_the_example_alone(
             assert 0 < params["ECA"] - params["plain"] < 20 < params["SE"] - params["plain"]
     assert len(load_records("my-results", "smoke")) == 3
     table = (tmp_path / "my-results" / "smoke" / "README.md").read_text()
-    assert "Efficient channel attention" in table and "| ECA" in table
+    assert "## Efficient channel attention" in table and "| ECA" in table
+    assert "## Reduction ratio" not in table, "a table of which no row but plain and SE was run"
     code, _, errors = inside("verify", "--results", "my-results")
     assert code == 0, errors

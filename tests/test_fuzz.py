@@ -13,21 +13,28 @@ import os
 import re
 import shutil
 import sys
+import tempfile
+import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pydantic import TypeAdapter
 from torch.nn import Conv2d
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from senet_ablate import data
 from senet_ablate.cli import main as cli
+from senet_ablate.data.files import class_folders, class_names, decode_one
 from senet_ablate.spec.plan import EXPERIMENTS_DIR, Plan, list_experiments, read_plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Experiment, Recipe, SESpec, Training
@@ -320,6 +327,125 @@ def test_a_spoilt_command_line_is_refused_or_does_what_it_says(
         plan = read_plan(context.recipe, sorted(names) or None, seeds[-1] if seeds else None)
         assert {run.id for run in runs} == {run.id for run in plan.runs()}
     TALLY["meant" if code == 0 else "refused"] += 1
+
+
+MODES = {
+    "png": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"],
+    "PNG": ["L", "RGB", "I;16"],
+    "jpg": ["L", "RGB", "CMYK"],
+    "JPEG": ["RGB"],
+    "bmp": ["1", "L", "P", "RGB"],
+    "tif": ["1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B", "I", "F"],
+    "tiff": ["L", "I;16", "F"],
+    "webp": ["RGB", "RGBA"],
+    "ppm": ["RGB"],
+    "pgm": ["L", "I;16"],
+    "gif": ["L", "P"],
+}
+KINDS = [(suffix, mode) for suffix, modes in MODES.items() for mode in modes]
+PLACES = ["", "deep/", "deep/er/", ".hidden/", "deep/.hidden/"]
+NAMES = ["a", "b", ".hidden", "._a", "caf\xe9", "\udce9", "a b", "$x|`", "a\nb"]
+pictures = st.tuples(
+    *(st.sampled_from(["cat", "dog", "\udce9"]), st.sampled_from(PLACES), st.sampled_from(NAMES)),
+    *(st.sampled_from(KINDS), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32)),
+)
+oddities = st.sampled_from(
+    ["text", "no suffix", "link to file", "link to folder", "link to itself", "empty folder"]
+)
+
+
+def _draw_picture(path: Path, mode: str, height: int, width: int, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    if mode in ("I;16", "I;16B", "I", "F"):
+        kind = {"I;16": "<u2", "I;16B": ">u2", "I": "<i4", "F": "<f4"}[mode]
+        image = Image.fromarray(generator.integers(0, 2**16, (height, width)).astype(kind))
+    else:
+        rgba = generator.integers(0, 256, (height, width, 4), dtype=np.uint8)
+        colours = "RGB" if mode not in ("LA", "RGBA") else "RGBA"
+        image = Image.fromarray(rgba[..., : len(colours)])
+        image = image.convert(mode) if mode != "LA" else image.convert("RGBA").convert("LA")
+    image.save(path)
+
+
+def _add_oddity(root: Path, kind: str) -> None:
+    cat = root / "cat"
+    cat.mkdir(exist_ok=True)
+    if kind == "text":
+        (cat / "notes.txt").write_text("")
+    elif kind == "no suffix":
+        (cat / "png").write_text("")
+    elif kind == "empty folder":
+        (cat / "empty.png").mkdir(exist_ok=True)
+    elif kind == "link to itself" and not (cat / "self").is_symlink():
+        (cat / "self").symlink_to(cat)
+    elif kind.startswith("link to"):
+        other = root.parent / "elsewhere"
+        _draw_picture(other / "one.png", "RGB", 3, 4, 0)
+        name, target = ("l.png", other / "one.png") if kind == "link to file" else ("l", other)
+        if not (cat / name).is_symlink():
+            (cat / name).symlink_to(target)
+
+
+@settings(max_examples=60 * TIMES, deadline=None, suppress_health_check=RELAXED)
+@given(files=st.lists(pictures, max_size=8), odd=st.lists(oddities, max_size=3))
+@example(files=[("cat", "", "a", ("tif", "I"), 2, 3, 0)], odd=[])
+@example(files=[("cat", "", "a", ("png", "L"), 2, 3, 0)], odd=["link to itself"])
+def test_which_files_count_and_what_their_pixels_are_is_as_torchvision_has_it(
+    files: list[Any], odd: list[str]
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name) / "train"
+        root.mkdir()
+        for place, deep, stem, (suffix, mode), *drawn in files:
+            _draw_picture(root / place / f"{deep}{stem}.{suffix}", mode, *drawn)
+        for kind in odd:
+            _add_oddity(root, kind)
+        names = class_names(root)
+        try:
+            ours = class_folders(root, names)
+        except BadInput as error:
+            assert "no image of class" in str(error)
+            with pytest.raises(FileNotFoundError):
+                ImageFolder(str(root), is_valid_file=_counts(root))
+            return
+        theirs = ImageFolder(str(root), is_valid_file=_counts(root)) if names else None
+        expected = sorted(theirs.samples) if theirs else []
+        assert names == (theirs.classes if theirs else [])
+        assert sorted(zip(map(str, ours.paths), ours.labels, strict=True)) == expected
+        for path in ours.paths:
+            _check_pixels(path)
+
+
+def _counts(root: Path) -> Callable[[str], bool]:
+    """Torchvision's rule, without hidden files and without following a link to a folder above."""
+
+    def counts(name: str) -> bool:
+        parts = Path(name).relative_to(root).parts
+        return (
+            name.lower().endswith(IMG_EXTENSIONS)
+            and not any(part.startswith(".") for part in parts)
+            and "self" not in parts
+        )
+
+    return counts
+
+
+def _check_pixels(path: Path) -> None:
+    with Image.open(path) as image, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mode, form, samples, colours = (
+            image.mode,
+            image.format,
+            *map(np.asarray, (image, image.convert("RGB"))),
+        )
+    if mode == "F" or (mode == "I" and form != "PPM"):
+        with pytest.raises(BadInput, match="32 bits"):
+            decode_one(path, None)
+        return
+    if samples.dtype.itemsize > 1:
+        colours = np.repeat((samples >> 8)[..., None], 3, axis=2)
+    assert np.array_equal(decode_one(path, None), colours)
 
 
 def test_a_name_never_leaves_the_folder_it_is_looked_up_in() -> None:

@@ -123,6 +123,53 @@ def test_a_file_that_is_none_says_so(tmp_path: Path) -> None:
         import_weights(tmp_path / "list.pth", "resnet50")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.pth", b"", "it is empty"),
+        ("a.safetensors", b"", "it is empty"),
+        ("a.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
+        ("a.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("a.bin", b"\n<!DOCTYPE html><html>", "a web page"),
+        ("a.pt", b"\x1f\x8b\x08" + bytes(50), "gzip"),
+        ("a.pth", (80).to_bytes(8, "little") + b'{"a": {}}', "must end in .safetensors"),
+        ("a.safetensors", b"PK\x03\x04" + bytes(60), "of torch.save"),
+        ("a.pth", b"PK\x03\x04" + bytes(60), "damaged"),
+        ("a.pth", b"\x80\x02}q\x00", "damaged"),
+    ],
+)
+def test_what_people_call_a_checkpoint_is_named(
+    name: str, content: bytes, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=re.escape(says)) as caught:
+        import_weights(tmp_path / name, "resnet50")
+    said = str(caught.value)
+    assert len(said) < 300 + len(str(tmp_path)) and "weights_only" not in said and "\n" not in said
+
+
+def test_the_keys_of_what_is_no_state_dict_are_named(tmp_path: Path) -> None:
+    torch.save({"model": {"a": torch.ones(1)}, "epoch": 3}, tmp_path / "a.pth")
+    with pytest.raises(BadInput, match="names with a tensor each: it holds 'model', 'epoch'"):
+        import_weights(tmp_path / "a.pth", "resnet50")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "whole numbers"])
+def test_weights_that_are_no_finite_numbers_are_named(
+    value: str, resnet50: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    state = dict(resnet50[0].state_dict())
+    name = "layer1.0.bn1.running_var" if value == "inf" else "layer1.0.conv1.weight"
+    if value == "whole numbers":
+        state[name] = state[name].long()
+    else:
+        state[name] = state[name].clone()
+        state[name].view(-1)[3] = float(value)
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(BadInput, match=rf"'{name}' (has values that are not finite|is of .*int64)"):
+        import_weights(tmp_path / "a.pth", "resnet50")
+
+
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2), tmp_path / "module.pth")  # unpickling a module runs its class
     with pytest.raises(BadInput, match="read safely"):

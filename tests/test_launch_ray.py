@@ -17,7 +17,7 @@ from senet_ablate import SESpec
 from senet_ablate.records.store import Record, read_records, runs_folder
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run, Training
-from senet_ablate.train.job import SweepContext, train_if_missing
+from senet_ablate.train.job import SweepContext, configure_worker, train_if_missing
 
 ROOT = Path(__file__).parent.parent
 ray = pytest.importorskip("ray", reason="Ray is an optional extra: pip install -e '.[ray]'")
@@ -74,6 +74,7 @@ def test_two_nodes_write_the_records_of_the_serial_launcher_also_when_one_is_los
     assert lost, "both nodes were in the middle of a run when one was lost"
     assert sum(finished for finished, _ in seen) == len(todo)
     assert sum(images for _, images in seen) == len(todo) * 96 * 30
+    configure_worker(torch.device("cpu"))
     for run in todo:
         train_if_missing(
             run, context(tmp_path / "serial"), torch.device("cpu"), lambda images: None

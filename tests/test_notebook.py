@@ -13,7 +13,8 @@ import nbformat
 import pytest
 from fabricated import write_recipe
 
-from senet_ablate.report.notebook import Picture, Review, open_results, recipes_with_records
+from senet_ablate.report.document import Figure, Section
+from senet_ablate.report.notebook import Review, open_results, recipes_with_records
 from senet_ablate.spec.plan import list_experiments, read_plan
 from senet_ablate.spec.registry import BadInput
 
@@ -57,10 +58,10 @@ def test_every_cell_runs_and_shows_what_it_is_about(
             assert "stream" not in {output["output_type"] for output in cell["outputs"]}, (
                 "no warning, no log line"
             )
-    assert "say nothing about SE" in outputs(notebook, "open")[0]["text/markdown"]
-    assert "T10.1" in outputs(notebook, "ledger")[0]["text/markdown"]
-    for name in ("curves", "gate-plot", "tradeoff-plot", "squeeze-plot"):
-        assert "image/svg+xml" in outputs(notebook, name)[0], name
+    assert "say nothing about SE" in str(outputs(notebook, "open"))
+    assert "T10.1" in str(outputs(notebook, "ledger"))
+    for name in ("curves", "gate-plot", "tradeoff-plot", "squeeze-table"):
+        assert any("image/svg+xml" in one for one in outputs(notebook, name)), name
     assert "SE_2_1" in outputs(notebook, "gates")[0]["text/html"]
     assert "McNemar" in outputs(notebook, "compare")[0]["text/markdown"]
     everything = str(notebook)
@@ -80,7 +81,7 @@ def test_a_sweep_that_has_only_begun_can_be_read(
             path.unlink()
     notebook = execute(tmp_path, monkeypatch)
     assert "same runs" in outputs(notebook, "compare")[0]["text/markdown"]
-    assert "Not run yet" in outputs(notebook, "reduction-table")[0]["text/markdown"]
+    assert "Not run yet" in str(outputs(notebook, "reduction-table"))
 
 
 def test_the_notebook_defines_nothing_and_imports_only_the_package() -> None:
@@ -111,26 +112,32 @@ def test_the_recipe_with_the_most_records_is_taken_and_a_missing_one_named(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SENET_ABLATE_RESULTS", str(results))
-    assert open_results().plan.recipe_name == "smoke" == recipes_with_records(results)[0]
+    assert open_results().results.plan.recipe_name == "smoke" == recipes_with_records(results)[0]
     with pytest.raises(BadInput, match="has no records of 'cue'; it has smoke"):
         open_results("cue")
     with pytest.raises(BadInput, match="has no records; `python -m senet_ablate run"):
         open_results(results=tmp_path)
 
 
-def test_a_recipe_that_skips_an_experiment_says_so(review: Review) -> None:
-    assert "no runs of `mobile`" in review.table("mobile") and "Nothing is recorded" in str(
-        review.plot("mobile")
-    )
+def test_what_is_not_there_is_said(review: Review) -> None:
+    assert "nothing on `mobile`" in str(review.section("mobile"))
     assert "Nothing is recorded" in str(review.gate_plot("original")), (
         "the plain network has no gates"
     )
-    assert isinstance(review.plot("reduction"), Picture)
+
+
+def test_a_section_is_that_of_the_page(review: Review) -> None:
+    section = review.section("reduction")
+    assert isinstance(section, Section)
+    assert section.markdown() in review.page.markdown() and section.html() in review.page.html()
+    assert review.section("Reduction ratio") is section
+    assert any(isinstance(block, Figure) for block in section.blocks)
 
 
 def test_the_ledger_can_be_narrowed_to_one_verdict(review: Review) -> None:
-    assert review.ledger().count("\n") > review.ledger("not tested").count("\n") > 3
-    assert "supported" not in review.ledger("not tested")
+    every, some = review.ledger().markdown(), review.ledger("not tested").markdown()
+    assert every.count("\n") > some.count("\n") > 3
+    assert "supported" not in some
 
 
 def test_records_of_an_older_recipe_are_explained(results: Path, tmp_path: Path) -> None:

@@ -65,8 +65,17 @@ def test_this_machine_gives_its_own_records_again_bit_for_bit(committed: Path) -
     (committed / "smoke" / "reproductions" / facts.name).write_bytes(facts.read_bytes())
     found = reproductions(committed, "smoke")
     records = read_records(committed, "smoke")
-    assert summary(found, records) == "reproduced on 1 machine, bit for bit on 1"
+    assert summary(found, records).startswith("reproduced on 1 machine, bit for bit on 1 (cpu: ")
     assert summary(found, {}) == "", "of records that are no longer there"
+    words = ["--recipe", "smoke", "--results", str(committed)]
+    assert senet("report", *words)[0] == 0
+    readme = (committed / "smoke" / "README.md").read_text()
+    assert "reproduced on 1 machine, bit for bit on 1" in readme
+    assert senet("verify", *words)[0] == 0
+    copy = committed / "smoke" / "reproductions" / facts.name
+    copy.write_text(copy.read_text().replace('"other": []', '"other": ["0000000000000000"]'))
+    code, _, errors = senet("verify", *words)
+    assert code == 1 and facts.name in errors and "checksum" in errors
 
 
 def test_what_cannot_be_compared_is_one_clear_line(committed: Path, tmp_path: Path) -> None:

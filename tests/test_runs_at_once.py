@@ -11,12 +11,16 @@ from typing import Any
 
 import pytest
 import torch
+from fabricated import record
 
 from senet_ablate import SESpec
+from senet_ablate.analysis.exclusions import fairness
 from senet_ablate.cli.main import _guarded, app
 from senet_ablate.cli.options import read_runs_per_gpu
 from senet_ablate.data.images import ImageSet
+from senet_ablate.records.compute import Compute
 from senet_ablate.records.store import Record, checkpoint_path, read_records
+from senet_ablate.spec.plan import read_experiment, read_plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train.job import SweepContext
@@ -45,11 +49,7 @@ def test_runs_at_once_have_the_records_that_each_has_alone(
     tiny: Training, digits: ImageSet, tmp_path: Path
 ) -> None:
     spec = tiny.model_copy(update={"flip": True, "pad_crop": 1})
-    runs = [
-        Run(spec, se, seed)
-        for seed in range(2)
-        for se in (None, SESpec(), SESpec(squeeze="random"))
-    ]
+    runs = [Run(spec, se, 0) for se in (None, SESpec(), SESpec(squeeze="random"))]
     assert launch(runs, context(tmp_path, 3), silent) == []
     found = read_records(tmp_path, "own")
     for run in runs:
@@ -207,9 +207,26 @@ def test_the_option_and_the_slots(
     assert slots(replace(context(tmp_path, 4), device="cuda")) == (8, "cuda:0")
     monkeypatch.setattr(local, "devices", lambda kind: ["cpu"] * 3)
     assert slots(context(tmp_path, 2)) == (4, "cpu")
+    assert local._at_once(context(tmp_path, 0)) == 1, "auto on a CPU: a process a core"
     words = ["plan", "squeeze", "--recipe", "smoke", "--launcher", "ray", "--runs-per-gpu", "2"]
     assert _guarded(lambda: app([*words, "--results", str(tmp_path)], standalone_mode=True)) == 2
     assert "--runs-per-gpu is for --launcher local" in capsys.readouterr().err
+
+
+def test_a_table_says_which_settings_its_rows_were_computed_with() -> None:
+    experiment = read_experiment("role_of_excitation")
+    plain, se = (record(run) for run in list(read_plan("smoke", ["role_of_excitation"]).runs())[:2])
+
+    def computed(one: Record, **settings: Any) -> Record:
+        compute = Compute(**settings) if settings else None
+        provenance = one.provenance.model_copy(update={"compute": compute})
+        return one.model_copy(update={"provenance": provenance})
+
+    rows = {"plain": [computed(plain, graph=True)], "SE": [computed(se, graph=False)]}
+    (said,) = [one for one in fairness(experiment, rows) if "computed" in one]
+    assert said == "runs were computed with different graph: off (SE); on (plain)"
+    rows["SE"] = [computed(se)]
+    assert not [one for one in fairness(experiment, rows) if "computed" in one], "an old record"
 
 
 def test_a_sweep_says_how_it_computes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ from senet_ablate.records.bench import (
     write_timing,
 )
 from senet_ablate.records.store import Provenance, read_sealed, write_record, write_sealed
-from senet_ablate.report.speed import by_device, measured, section
+from senet_ablate.report.speed import by_device, measured, sections
 from senet_ablate.spec.paper import timings_ms
 from senet_ablate.spec.plan import Plan, read_plan
 from senet_ablate.spec.spec import Run, SESpec, Training
@@ -88,10 +88,10 @@ def test_the_ratio_is_taken_within_a_round_and_stands_beside_the_papers() -> Non
     plain = rows[rows["name"] == "plain"]
     assert plain["ratio"].isna().all() and plain["paper_ratio"].isna().all()
     assert timings_ms()["training_step"] == {"plain": 190, "SE": 209}, "Section 4"
-    text = section(plan, [known(plan)], plotted=False)
+    text = "\n\n".join(one.markdown() for one in sections(plan, [], [known(plan)]))
     for said in ("1.1 [1.1, 1.1]", "1.018", "Some (R) CPU, 1 thread", "224 pixels, batches of 256"):
         assert said in text
-    assert "pareto" not in text and section(plan, [], plotted=False) == ""
+    assert "pareto" not in text and not list(sections(plan, [], []))
 
 
 def test_every_network_is_timed_in_every_round(digits: ImageSet, tiny: Training) -> None:
@@ -125,7 +125,8 @@ def one_table() -> Iterator[None]:
         ):  # the other way round verify would keep the patched one for good
             plan = read_plan("smoke", ["role_of_excitation"])
             patch.setattr(
-                f"senet_ablate.{module}.read_reported", lambda recipe, results, plan=plan: plan
+                f"senet_ablate.{module}.read_reported",
+                lambda recipe, results, begun=False, plan=plan: plan,
             )
         yield
 
@@ -151,7 +152,7 @@ def test_bench_writes_facts_and_the_page_shows_them(results: Path) -> None:
     (timing,) = read_timings(plan, results)
     assert timing.settings.startswith("8 pixels") and timing.provenance.threads == 1
     page = (results / "smoke" / "README.md").read_text()
-    assert "## Cost and speed" in page and "paper: ratio" in page and "(pareto.svg)" in page
+    assert "## Speed" in page and "paper: ratio" in page and "(pareto.svg)" in page
     assert {"speed.csv", "pareto.csv", "pareto.svg"} <= {
         path.name for path in (results / "smoke").iterdir()
     }
@@ -159,7 +160,7 @@ def test_bench_writes_facts_and_the_page_shows_them(results: Path) -> None:
     assert set(rows.index) == {"plain", "SE"} and (rows["step"] > 0).all()
     assert rows.loc["SE", "params"] > rows.loc["plain", "params"]
     html = (results / "smoke" / "report.html").read_text()
-    assert 'id="speed"' in html and 'id="pareto"' in html
+    assert 'id="speed"' in html and 'id="error-against-cost"' in html
     assert ">training step, ms (median)<" in (results / "smoke" / "pareto.svg").read_text()
     assert senet("verify", "--results", str(results)) == 0
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from fabricated import write_recipe
 
-from senet_ablate.report.html import inline, sort_key
+from senet_ablate.report.document import Figure, Grid, Text, badge, inline, sort_key
 from senet_ablate.report.recipe_page import report_files, write_report
 from senet_ablate.spec.plan import read_plan
 
@@ -108,24 +109,24 @@ def test_every_plot_is_there_has_a_size_and_finds_its_own_parts(page: Any, page_
 def test_a_click_sorts_by_the_number_in_front_of_the_interval_and_leaves_the_empty_last(
     page: Any,
 ) -> None:
-    before = column(page, "reduction", "top-1")
+    before = column(page, "reduction-ratio", "top-1")
     assert all("[" in cell for cell in before)
-    click(page, "reduction", "top-1")
-    rising = first_numbers(column(page, "reduction", "top-1"))
+    click(page, "reduction-ratio", "top-1")
+    rising = first_numbers(column(page, "reduction-ratio", "top-1"))
     assert rising == sorted(first_numbers(before))
-    click(page, "reduction", "top-1")
-    assert first_numbers(column(page, "reduction", "top-1")) == rising[::-1]
-    click(page, "reduction", "against the control")  # the control itself has no difference
-    effects = column(page, "reduction", "against the control")
+    click(page, "reduction-ratio", "top-1")
+    assert first_numbers(column(page, "reduction-ratio", "top-1")) == rising[::-1]
+    click(page, "reduction-ratio", "against the control")  # the control itself has no difference
+    effects = column(page, "reduction-ratio", "against the control")
     assert (
         effects[-1] == ""
         and first_numbers(effects) == sorted(first_numbers(effects))
         and len(effects) > 4
     )
-    click(page, "reduction", "against the control")
-    assert column(page, "reduction", "against the control")[-1] == ""
-    click(page, "reduction", "variant")
-    assert column(page, "reduction", "variant")[:5] == [
+    click(page, "reduction-ratio", "against the control")
+    assert column(page, "reduction-ratio", "against the control")[-1] == ""
+    click(page, "reduction-ratio", "row")
+    assert column(page, "reduction-ratio", "row")[:5] == [
         "2",
         "4",
         "8",
@@ -136,44 +137,43 @@ def test_a_click_sorts_by_the_number_in_front_of_the_interval_and_leaves_the_emp
 
 def test_a_row_without_records_is_sorted_last(page: Any) -> None:
     for _ in range(2):
-        click(page, "squeeze", "top-1")
-        cells = column(page, "squeeze", "top-1")
+        click(page, "squeeze-operator", "top-1")
+        cells = column(page, "squeeze-operator", "top-1")
         assert cells.count("") == 1 and cells[-1] == ""
 
 
 def test_tables_are_sorted_from_the_keyboard_too(page: Any) -> None:
-    head = page.locator("#reduction thead th", has_text="params").first
+    head = page.locator("#reduction-ratio thead th", has_text="params").first
     head.focus()
     page.keyboard.press("Enter")
     page.wait_for_timeout(50)
-    sizes = first_numbers(column(page, "reduction", "params"))
+    sizes = first_numbers(column(page, "reduction-ratio", "params"))
     assert sizes == sorted(sizes) and head.get_attribute("aria-sort") == "ascending"
 
 
-def test_a_tile_filters_the_ledger_and_verdicts_are_words_with_signs(page: Any) -> None:
-    rows = page.locator("#claims tbody tr")
-    every = rows.count()
-    tiles = {
-        tile.inner_text().split("\n")[-1].strip(): tile for tile in page.locator("label.tile").all()
-    }
+def test_a_tile_filters_the_ledger_below_it_and_no_other(page: Any) -> None:
+    ledgers = page.locator("#claims .filter + .scroll")
+    filters = page.locator("#claims .filter")
+    assert ledgers.count() == filters.count() == 4
+    every = ledgers.nth(0).locator("tbody tr")
+    others = ledgers.nth(1).locator("tbody tr")
     counted = 0
-    for sign, outcome in (
-        ("✓", "supported"),
-        ("✗", "contradicted"),
-        ("?", "unresolved"),
-        ("–", "not tested"),
-    ):
-        tiles[f"{sign} {outcome}"].click()
-        shown = [row for row in rows.all() if row.is_visible()]
-        counted += len(shown)
-        assert all(row.locator(".badge").inner_text() == f"{sign} {outcome}" for row in shown)
-    assert counted == every > 30
-    page.locator("label.tile.all").click()
-    assert all(row.is_visible() for row in rows.all())
+    for tile in filters.nth(0).locator("label.tile").all()[1:]:
+        tile.click()
+        name = tile.inner_text().split("\n")[-1].strip()
+        badges = [row.locator(".badge").inner_text() for row in every.all() if row.is_visible()]
+        assert name[0] in "✓✗?–" and badges
+        assert all(badge.partition(",")[0] == name for badge in badges), "a sign and a word"
+        assert all(row.is_visible() for row in others.all())
+        assert int(tile.locator("b").inner_text()) == len(badges)
+        counted += len(badges)
+    assert counted == every.count() > 20
+    filters.nth(0).locator("label.tile.all").click()
+    assert all(row.is_visible() for row in every.all())
 
 
 def test_a_plot_opens_large_zooms_and_goes_back(page: Any) -> None:
-    plot = page.locator("#reduction figure.plot")
+    plot = page.locator("#reduction-ratio figure.plot")
     small = plot.locator("svg").bounding_box()["width"]
     plot.scroll_into_view_if_needed()
     plot.locator(".canvas").click()
@@ -198,7 +198,7 @@ def test_no_width_scrolls_the_page_sideways_and_text_keeps_its_contrast(
 ) -> None:
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 800})
-    page.locator("#runs summary").click()
+    page.locator("#every-run summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     brightness = page.evaluate(
         "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
@@ -274,10 +274,20 @@ def test_a_cell_is_sorted_by_the_number_that_it_begins_with(text: str, key: str 
 
 def test_what_an_experiment_file_says_cannot_become_markup() -> None:
     svg = (
-        b'<?xml?><svg width="1pt" height="1pt" viewBox="0 0 1 1"><g id="a"/><use'
+        b'<?xml?><svg width="1pt" height="1pt" viewBox="0 0 1 1"><style>*{}</style><g id="a"/><use'
         b' xlink:href="#a"/></svg>'
     )
-    assert 'id="x-plot.a"' in inline("x/plot.svg", svg) and 'href="#x-plot.a"' in inline(
-        "x/plot.svg", svg
-    )
-    assert '"><b' not in inline('x"><b/plot.svg', svg)
+    text = inline(Figure("x/plot.svg", 'x"><b', svg))
+    assert 'id="x-plot.a"' in text and 'href="#x-plot.a"' in text
+    assert '"><b' not in text and "<style" not in text
+    cells = pd.DataFrame({"<b>": ["<i>", "a"], "x*": ["`", "[a](javascript:b)"]})
+    shown = Grid('"><b', cells).html() + Text("<script>").html()
+    assert not re.search("<(b|i|a|code|script)[> ]", shown)
+
+
+def test_a_verdict_is_a_badge_on_the_page_and_a_word_in_markdown() -> None:
+    cells = pd.DataFrame({"claim": ["T1"], "verdict": [badge("contradicted", ", in part")]})
+    grid = Grid("Ledger", cells, markup=("verdict",))
+    assert "`✗ contradicted, in part`" in grid.markdown()
+    assert '<span class="badge contradicted">✗ contradicted, in part</span>' in grid.html()
+    assert "<code>contradicted</code>" in Text("`contradicted`").html()

@@ -106,10 +106,9 @@ def outcome(name: str, form: str, label: str) -> dict[str, str | float]:
 def sources() -> str:
     """12 hexadecimal digits that stand for the networks, the checks and the version of torch."""
     hashed = hashlib.sha256(torch.__version__.encode())
-    for path in (
-        *sorted((ROOT / "senet_ablate" / "models").glob("*.py")),
-        ROOT / "tests" / "networks.py",
-    ):
+    folder, others = ROOT / "senet_ablate" / "models", ("complexity", "pretrained", "summary")
+    networks = [path for path in sorted(folder.glob("*.py")) if path.stem not in others]
+    for path in (*networks, ROOT / "tests" / "networks.py"):
         hashed.update(path.read_bytes())
     return hashed.hexdigest()[:12]
 

@@ -19,7 +19,7 @@ unpack() { # WORK: code, wheels and images, once
     work=$(mkdir -p "$1" && cd "$1" && pwd)
     export PYTHONPATH="$work/code:$work/site" PYTHONUNBUFFERED=1
     [ -f "$work/unpacked" ] && return
-    mkdir -p "$work/code" "$work/site" "$work/data/cache"
+    mkdir -p "$work/code" "$work/site" "$work/data/cache" "$work/results"
     tar -xf "$here/code.tar" -C "$work/code"
     for wheel in "$here"/wheels/*.whl; do
         [ -f "$wheel" ] && "$python" -m zipfile -e "$wheel" "$work/site"

@@ -101,14 +101,14 @@ def main() -> None:
         f" makes: {left}",
         flush=True,
     )
-    finished, images, told = 0, 0, time.monotonic()
+    finished, images, printed = 0, 0, time.monotonic()
 
     def progress(count: int, more: int) -> None:
-        nonlocal finished, images, told
+        nonlocal finished, images, printed
         finished, images = finished + count, images + more
-        if count or time.monotonic() - told > EVERY:
-            told = time.monotonic()
-            rate = images / (told - began)
+        if count or time.monotonic() - printed > EVERY:
+            printed = time.monotonic()
+            rate = images / (printed - began)
             print(
                 f"{time.strftime('%H:%M:%S')}  {finished}/{len(missing)} runs, {rate:,.0f}"
                 " images/s",

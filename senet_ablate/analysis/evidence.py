@@ -28,7 +28,7 @@ class Evidence:
     by quantity (top1, top5, throughout), rows by `Run.row_id`. margins: within which rows count as
     alike, points by quantity. cannot_host: variant -> why the recipe's network has no place for it.
     networks: gates by class, a network a seed. benches: times by device. costs: of networks at
-    224 pixels.
+    224 pixels. made_up: whether the images are.
     """
 
     rows: Rows
@@ -39,6 +39,7 @@ class Evidence:
     networks: Sequence[Sequence[ClassGates]] = ()
     benches: Sequence[Bench] = ()
     costs: Costs = field(default_factory=dict)
+    made_up: bool = False
 
     def row_id(self, name: str) -> str:
         """The row's name in `models`."""

@@ -14,6 +14,7 @@ from typing import Any
 from scipy import special
 
 from senet_ablate.analysis.evidence import Rows
+from senet_ablate.records.compute import Compute
 from senet_ablate.records.store import Gates, Record
 from senet_ablate.spec.spec import Experiment
 
@@ -125,7 +126,7 @@ def mixed(rows: Rows) -> tuple[str, ...]:
 def _same_networks(experiment: Experiment, rows: Rows) -> Iterator[str]:
     """Pairs of rows whose records prove one network:
 
-    equal cost, equal curves and right images for each shared seed.
+    equal parameters, losses and right images for each shared seed.
     """
     for one, other in combinations(rows, 2):
         if _is_constant(experiment, one) or _is_constant(experiment, other):
@@ -144,9 +145,11 @@ def _is_constant(experiment: Experiment, name: str) -> bool:
 
 
 def outcome(record: Record) -> tuple[Any, ...]:
-    """What two runs of one network with the same seed must have in common."""
+    """What two runs of one network with the same seed must have in common; not the multiply-adds,
+    which count a multiplication by 1 too.
+    """
     losses = tuple(epoch.train_loss for epoch in record.epochs)
-    return record.params, record.macs, record.correct, record.wrong_top5, losses
+    return record.params, record.correct, record.wrong_top5, losses
 
 
 def shared_seeds(a: Sequence[Record], b: Sequence[Record]) -> list[tuple[Record, Record]]:
@@ -173,6 +176,20 @@ def _mixed_machines(rows: Rows) -> Iterator[str]:
         seen = _rows_by(rows, fact)
         if len(seen) > 1:
             yield f"runs were made on different {what}: {_listing(seen)}"
+    known = {  # records from before it was kept say nothing
+        name: [record for record in records if record.provenance.compute]
+        for name, records in rows.items()
+    }
+    for setting in Compute.model_fields:
+        seen = _rows_by(known, _computed_with(setting))
+        if len(seen) > 1:
+            yield f"runs were computed with different {setting}: {_listing(seen)}"
+
+
+def _computed_with(setting: str) -> Callable[[Record], str]:
+    return lambda record: (
+        record.provenance.compute.word(setting) if record.provenance.compute else ""
+    )
 
 
 def _rows_by(rows: Rows, value: Callable[[Record], Any]) -> dict[str, list[str]]:

@@ -30,8 +30,8 @@ Agreement = Literal["bit for bit", "agrees", "differs", "too few seeds to say"]
 class RowAgreement(Frozen):
     """One distinct row. Errors are means of top-1 in %, differences (ours - committed) in points.
 
-    low, high: 95% interval of the difference; None without a spread. equal: records that are equal
-    bit for bit, of `seeds`. failed: runs that failed, committed and ours.
+    low, high: 95% interval of the difference; None without a spread, or where all are equal. equal:
+    records that are equal bit for bit, of `seeds`. failed: runs that failed, committed and ours.
     """
 
     experiment: str
@@ -142,9 +142,10 @@ def _rows(
             continue
         sides = [[records[run] for run in ids] for records in (theirs, mine)]
         errors = [[record.top1 for record in side] for side in sides]
-        difference = welch(errors[1], errors[0])
         margin = _margin(plan, row.experiment, theirs)
         same = sum(run in equal for run in ids)
+        difference = welch(errors[1], errors[0])
+        low, high = (difference.low, difference.high) if same < len(ids) else (math.nan, math.nan)
         found[row.runs[0].row_id] = RowAgreement(
             experiment=row.experiment,
             variant=row.variant,
@@ -156,12 +157,10 @@ def _rows(
             ),
             committed=sum(errors[0]) / len(ids),
             ours=sum(errors[1]) / len(ids),
-            low=_finite(difference.low),
-            high=_finite(difference.high),
+            low=_finite(low),
+            high=_finite(high),
             margin=_finite(margin),
-            outcome="bit for bit"
-            if same == len(ids)
-            else _outcome(difference.low, difference.high, margin),
+            outcome="bit for bit" if same == len(ids) else _outcome(low, high, margin),
         )
     return list(found.values())
 
@@ -227,14 +226,16 @@ def read_reproduction(path: Path) -> Reproduction:
 
 
 def summary(found: Sequence[Reproduction], records: Mapping[str, Record]) -> str:
-    """How many machines reproduced the records that there are, in one sentence; empty for none."""
-    machines: dict[tuple[str, ...], bool] = {}
+    """On how many machines the records that there are were reproduced; empty for none."""
+    machines: dict[str, bool] = {}
     for one in found:
         if {*one.equal, *one.other} <= set(records):
-            machines[one.devices] = machines.get(one.devices, True) and one.bit_for_bit
+            name = ", ".join(one.devices)
+            machines[name] = machines.get(name, True) and one.bit_for_bit
     if not machines:
         return ""
     count = len(machines)
     return (
-        f"reproduced on {count} machine{'s' * (count > 1)}, bit for bit on {sum(machines.values())}"
+        f"reproduced on {count} machine{'s' * (count > 1)}, bit for bit on"
+        f" {sum(machines.values())} ({'; '.join(sorted(machines))})"
     )

@@ -1,6 +1,7 @@
 """Tables as data: one row a variant, our numbers over the seeds beside the paper's."""
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -295,6 +296,7 @@ def _case(
         networks=networks,
         benches=benches,
         costs=costs,
+        made_up=plan.recipe.images == "made up",
     )
     ids = {variant: plan.run(value, 0).row_id for variant, value in experiment.variants.items()}
     if rules is None:
@@ -328,7 +330,8 @@ def gates_of_seeds(plan: Plan, records: Mapping[str, Record]) -> list[tuple[Clas
 
 def _row(plan: Plan, name: str, variant: str, records: Sequence[Record]) -> dict[str, object]:
     value = plan.experiments[name].variants[variant]
-    paper = published(plan.experiments[name], variant)
+    made_up = plan.recipe.images == "made up"
+    paper = {} if made_up else published(plan.experiments[name], variant)
     sound = [record for record in records if not health(record)]
     failed = len(records) - len(sound)
     low, high = failure_interval(failed, len(records)) if failed else (NAN, NAN)
@@ -396,15 +399,17 @@ def _by_row(records: Mapping[str, Record]) -> dict[str, list[Record]]:
     return groups
 
 
-def read_reported(recipe: str, results: Path, folder: Path = EXPERIMENTS_DIR) -> Plan:
-    """The plan of all that a recipe's page shows: its own experiments, and those on request of
-    which there are runs.
+def read_reported(
+    recipe: str, results: Path, folder: Path = EXPERIMENTS_DIR, *, begun: bool = False
+) -> Plan:
+    """The plan of a recipe's own experiments, and of those on request that have begun: that have a
+    run of their own, or one in every row that other tables have too.
 
-    Such an experiment is shown if it has a run of its own, or if every row has one that other
-    tables have too.
+    begun: the same of the others, as pages show them, unless the recipe lists them or none has.
     """
     plan = read_plan(recipe, folder=folder)
     have = set(read_records(results, recipe))
+    shown = plan.recipe.experiments or (begun and _begun(plan, have)) or plan.experiments
     others = have - {run.id for run in plan.runs()}
     names = []
     for name in fitting_experiments(recipe, folder):
@@ -414,4 +419,18 @@ def read_reported(recipe: str, results: Path, folder: Path = EXPERIMENTS_DIR) ->
         asked = read_experiment(name, folder).on_request
         if asked and (any(others & ids for ids in rows) or all(have & ids for ids in rows)):
             names.append(name)
-    return read_plan(recipe, list(dict.fromkeys([*plan.experiments, *names])), folder=folder)
+    return read_plan(recipe, list(dict.fromkeys([*shown, *names])), folder=folder)
+
+
+def _begun(plan: Plan, have: set[str]) -> list[str]:
+    """The experiments that have a run which no other one has, or one in every row."""
+    rows: dict[str, list[set[str]]] = {}
+    for row in plan.rows():
+        rows.setdefault(row.experiment, []).append({run.id for run in row.runs})
+    runs = {name: set[str]().union(*ids) for name, ids in rows.items()}
+    times = Counter(id for ids in runs.values() for id in ids)
+    return [
+        name
+        for name, ids in rows.items()
+        if any(times[id] == 1 for id in have & runs[name]) or all(have & row for row in ids)
+    ]

@@ -38,6 +38,12 @@ from senet_ablate.spec.spec import margins as margins_of
 QUANTITIES = ("top1", "top5", "throughout")
 ORDER: tuple[Outcome, ...] = ("contradicted", "not tested", "unresolved", "supported")
 """Of a claim's checks the first one seen here decides."""
+MADE_UP_WORDS: dict[Outcome, str] = {"supported": "mechanism seen", "contradicted": "not seen"}
+
+
+def outcome_words(outcome: Outcome, made_up: bool) -> str:
+    """How pages print an outcome: made-up images neither support nor contradict the paper."""
+    return MADE_UP_WORDS.get(outcome, outcome) if made_up else outcome
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Verdict:
 
     reason: why it was not tested, or not in every part, or what is still to come. partly: whether a
     part of the claim makes no sense here. deciding: the comparison that decides it, where errors
-    do. margin: points within which rows count as alike.
+    do. margin: points within which rows count as alike. made_up: whether the images are.
     """
 
     claim: str
@@ -59,6 +65,12 @@ class Verdict:
     partly: bool = False
     deciding: Comparison | None = None
     margin: float = math.nan
+    made_up: bool = False
+
+    @property
+    def words(self) -> str:
+        """The outcome as pages print it."""
+        return outcome_words(self.outcome, self.made_up)
 
 
 @dataclass(frozen=True)
@@ -278,8 +290,10 @@ def _following(claim: Claim, others: Sequence[Verdict]) -> Verdict:
     """The verdict of a claim that holds where `others` hold."""
     outcomes = {verdict.outcome for verdict in others}
     outcome: Outcome = next(outcome for outcome in ORDER if outcome in outcomes)
-    listed = "; ".join(f"{verdict.claim} is {verdict.outcome}" for verdict in others)
-    return Verdict(claim.id, claim.says, claim.paper, listed, outcome, "", others[0].ledger)
+    listed = "; ".join(f"{verdict.claim} is {verdict.words}" for verdict in others)
+    made_up, ledger = others[0].made_up, others[0].ledger
+    paper = "" if made_up else claim.paper
+    return Verdict(claim.id, claim.says, paper, listed, outcome, "", ledger, made_up=made_up)
 
 
 def _verdict(claim: Claim, findings: Sequence[Finding], evidence: Evidence) -> Verdict:
@@ -301,7 +315,7 @@ def _verdict(claim: Claim, findings: Sequence[Finding], evidence: Evidence) -> V
     return Verdict(
         claim=claim.id,
         says=claim.says,
-        paper=claim.paper,
+        paper="" if evidence.made_up else claim.paper,
         ours="; ".join(finding.ours for finding in findings if finding.ours),
         outcome=outcome,
         reason=f"judged in part: {reason}" if partly else reason,
@@ -309,6 +323,7 @@ def _verdict(claim: Claim, findings: Sequence[Finding], evidence: Evidence) -> V
         partly=partly,
         deciding=next((f.weakest for f in findings if f.outcome == outcome and f.weakest), None),
         margin=evidence.margins.get(quantity, math.nan) if claim.ledger == "error" else math.nan,
+        made_up=evidence.made_up,
     )
 
 

@@ -2,6 +2,8 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -19,6 +21,7 @@ from torchvision import transforms
 from senet_ablate.bench.parts import CLASSES, Network, random_images
 from senet_ablate.data.loader import Batches
 from senet_ablate.models.build import build_model
+from senet_ablate.train.launch.local import own_stream
 from senet_ablate.train.loop import make_step, prepared, train_step
 
 WORKERS = 2  # of the classic loop's DataLoader; each makes two batches ready, the default
@@ -31,7 +34,7 @@ class Competitor:
     """A way to train: `make` gives its step in each of so many processes of so many threads.
 
     compiled: a mode of torch.compile, or for ours what of the network is compiled; empty: nothing.
-    data: whether images are loaded.
+    data: whether images are loaded. runs: how many a process trains at once.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Competitor:
     bf16: bool = False
     compiled: str = ""
     data: bool = True
+    runs: int = 1
 
 
 class PilImages(Dataset[tuple[Tensor, int]]):
@@ -159,6 +163,23 @@ def ours(network: Network, way: Competitor, device: torch.device) -> Step:
     step = make_step(train, model.train(), optimizer, batches)
     shuffled = _endless(partial(Batches.shuffled, batches, 0))
     return lambda: step(*next(shuffled))
+
+
+def together(network: Network, way: Competitor, device: torch.device) -> Step:
+    """A step of each of several runs in one process, each in a thread with a stream of its own."""
+    pool = ThreadPoolExecutor(way.runs)
+    streams = [own_stream(device) for _ in range(way.runs)]
+
+    def make(stream: AbstractContextManager[object]) -> Step:
+        with stream:
+            return ours(network, way, device)
+
+    def call(step: Step, stream: AbstractContextManager[object]) -> None:
+        with stream:
+            step()
+
+    steps = [make(stream) for stream in streams]
+    return lambda: list(pool.map(call, steps, streams))
 
 
 def _endless(

@@ -1,7 +1,7 @@
 """The parts of a machine's page by name."""
 
+from senet_ablate.bench.decoding import loader
 from senet_ablate.bench.parts import Measure
-from senet_ablate.bench.process import loader, memory, start
 from senet_ablate.bench.steps import floor, overhead
 from senet_ablate.bench.throughput import loop, many
 
@@ -10,7 +10,5 @@ MEASURES: dict[str, Measure] = {
     "many": many,
     "floor": floor,
     "overhead": overhead,
-    "start": start,
-    "memory": memory,
     "loader": loader,
 }

@@ -4,7 +4,6 @@ A machine's speed drifts with its temperature and its other users. So every roun
 once, and networks are compared within a round.
 """
 
-import gc
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -58,39 +57,43 @@ def timing(
     began = time.monotonic()
     try:
         calls = {label: _calls(run, images, device) for label, run in timed.items()}
-        repeats = {
-            (label, work): _repeats(call, device)
-            for label, mine in calls.items()
-            for work, call in mine.items()
-        }
+        by_work = {(work, label): calls[label][work] for work in WORK.values() for label in timed}
+        overs = {label: "" if label == "plain" else "plain" for label in timed}
+        rows = in_rounds(by_work, overs, device, rounds, lambda what: progress())
     except torch.OutOfMemoryError as error:
         raise BadInput(
             f"{len(timed)} networks at once do not fit this device's memory; leave out --all"
         ) from error
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in repeats}
-    labels = list(timed)
-    for _ in range(rounds):
-        for work in WORK.values():
-            for label in labels:
-                taken = seconds(calls[label][work], device, repeats[label, work])
-                times[label, work].append(1000 * taken)
-                progress()
-        labels = labels[1:] + labels[:1]
-    rows = [
-        Measured(
-            group=work,
-            name=label,
-            rounds=tuple(times[label, work]),
-            over="" if label == "plain" else "plain",
-            run=run.id,
-        )
-        for work in WORK.values()
-        for label, run in timed.items()
-    ]
+    rows = [row.model_copy(update={"run": timed[row.name].id}) for row in rows]
     first = next(iter(timed.values()))
     pixels = first.train.crop_size or images.train.images.shape[1]
     settings = f"{pixels} pixels, batches of {first.train.batch_size} images."
     return part("ms", settings, rows, str(device), command, began, first, images.checksum)
+
+
+def in_rounds(
+    calls: Mapping[tuple[str, str], Call],
+    overs: Mapping[str, str],
+    device: torch.device,
+    rounds: int,
+    progress: Callable[[str], object],
+) -> list[Measured]:
+    """Milliseconds of calls by group and name; their order turns from round to round.
+
+    overs: name -> the name that it is divided by. progress: called with what was measured.
+    """
+    repeats = {key: _repeats(call, device) for key, call in calls.items()}
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
+    order = list(calls)
+    for _ in range(rounds):
+        for key in order:
+            times[key].append(1000 * seconds(calls[key], device, repeats[key]))
+            progress(", ".join(key))
+        order = order[1:] + order[:1]
+    return [
+        Measured(group=group, name=name, rounds=tuple(values), over=overs[name])
+        for (group, name), values in times.items()
+    ]
 
 
 def _calls(run: Run, images: ImageSet, device: torch.device) -> dict[str, Call]:
@@ -168,7 +171,6 @@ def overhead(device: str, rounds: int, command: str, log: Log) -> Part:
     batch = 256 if on.type == "cuda" else 2
     x = torch.randn(batch, 3, 224, 224, device=on).to(memory_format=torch.channels_last)
     y = torch.arange(batch, device=on) % 1000
-    numbers = torch.autocast(on.type, torch.bfloat16, enabled=on.type == "cuda")
     kinds: dict[str, tuple[Callable[..., None], int]] = {
         WORK["training_step"]: (_trains, batch),
         "inference": (_infers, batch),
@@ -177,28 +179,17 @@ def overhead(device: str, rounds: int, command: str, log: Log) -> Part:
     ways = _ways(on, log)
     for _, _, model in ways:
         model.to(on, memory_format=torch.channels_last)
-    times: dict[tuple[str, str], list[float]] = {
-        (kind, name): [] for kind in kinds for name, *_ in ways
+    calls = {
+        (kind, name): partial(call, model, x[:images], y[:images])
+        for kind, (call, images) in kinds.items()
+        for name, _, model in ways
     }
-    for number in range(rounds + 1):
-        for name, _, model in ways:
-            for kind, (call, images) in kinds.items():
-                with numbers:
-                    work = partial(call, model, x[:images], y[:images])
-                    taken = seconds(work, on, 10 if on.type == "cuda" else 1)
-                if number:
-                    times[kind, name].append(1000 * taken)
-        gc.collect()
-        log(f"overhead: round {number} of {rounds}")
     overs = {name: over for name, over, _ in ways}
-    rows = [
-        Measured(group=kind, name=name, rounds=tuple(values), over=overs[name])
-        for (kind, name), values in times.items()
-    ]
-    words = "bfloat16 autocast" if on.type == "cuda" else "float32"
+    rows = in_rounds(calls, overs, on, rounds, lambda what: log(f"overhead: {what}"))
     settings = (
-        f"224 px, batch {batch}, {threads(device)}{words}, channels_last; forward and backward,"
-        " without update."
+        f"224 px, batch {batch}, {threads(device)}"
+        f"{'bfloat16 autocast' if on.type == 'cuda' else 'float32'}, channels_last; forward and"
+        " backward, without update."
     )
     return part("ms", settings, rows, device, command, began)
 
@@ -235,16 +226,23 @@ def _compiles(device: torch.device, log: Log) -> bool:
     return True
 
 
+def _autocast(x: Tensor) -> torch.autocast:
+    return torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda)
+
+
 def _trains(model: nn.Module, x: Tensor, y: Tensor) -> None:
     model.train()
     for parameter in model.parameters():
         parameter.grad = None
-    nn.functional.cross_entropy(model(x).float(), y).backward()  # type: ignore[no-untyped-call]
+    with _autocast(x):
+        logits = model(x)
+    nn.functional.cross_entropy(logits.float(), y).backward()  # type: ignore[no-untyped-call]
 
 
 @torch.inference_mode()
 def _infers(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    model.eval()(x)
+    with _autocast(x):
+        model.eval()(x)
 
 
 def _traffic(model: nn.Module, x: Tensor, size: int) -> tuple[list[tuple[float, float]], float]:

@@ -10,7 +10,14 @@ from functools import cache
 import torch
 from joblib import cpu_count
 
-from senet_ablate.bench.competitors import Competitor, Step, airbench, classic, ours
+from senet_ablate.bench.competitors import (
+    Competitor,
+    Step,
+    airbench,
+    classic,
+    ours,
+    together,
+)
 from senet_ablate.bench.parts import Log, Network, in_a_line, networks, part, seconds, sizes
 from senet_ablate.records.bench import Measured, Part
 
@@ -59,11 +66,13 @@ def loop(device: str, rounds: int, command: str, log: Log) -> Part:
 
 
 def many(device: str, rounds: int, command: str, log: Log) -> Part:
-    """All runs together, where one process trains one after the other, or each has a process."""
+    """All runs together: one after another, each in a process, or on a GPU all in one process."""
     began, cores, gpu = time.monotonic(), cpu_count(), device != "cpu"
     count = AT_ONCE if gpu else cores
     alone = Competitor("one after another", ours, threads=cores, bf16=gpu)
     ways = {alone: "", Competitor("a process each", ours, count, bf16=gpu): alone.name}
+    if gpu:
+        ways[Competitor("all in one process", together, bf16=True, runs=count)] = alone.name
     rows = _compare(ways, networks(device), device, rounds, log)
     numbers = "bfloat16" if gpu else "float32"
     settings = f"{count} runs that differ in their seeds, {numbers}. {sizes(device)}."
@@ -99,7 +108,8 @@ def _compare(
                     calls = [
                         pool.submit(_step_seconds, way, network, device) for pool in pools[way]
                     ]
-                    rates.append(sum(network.batch / call.result() for call in calls))
+                    images = network.batch * way.runs
+                    rates.append(sum(images / call.result() for call in calls))
                 except Exception as error:  # a missing compiler, too little memory, a lost process
                     failed.add(way)
                     log(f"no row of {way.name}: {in_a_line(error)}")

@@ -36,7 +36,7 @@ def report_recipe(recipe: str, results: Path) -> None:
     from senet_ablate.analysis.tables import read_reported
     from senet_ablate.report.recipe_page import write_report
 
-    print(f"see {write_report(read_reported(recipe, results), results)}")
+    print(f"see {write_report(read_reported(recipe, results, begun=True), results)}")
 
 
 def report_page(name: str, results: Path) -> None:

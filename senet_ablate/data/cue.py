@@ -1,58 +1,88 @@
-"""A positive control: small images whose answer can be read only with knowledge of another part of
-the image.
+"""A positive control by proof, and the negative control beside it: images made by the program.
 
-A 16x16 image is a shuffled grid of 4x4 cells. Stripes come in three colours, and in each image
-every colour has one of four orientations to itself. Three solid squares, the cues, name the colour
-that counts; the label is the orientation of that colour's stripes. Three orientations are always
-there, so the stripes alone leave one guess in three: a network has to carry the colour of the cue
-across the image, which is what the squeeze supplies. It shows the mechanism and says nothing about
-natural images.
+A 20x20 image has a coloured band on one side and diagonal stripes on the other. Red says that the
+stripes are to be read as drawn, blue that they are to be read mirrored; the label is the direction
+so read. Every layout (places, phase, contrast, noise) is drawn once and shown in all four ways.
+
+The two bands lie 16 pixels apart, and no position of the last map sees so far. So what a network
+without a squeeze computes for "rising" less what it computes for "falling", a mean over positions,
+is a sum s(colour) + s(direction). Then s(red, falling) + s(blue, rising) equals s(red, rising) +
+s(blue, falling): the first two are labelled falling and the others rising, so at least one of the
+four is answered wrong. No such network, however it is trained, errs on less than 25% of the test
+images; one that multiplies by what the squeeze saw on the other side can be right on all.
+
+In training only each fifth layout shows blue rising stripes. A sum then does best to give up
+those; were all four equally frequent, it could only guess, and errors would scatter around 50%.
+
+The negative control has the same pixels. The label is the direction as drawn, and a coin that is
+not in the image turns one label in four: 25% again is the least to expect, with or without context.
 """
 
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from senet_ablate.data.images import ImageSet, Split, image_set
 from senet_ablate.spec.registry import BadInput
 
-CELL, GRID = 4, 4  # pixels; cells a side
-CUES, STRIPES, NOISE = 3, 4, 0.05  # cells of cue; cells of each colour's stripes; of 0 to 1
-COLOURS = np.array([[0.9, 0.2, 0.2], [0.2, 0.8, 0.2], [0.3, 0.3, 1.0]])
-CLASSES = ("horizontal", "vertical", "falling", "rising")
+SIZE, BAND, PERIOD, NOISE = 20, 2, 4, 0.12  # pixels; noise of 0 to 1
+COLOURS = np.array([[0.9, 0.3, 0.3], [0.3, 0.3, 0.9]])  # as drawn, mirrored
+CLASSES = ("falling", "rising")
+TRAIN_LAYOUTS, TEST_LAYOUTS, RARE = 400, 200, 5  # of so many layouts one shows blue and rising
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
-    """2,000 training and 1,000 test images, 16x16, 4 classes; drawn anew, the same every time."""
-    if image_size not in (None, CELL * GRID):
-        raise BadInput(f"cue images are {CELL * GRID}x{CELL * GRID} pixels, not {image_size}")
+    """1,280 training and 800 test images, 20x20, 2 classes; drawn anew, the same every time.
+
+    Test images come in fours: red falling, red rising, blue falling, blue rising.
+    """
+    return _load(image_size, context=True)
+
+
+def load_negative(root: Path, image_size: int | None, download: bool) -> ImageSet:
+    """The same images, labelled without the context and, one in four, wrong."""
+    return _load(image_size, context=False)
+
+
+def _load(image_size: int | None, *, context: bool) -> ImageSet:
+    if image_size not in (None, SIZE):
+        raise BadInput(f"cue images are {SIZE}x{SIZE} pixels, not {image_size}")
     generator = np.random.default_rng(1709_01507)
-    return image_set(_draw(generator, 2000), _draw(generator, 1000), CLASSES)
+    pixels = [_draw(generator, layouts) for layouts in (TRAIN_LAYOUTS, TEST_LAYOUTS)]
+    train, test = (_split(generator, drawn, context) for drawn in pixels)
+    shown = np.ones((TRAIN_LAYOUTS, 4), dtype=bool)
+    shown[:, 3] = np.arange(TRAIN_LAYOUTS) % RARE == 0
+    return image_set(train.take(np.flatnonzero(shown)), test, CLASSES)
 
 
-def _draw(generator: np.random.Generator, count: int) -> Split:
-    row, column = np.indices((CELL, CELL))
-    shapes = np.stack(
-        [across % CELL < CELL // 2 for across in (row, column, row - column, row + column)]
+def _split(generator: np.random.Generator, pixels: npt.NDArray[np.uint8], context: bool) -> Split:
+    blue, rising = np.indices((2, 2)).reshape(2, 4)
+    labels = np.tile(blue ^ rising if context else rising, len(pixels)).reshape(-1, 4)
+    if not context:
+        labels[np.arange(len(labels)), generator.integers(4, size=len(labels))] ^= 1
+    return Split(pixels.reshape(-1, SIZE, SIZE, 3), labels.ravel().astype(np.int64))
+
+
+def _draw(generator: np.random.Generator, layouts: int) -> npt.NDArray[np.uint8]:
+    """layouts x 4 x SIZE x SIZE x 3: each layout in all four ways."""
+    one = (layouts, 1, 1)
+    contrast, strength = generator.uniform(0.3, 1, one), generator.uniform(0.8, 1, one)
+    phase = generator.integers(PERIOD, size=one)
+    row, column = np.indices((SIZE, BAND))
+    images = np.full((layouts, 2, 2, SIZE, SIZE, 3), 0.5)  # by colour and direction
+    for colour, of_colour in enumerate(COLOURS):
+        images[:, colour, :, :, :BAND] += (strength * (of_colour - 0.5))[:, :, None, None]
+    for rising in range(2):
+        lit = (row + (column if rising else -column) + phase) % PERIOD < PERIOD // 2
+        images[:, :, rising, :, -BAND:] += (contrast * (lit - 0.5))[:, None, ..., None]
+    left, middle, right = np.split(images, [BAND, SIZE - BAND], axis=4)
+    swapped = generator.integers(2, size=(layouts, 1, 1, 1, 1, 1)) == 1
+    images = np.where(swapped, np.concatenate([right, middle, left], axis=4), images)
+    noise = NOISE * generator.standard_normal((layouts, 1, 1, SIZE, SIZE, 3))
+    return (
+        (np.clip(images + noise, 0, 1) * 255)
+        .round()
+        .astype(np.uint8)
+        .reshape(layouts, 4, SIZE, SIZE, 3)
     )
-    images = np.empty((count, CELL * GRID, CELL * GRID, 3))
-    labels = np.empty(count, dtype=np.int64)
-    for index in range(count):
-        orientation = generator.permutation(4)  # of each colour's stripes
-        target = generator.integers(len(COLOURS))
-        labels[index] = orientation[target]
-        cells = np.zeros((GRID * GRID, CELL, CELL, 3))
-        places = generator.permutation(GRID * GRID)
-        for place in places[:CUES]:
-            cells[place] = COLOURS[target]
-        for place, colour in zip(
-            places[CUES:], np.repeat(np.arange(len(COLOURS)), STRIPES), strict=False
-        ):
-            cells[place][shapes[orientation[colour]]] = COLOURS[colour]
-        images[index] = (
-            cells.reshape(GRID, GRID, CELL, CELL, 3)
-            .swapaxes(1, 2)
-            .reshape(CELL * GRID, CELL * GRID, 3)
-        )
-    noisy = images + NOISE * generator.standard_normal(images.shape)
-    return Split((np.clip(noisy, 0, 1) * 255).round().astype(np.uint8), labels)

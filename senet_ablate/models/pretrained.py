@@ -152,6 +152,8 @@ def _fitted(value: Tensor, wanted: Tensor, key: str, where: str) -> Tensor:
     if value.shape != wanted.shape:
         has, needs = (" x ".join(map(str, one.shape)) or "scalar" for one in (value, wanted))
         raise BadInput(f"{where} has shape {has}, not {needs}")
+    if wanted.is_floating_point() and not value.is_floating_point():
+        raise BadInput(f"{where} is of {value.dtype}, not of floating-point numbers")
     if value.is_floating_point() and not value.isfinite().all():
         raise BadInput(f"{where} has values that are not finite")
     return value.float() if value.is_floating_point() else value
@@ -170,14 +172,33 @@ def _read(path: Path) -> State:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can make the two readers raise anything
         raise BadInput(
-            f"{path}: not a state dict that can be read safely: {' '.join(str(error).split())}"
+            f"{path}: not a state dict that can be read safely: {_what_it_is(path)}"
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     tensors = isinstance(state, dict) and all(isinstance(one, Tensor) for one in state.values())
     if not state or not tensors:
-        raise BadInput(f"{path}: not a state dict: names with a tensor each")
+        holds = f"it holds {_some([*state])}" if isinstance(state, dict) else type(state).__name__
+        raise BadInput(f"{path}: not a state dict, names with a tensor each: {holds}")
     return dict(state)
+
+
+def _what_it_is(path: Path) -> str:
+    """What a file that cannot be read seems to be, by its first bytes, and what to do about it."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    kinds = {
+        b"version https://git-lfs": "a pointer of Git LFS; `git lfs pull` gets the file itself",
+        b"<": "a web page; download the file again",
+        b"\x1f\x8b": "a gzip archive; unpack it first",
+        b"PK": "a file of torch.save, damaged or of more than tensors; save a state_dict()",
+    }
+    if not head:
+        return "it is empty"
+    if head[8:9] == b"{":
+        return "it is a safetensors file, or was one; its name must end in .safetensors"
+    known = (words for beginning, words in kinds.items() if head.lstrip().startswith(beginning))
+    return f"it is {next(known, 'damaged, or something else')}"
 
 
 def _some(keys: list[str]) -> str:

@@ -20,8 +20,6 @@ PARTS = {
     "many": "Many runs at once",
     "floor": "Distance from the floor",
     "overhead": "What SE adds to a large network",
-    "start": "From process start to the first step",
-    "memory": "Peak memory",
     "loader": "Decoding of large data sets",
 }
 WORK = {

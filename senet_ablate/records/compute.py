@@ -1,6 +1,5 @@
 """How the training steps of a run were computed: what moves its last bits and its speed."""
 
-from collections.abc import Iterable
 from typing import Literal
 
 from senet_ablate.spec.schema import Frozen
@@ -23,22 +22,10 @@ class Compute(Frozen):
     tf32: bool = False
     numerics: Literal["native", "portable"] = "native"
 
+    def word(self, setting: str) -> str:
+        """A setting in a word."""
+        value = getattr(self, setting)
+        return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
     def __str__(self) -> str:
-        return ", ".join(f"{name} {_word(value)}" for name, value in self)
-
-
-def _word(value: object) -> str:
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
-
-
-def differing(computed: Iterable[Compute | None]) -> str:
-    """Which settings differ, and how; empty where all are equal. None: written before they were
-    kept.
-    """
-    known = [one for one in computed if one is not None]
-    found = []
-    for name in Compute.model_fields:
-        values = list(dict.fromkeys(_word(getattr(one, name)) for one in known))
-        if len(values) > 1:
-            found.append(f"{name} {' and '.join(values)}")
-    return "; ".join(found)
+        return ", ".join(f"{name} {self.word(name)}" for name in Compute.model_fields)

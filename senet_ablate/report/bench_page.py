@@ -45,16 +45,12 @@ ABOUT = {
         "SE-ResNet-50 over ResNet-50: as they are, `compiled` by torch.compile, and those of"
         " `timm`."
     ),
-    "start": "From the start of a Python process to the end of the first training step.",
-    "memory": (
-        "Peak memory of a process that takes three steps (on a CPU, all of it, Python and PyTorch"
-        " too)."
-    ),
     "loader": (
         "What a worker process of dataset image-stream does with each image. Workers take a core"
         " each."
     ),
 }
+NOT_MEASURED = "not measured"
 CROWDED = 1.5  # load a core; ours and the classic loop's own workers stay below
 
 
@@ -95,6 +91,7 @@ TARGETS = (
     Target("loop", "ours, bfloat16", "classic loop, bfloat16", 20.0),
     Target("loop", "ours, bfloat16", "airbench's loader, compiled", 1.3),
     Target("loop", "ours, bfloat16", "classic loop, max-autotune, bfloat16", 1.3),
+    Target("many", "all in one process", "one after another", 2.0),
     Target("floor", "floor", "training step", 0.6, groups=("resnet56_bottleneck + SE",)),
     Target("overhead", "SE", "plain", 1.02, False, (WORK["training_step"], "inference")),
 )
@@ -129,7 +126,7 @@ def _verdict(target: Target, bench: Bench) -> str:
     part = bench.parts.get(target.part)
     ratios = list(target.ratios(part).values()) if part else []
     if part is None or not ratios:
-        return "not measured"
+        return NOT_MEASURED
     span = " to ".join(dict.fromkeys(f"{one:.2f}" for one in (min(ratios), max(ratios))))
     if _crowded(bench, part):
         return f"{span}: not judged, others used the machine"
@@ -147,7 +144,7 @@ def _page(bench: Bench, stem: str) -> str:
             ABOUT[name],
             part.settings + _crowd(bench, part),
             speed.markdown({"": part}),
-            *([] if _crowded(bench, part) else _verdicts(name, part)),
+            *_verdicts(name, bench),
             f"![{PARTS[name]}]({stem}-{name}.svg)",
             (
                 f"Median of {len(part.rows[0].rounds)} rounds [least, greatest]; ratios are taken"
@@ -176,17 +173,12 @@ def _crowd(bench: Bench, part: Part) -> str:
     )
 
 
-def _verdicts(name: str, part: Part) -> list[str]:
-    """A sentence for each figure that has a target."""
-    found = []
-    for target in TARGETS:
-        for group, ratio in target.ratios(part).items() if target.part == name else ():
-            reached = target.reached(ratio)
-            bound = "" if reached else _bound(part, group)
-            verdict = "reached" if reached else "missed"
-            found.append(f"- {group}: {ratio:.2f}; {target}: {verdict}{bound}")
+def _verdicts(name: str, bench: Bench) -> list[str]:
+    """A line for each target of a part that was measured here."""
+    verdicts = {str(one): _verdict(one, bench) for one in TARGETS if one.part == name}
+    found = [f"- {one}: {said}" for one, said in verdicts.items() if said != NOT_MEASURED]
     if name == "many":
-        found.append(_fastest(part))
+        found.append(f"- {_fastest(bench.parts[name])}")
     return ["\n".join(found)] if found else []
 
 
@@ -201,19 +193,7 @@ def _fastest(part: Part) -> str:
     return f"Fastest: {', '.join(f'{name} ({count} of {len(best)})' for name, count in wins)}."
 
 
-def _bound(part: Part, group: str) -> str:
-    """What stands in the way, as far as the part measured it."""
-    alone = part.row(group, "classic, step alone")
-    ratio = part.ratio(alone) if alone else None
-    if ratio is None:
-        return ""
-    return (
-        f"; {min(100 / ratio[1], 100):.0f}% of the classic loop's time is the step itself, the same"
-        " convolutions as ours"
-    )
-
-
-OTHERS = ("classic", "airbench", "plain", "one after another", "import torch", "floor")
+OTHERS = ("classic", "airbench", "plain", "one after another", "floor")
 """How the names of rows begin that ours are compared with; they are grey."""
 
 

@@ -1,9 +1,8 @@
-"""The page that compares all networks by what they cost, from the facts in `costs`: no torch,
-nothing typed.
+"""The page that compares all networks by what they cost.
 
 Beside the paper's columns a difference is as in the oracle tests: 0.15 million parameters and 1% of
-the multiply-adds are within what the paper's rounding and counting leave open; REASONS says why a
-figure lies further away.
+the multiply-adds are within what the paper's rounding and counting leave open; `cost_remarks` of
+paper.yaml says why a figure lies further away.
 """
 
 from pathlib import Path
@@ -24,32 +23,12 @@ from senet_ablate.records.cost import (
     read_costs,
 )
 from senet_ablate.report import plots as figures
+from senet_ablate.spec.paper import cost_remarks
 from senet_ablate.spec.spec import SESpec
 
 PARAMS_TOLERANCE, MACS_TOLERANCE = 0.15, 0.01  # million; share
-_INCEPTION_RESNET = (
-    "the network that its authors released (TF-Slim) has 13.2 G multiply-adds at 299 pixels, as"
-    " arXiv:1707.07012, Table 2, counts it; the figures of arXiv:1602.07261 with 5, 10 and 5 units"
-    " have 9.3 G, with 10, 20 and 10 units 14.1 G; at 224 pixels they have 6.5, 4.6 and 7.0 G. The"
-    " SENet paper does not say which network has 11.75 G"
-)
-_SHUFFLENET = (
-    "140 is the class of size in which its source (arXiv:1707.01083) compares networks; the"
-    " authors' own release (megvii-model/ShuffleNet-Series) counts 138 M. SE's 142 M is met"
-)
-REASONS = {
-    "Inception-ResNet-v2": _INCEPTION_RESNET,
-    "SE-Inception-ResNet-v2": _INCEPTION_RESNET,
-    "ShuffleNet": _SHUFFLENET,
-}
-"""Variant -> why its multiply-adds are not those that the paper prints."""
-STAGES = {
-    1: "#FDE725",
-    2: "#5DC863",
-    3: "#21908C",
-    4: "#3B528B",
-    5: "#440154",
-}  # viridis, early to late
+# viridis, early to late
+STAGES = {1: "#FDE725", 2: "#5DC863", 3: "#21908C", 4: "#3B528B", 5: "#440154"}
 SE = SESpec()
 
 
@@ -119,7 +98,7 @@ def _beside(one: Printed, ours: NetworkCost) -> dict[str, object]:
         "macs": ours.macs,
         "paper_gflops": one.gflops,
         "macs_off": macs_off,
-        "remark": REASONS.get(one.row, "not explained") if off else "",
+        "remark": cost_remarks().get(one.row, "not explained") if off else "",
     }
 
 
@@ -143,37 +122,30 @@ def _percent(value: float, base: float) -> float:
     return 100 * (value - base) / base
 
 
-HEADINGS = {
-    "params": "params, M",
-    "params_se": "with SE, M",
-    "params_added": "added, %",
-    "macs": "mult-adds, G",
-    "macs_se": "with SE, G",
-    "macs_added": "added, % ",  # a heading of its own
-    "paper_params": "paper, M",
-    "params_off": "difference, M",
-    "paper_gflops": "paper, G",
-    "macs_off": "difference, %",
+COLUMNS = {  # column -> heading, unit, format
+    "params": ("params, M", 1e6, ".3f"),
+    "params_se": ("with SE, M", 1e6, ".3f"),
+    "params_added": ("added, %", 1, "+.2f"),
+    "macs": ("mult-adds, G", 1e9, ".3f"),
+    "macs_se": ("with SE, G", 1e9, ".3f"),
+    "macs_added": ("added, % ", 1, "+.2f"),  # a heading of its own
+    "paper_params": ("paper, M", 1, ".1f"),
+    "params_off": ("difference, M", 1, "+.2f"),
+    "paper_gflops": ("paper, G", 1, ".3f"),
+    "macs_off": ("difference, %", 1, "+.2f"),
 }
-_FORMATS = {
-    "params": (1e6, ".3f"),
-    "params_se": (1e6, ".3f"),
-    "macs": (1e9, ".3f"),
-    "macs_se": (1e9, ".3f"),
-}
-_FORMATS |= dict.fromkeys(("params_added", "macs_added", "params_off", "macs_off"), (1, "+.2f"))
-_FORMATS |= {"paper_params": (1, ".1f"), "paper_gflops": (1, ".3f")}
 
 
 def _shown(rows: pd.DataFrame) -> pd.DataFrame:
     """A table as text cells, units in the headings."""
-    shown = rows.reset_index().astype(object)
-    for column, (unit, form) in _FORMATS.items():
-        if column in shown:
-            shown[column] = [
-                "" if pd.isna(value) else f"{value / unit:{form}}" for value in shown[column]
-            ]
-    return shown.rename(columns=HEADINGS)
+    shown = {}
+    for column, values in rows.reset_index().items():
+        if column in COLUMNS:
+            heading, unit, form = COLUMNS[str(column)]
+            shown[heading] = ["" if pd.isna(one) else f"{one / unit:{form}}" for one in values]
+        else:
+            shown[str(column)] = list(values)
+    return pd.DataFrame(shown, dtype=object)
 
 
 def _page(costs: Costs) -> str:

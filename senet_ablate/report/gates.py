@@ -6,6 +6,7 @@ import csv
 import io
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -14,12 +15,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from senet_ablate.analysis.escape import markdown_table, plot_text
+from senet_ablate.analysis.escape import plot_text
 from senet_ablate.analysis.exclusions import stuck_gates
 from senet_ablate.records.class_gates import ClassGates, paper_network, places
 from senet_ablate.records.gate_facts import GateFacts
 from senet_ablate.records.store import Record
-from senet_ablate.report import plots as figures
+from senet_ablate.report.document import Block, Grid, Text, drawn
 
 EXPERIMENT = "role_of_excitation"
 COLOURS = (
@@ -48,18 +49,10 @@ LEGEND = (
 )
 
 
-def gates_files(facts: GateFacts) -> dict[str, bytes]:
-    """The generated files by their path in the recipe's results folder."""
-    rows = gates_table(facts.blocks)
-    out = {
-        f"{EXPERIMENT}/gates.csv": (
-            rows.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()
-        ),
-        f"{EXPERIMENT}/gates.md": (gates_markdown(facts) + "\n").encode(),
-    }
-    for name, figure in (("figure6", by_class(facts)), ("figure7", within_class(facts))):
-        out[f"{EXPERIMENT}/{name}.svg"] = figures.svg(figure)
-    return out
+def files(facts: GateFacts) -> dict[str, bytes]:
+    """The table as a file, by its path in the recipe's results folder."""
+    rows = gates_table(facts.blocks).to_csv(index=False, lineterminator="\n", float_format="%.10g")
+    return {f"{EXPERIMENT}/gates.csv": rows.encode()}
 
 
 def gates_table(network: Sequence[ClassGates]) -> pd.DataFrame:
@@ -99,35 +92,25 @@ def gates_cells(facts: GateFacts) -> pd.DataFrame:
     return cells
 
 
-def gates_markdown(facts: GateFacts) -> str:
-    """The table as Markdown."""
-    return markdown_table(gates_cells(facts))
-
-
 def _number(value: float | None) -> str:
     return "none" if value is None or value != value else f"{value:.3f}"
 
 
-def section(facts: GateFacts, recipe: str) -> str:
-    """What the page says under the experiment:
-
-    the two figures, the table, and how to make them again.
-    """
+def blocks(facts: GateFacts, recipe: str) -> list[Block]:
+    """Gates by class on the page: the two figures, the table, and how to make them again."""
     pair = " and ".join(islice(facts.images, 2))
-    return "\n\n".join(
-        [
-            sample(facts),
-            f"![Mean gate by channel and class, as the paper's figure 6]({EXPERIMENT}/figure6.svg)",
-            f"Mean and standard deviation over the images of one class: {pair}.",
-            f"![Gates within a class, as the paper's figure 7]({EXPERIMENT}/figure7.svg)",
-            LEGEND,
-            gates_markdown(facts),
-            (
-                f"[gates.csv]({EXPERIMENT}/gates.csv); again by "
-                f"`python -m senet_ablate excitation --recipe {recipe} --classes {_quoted(facts)}`"
-            ),
-        ]
-    )
+    again = f"python -m senet_ablate excitation --recipe {recipe} --classes {_quoted(facts)}"
+    figure6 = "Mean gate by channel and class, as the paper's figure 6"
+    figure7 = "Gates within a class, as the paper's figure 7"
+    spread = f"Mean and standard deviation over the images of one class: {pair}."
+    return [
+        Text("### Gates by class"),
+        Text(f"{sample(facts)} Measured by `{again}`."),
+        *drawn(f"{EXPERIMENT}/figure6.svg", figure6, partial(by_class, facts)),
+        *drawn(f"{EXPERIMENT}/figure7.svg", figure7, partial(within_class, facts), spread),
+        Text(LEGEND),
+        Grid("Gates by class", gates_cells(facts)),
+    ]
 
 
 def sample(facts: GateFacts) -> str:

@@ -1,130 +1,256 @@
-"""Every generated file of a recipe, as bytes from its records alone:
+"""The page of a recipe: everything it shows, as a document, from its records alone.
 
-nothing here trains, and nothing is typed.
+Nothing here trains, and nothing is typed.
 """
 
-import re
 import shlex
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from senet_ablate.analysis.escape import latex_table, link_target, markdown_cell, markdown_table
+from senet_ablate.analysis.escape import latex_table, markdown_cell
+from senet_ablate.analysis.exclusions import health
 from senet_ablate.analysis.frame import strangers
+from senet_ablate.analysis.reproduction import reproductions, summary
 from senet_ablate.analysis.tables import Table, gates_of_seeds
 from senet_ablate.analysis.tables import tables as tables_of
 from senet_ablate.analysis.verdicts import Verdict
-from senet_ablate.records.bench import read_benches, read_timings
+from senet_ablate.records.bench import Part, read_benches, read_timings
 from senet_ablate.records.cost import read_costs_if_any
 from senet_ablate.records.first_page import FirstPage, note_first_page, read_first_page
-from senet_ablate.records.gate_facts import current_gates
+from senet_ablate.records.gate_facts import GateFacts, current_gates
 from senet_ablate.records.store import Record, read_records, write_whole
-from senet_ablate.report import gates as gates_report
-from senet_ablate.report import html as webpage
-from senet_ablate.report import plots as figures
-from senet_ablate.report import speed as timing_report
+from senet_ablate.report import gates, plots, speed
+from senet_ablate.report.document import (
+    GLYPHS,
+    Block,
+    Document,
+    Grid,
+    Section,
+    Text,
+    Tiles,
+    anchor,
+    badge,
+    drawn,
+)
 from senet_ablate.spec.plan import Plan
 
 
-def write_report(plan: Plan, results: Path) -> Path:
+@dataclass(frozen=True)
+class RecipeResults:
+    """All that a recipe's page is made of; every file was read once."""
+
+    folder: Path
+    plan: Plan
+    records: Mapping[str, Record]
+    tables: Mapping[str, Table]
+    timings: list[Part]
+    gates: GateFacts | None
+    first: FirstPage
+
+
+def read_results(
+    plan: Plan, folder: Path, records: Mapping[str, Record] | None = None
+) -> RecipeResults:
+    """The results of a plan's recipe in `folder`; records: where they have been read before."""
+    records = read_records(folder, plan.recipe_name) if records is None else records
+    facts = current_gates(plan, folder, records)
+    networks = gates_of_seeds(plan, records) or ([facts.blocks] if facts else [])
+    benches, costs = read_benches(folder), read_costs_if_any(folder)
+    first = read_first_page(folder, plan.recipe_name)
+    tables = tables_of(plan, records, networks, benches, costs, first)
+    timings = read_timings(plan, folder)
+    return RecipeResults(folder, plan, records, tables, timings, facts, first)
+
+
+def write_report(plan: Plan, folder: Path) -> Path:
     """Write every table, plot and page of a recipe; returns the path of its README."""
-    folder = results / plan.recipe_name
-    records = read_records(results, plan.recipe_name)
+    records = read_records(folder, plan.recipe_name)
     shown = [row.experiment for row in plan.rows() if any(run.id in records for run in row.runs)]
-    note_first_page(plan, results, dict.fromkeys(shown))
-    write_files(folder, report_files(plan, results))
-    return folder / "README.md"
+    note_first_page(plan, folder, dict.fromkeys(shown))
+    write_files(folder / plan.recipe_name, report_files(plan, folder, records))
+    return folder / plan.recipe_name / "README.md"
 
 
-def write_files(folder: Path, files: dict[str, bytes]) -> None:
-    """Write generated files by their path in `folder`, those that do not show the same already."""
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write generated files by their path in `folder`, those that differ from what is there."""
     for name, content in files.items():
         path = folder / name
         if not path.is_file() or path.read_bytes() != content:
             write_whole(path, content)
 
 
-def report_files(plan: Plan, results: Path) -> dict[str, bytes]:
-    """Every generated file of a recipe by its path in the recipe's results folder."""
-    records = read_records(results, plan.recipe_name)
-    timings = read_timings(plan, results)
-    gates = current_gates(plan, results, records)
-    benches = read_benches(results)
-    networks = gates_of_seeds(plan, records) or ([gates.blocks] if gates else [])
-    costs = read_costs_if_any(results)
-    first = read_first_page(results, plan.recipe_name)
-    tables = [*tables_of(plan, records, networks, benches, costs, first).values()]
-    files: dict[str, bytes] = {}
-    annexes: dict[str, str] = {}
-    with figures.style():
-        for one in tables:
-            folder = one.name
-            files[f"{folder}/table.md"] = markdown(one).encode()
-            files[f"{folder}/table.csv"] = one.rows.to_csv(
-                lineterminator="\n", float_format="%.10g"
-            ).encode()
-            files[f"{folder}/table.tex"] = latex(one).encode()
-            figure = figures.plot(one)
-            if figure is not None:
-                files[f"{folder}/plot.svg"] = figures.svg(figure)
-        figure = figures.curves(_plain_and_se(tables))
-        if figure is not None:
-            files["curves.svg"] = figures.svg(figure)
-        if gates and gates_report.EXPERIMENT in plan.experiments:
-            files |= gates_report.gates_files(gates)
-            annexes[gates_report.EXPERIMENT] = gates_report.section(gates, plan.recipe_name)
-        files |= timing_report.timing_files(plan, tables, timings)
-    annexes["cost"] = timing_report.section(plan, timings, "pareto.svg" in files)
-    files["README.md"] = page(plan, tables, records, set(files), annexes, first).encode()
-    speed = []
-    if timings:
-        rows = timing_report.measured(timing_report.by_device(timings))
-        cells = timing_report.cells(rows, timings[0].unit)
-        speed = [webpage.grid("Speed", [timing_report.legend(timings)], cells)]
-    by_class = (
-        [
-            webpage.grid(
-                "Gates by class",
-                [gates_report.sample(gates), gates_report.LEGEND],
-                gates_report.gates_cells(gates),
-            )
-        ]
-        if gates
-        else []
+def report_files(
+    plan: Plan, folder: Path, records: Mapping[str, Record] | None = None
+) -> dict[str, bytes]:
+    """Every generated file of a recipe by its path in the recipe's own folder."""
+    results = read_results(plan, folder, records)
+    page = document(results)
+    also = (
+        "[The same as one page to sort and zoom in](report.html); save it, it needs nothing else."
     )
-    sections = [
-        webpage.section(
-            one,
-            shown(one),
-            notes(one),
-            _command(one, tables, plan),
-            files,
-            by_class if one.name == gates_report.EXPERIMENT else [],
-        )
-        for one in tables
-    ]
-    summary, facts = _summary(plan, records), provenance(plan, records, first)
-    files["report.html"] = webpage.html(
-        plan, tables, records, sections, summary, facts, files, speed
-    ).encode()
-    return files
+    files = page.files()
+    for name, table in results.tables.items():
+        text = "\n\n".join(block.markdown() for block in table_blocks(table))
+        files[f"{name}/table.md"] = f"{text}\n".encode()
+    return files | {
+        "README.md": page.markdown(also).encode(),
+        "report.html": page.html().encode(),
+    }
 
 
-def _plain_and_se(tables: list[Table]) -> dict[str, list[Record]]:
-    """The runs of the plain network and of the standard SE network, from the first table that holds
-    both.
+def document(results: RecipeResults) -> Document:
+    """The page of a recipe."""
+    recipe = results.plan.recipe
+    sections = [section for make in SECTIONS for section in make(results)]
+    return Document(recipe.title, recipe.warning, recipe.about, sections)
+
+
+def claims(results: RecipeResults, outcome: str = "") -> Iterator[Section]:
+    """Every claim with its verdict, errors, arithmetic and observations apart; outcome: only those
+    claims with this one.
     """
-    for one in tables:
-        if one.experiment.reference:
-            return {
-                "plain": one.records[one.experiment.control],
-                "SE": one.records[one.experiment.reference],
+    tables = results.tables.values()
+    said = []
+    if results.plan.recipe.warning:
+        said.append("Each verdict is about these images and this training alone.")
+    if reasons := dict.fromkeys(one.exploratory for one in tables if one.exploratory):
+        said.append(f"**Exploratory**: {'; '.join(reasons)}.")
+    blocks: list[Block] = [Text(" ".join(said))] if said else []
+    for ledger, title in LEDGERS.items():
+        found = [(one, v) for one in tables for v in one.verdicts if v.ledger == ledger]
+        found = [(one, v) for one, v in found if outcome in ("", v.outcome, v.words)]
+        if not found:
+            continue
+        rows = [
+            {
+                "claim": f"[{markdown_cell(v.claim)}](#{anchor(one.experiment.title)})",
+                "verdict": badge(v.words, ", in part" if v.partly else ""),
+                "the paper says": v.says,
+                "table": one.experiment.title,
             }
-    return {}
+            for one, v in found
+        ]
+        counts = Counter[str](v.words for _, v in found)
+        tiles = Tiles(f"{ledger} claims", {name: counts[name] for name in GLYPHS if counts[name]})
+        grid = Grid(title, pd.DataFrame(rows), markup=("claim", "verdict"))
+        blocks += [Text(f"### {title}"), tiles, grid]
+    yield Section("Claims", blocks)
 
 
-OUTCOMES = ("supported", "contradicted", "unresolved", "not tested")
+LEDGERS = {
+    "error": "Claims on errors, judged against the noise between seeds",
+    "arithmetic": "Claims on costs and equal networks, which are arithmetic",
+    "observation": "Claims on gates and times, which are observations",
+    "none": "Claims that cannot be tested here",
+}
+
+
+def runs_made(results: RecipeResults) -> Iterator[Section]:
+    """What was run, with what."""
+    records = results.records
+    others = strangers(results.plan.recipe_name, dict(records))
+    count = sum(map(len, others.values()))
+    apart = f", of which {count} belong to no row here ({'; '.join(others)})" if count else ""
+    summary = (
+        f"{len(records)} runs{apart}. Errors are those of the last epoch on the test images;"
+        " nothing was chosen by them. Intervals are 95%, over the seeds."
+    )
+    facts = "\n".join(f"- {title}: {text}" for title, text in provenance(results).items())
+    yield Section("What was run", [Text(summary), Text(facts)])
+
+
+def training(results: RecipeResults) -> Iterator[Section]:
+    """The curves of the plain and the standard SE network, of the first table that holds both."""
+    both = next((one for one in results.tables.values() if one.experiment.reference), None)
+    if both is None or both.experiment.reference is None:
+        return
+    names = {"plain": both.experiment.control, "SE": both.experiment.reference}
+    groups = {name: both.records[row] for name, row in names.items()}
+    caption = (
+        "Mean and range over the seeds, by epoch. The training loss is the one that was minimised,"
+        " label smoothing included."
+    )
+    title = "Loss and error of the plain and the SE network by epoch"
+    if curves := drawn("curves.svg", title, partial(plots.curves, groups), caption):
+        yield Section("Training", curves)
+
+
+def costs(results: RecipeResults) -> Iterator[Section]:
+    """Error against cost, and times."""
+    yield from speed.sections(results.plan, list(results.tables.values()), results.timings)
+
+
+def experiments(results: RecipeResults) -> Iterator[Section]:
+    """A section an experiment: question, table, plot, claims."""
+    for name, table in results.tables.items():
+        title = table.experiment.title
+        picture = drawn(f"{name}/plot.svg", title, partial(plots.plot, table))
+        blocks: list[Block] = [Text(table.experiment.question), *table_blocks(table), *picture]
+        if table.verdicts:
+            blocks += [Text("### Claims"), Text("\n".join(map(_claim, table.verdicts)))]
+        csv = table.rows.to_csv(lineterminator="\n", float_format="%.10g")
+        files = {f"{name}/table.csv": csv.encode(), f"{name}/table.tex": latex(table).encode()}
+        if results.gates and name == gates.EXPERIMENT:
+            blocks += gates.blocks(results.gates, results.plan.recipe_argument)
+            files |= gates.files(results.gates)
+        yield Section(title, blocks, files, _command(results, table))
+
+
+def every_run(results: RecipeResults) -> Iterator[Section]:
+    """Every record, on a page to click in."""
+    rows: dict[str, list[str]] = {name: [] for name in results.records}
+    for table in results.tables.values():
+        for variant, found in table.records.items():
+            for record in found:
+                rows[record.id].append(f"{table.name}/{variant}")
+    order = sorted(rows, key=lambda name: not rows[name])
+    cells = pd.DataFrame(
+        {
+            "rows": [markdown_cell(", ".join(rows[name]) or "none") for name in order],
+            "seed": [str(results.records[name].run.seed) for name in order],
+            "top-1 error, %": [f"{results.records[name].top1:.2f}" for name in order],
+            "training, s": [f"{results.records[name].provenance.train_s:.0f}" for name in order],
+            "record": [f"[{name}](runs/{name}.json)" for name in order],
+            "failed because": ["; ".join(health(results.records[name])) for name in order],
+        }
+    )
+    folded = f"{len(order)} records, each with its own provenance"
+    yield Section("Every run", [Grid("Every run", cells, ("rows", "record"), folded)])
+
+
+SECTIONS: tuple[Callable[[RecipeResults], Iterator[Section]], ...] = (
+    claims,
+    runs_made,
+    training,
+    costs,
+    experiments,
+    every_run,
+)
+"""What a recipe's page consists of, in order; each gives any number of sections."""
+
+
+def table_blocks(table: Table) -> list[Block]:
+    """A table, and what stands above and under it."""
+    withheld = [Text(f"**Withheld**: {table.refused}.")] if table.refused else []
+    grid = Grid(table.experiment.title, shown(table))
+    return [*withheld, grid, *map(Text, notes(table))]
+
+
+def _claim(verdict: Verdict) -> str:
+    """A claim with its verdict and its evidence, as an item of a list."""
+    more = ", in part" if verdict.partly else ""
+    lines = [f"- {badge(verdict.words, more)} **{verdict.claim}**: {markdown_cell(verdict.says)}"]
+    evidence = {"Paper": verdict.paper, "Here": verdict.ours, "Because": verdict.reason}
+    return "\n".join(
+        [*lines, *(f"  - {name}: {markdown_cell(text)}" for name, text in evidence.items() if text)]
+    )
+
+
 COLUMNS = {
     "label": "",
     "n": "seeds",
@@ -195,14 +321,6 @@ def _scaled(value: float | None, unit: float) -> str:
     )
 
 
-def markdown(table: Table) -> str:
-    """The table with what is missing from it, as Markdown."""
-    parts = [markdown_table(shown(table)), *notes(table)]
-    if table.refused:
-        parts.insert(0, f"**Withheld**: {table.refused}.")
-    return "\n\n".join(parts) + "\n"
-
-
 def notes(table: Table) -> list[str]:
     """What stands under a table: what its numbers can resolve, what to mind, what is missing."""
     parts = []
@@ -229,124 +347,20 @@ def latex(table: Table) -> str:
     return latex_table(rows, "l" + "r" * (rows.shape[1] - 1))
 
 
-def page(
-    plan: Plan,
-    tables: list[Table],
-    records: dict[str, Record],
-    files: set[str],
-    annexes: dict[str, str],
-    first: FirstPage,
-) -> str:
-    """The README of a recipe's results; `annexes`:
-
-    experiment -> what follows its table; cost -> its section.
-    """
-    recipe = plan.recipe
-    parts = [f"# {recipe.title}"]
-    if recipe.warning:
-        parts.append(f"> **{recipe.warning}**")
-    facts = [f"- {title}: {text}" for title, text in provenance(plan, records, first).items()]
-    parts += [recipe.about, f"{_summary(plan, records)}\n\n" + "\n".join(facts)]
-    parts += [
-        "[The same as one page to sort and zoom in](report.html); save it, it needs nothing else.",
-        "## Claims",
-    ]
-    if recipe.warning:
-        parts.append(
-            "Each verdict is about these images and this training alone; see the warning above."
-        )
-    if reasons := dict.fromkeys(one.exploratory for one in tables if one.exploratory):
-        parts.append(f"**Exploratory**: {'; '.join(reasons)}.")
-    parts.append(ledger(tables))
-    if "curves.svg" in files:
-        parts += [
-            "## Training",
-            (
-                "Mean and range over the seeds. The training loss is the one that was minimised,"
-                " label smoothing included."
-            ),
-            "![Training curves](curves.svg)",
-        ]
-    parts += [annexes["cost"]] if annexes.get("cost") else []
-    for one in tables:
-        parts += [f"## {one.experiment.title}", one.experiment.question, markdown(one).strip()]
-        if one.verdicts:
-            parts.append(_claims(one.verdicts))
-        if f"{one.name}/plot.svg" in files:
-            parts.append(
-                f"![{markdown_cell(one.experiment.title)}]({link_target(one.name)}/plot.svg)"
-            )
-        if one.name in annexes:
-            parts.append(annexes[one.name])
-        links = ", ".join(
-            f"[{kind}]({link_target(one.name)}/{kind})"
-            for kind in ("table.csv", "table.tex")
-            if f"{one.name}/{kind}" in files
-        )
-        parts.append(f"{links}; again by `{_command(one, tables, plan)}`")
-    return "\n\n".join(parts) + "\n"
-
-
-def ledger(tables: list[Table]) -> str:
-    """All claims of all experiments with their verdicts, as Markdown."""
-    counts = Counter[str](verdict.outcome for one in tables for verdict in one.verdicts)
-    rows = [
-        (
-            f"[{markdown_cell(one.experiment.title)}](#{_anchor(one.experiment.title)})",
-            verdict.claim,
-            verdict.says,
-            _outcome(verdict),
-        )
-        for one in tables
-        for verdict in one.verdicts
-    ]
-    summary = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES)
-    head = pd.DataFrame(rows, columns=["table", "claim", "the paper says", "here"])
-    return f"{summary}.\n\n{markdown_table(head, markup=('table', 'here'))}"
-
-
-def _claims(verdicts: tuple[Verdict, ...]) -> str:
-    rows = [(v.claim, v.says, v.paper, v.ours, _outcome(v), v.reason) for v in verdicts]
-    heads = ["claim", "the paper says", "its evidence", "ours", "verdict", "because"]
-    table = pd.DataFrame(rows, columns=heads)
-    return markdown_table(table.loc[:, (table != "").any()], markup=("verdict",))
-
-
-def _outcome(verdict: Verdict) -> str:
-    partly = ", in part" if verdict.partly else ""
-    bold = "**" if verdict.outcome in ("supported", "contradicted") else ""
-    return f"{bold}{verdict.outcome}{bold}{partly}"
-
-
-def _anchor(title: str) -> str:
-    """The link target that code hosts give a heading."""
-    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-
-
-def _command(table: Table, tables: list[Table], plan: Plan) -> str:
+def _command(results: RecipeResults, table: Table) -> str:
     """What makes a table again, with the seeds that it has."""
-    words = ["run", table.name, "--recipe", plan.recipe_name]
+    plan = results.plan
+    words = ["run", table.name, "--recipe", plan.recipe_argument]
     command = f"python -m senet_ablate {shlex.join(words)}"
     if plan.recipe.plan is not None:  # it says the seeds
         return command
-    seeds = max([plan.recipe.seeds, *(int(one.rows["n"].max()) for one in tables)])
+    seeds = max([plan.recipe.seeds, *(int(one.rows["n"].max()) for one in results.tables.values())])
     return f"{command} --seeds {seeds}"
 
 
-def _summary(plan: Plan, records: dict[str, Record]) -> str:
-    others = strangers(plan.recipe_name, records)
-    count = sum(map(len, others.values()))
-    apart = f", of which {count} belong to no row here ({'; '.join(others)})" if count else ""
-    return (
-        f"{len(records)} runs{apart}. Errors are those of the last epoch on the test images;"
-        " nothing was chosen by them.\nIntervals are Student-t, 95%, over the seeds."
-    )
-
-
-def provenance(
-    plan: Plan, records: dict[str, Record], first: FirstPage | None = None
-) -> dict[str, str]:
+def provenance(results: RecipeResults) -> dict[str, str]:
     """What was run, on what, and how to run it again."""
+    plan, records = results.plan, results.records
     train = plan.recipe.train.model_dump(mode="json", exclude_defaults=True)
     facts = {"recipe": ", ".join(f"{key} {value}" for key, value in train.items())}
     for title, values in (
@@ -362,12 +376,13 @@ def provenance(
         )
     if plan.recipe.plan is not None:
         facts["analysis plan"] = f"{plan.recipe.plan_id}, which every record names"
-    shown = first.experiments if first else {}
-    if shown:
+    if shown := results.first.experiments:
         facts["claims"] = "; ".join(
             f"{name} {one.claims}, first page {one.date} at commit {one.commit[:12]}"
             for name, one in shown.items()
         )
+    if said := summary(reproductions(results.folder, plan.recipe_name), records):
+        facts["reproduction"] = said
     facts["these files again, from the records"] = (
         f"`python -m senet_ablate report --recipe {plan.recipe_argument}`"
     )

@@ -1,6 +1,7 @@
 """Times as a table, and what SE costs on the page of a recipe: time, and error against cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 
@@ -9,7 +10,7 @@ from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import Table
 from senet_ablate.records.bench import WORK, Part
 from senet_ablate.report import pareto
-from senet_ablate.report.plots import svg
+from senet_ablate.report.document import Grid, Section, Text, drawn
 from senet_ablate.spec.paper import timings_ms
 from senet_ablate.spec.plan import Plan
 
@@ -75,20 +76,24 @@ def by_device(timings: Sequence[Part]) -> dict[str, Part]:
     return {part.device: part for part in timings}
 
 
-def timing_files(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> dict[str, bytes]:
-    """The generated files by their path in the recipe's results folder."""
-    out, networks = {}, tradeoffs(tables, timings)
+def sections(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> Iterator[Section]:
+    """What SE costs, on the page of a recipe: error against cost, and times."""
+    again = f"python -m senet_ablate bench timing --recipe {plan.recipe_argument}"
+    networks = tradeoffs(tables, timings)
+    title = "Error against parameters, multiply-adds and time"
+    caption = (
+        "Mean error with its 95% interval against what a network costs. A network counts as"
+        " beaten where another has no more parameters and multiply-adds and is better by more than"
+        " the noise (Welch, Holm over all such pairs); among the others, nothing here tells the"
+        " better one."
+    )
+    if picture := drawn("pareto.svg", title, partial(pareto.plot, networks), caption):
+        files = {"pareto.csv": _csv(networks.reset_index())}
+        yield Section("Error against cost", picture, files)
     if timings:
-        out["speed.csv"] = _csv(measured(by_device(timings)))
-    figure = pareto.plot(networks)
-    if figure is not None:
-        out["pareto.csv"] = _csv(networks.reset_index())
-        out["pareto.svg"] = svg(figure)
-    return out
-
-
-def _csv(rows: pd.DataFrame) -> bytes:
-    return rows.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()
+        rows = measured(by_device(timings))
+        grid = Grid("Speed", cells(rows, timings[0].unit))
+        yield Section("Speed", [Text(legend(timings)), grid], {"speed.csv": _csv(rows)}, again)
 
 
 def legend(timings: Sequence[Part]) -> str:
@@ -97,25 +102,5 @@ def legend(timings: Sequence[Part]) -> str:
     return f"{timings[0].settings} Medians of {rounds} rounds or more. {LEGEND}"
 
 
-def section(plan: Plan, timings: Sequence[Part], plotted: bool) -> str:
-    """What the page says about speed; empty where nothing was timed and nothing is plotted."""
-    parts = []
-    again = f"`python -m senet_ablate bench timing --recipe {plan.recipe_argument}`"
-    if timings:
-        parts += [
-            legend(timings),
-            markdown(by_device(timings)),
-            f"[speed.csv](speed.csv); again by {again}",
-        ]
-    if plotted:
-        parts += [
-            (
-                "Mean error with its 95% interval against what a network costs. A network counts as"
-                " beaten where another has no more parameters and multiply-adds and is better by"
-                " more than the noise (Welch, Holm over all such pairs); among the others, nothing"
-                " here tells the better one."
-            ),
-            "![Error against parameters, multiply-adds and time](pareto.svg)",
-            (f"[pareto.csv](pareto.csv){'' if timings else '; times by ' + again}"),
-        ]
-    return "\n\n".join(["## Cost and speed", *parts]) if parts else ""
+def _csv(rows: pd.DataFrame) -> bytes:
+    return rows.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()

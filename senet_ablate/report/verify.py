@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from senet_ablate.analysis.frame import strangers
+from senet_ablate.analysis.reproduction import read_reproduction, reproduction_files
 from senet_ablate.analysis.tables import read_reported
 from senet_ablate.records.bench import read_timing, timing_files
 from senet_ablate.records.gate_facts import facts_path, read_gates
@@ -29,7 +30,7 @@ def verify(recipe: str, results: Path) -> list[str]:
         except BadInput as error:
             problems.append(f"{error}; restore the file, or delete it and run again")
     try:
-        plan = read_reported(recipe, results)
+        plan = read_reported(recipe, results, begun=True)
     except BadInput as error:
         return [*problems, str(error)]
     rebuild = f"`python -m senet_ablate report --recipe {recipe}`"
@@ -40,7 +41,10 @@ def verify(recipe: str, results: Path) -> list[str]:
             f" ({reason}): {listed}; put the recipe back, or take them away"
         )
     problems += _gates(plan, results, records) + _timings(plan, results)
-    return problems + stale(results / recipe, report_files(plan, results), "the records", rebuild)
+    problems += _reproductions(results, recipe)
+    return problems + stale(
+        results / recipe, report_files(plan, results, records), "the records", rebuild
+    )
 
 
 def _gates(plan: Plan, results: Path, records: dict[str, Record]) -> list[str]:
@@ -53,6 +57,17 @@ def _gates(plan: Plan, results: Path, records: dict[str, Record]) -> list[str]:
         again = f"`python -m senet_ablate excitation --recipe {plan.recipe_argument}`"
         return [f"{error}; {again} writes it anew"]
     return []
+
+
+def _reproductions(results: Path, recipe: str) -> list[str]:
+    """What does not hold in the facts of reproductions that were contributed."""
+    problems = []
+    for path in reproduction_files(results, recipe):
+        try:
+            read_reproduction(path)
+        except BadInput as error:
+            problems.append(f"{error}; restore the file, or delete it")
+    return problems
 
 
 def _timings(plan: Plan, results: Path) -> list[str]:

@@ -41,6 +41,11 @@ def timings_ms() -> dict[str, dict[str, float]]:
     return _facts()["timings_ms"]
 
 
+def cost_remarks() -> dict[str, str]:
+    """Row of a table -> why our multiply-adds are not those that the paper prints for it."""
+    return _facts()["cost_remarks"]
+
+
 # Tables 2 to 5 have a row a network, whose columns carry its version: the re-trained plain one, or
 # that with SE.
 _PLAIN, _SE = ("reimpl_", "original_"), ("se_", "senet_")

@@ -212,7 +212,8 @@ def _files(kind: str, folder: Path) -> dict[str, Path]:
 
     Raises BadInput for two different files of one name.
     """
-    folders = [folder, OWN_DIR] if folder == EXPERIMENTS_DIR else [folder]
+    own = folder == EXPERIMENTS_DIR != OWN_DIR.resolve()
+    folders = [folder, OWN_DIR] if own else [folder]
     found: dict[str, Path] = {}
     for one in [one / "recipes" if kind == "recipe" else one for one in folders]:
         for path in sorted(one.glob("*.yaml")):

@@ -128,6 +128,7 @@ DATASETS = Registry(
     "dataset",
     {
         "cue": "senet_ablate.data.cue:load",
+        "cue-negative": "senet_ablate.data.cue:load_negative",
         "digits": "senet_ablate.data.digits:load",
         "cifar10": "senet_ablate.data.cifar:load_cifar10",
         "cifar100": "senet_ablate.data.cifar:load_cifar100",

@@ -279,6 +279,8 @@ class Recipe(Frozen):
     title: Text
     about: Text
     warning: Text = ""  # printed at the top of every page of this recipe
+    # made up: by the program; its pages show no paper numbers and give no verdict on the paper
+    images: Literal["natural", "made up"] = "natural"
     # how many seeds a variant, unless --seeds says otherwise
     seeds: Annotated[Count, Field(le=MOST_SEEDS)] = 5
     experiments: tuple[Text, ...] = ()  # which ones `run` means by all; none: all of them

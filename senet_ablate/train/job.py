@@ -59,8 +59,7 @@ class SweepContext:
     keep_weights_of, class_gates_of: ids of runs. checkpoint_every_s: seconds between two of a run
     at least. gpus_per_run: share of a GPU, at most 1. runs_per_gpu: at once in a process, each on
     its own stream; 0: as many as the memory holds. graph: training steps on a GPU as CUDA graphs.
-    epoch_logger: gives what is called at the end
-    of each epoch of a run.
+    epoch_logger: gives what is called at the end of each epoch of a run.
     """
 
     results: Path

@@ -88,11 +88,10 @@ def train(
     A loss or a logit that is not finite ends the run early; the record says after which epoch.
     command, plan, runs_at_once: of the provenance; plan is the hash of the analysis plan,
     runs_at_once how many this process trains. graph: whether the step is a CUDA graph on a GPU.
-    progress: called twice
-    a second with the number of images seen since. on_epoch_end: called with each epoch's number and
-    curves, for the last one twice. on_train_end: called with the final network and whether its
-    evaluation is finite; may return more fields of the record. Raises BadInput if this process does
-    not compute with the recipe's numerics.
+    progress: called twice a second with the number of images seen since. on_epoch_end: called with
+    each epoch's number and curves, for the last one twice. on_train_end: called with the final
+    network and whether its evaluation is finite; may return more fields of the record. Raises
+    BadInput if this process does not compute with the recipe's numerics.
     """
     spec = run.train
     if device.type == "cpu":

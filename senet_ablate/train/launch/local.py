@@ -65,6 +65,12 @@ def _workers(context: SweepContext) -> list[str]:
     return [one for one in found for _ in range(int(1 / context.gpus_per_run))]
 
 
+def _at_once(context: SweepContext) -> int:
+    """How many runs a process trains at once, at most."""
+    most = 1 if devices(context.device)[0] == "cpu" else MOST_AT_ONCE
+    return context.runs_per_gpu or most
+
+
 def slots(context: SweepContext) -> tuple[int, str]:
     """How many runs this machine trains at once, and the first device. Raises BadInput."""
     workers = _workers(context)
@@ -93,6 +99,7 @@ def launch(
         again.train(progress)
     failures = [*first.failures, *again.failures]
     failures += [Failure(loss.run, loss.cause) for loss in again.lost]
+    progress(len(again.lost), 0)
     unstarted = [*first.queue, *again.queue]
     return failures + [Failure(run, f"{KILLED} as it started") for run in unstarted]
 
@@ -135,8 +142,7 @@ class _Pool:
 
     def train(self, progress: Callable[[int, int], None]) -> None:
         """Train the queue; what is left of it could not be started."""
-        at_once = self.context.runs_per_gpu or MOST_AT_ONCE
-        for device in _workers(self.context)[: -(-len(self.queue) // at_once)]:
+        for device in _workers(self.context)[: -(-len(self.queue) // _at_once(self.context))]:
             self._start(device)
         try:
             while self.workers:
@@ -148,7 +154,7 @@ class _Pool:
                 process.join()
 
     def _start(self, device: str) -> None:
-        at_once = min(self.context.runs_per_gpu or MOST_AT_ONCE, len(self.queue))
+        at_once = min(_at_once(self.context), len(self.queue))
         pairs = [_spawn.Pipe() for _ in range(at_once)]
         theirs = [connection for _, connection in pairs]
         process = _spawn.Process(target=_work, args=(theirs, self.context, device, self.queue[0]))
@@ -282,7 +288,7 @@ def own_stream(device: torch.device) -> AbstractContextManager[object]:
 def _train(
     run: Run, context: SweepContext, device: torch.device, progress: Callable[[object], None]
 ) -> object:
-    """What the parent is told of a run."""
+    """The message to the parent about a run: its outcome, why it failed, or that it is lost."""
     try:
         return train_if_missing(run, context, device, progress)
     except Interrupted:

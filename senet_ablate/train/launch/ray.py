@@ -4,6 +4,7 @@ A task may be repeated at any time, since record, lock and checkpoint decide wha
 starts it again when its machine is lost, and it resumes from its checkpoint.
 """
 
+import _thread
 import logging
 import os
 import signal
@@ -173,16 +174,20 @@ def _task(run: Run, context: SweepContext, folder: str, meter: Any, wait_s: floa
     configure_worker(device)
     meter.begin.remote(run.id)
 
-    def progress(images: int) -> None:
+    def stopping(images: int = 0) -> bool:
         try:
-            stop = ray.get(meter.add.remote(run.id, images))
+            stop: bool = ray.get(meter.add.remote(run.id, images))
         except ray.exceptions.RayError:
-            stop = True  # the driver is gone
-        if stop:
-            signal.raise_signal(signal.SIGINT)  # a run that trains writes its checkpoint
+            return True  # the driver is gone
+        return stop
 
+    def progress(images: int) -> None:
+        if stopping(images):
+            _thread.interrupt_main()  # as Ctrl-C: the run writes its checkpoint
+
+    if stopping():
+        return Outcome.BUSY
     try:
-        progress(0)
         return train_if_missing(run, context, device, progress)
     except KeyboardInterrupt as error:
         if error.args == (signal.SIGTERM,):

@@ -1,0 +1,291 @@
+"""A page as data: written once, rendered as Markdown, as HTML and in a notebook."""
+
+import html
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import matplotlib.figure
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from senet_ablate.analysis.escape import link_target, markdown_cell, markdown_table
+from senet_ablate.analysis.evidence import Outcome
+from senet_ablate.analysis.verdicts import outcome_words
+from senet_ablate.report import plots
+
+WEB = Path(__file__).parent / "web"
+SCRIPTS = ("sortable.min.js", "sortable.a11y.min.js", "panzoom.min.js", "report.js")
+GLYPHS: dict[str, str] = {
+    words: sign
+    for outcome, sign in zip(get_args(Outcome), "✓✗?–", strict=True)
+    for words in (outcome, outcome_words(outcome, True))
+}
+MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+
+
+def badge(outcome: str, more: str = "") -> str:
+    """A verdict as a sign and a word, in Markdown; on a page it is coloured."""
+    return f"`{GLYPHS[outcome]} {outcome}{more}`"
+
+
+def _code(self: Any, tokens: Sequence[Any], place: int, options: Any, env: Any) -> str:
+    """Code in a line; a badge has the colour of its verdict."""
+    text = html.escape(tokens[place].content)
+    outcome = text[2:].partition(",")[0]
+    if GLYPHS.get(outcome) != text[:1]:
+        return f"<code>{text}</code>"
+    return f'<span class="badge {outcome.replace(" ", "-")}">{text}</span>'
+
+
+MARKDOWN.add_render_rule("code_inline", _code)
+
+
+class Text(str):
+    """Paragraphs, lists and headings in Markdown."""
+
+    def markdown(self) -> str:
+        """As it is."""
+        return str(self)
+
+    def html(self) -> str:
+        """Without the HTML that it may hold."""
+        return str(MARKDOWN.render(self))
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of texts. markup: the columns whose cells are Markdown. folded: what to click on to
+    see the table; in Markdown such a table is left out.
+    """
+
+    label: str
+    cells: pd.DataFrame
+    markup: tuple[str, ...] = ()
+    folded: str = ""
+
+    def markdown(self) -> str:
+        """The table, without the spaces that align it."""
+        table = markdown_table(self.cells, self.markup)
+        return "" if self.folded else re.sub(r"  +(?=\|)", " ", re.sub(r"-{4,}", "---", table))
+
+    def html(self) -> str:
+        """The table, to be sorted by the numbers in it, by its first column as it was."""
+        numeric = [_numeric(self.cells[heading]) for heading in self.cells]
+        styles = ["name", *("number" if one else "text" for one in numeric[1:])]
+        heads = [
+            f'<th scope="col" class="{style}">{html.escape(str(heading) or "row")}</th>'
+            for heading, style in zip(self.cells, styles, strict=True)
+        ]
+        rows = "\n".join(
+            f"<tr>{''.join(self._cells(number, values, styles))}</tr>"
+            for number, values in enumerate(self.cells.itertuples(index=False))
+        )
+        table = (
+            f'<div class="scroll" role="region" aria-label="{html.escape(self.label)}"'
+            f' tabindex="0"><table class="sortable n-last asc"><thead><tr>{"".join(heads)}</tr>'
+            f"</thead><tbody>\n{rows}\n</tbody></table></div>\n"
+        )
+        if not self.folded:
+            return table
+        return f"<details><summary>{html.escape(self.folded)}</summary>\n{table}</details>\n"
+
+    def _cells(self, number: int, values: Sequence[object], styles: Sequence[str]) -> list[str]:
+        cells = []
+        for heading, text, style in zip(self.cells, map(str, values), styles, strict=True):
+            key = number if style == "name" else sort_key(text)
+            shown = MARKDOWN.renderInline(text if heading in self.markup else markdown_cell(text))
+            role = ' role="rowheader"' if style == "name" else ""
+            cells.append(
+                f'<td{role} class="{style}" data-sort="{html.escape(str(key))}">{shown}</td>'
+            )
+        return cells
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown()
+
+
+def sort_key(text: str) -> str | float:
+    """What a cell is sorted by: the number that it begins with (`33.47 [28.53, 38.40]` is 33.47),
+    else its text.
+    """
+    number = re.match(r"[+\-]?\d+(\.\d+)?(?=$|[\s*\[])", text)
+    return float(number[0]) if number else text
+
+
+def _numeric(cells: pd.Series) -> bool:
+    keys = [sort_key(text) for text in map(str, cells) if text]
+    return bool(keys) and all(isinstance(key, float) for key in keys)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How often each verdict occurs in the table below; on a page each tile filters it."""
+
+    name: str
+    counts: Mapping[str, int]
+
+    def markdown(self) -> str:
+        """The counts in a line."""
+        return ", ".join(f"{badge(outcome)} {count}" for outcome, count in self.counts.items())
+
+    def html(self) -> str:
+        """A radio button a verdict; the style sheet hides the rows of the others."""
+        tiles = []
+        for outcome, count in {"all": sum(self.counts.values()), **self.counts}.items():
+            style, glyph = outcome.replace(" ", "-"), GLYPHS.get(outcome, "")
+            checked = " checked" if outcome == "all" else ""
+            tiles.append(
+                f'<label class="tile {style}"><input type="radio" name="{self.name}"'
+                f' value="{style}"{checked}><b>{count}</b> {glyph} {outcome}</label>'
+            )
+        return (
+            f'<div class="filter" role="radiogroup" aria-label="Show {self.name} by verdict">'
+            f"{''.join(tiles)}</div>\n"
+        )
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot in a file of its own, `path` from the page; `title` stands in for it."""
+
+    path: str
+    title: str
+    svg: bytes = field(repr=False)
+    caption: str = ""
+
+    def markdown(self) -> str:
+        """The caption, and a link to the file."""
+        image = f"![{markdown_cell(self.title)}]({link_target(self.path)})"
+        return f"{self.caption}\n\n{image}" if self.caption else image
+
+    def html(self) -> str:
+        """The plot itself, with a button that enlarges it."""
+        title = html.escape(self.title)
+        return (
+            f'<figure class="plot" data-title="{title}"><div class="canvas">{inline(self)}<button'
+            f' type="button" class="quiet enlarge" aria-label="Enlarge: {title}">Enlarge</button>'
+            f"</div><figcaption>{MARKDOWN.renderInline(self.caption)}</figcaption></figure>\n"
+        )
+
+    def _repr_svg_(self) -> str:
+        return self.svg.decode()
+
+
+def inline(figure: Figure) -> str:
+    """A plot's SVG inside a page: ids that no other plot has, no style that reaches beyond it, a
+    name.
+    """
+    text = figure.svg.decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.DOTALL)
+    prefix = re.sub(r"[^\w\-]", "-", figure.path.removesuffix(".svg"))
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}.", text)
+    text = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", text, count=1)
+    name = html.escape(figure.title)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
+
+
+def drawn(
+    path: str, title: str, draw: Callable[[], matplotlib.figure.Figure | None], caption: str = ""
+) -> list[Figure]:
+    """A plot in the look of all plots; none where `draw` finds nothing to be drawn."""
+    with plots.style():
+        figure = draw()
+        return [] if figure is None else [Figure(path, title, plots.svg(figure), caption)]
+
+
+Block = Text | Grid | Tiles | Figure
+
+
+def anchor(title: str) -> str:
+    """The link target that code hosts give a heading; a page gives the same."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page with a heading. files: what is written beside the page, by path, and linked
+    below the section, with the command that makes it again.
+    """
+
+    title: str
+    blocks: Sequence[Block]
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    command: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """The target of links to the section."""
+        return anchor(self.title)
+
+    def all_blocks(self) -> list[Block]:
+        """The blocks, and the line of links."""
+        links = ", ".join(
+            f"[{path.rpartition('/')[2]}]({link_target(path)})" for path in self.files
+        )
+        again = f"again by `{self.command}`" if self.command else ""
+        line = "; ".join(filter(None, (links, again)))
+        return [*self.blocks, *([Text(line)] if line else [])]
+
+    def markdown(self) -> str:
+        """The section under a heading of second order."""
+        parts = [f"## {markdown_cell(self.title)}", *(one.markdown() for one in self.all_blocks())]
+        return "\n\n".join(part.strip("\n") for part in parts if part)
+
+    def html(self) -> str:
+        """The blocks one after another."""
+        return "".join(block.html() for block in self.all_blocks())
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        for block in self.all_blocks():
+            display(block)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A page. warning: what a reader must know before all else. lead: what it is about."""
+
+    title: str
+    warning: str
+    lead: str
+    sections: Sequence[Section]
+
+    def markdown(self, more: str = "") -> str:
+        """The page for a code host; more: a line that only this form has."""
+        warning = f"> **{markdown_cell(self.warning)}**" if self.warning else ""
+        parts = [f"# {markdown_cell(self.title)}", warning, self.lead, more]
+        parts += [section.markdown() for section in self.sections]
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+    def html(self) -> str:
+        """The page in one file that asks the network for nothing."""
+        environment = Environment(
+            loader=FileSystemLoader(WEB), autoescape=True, undefined=StrictUndefined
+        )
+        environment.filters["rendered"] = lambda part: Markup(part.html())
+        style, *scripts = (
+            Markup((WEB / name).read_text(encoding="utf-8")) for name in ("report.css", *SCRIPTS)
+        )
+        template = environment.get_template("report.html.j2")
+        return template.render(page=self, lead=Text(self.lead), style=style, scripts=scripts)
+
+    def files(self) -> dict[str, bytes]:
+        """Every plot and file of its sections, by path."""
+        found: dict[str, bytes] = {}
+        for section in self.sections:
+            found |= section.files
+            found |= {one.path: one.svg for one in section.blocks if isinstance(one, Figure)}
+        return found
