@@ -135,6 +135,21 @@ def test_the_page_has_figures_table_and_judged_claims(results: Path) -> None:
     assert all(judged[claim] != "not tested" for claim in ("F6.1", "F6.2", "F6.4", "F7.1", "F7.2"))
 
 
+def test_without_weights_the_figures_come_from_the_record(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sweep whose weights are not kept still shows figures 6 and 7."""
+    folder = copy / "smoke" / "role_of_excitation"
+    table = (folder / "gates.csv").read_text()
+    (copy / "smoke" / "excitation.json").unlink()
+    for path in folder.glob("*.svg"):
+        path.unlink()
+    assert senet("report", "--recipe", "smoke", "--results", str(copy)) == 0
+    assert (folder / "figure6.svg").is_file() and (folder / "gates.csv").read_text() == table
+    assert senet("verify", "--recipe", "smoke", "--results", str(copy)) == 0
+    assert "all test images each" in (copy / "smoke" / "README.md").read_text()
+
+
 def test_a_second_run_leaves_the_facts_and_verify_holds(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

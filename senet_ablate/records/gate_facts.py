@@ -18,8 +18,8 @@ class GateFacts(Frozen):
     """The gates of one trained network by class.
 
     run: whose network it is. weights: SHA-256 of the file of weights. images: test images of each
-    class named, in the order asked for. blocks: all SE blocks in order of depth. curves: of the
-    blocks that the paper would draw.
+    class named, in the order asked for (0: all, by a record, which does not count them). blocks:
+    all SE blocks in order of depth. curves: of the blocks that the paper would draw.
     """
 
     run: str
@@ -47,15 +47,33 @@ def facts_path(results: Path, recipe: str) -> Path:
 
 
 def current_gates(plan: Plan, results: Path, records: Mapping[str, Record]) -> GateFacts | None:
-    """The facts on the network whose weights the recipe keeps; None if there are none, or, with a
-    warning, if they are unsound or of another network.
+    """The facts on the network whose weights the recipe keeps, by `excitation` or, where that was
+    not called, by its record; None if there are none, or, with a warning, if they are unsound or of
+    another network.
     """
 
     def read(path: Path) -> GateFacts:
         return read_gates(plan, results, records)
 
     path = facts_path(results, plan.recipe_name)
-    return next(iter(readable([path] if path.exists() else [], read)), None)
+    if path.exists():
+        return next(iter(readable([path], read)), None)
+    return next((_recorded(records[run.id]) for run in plan.kept if run.id in records), None)
+
+
+def _recorded(record: Record) -> GateFacts | None:
+    """The gates by class that a record holds: of default classes, over all their images."""
+    if not record.class_gates:
+        return None
+    return GateFacts(
+        run=record.id,
+        weights="",
+        tested=record.tested,
+        images=dict.fromkeys(record.class_gates[0].class_means, 0),
+        blocks=record.class_gates,
+        curves=record.class_curves,
+        provenance=record.provenance,
+    )
 
 
 def read_gates(plan: Plan, results: Path, records: Mapping[str, Record]) -> GateFacts:

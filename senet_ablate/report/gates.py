@@ -117,6 +117,7 @@ def sample(facts: GateFacts) -> str:
     """Which network, classes and images the figures show."""
     counts = sorted(set(facts.images.values()))
     several = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    several = several if counts[0] else "all"
     return (
         f"Gates of one trained network (run {facts.run}) by class: {', '.join(facts.images)},"
         f" {several} test images each; `all` is the mean over all {facts.tested:,}. At most fifty"
