@@ -114,7 +114,6 @@ def test_a_name_is_enough_where_it_is_clear(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda one: one.model_copy(update={"wrong_top1": TESTED * 3 // 4}), "no sound run"),
         (
             lambda one: one.model_copy(
                 update={"provenance": one.provenance.model_copy(update={"data": "1" * 64})}
@@ -131,6 +130,30 @@ def test_what_cannot_be_compared_is_refused(change: Change, message: str, tmp_pa
     write_record(tmp_path, "cue", change(record(run)))
     with pytest.raises(BadInput, match=message):
         compare(tmp_path, "cue", "squeeze/Max", "16")
+
+
+def test_a_row_without_runs_cannot_be_compared(tmp_path: Path) -> None:
+    write_recipe(tmp_path, "cue", seeds=1, skip=("squeeze/Max",))
+    with pytest.raises(BadInput, match="row 'squeeze/Max' has no run"):
+        compare(tmp_path, "cue", "squeeze/Max", "16")
+
+
+def test_failed_runs_count_and_are_compared_by_ranks(tmp_path: Path) -> None:
+    guessing = [range(300 + k) for k in range(2)]
+    sound = [range(80 + k) for k in range(4)]
+    errors = {"2": [*sound[:2], *guessing], "4": sound}
+    found = compare(planted(tmp_path, errors), "cue", "reduction/2", "reduction/4")
+    assert "a has failed runs: compared by ranks" in found.sentence
+    row = found.rows.loc["difference of the means, points"]
+    mean = (80 + 81 + 300 + 301) / 16 - (80 + 81 + 82 + 83) / 16
+    assert row["value"] == pytest.approx(mean) and np.isnan(row["low"])
+    theirs = scipy_stats.mannwhitneyu([80, 81, 999, 999], [80, 81, 82, 83])
+    ranks = scipy_stats.rankdata([80, 81, 999, 999, 80, 81, 82, 83])
+    exact = scipy_stats.permutation_test(
+        (ranks[:4], ranks[4:]), lambda x, y: x.sum() - y.sum(), n_resamples=np.inf
+    )
+    assert row["p"] == pytest.approx(exact.pvalue) and row["p"] > theirs.pvalue / 2
+    assert "noise between seeds can explain" in found.sentence
 
 
 def test_a_network_that_is_dearer_and_worse_beyond_noise_is_beaten(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fabricated import record as fabricated
+from scipy.stats import beta
 
 from senet_ablate.analysis.tables import Table, table
 from senet_ablate.records.store import Epoch, Gates, Provenance, Record, pack
@@ -80,12 +81,15 @@ def known(plan: Plan) -> dict[str, Record]:
     return {one.id: one for one in records}
 
 
-def test_a_row_is_mean_and_student_interval_beside_the_papers_number(plan: Plan) -> None:
+def test_a_row_is_mean_and_interval_beside_the_papers_number(plan: Plan) -> None:
     rows = table(plan, "squeeze", known(plan)).rows
     assert rows.loc["Max", "top1"] == pytest.approx(30.0) and rows.loc["Max", "n"] == 3
-    half = 4.30265 * 0.01 / math.sqrt(3) / (0.3 * 0.7)  # t(0.975, 2 df), SD 1 point, as a logit
-    high = 100 / (1 + 0.7 / 0.3 * math.exp(-half))
-    assert rows.loc["Max", "top1_high"] == pytest.approx(high, rel=1e-5)
+    half = 4.30265 * 1.0 / math.sqrt(3)  # t(0.975, 2 df), standard deviation 1 point
+    ends = [math.log(3 / 7) + sign * half / 100 / (0.3 * 0.7) for sign in (-1, 1)]  # logits
+    expected = [100 / (1 + math.exp(-end)) for end in ends]
+    assert list(rows.loc["Max", ["top1_low", "top1_high"]]) == pytest.approx(expected, rel=1e-5)
+    flips = 1.96 * 100 * math.sqrt(0.3 * 0.7 / 1000)  # which images are hard is nearly all of it
+    assert rows.loc["Max", "image_error"] == pytest.approx(flips, rel=0.03)
     assert rows.loc["Max", "paper_top1"] == 22.57 and rows.loc["plain", "paper_top1"] == 23.3
     assert rows.loc["Max", "effect"] == pytest.approx(-10.0) and rows.loc["Max", "differs"]
     assert math.isnan(rows.loc["plain", "effect"]) and rows.loc["Std", "n"] == 0
@@ -107,13 +111,18 @@ def test_records_of_two_copies_of_the_data_are_withheld(plan: Plan) -> None:
     assert {verdict.outcome for verdict in got.verdicts} == {"not tested"}
 
 
-def test_a_run_that_did_not_train_counts_and_what_the_others_give_stands_beside(plan: Plan) -> None:
+def test_a_run_that_did_not_train_is_an_outcome_of_its_row(plan: Plan) -> None:
+    """The mean is over all seeds, without an interval; that of the others is marked as such."""
     records = known(plan)
     guesses = record(plan, "squeeze", "Max", 1, 905)
-    got = table(plan, "squeeze", records | {guesses.id: guesses}).rows.loc["Max"]
-    assert (got["n"], got["failed"]) == (3, 1) and math.isnan(got["top1_low"])
-    assert got["top1"] == pytest.approx((29 + 90.5 + 31) / 3)
-    assert got["sound_top1"] == pytest.approx(30.0)
+    one = table(plan, "squeeze", records | {guesses.id: guesses})
+    got = one.rows.loc["Max"]
+    assert (got["n"], got["failed"]) == (3, 1) and got["sound_top1"] == pytest.approx(30.0)
+    assert got["top1"] == pytest.approx((29 + 90.5 + 31) / 3) and math.isnan(got["top1_low"])
+    low, high = beta.ppf(0.025, 1, 3), beta.ppf(0.975, 2, 2)
+    assert (got["failed_low"], got["failed_high"]) == pytest.approx((100 * low, 100 * high))
+    assert got["effect"] == pytest.approx(got["top1"] - 40) and math.isnan(got["effect_low"])
+    assert not got["differs"], "three seeds a side cannot show it by ranks"
     assert "seed 1: FAILED, no better than always answering the commonest class" in got["remark"]
 
 

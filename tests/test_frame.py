@@ -26,16 +26,18 @@ def exit_code(*words: str) -> int:
     return _guarded(lambda: app(list(words), standalone_mode=True))
 
 
-def test_the_mean_of_what_is_not_left_out_is_the_mean_of_the_table() -> None:
+def test_all_seeds_make_the_mean_of_the_table_and_the_sound_ones_that_beside_it() -> None:
     plan = read_plan("cue", ["role_of_squeeze"], seeds=4)
     records = {run.id: fabricated(run) for run in plan.runs()}
     spoiled = next(run for run in plan.runs() if run.se == SESpec() and run.seed == 2)
     records[spoiled.id] = guessing(records[spoiled.id])
     d = tidy(records.values())
     row = table(plan, "role_of_squeeze", records).rows.loc["SE"]
-    mine = d[(d["squeeze"] == "avg") & (d.left_out == "")]
-    assert (len(mine), mine.top1.mean()) == (row["n"], pytest.approx(row["top1"])) and row["n"] == 3
-    assert d[d["squeeze"] == "avg"].top1.mean() != pytest.approx(row["top1"])
+    mine = d[d["squeeze"] == "avg"]
+    assert (len(mine), mine.top1.mean()) == (row["n"], pytest.approx(row["top1"]))
+    sound = mine[mine.left_out == ""]
+    assert (len(sound), sound.top1.mean()) == (3, pytest.approx(row["sound_top1"]))
+    assert row["failed"] == 1 and row["sound_top1"] != pytest.approx(row["top1"])
     assert set(d[d.left_out != ""]["id"]) == {spoiled.id}
     assert d.set_index("id").left_out[spoiled.id] == health(records[spoiled.id])[0]
 

@@ -169,6 +169,17 @@ def test_the_first_hour_as_it_will_be_typed(tmp_path: Path) -> None:
     with tarfile.open(archive) as tar:
         assert not [name for name in tar.getnames() if "checkpoints" in name or "README" in name]
 
+    ask = [
+        "python3",
+        "-c",
+        "from senet_ablate.records.commit import code_state; print(code_state())",
+    ]
+    paths = there | {"PYTHONPATH": f"{work}/code:{work}/site"}
+    assert commit.strip() in typed(*ask, environment=paths)
+    with (work / "code" / "senet_ablate" / "train" / "loop.py").open("a") as file:
+        file.write("# edited on the machine\n")
+    assert "unknown" in typed(*ask, environment=paths)
+
     typed("tools/gpu_sweep.sh", "collect", archive)
     found = read_records(clone / "results", "smoke")
     assert set(found) == runs and (clone / "results" / "smoke" / "README.md").is_file()

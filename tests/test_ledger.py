@@ -231,7 +231,7 @@ class Positive(Check):
 def test_a_kind_of_claim_is_one_class_and_works_in_an_experiments_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(CLAIM_KINDS._entries, "positive", Positive)
+    monkeypatch.setitem(CLAIM_KINDS, "positive", Positive)
     (tmp_path / "own.yaml").write_text(
         """
 title: t

@@ -81,18 +81,14 @@ def test_between_two_looks_verdicts_stay_those_of_the_last_one(
     assert p_value(plan, some(plan, made, 5, 15)) not in (first, second)
 
 
-def test_the_rate_of_a_look_is_shared_by_the_tables_of_the_page(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[float] = []
-    monkeypatch.setattr(
-        "senet_ablate.analysis.tables.judge", lambda *words, **more: seen.append(words[6]) or ()
-    )
+def test_a_table_is_corrected_for_all_of_its_page_at_the_rate_of_its_last_look(plan: Plan) -> None:
     made = {run.id: record(run) for run in plan.runs()}
-    for counts in ((3, 3), (5, 5), (5, 15)):
-        table(plan, NAME, some(plan, made, *counts))
-    assert plan.tables_on_errors() == 10, "of eleven experiments, one is about gates alone"
-    assert seen == pytest.approx([0.0002, 0.0013, 0.0035])
+    found = [table(plan, NAME, some(plan, made, *n)) for n in ((3, 3), (5, 5), (5, 15))]
+    assert [one.alpha for one in found] == [0.002, 0.013, 0.035]
+    one, *_ = found
+    alone = read_plan("cifar100-cpu", [NAME])
+    few = table(alone, NAME, some(alone, made, 3, 3))
+    assert few.comparisons == 2 < one.comparisons
 
 
 def test_a_table_of_few_seeds_is_judged_with_all_that_its_plan_gives_it(

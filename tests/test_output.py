@@ -1,13 +1,21 @@
 """What happens to a terminal, a pipe or a plot costs nothing of what was trained."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+from fabricated import record, write_recipe
+from markdown_it import MarkdownIt
 
 from senet_ablate.cli.output import worked
+from senet_ablate.records.store import write_record
+from senet_ablate.report import plots
+from senet_ablate.report.recipe_page import write_report
+from senet_ablate.spec.plan import EXPERIMENTS_DIR, read_plan
 from senet_ablate.spec.registry import BadInput
 
 ROOT = Path(__file__).parents[1]
@@ -58,3 +66,89 @@ def test_what_fails_after_training_is_a_line(capsys: pytest.CaptureFixture[str])
         assert not worked("report", lambda error=error: fails(error))
         said = capsys.readouterr().err
         assert said.startswith("report: ") and said.count("\n") == 1 and "record is safe" in said
+
+
+def test_results_in_a_folder_whose_name_is_no_text_are_refused_before_training() -> None:
+    for verb in ("run squeeze", "plan squeeze", "report", "verify"):
+        done = senet(f"senet {verb} --recipe smoke --results $'/tmp/caf\\xe9'")
+        assert done.returncode == 2 and "no UTF-8" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_script_without_a_main_guard_is_told_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "from pathlib import Path\n"
+        "from senet_ablate.spec.plan import read_plan\n"
+        "from senet_ablate.train.job import SweepContext\n"
+        "from senet_ablate.train.sweep import Sweep\n"
+        "plan = read_plan('smoke', ['squeeze'])\n"
+        f"context = SweepContext.of(plan, Path({str(tmp_path)!r}), Path('data'), device='cpu')\n"
+        "print(len(Sweep(plan, context).train()), 'failed')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, str(tmp_path / "script.py")]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert "call what trains below `if __name__ == '__main__':`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+ODD = """
+title: Odd & <b>names</b> | `x`
+question: Are names shown as they are?
+control: "[18] max|avg"
+variants:
+  "[18] max|avg": {se: null, note: "one\\ntwo | three"}
+  "*SE* (ours)": {se: {}}
+  "$x_{$": {se: {reduction: 8}}
+  "_cat": {se: {squeeze: max}}
+  "<b>plain</b>": {se: {gate: tanh}}
+  "漢字 `a` \\\\": {se: {gate: relu}}
+"""
+
+
+def test_odd_names_are_shown_as_they_are_with_their_numbers_under_their_headings(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "experiments"
+    (folder / "recipes").mkdir(parents=True)
+    smoke = (EXPERIMENTS_DIR / "recipes" / "smoke.yaml").read_text()
+    cut = smoke.index("cannot_host"), smoke.index("train:")
+    (folder / "recipes" / "smoke.yaml").write_text(smoke[: cut[0]] + smoke[cut[1] :])
+    (folder / "my odd.yaml").write_text(ODD)
+    plan = read_plan("smoke", folder=folder)
+    for run in plan.runs():
+        write_record(tmp_path, "smoke", record(run))
+    page = write_report(plan, tmp_path)
+    tables = [path.read_text() for path in (page, page.parent / "my odd" / "table.md")]
+    gfm = MarkdownIt("commonmark").enable("table")
+    for text in tables:
+        html = gfm.render(text)
+        for table in re.findall(r"<table>.*?</table>", html, re.DOTALL):
+            sizes = {
+                len(re.findall(r"<t[hd]", row))
+                for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)
+            }
+            assert len(sizes) == 1, "each row has the heading's cells"
+        for name in ("[18] max|avg", "*SE* (ours)", "$x_{$", "_cat", "&lt;b&gt;plain&lt;/b&gt;"):
+            assert re.search(rf"<td[^>]*>{re.escape(name)}</td>", html), name
+        for link in re.findall(r'(?:href|src)="([^"#]+)"', html):
+            assert (page.parent / unquote(link)).is_file(), link
+    rows = (page.parent / "my odd" / "table.tex").read_text().partition("\\midrule\n")[2]
+    assert rows.startswith("{[}18] max\\textbar{}avg") and "\n{*}SE*" in rows
+    assert "run 'my odd' --recipe smoke" in page.read_text()
+    assert "<b>names" not in (page.parent / "report.html").read_text()
+    drawn = (page.parent / "my odd" / "plot.svg").read_text()
+    assert "$x_{$" in drawn and "_cat" in drawn and "漢字" in drawn
+
+
+def test_a_plot_that_fails_costs_no_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(figure: object) -> bytes:
+        raise RuntimeError("no such font")
+
+    monkeypatch.setattr(plots, "svg", fails)
+    write_recipe(tmp_path, "smoke", seeds=1)
+    page = write_report(read_plan("smoke", ["squeeze"]), tmp_path)
+    assert "top-1 error" in page.read_text() and (page.parent / "report.html").is_file()
+    assert "squeeze/plot.svg: this plot could not be drawn" in caplog.text
+    assert not list(page.parent.rglob("*.svg"))

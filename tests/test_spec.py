@@ -324,7 +324,10 @@ def test_a_network_and_its_se_version_take_each_its_own_columns_of_a_row() -> No
     assert published(cifar, "SE-WRN-16-8") == {"top1_err": 19.14}
 
 
-ON_REQUEST = ("backbones", "mobile", "cifar_backbones", "cifar10_backbones", "depth", "schedule")
+ON_REQUEST = (
+    *("attention", "backbones", "mobile", "cifar_backbones", "cifar10_backbones", "depth"),
+    "schedule",
+)
 
 
 @pytest.mark.parametrize("name", ON_REQUEST)

@@ -7,7 +7,8 @@
 #   BUNDLE/gpu_sweep.sh probe WORK [OPTION...]  there: measure which settings to sweep with (options of gpu_probe.py)
 #   BUNDLE/gpu_sweep.sh run WORK ARCHIVE RUN... there: `senet_ablate run RUN... --no-report` for at most $LIMIT seconds
 #                                               (1500), then checkpoints are written and records packed into ARCHIVE
-#   tools/gpu_sweep.sh collect ARCHIVE          here: records into results/, and pages from them
+#   BUNDLE/gpu_sweep.sh bench WORK PART...      there: `senet_ablate bench PART...`; its facts go into the next ARCHIVE
+#   tools/gpu_sweep.sh collect ARCHIVE          here: records and facts into results/, and pages from them
 #
 # WORK survives between calls on one machine: `run` again goes on where it stopped. $PYTHON is the Python with torch.
 set -euo pipefail
@@ -48,6 +49,10 @@ probe)
     unpack "$2"
     "$python" "$work/code/tools/gpu_probe.py" --out "$work/probe.json" "${@:3}"
     ;;
+bench)
+    unpack "$2"
+    "$python" -m senet_ablate bench "${@:3}" --results "$work/results"
+    ;;
 run)
     unpack "$2"
     archive=$3
@@ -68,13 +73,14 @@ collect)
         recipe=$(basename "$folder")
         mkdir -p "results/$recipe"
         cp -rn "$folder". "results/$recipe/"
+        if [ "$recipe" = bench ]; then "$python" -m senet_ablate report && continue; fi
         "$python" -m senet_ablate report --recipe "$recipe"
         "$python" -m senet_ablate verify --recipe "$recipe"
     done
     rm -rf "$fresh"
     ;;
 *)
-    sed -n '2,16p' "${BASH_SOURCE[0]}"
+    sed -n '2,17p' "${BASH_SOURCE[0]}"
     exit 2
     ;;
 esac

@@ -4,7 +4,7 @@ The error of row v with seed s is mean_v + block_s + noise. The seed sets initia
 order of the images, so runs that share it are alike; blocks are random (variance by the method of
 moments, means by generalised least squares: C. E. McCulloch & S. R. Searle, "Generalized, Linear,
 and Mixed Models", chapter 6). Rows that train for another number of epochs or at another rate have
-a model of their own. A row whose own spread exceeds that of the others (F test, one-sided, 20%)
+a model of their own. A row whose own spread exceeds that of the others (F test, one-sided, 25%)
 does not share theirs: its part of a contrast has its own variance, as in Welch's test, and degrees
 of freedom by Satterthwaite; of those that share it, one whose own variance is larger counts with
 its own. That is for tests; intervals, which would cover too much, take the shared spread up to 10%.
@@ -21,7 +21,7 @@ from scipy import special, stats
 
 from senet_ablate.analysis.stats import NAN, Difference
 
-OWN_SPREAD_ALPHA, SHOWN_ALPHA, OUTLIER_ALPHA = 0.2, 0.1, 0.05
+OWN_SPREAD_ALPHA, SHOWN_ALPHA, OUTLIER_ALPHA = 0.25, 0.1, 0.05
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _sharing(rows: Mapping[str, Errors]) -> dict[str, float]:
     """The rows that the shared spread is taken from, with the p-value of each one's own.
 
     Out of the first are outliers, one after another (5% over all rows), since one of them hides the
-    next; a row of which the others differ at 20% keeps its own spread. Leaving all of these out of
+    next; a row of which the others differ at 25% keeps its own spread. Leaving all of these out of
     the first, too, would make what is left too small: any false verdict in 10% of pages in place of
     5, at 3 seeds.
     """

@@ -226,6 +226,25 @@ def detectable(stderr: float, df: float, alpha: float = ALPHA) -> float:
     return stderr * float(found)
 
 
+def detectable_by(tests: Sequence[tuple[float, float]], alpha: float = ALPHA) -> float:
+    """The smallest true difference that one of several tests, picked at random, sees in 4 of 5
+    tries, from their standard errors as estimated and their degrees of freedom.
+
+    The estimates differ by chance, and with them what it takes to be significant; differences
+    scatter by the median standard error.
+    """
+    known = [(stderr, df) for stderr, df in tests if df > 0 and stderr > 0]
+    if not known:
+        return NAN
+    critical = np.array([special.stdtrit(df, 1 - alpha / 2) * stderr for stderr, df in known])
+    spread = float(np.median([stderr for stderr, _ in known]))
+
+    def missing(size: float) -> float:
+        return POWER - float(special.ndtr((size - critical) / spread).mean())
+
+    return float(optimize.brentq(missing, 0.0, float(critical.max()) + 5 * spread, xtol=1e-10))
+
+
 def seeds_needed(difference: float, std: float, alpha: float = ALPHA) -> int | None:
     """The fewest seeds a side with which a t-test sees a true `difference` in 4 of 5 tries.
 

@@ -50,9 +50,25 @@ Cache = Annotated[
         help="folder of decoded images; default: $SENET_ABLATE_CACHE, else DATA/cache",
     ),
 ]
+
+
+def _is_text(path: Path) -> Path:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        shown = str(path).encode("utf-8", "backslashreplace").decode()
+        raise BadInput(f"--results {shown}: its name is no UTF-8, and weights need one") from error
+    return path
+
+
 Results = Annotated[
     Path,
-    typer.Option("--results", envvar="SENET_ABLATE_RESULTS", help="where records and tables lie"),
+    typer.Option(
+        "--results",
+        envvar="SENET_ABLATE_RESULTS",
+        callback=_is_text,
+        help="where records and tables lie",
+    ),
 ]
 SEFields = Annotated[
     list[str] | None,

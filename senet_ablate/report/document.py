@@ -1,6 +1,7 @@
 """A page as data: written once, rendered as Markdown, as HTML and in a notebook."""
 
 import html
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from senet_ablate.analysis.evidence import Outcome
 from senet_ablate.analysis.verdicts import outcome_words
 from senet_ablate.report import plots
 
+log = logging.getLogger(__name__)
 WEB = Path(__file__).parent / "web"
 SCRIPTS = ("sortable.min.js", "sortable.a11y.min.js", "panzoom.min.js", "report.js")
 GLYPHS: dict[str, str] = {
@@ -199,10 +201,16 @@ def inline(figure: Figure) -> str:
 def drawn(
     path: str, title: str, draw: Callable[[], matplotlib.figure.Figure | None], caption: str = ""
 ) -> list[Figure]:
-    """A plot in the look of all plots; none where `draw` finds nothing to be drawn."""
-    with plots.style():
-        figure = draw()
-        return [] if figure is None else [Figure(path, title, plots.svg(figure), caption)]
+    """A plot in the look of all plots; none where `draw` finds nothing to be drawn, or fails: no
+    table is lost by a plot.
+    """
+    try:
+        with plots.style():
+            figure = draw()
+            return [] if figure is None else [Figure(path, title, plots.svg(figure), caption)]
+    except Exception:  # plots can fail in many ways
+        log.exception("%s: this plot could not be drawn, and is left out", path)
+        return []
 
 
 Block = Text | Grid | Tiles | Figure

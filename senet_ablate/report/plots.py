@@ -5,6 +5,7 @@ Colours can be told apart without colour vision, text stays text, equal data giv
 
 import io
 import textwrap
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -43,7 +44,9 @@ STYLE = {
 def style() -> Iterator[None]:
     """The look of all plots, for the length of the context."""
     settings: dict[Any, Any] = {**mpl.rcParamsDefault, "backend": "agg", **STYLE}
-    with mpl.rc_context(settings):
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        # a letter that the font lacks is measured as a box; who looks at an SVG has other fonts
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
 
 

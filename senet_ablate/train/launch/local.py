@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -35,6 +36,7 @@ from senet_ablate.train.numerics import numerics_of_workers
 from senet_ablate.train.provenance import own_operators
 
 KILLED = "its process was killed"
+NO_GUARD = "workers import your script: call what trains below `if __name__ == '__main__':`"
 MOST_AT_ONCE = 4  # runs in a process where the memory decides
 MEMORY_SHARE = 0.8  # of a GPU's free memory that runs may take together
 MARGIN = 1.5  # a row may need more memory than the one that was measured
@@ -89,6 +91,8 @@ def launch(
     """
     if not runs:
         return []
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(NO_GUARD)  # a worker that begins by running the script that starts workers
     alone = [run for run in runs if context.runs_per_gpu != 1 and own_operators(run)]
     with numerics_of_workers(runs[0].train):
         first = _Pool([run for run in runs if run not in alone], context)
