@@ -202,8 +202,8 @@ def _verdicts(
             experiment=name,
             claim=claim,
             says=verdict.says,
-            committed=verdict.outcome,
-            ours=ours[name, claim].outcome,
+            committed=verdict.words,
+            ours=ours[name, claim].words,
         )
         for (name, claim), verdict in committed.items()
         if {verdict.outcome, ours[name, claim].outcome} != {"not tested"}
