@@ -92,12 +92,12 @@ def launch(
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     meter = ray.remote(Meter).options(num_cpus=0, scheduling_strategy=here).remote()
     portable = bool(runs) and runs[0].train.numerics == "portable"
-    cache = {"SENET_ABLATE_CACHE": os.environ.get("SENET_ABLATE_CACHE", "")}
+    passed = {name: os.environ[name] for name in ("SENET_ABLATE_CACHE",) if name in os.environ}
     task = ray.remote(_task).options(
         num_cpus=1,
         num_gpus=context.gpus_per_run if kind == "cuda" else 0,
         max_retries=RETRIES,
-        runtime_env={"env_vars": cache | (PORTABLE if portable else {})},
+        runtime_env={"env_vars": passed | (PORTABLE if portable else {})},
     )
 
     def submit(run: Run, wait_s: float = 0.0) -> Any:
