@@ -37,6 +37,7 @@ from senet_ablate.report.document import (
     badge,
     drawn,
 )
+from senet_ablate.spec.paper import out_of_scope
 from senet_ablate.spec.plan import Plan
 
 
@@ -118,6 +119,13 @@ def claims(results: RecipeResults, outcome: str = "") -> Iterator[Section]:
     said = []
     if results.plan.recipe.warning:
         said.append("Each verdict is about these images and this training alone.")
+    if (rules := results.plan.recipe.plan) is not None:
+        looks = ", ".join(
+            f"{look.seeds} seeds a row ({look.reference_seeds} of plain and SE) at"
+            f" {100 * look.alpha:g}%"
+            for look in rules.looks
+        )
+        said.append(f"The analysis plan judges errors, all of this page's together, at {looks}.")
     if reasons := dict.fromkeys(one.exploratory for one in tables if one.exploratory):
         said.append(f"**Exploratory**: {'; '.join(reasons)}.")
     blocks: list[Block] = [Text(" ".join(said))] if said else []
@@ -139,6 +147,11 @@ def claims(results: RecipeResults, outcome: str = "") -> Iterator[Section]:
         tiles = Tiles(f"{ledger} claims", {name: counts[name] for name in GLYPHS if counts[name]})
         grid = Grid(title, pd.DataFrame(rows), markup=("claim", "verdict"))
         blocks += [Text(f"### {title}"), tiles, grid]
+    if not results.plan.recipe.warning and not outcome:
+        others = "; ".join(
+            f"{one.id}, {one.says.rstrip('.')} ({one.paper})" for one in out_of_scope()
+        )
+        blocks.append(Text(markdown_cell(f"Out of scope of this suite: {others}.")))
     yield Section("Claims", blocks)
 
 
