@@ -20,7 +20,7 @@ from senet_ablate.analysis.tables import read_reported
 from senet_ablate.cli.main import main
 from senet_ablate.data import load_images
 from senet_ablate.models.summary import describe
-from senet_ablate.records.store import pack, read_record, write_record
+from senet_ablate.records.store import pack, read_record, read_records, write_record
 from senet_ablate.spec.plan import read_plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.train.job import SweepContext
@@ -232,32 +232,24 @@ def test_a_run_that_fails_or_dies_stops_no_other_and_is_tried_again(tmp_path: Pa
     (tmp_path / "experiments" / "own.yaml").write_text(EXPERIMENT)
     smoke = (ROOT / "experiments" / "recipes" / "smoke.yaml").read_text()
     before, _, after = smoke.partition("cannot_host:")
-    (tmp_path / "experiments" / "recipes" / "smoke.yaml").write_text(
-        before + after[after.index("train:") :]
+    (tmp_path / "experiments" / "recipes" / "mine.yaml").write_text(
+        before + "experiments: [own]\n" + after[after.index("train:") :]
     )
     (tmp_path / "broken.py").write_text(BROKEN)
-    (tmp_path / "go.py").write_text(
-        "import pathlib\n"
-        "from functools import partial\n"
-        "from senet_ablate.analysis import tables\n"
-        "from senet_ablate.cli import main as cli, training\n"
-        "from senet_ablate.spec import plan\n"
-        f"folder = pathlib.Path({str(tmp_path / 'experiments')!r})\n"
-        "training.read_plan = partial(plan.read_plan, folder=folder)\n"
-        "tables.read_reported = partial(tables.read_reported, folder=folder)\n"
-        "if __name__ == '__main__':\n"
-        "    cli.main(['run', '--recipe', 'smoke', '--results', 'out'])\n"
-    )
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
     for _ in range(2):
         done = subprocess.run(
-            [sys.executable, "go.py"], cwd=tmp_path, env=environment, capture_output=True, text=True
+            [sys.executable, "-m", "senet_ablate", "run", "--recipe", "mine", "--results", "out"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 1, done.stderr
         assert "own/broken, seed 0" in done.stderr and "this operator is broken" in done.stderr
         assert "own/killer, seed 0" in done.stderr and "process was killed" in done.stderr
         assert "2 of" in done.stderr and "tries them again" in done.stderr
-        assert len(load_records(tmp_path / "out", "smoke")) == 2
+        assert len(read_records(tmp_path / "out", "mine")) == 2
 
 
 def test_records_of_other_images_are_never_taken_for_these(tmp_path: Path) -> None:
