@@ -9,6 +9,7 @@ from senet_ablate.records.cost import facts_path
 from senet_ablate.records.facts import Page, read_facts
 from senet_ablate.report.bench_page import bench_pages
 from senet_ablate.report.cost_page import cost_files
+from senet_ablate.report.forest import effects_files, forest_files
 from senet_ablate.report.recipe_page import write_files
 from senet_ablate.spec.registry import BadInput
 
@@ -44,6 +45,7 @@ PAGES = {
         "python -m senet_ablate cost",
     ),
     "bench": PageKind(bench_files, bench_pages, "python -m senet_ablate bench"),
+    "forest": PageKind(effects_files, forest_files, "python -m senet_ablate report"),
     "tools": PageKind(_tool_facts, _tool_pages, "python tools/faults.py"),
 }
 

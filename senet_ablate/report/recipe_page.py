@@ -14,6 +14,7 @@ import pandas as pd
 
 from senet_ablate.analysis.escape import latex_table, markdown_cell
 from senet_ablate.analysis.exclusions import health
+from senet_ablate.analysis.forest import effects
 from senet_ablate.analysis.frame import strangers
 from senet_ablate.analysis.reproduction import reproductions, summary
 from senet_ablate.analysis.tables import Table, gates_of_seeds
@@ -152,7 +153,10 @@ def claims(results: RecipeResults, outcome: str = "") -> Iterator[Section]:
             f"{one.id}, {one.says.rstrip('.')} ({one.paper})" for one in out_of_scope()
         )
         blocks.append(Text(markdown_cell(f"Out of scope of this suite: {others}.")))
-    yield Section("Claims", blocks)
+    csv = effects(results.plan, results.tables).to_csv(
+        index=False, lineterminator="\n", float_format="%.10g"
+    )
+    yield Section("Claims", blocks, {"effects.csv": csv.encode()})
 
 
 LEDGERS = {

@@ -1,0 +1,90 @@
+"""Every claim of the paper on errors as one effect, relative to the plain network's error."""
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+
+from senet_ablate.analysis.claims.errors import Better, Contrast, Differ, ErrorCheck, NoWorse
+from senet_ablate.analysis.tables import Table
+from senet_ablate.analysis.verdicts import Verdict
+from senet_ablate.spec.paper import published
+from senet_ablate.spec.plan import Plan
+
+COLUMNS = (
+    *("claim", "text", "quantity", "recipe", "warned", "contrast", "paper_effect", "effect"),
+    *("low", "high", "margin", "holds_low", "holds_high", "n", "verdict"),
+)
+
+
+def effects(plan: Plan, tables: Mapping[str, Table]) -> pd.DataFrame:
+    """One row a claim on top-1 or top-5 errors that the paper's tables have numbers for.
+
+    Columns: claim, text, quantity (top1, top5), recipe, warned (whether the recipe warns that it
+    says nothing about the paper), contrast (the differences of rows that decides, or, before
+    anything is judged, that the paper's numbers support least), paper_effect, effect, low, high
+    (95% interval over seeds), margin (all in percent of the plain network's error; below 0 is
+    better), holds_low, holds_high (where the claim holds; outside of them if low > high), n (seeds
+    of the row that has fewest), verdict. Missing where there is no run.
+    """
+    rows = []
+    for table in tables.values():
+        checks = {one.id: one.checks for one in table.experiment.claims}
+        for verdict in table.verdicts:
+            for check in checks[verdict.claim][:1]:
+                if isinstance(check, ErrorCheck) and check.quantity != "throughout":
+                    rows.append(_effect(plan, table, verdict, check))
+    found = pd.DataFrame(rows, columns=list(COLUMNS))
+    return found[found["paper_effect"].notna()].reset_index(drop=True)
+
+
+def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> dict[str, object]:
+    experiment, control = table.experiment, table.experiment.control
+    key = f"{check.quantity}_err"
+    printed = {
+        row: published(experiment, row).get(key, math.nan) for row in (*check.named, control)
+    }
+    contrasts = dict(check.contrasts())
+    sizes = {
+        name: sum(weight * printed[row] for row, weight in weights.items())
+        for name, weights in contrasts.items()
+    }
+    one_sided = isinstance(check, Better | NoWorse)
+    least = max(sizes, key=lambda name: sizes[name] if one_sided else abs(sizes[name]))
+    decided = verdict.deciding if verdict.deciding and verdict.deciding.name in sizes else None
+    name = decided.name if decided else least
+    plain = float(table.rows[check.quantity][control]) / 100
+    if math.isnan(plain) and plan.recipe.plan:  # what the plan expects, until it is measured
+        plain = getattr(plan.recipe.plan, f"plain_{check.quantity}") / 100
+    margin = verdict.margin / plain
+    seen = decided.difference if decided else None
+    low, high = _holds(check, margin)
+    return {
+        "claim": verdict.claim.removesuffix("/top-5"),
+        "text": verdict.says.replace(" (top-5 error)", ""),
+        "quantity": check.quantity,
+        "recipe": plan.recipe_name,
+        "warned": bool(plan.recipe.warning),
+        "contrast": name,
+        "paper_effect": 100 * sizes[name] / printed[control],
+        "effect": seen.value / plain if seen else math.nan,
+        "low": seen.low / plain if seen else math.nan,
+        "high": seen.high / plain if seen else math.nan,
+        "margin": margin,
+        "holds_low": low,
+        "holds_high": high,
+        "n": min(int(table.rows["n"][row]) for row in contrasts[name]),
+        "verdict": verdict.outcome,
+    }
+
+
+def _holds(check: ErrorCheck, margin: float) -> tuple[float, float]:
+    """Between which effects a claim holds; outside of them if the first is the larger."""
+    side = check.side if isinstance(check, Contrast) else ""
+    if isinstance(check, Differ):
+        return margin, -margin
+    if isinstance(check, Better) or side == "below_zero":
+        return -math.inf, 0
+    if isinstance(check, NoWorse) or side == "below_margin":
+        return -math.inf, margin
+    return -margin, margin

@@ -1,0 +1,215 @@
+"""The page over all recipes: does each claim of the paper hold, and how large is its effect?"""
+
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import matplotlib.figure
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from senet_ablate.analysis.escape import markdown_cell, plot_text
+from senet_ablate.analysis.forest import COLUMNS
+from senet_ablate.records.facts import readable
+from senet_ablate.report.document import GLYPHS, Block, Document, Grid, Section, Text, drawn
+from senet_ablate.report.plots import OURS, PAPER, PLAIN, panels
+from senet_ablate.spec.registry import BadInput
+
+LEAD = (
+    "Every claim of the paper on test errors, beside what the recipes of this folder found."
+    " **✓** the runs show it; **✗** they show the opposite; **?** they cannot tell; **–** not"
+    " judged yet, or this network cannot answer. Effects are differences of errors in percent of"
+    " the plain network's error, so that networks of different accuracy can be compared; below 0 is"
+    " better."
+)
+CAPTION = (
+    "Green: where a claim holds; its edge is 0 or the margin within which errors count as alike. A"
+    " bar (95% interval over seeds) wholly in the green speaks for the claim, one wholly outside it"
+    " against it. The sign is the verdict, corrected for all claims of the recipe, so that it asks"
+    " for more than the bar."
+)
+NOT_EVIDENCE = (
+    "Made-up images, or images far too easy: these recipes show that the suite works, and are **no"
+    " evidence for or against the paper**, whose numbers are therefore not drawn."
+)
+GREEN = "#DDF0E2"
+LOOKS: dict[str, dict[str, Any]] = {
+    "supported": {"marker": "o", "color": OURS, "mfc": OURS},
+    "contradicted": {"marker": "X", "color": PAPER, "mfc": PAPER},
+    "unresolved": {"marker": "o", "color": PLAIN, "mfc": "white"},
+    "not tested": {"marker": "o", "color": PLAIN, "mfc": "white"},
+}
+NAMES = {
+    "supported": "holds",
+    "contradicted": "does not hold",
+    "unresolved": "not known",
+    "not tested": "not judged",
+}
+QUANTITIES = {"top1": "top-1", "top5": "top-5"}
+
+
+def effects_files(results: Path) -> list[Path]:
+    """The effects that the recipes' pages have written."""
+    return sorted(results.glob("*/effects.csv"))
+
+
+def forest_files(results: Path) -> dict[str, bytes]:
+    """The page and its plots, by path in the results folder. A file that holds no effects is left
+    out, with a warning; raises BadInput if there is no other.
+    """
+    read = readable(effects_files(results), _read)
+    if not read:
+        raise BadInput(f"{results}: no recipe's effects.csv can be read")
+    found = pd.concat(read, ignore_index=True)
+    sections = [
+        *_sections(found[~found["warned"]], "Evidence about the paper", "forest.svg", CAPTION),
+        *_sections(found[found["warned"]], "No evidence about the paper", "shown.svg", ""),
+    ]
+    page = Document("What holds, what does not, what is not known", "", LEAD, sections)
+    return page.files() | {"README.md": page.markdown().encode()}
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)[list(COLUMNS)].astype({"warned": bool})
+    except (ValueError, KeyError) as error:
+        raise BadInput(f"{path}: not the effects of a recipe ({error})") from error
+
+
+def _sections(found: pd.DataFrame, title: str, path: str, caption: str) -> list[Section]:
+    """The counts, the plot and the table of the recipes of one kind."""
+    if found.empty:
+        return []
+    about: list[Block] = [] if caption else [Text(NOT_EVIDENCE)]
+    plot = drawn(path, title, partial(forest, found, bool(caption)), caption)
+    return [
+        Section(title, [*about, Grid(title, _counts(found), ("recipe",)), *plot, _table(found)])
+    ]
+
+
+def _counts(found: pd.DataFrame) -> pd.DataFrame:
+    """How many claims of each recipe have which verdict."""
+    rows = []
+    for recipe, own in found.groupby("recipe"):
+        counts = Counter(own["verdict"])
+        link = f"[{markdown_cell(recipe)}]({recipe}/README.md)"
+        rows.append(
+            {"recipe": link}
+            | {f"{GLYPHS[name]} {says}": counts[name] for name, says in NAMES.items()}
+        )
+    return pd.DataFrame(rows).astype(str)
+
+
+def _table(found: pd.DataFrame) -> Grid:
+    """A row a claim; the paper's effect, and that of each recipe with its interval."""
+    rows = []
+    for (claim, quantity), own in found.groupby(["claim", "quantity"], sort=False):
+        first = own.iloc[0]
+        row = {"claim": claim, "error": QUANTITIES[str(quantity)], "it says": first["text"]}
+        if not first["warned"]:
+            row["paper"] = f"{first['paper_effect']:+.1f}%"
+        rows.append(row | {one["recipe"]: _cell(one) for _, one in own.iterrows()})
+    cells = pd.DataFrame(rows).fillna("")
+    return Grid("Effects", cells, markup=tuple(found["recipe"].unique()))
+
+
+def _cell(row: pd.Series) -> str:
+    effect = "" if pd.isna(row["effect"]) else f" {row['effect']:+.1f}%"
+    interval = "" if pd.isna(row["low"]) else f" [{row['low']:+.1f}, {row['high']:+.1f}]"
+    return f"{GLYPHS[row['verdict']]}{effect}{interval}" + (f", n = {row['n']}" if effect else "")
+
+
+def forest(found: pd.DataFrame, paper: bool) -> matplotlib.figure.Figure:
+    """A line a claim, top-1 errors on the left, top-5 on the right; in it the paper's effect and
+    below it each recipe's with its interval.
+    """
+    claims = list(dict.fromkeys(found["claim"]))
+    recipes = list(dict.fromkeys(found["recipe"]))
+    step = 1 / (len(recipes) + 1.6)
+    height = 1.3 + max(0.5, 0.2 * (len(recipes) + 1.6)) * len(claims)
+    margin = 0.8 + (0.09 * max(map(len, recipes)) if len(recipes) > 1 else 0)
+    figure, both = panels(12, height, 2, left=3.6, gap=margin, sharey=True)
+    figure.subplots_adjust(right=1 - margin / 12, top=1 - 0.4 / height)
+    for axes, (quantity, name) in zip(both, QUANTITIES.items(), strict=True):
+        own = found[found["quantity"] == quantity]
+        limit = _limit(own)
+        for _, row in own.iterrows():
+            top = claims.index(row["claim"]) - 0.5
+            _shade(axes, row, top, limit)
+            if paper:
+                effect, at = row["paper_effect"], top + 0.8 * step
+                axes.plot(effect, at, "D", ms=5, mfc="none", mec="black", mew=1.3)
+            at = top + (recipes.index(row["recipe"]) + (1.7 if paper else 1.3)) * step
+            _effect(axes, row, at, limit, len(recipes) > 1)
+        axes.axvline(0, color=PLAIN, lw=1)
+        for line in range(len(claims) + 1):
+            axes.axhline(line - 0.5, color="#E6E6E6", lw=0.8)
+        axes.set_xlim(-limit, limit)
+        axes.set_title(f"{name} error", loc="left")
+        axes.set_xlabel("% of the plain network's error; left is better")
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+    texts = found.drop_duplicates("claim").set_index("claim")["text"]
+    labels = [plot_text(fill(f"{claim}  {texts[claim]}", 46)) for claim in claims]
+    both[0].set_yticks(range(len(claims)), labels, fontsize=8.5)
+    both[0].set_ylim(len(claims) - 0.5, -0.5)
+    _legend(figure, paper)
+    return figure
+
+
+def _limit(found: pd.DataFrame) -> float:
+    """The end of the axis: all the paper's effects, most of ours."""
+    seen = found[["effect", "low", "high"]].abs().max(axis=1).quantile(0.9)
+    largest = max(2 * found["paper_effect"].abs().max(), 0 if pd.isna(seen) else seen)
+    return float(min(largest, 100)) or 1.0
+
+
+def _shade(axes: Axes, row: pd.Series, top: float, limit: float) -> None:
+    """Where the claim holds."""
+    if pd.isna(row["holds_low"]) or pd.isna(row["holds_high"]):
+        return
+    low, high = max(row["holds_low"], -limit), min(row["holds_high"], limit)
+    spans = [(low, high)] if low < high else [(-limit, high), (low, limit)]
+    for start, end in spans:
+        axes.fill_between([start, end], top, top + 1, color=GREEN, lw=0, zorder=0)
+
+
+def _effect(axes: Axes, row: pd.Series, at: float, limit: float, named: bool) -> None:
+    """Ours with its interval, and in the margin its verdict; an end off the axis is an arrow."""
+    look = LOOKS[row["verdict"]]
+    if row["low"] == row["low"]:
+        axes.plot([row["low"], row["high"]], [at, at], color=look["color"], lw=2)
+        for end, marker in ((row["low"], "<"), (row["high"], ">")):
+            if abs(end) > limit:
+                place = limit if end > 0 else -limit
+                axes.plot(place, at, marker, color=look["color"], ms=5, clip_on=False)
+    axes.plot(row["effect"], at, ms=7, mew=1.5, lw=0, **look)
+    words = [row["recipe"]] if named else []
+    words += [f"n = {row['n']}"] if row["effect"] == row["effect"] else []
+    text = f"{GLYPHS[row['verdict']]} {', '.join(words)}"
+    bold = row["verdict"] in ("supported", "contradicted")
+    axes.annotate(
+        plot_text(text),
+        (1.02, at),
+        xycoords=("axes fraction", "data"),
+        va="center",
+        fontsize=9,
+        fontweight="bold" if bold else "normal",
+        color=look["color"],
+        annotation_clip=False,
+    )
+
+
+def _legend(figure: matplotlib.figure.Figure, paper: bool) -> None:
+    handles: list[Line2D | Patch] = [Patch(color=GREEN, label="where the claim holds")]
+    if paper:
+        look: dict[str, Any] = {"mfc": "none", "mec": "black", "mew": 1.3}
+        handles.append(Line2D([], [], marker="D", ms=5, lw=0, label="the paper", **look))
+    for verdict, name in NAMES.items():
+        look = LOOKS[verdict] | {"lw": 2} if verdict != "not tested" else {"lw": 0}
+        handles.append(Line2D([], [], ms=7, label=f"{GLYPHS[verdict]} {name}", **look))
+    figure.legend(handles=handles, loc="lower center", ncols=6, fontsize=9)
