@@ -52,3 +52,15 @@ def blank_plots(monkeypatch: pytest.MonkeyPatch) -> None:
         file.write(b'<svg viewBox="0 0 9 9"></svg>')
 
     monkeypatch.setattr(Figure, "savefig", savefig)
+
+
+# Files whose tests take seconds each: the fast loop (tools/check.sh) leaves them to the whole suite.
+SLOW = """backbones bench block_formula claims cli cuda_graph examples excitation experiments faults files
+fuzz gpu_tools job launch_ray launch_torchrun ledger notebook oracles output preflight pytorch_tools
+reproduction resume runs_at_once streaming sweep timm tools train webpage wheel provenance""".split()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem.removeprefix("test_") in SLOW:
+            item.add_marker(pytest.mark.slow)

@@ -48,7 +48,7 @@ class MadeUp:
     epochs: ClassVar[tuple[Any, ...]] = ()
     correct: ClassVar[str] = ""
     wrong_top5: ClassVar[int] = 0
-    provenance: ClassVar[Any] = SimpleNamespace(data="0" * 64, device="", versions={})
+    provenance: ClassVar[Any] = SimpleNamespace(data="0" * 64, device="", versions={}, compute=None)
 
     @property
     def throughout(self) -> float:

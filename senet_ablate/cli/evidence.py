@@ -34,11 +34,12 @@ if TYPE_CHECKING:
 def report_recipe(recipe: str, results: Path) -> None:
     """Write the tables and pages of a recipe, from its records, and the page over all recipes."""
     from senet_ablate.analysis.tables import read_reported
-    from senet_ablate.report.pages import write_page
+    from senet_ablate.report.pages import measured_pages, write_page
     from senet_ablate.report.recipe_page import write_report
 
     print(f"see {write_report(read_reported(recipe, results, begun=True), results)}")
-    write_page("forest", results)
+    if "forest" in measured_pages(results):  # some recipe has effects
+        write_page("forest", results)
 
 
 def report_page(name: str, results: Path) -> None:

@@ -95,4 +95,7 @@ def _check(fields: dict[str, Any]) -> Check:
     kind = fields.get("kind")
     if not isinstance(kind, str):
         raise BadInput("key 'kind' is missing" if kind is None else f"kind {kind!r} is no name")
-    return parse(CLAIM_KINDS[kind], fields)
+    found = CLAIM_KINDS[kind]
+    if not (isinstance(found, type) and issubclass(found, Check)):
+        raise BadInput(f"kind {kind!r} is no class of checks")
+    return parse(found, fields)
