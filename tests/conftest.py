@@ -55,9 +55,41 @@ def blank_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Files whose tests take seconds each: the fast loop (tools/check.sh) leaves them to the whole suite.
-SLOW = """backbones bench block_formula claims cli cuda_graph examples excitation experiments faults files
-fuzz gpu_tools job launch_ray launch_torchrun ledger notebook oracles output preflight pytorch_tools
-reproduction resume runs_at_once streaming sweep timm tools train webpage wheel provenance""".split()
+SLOW = [
+    "backbones",
+    "bench",
+    "block_formula",
+    "claims",
+    "cli",
+    "cuda_graph",
+    "examples",
+    "excitation",
+    "experiments",
+    "faults",
+    "files",
+    "fuzz",
+    "gpu_tools",
+    "job",
+    "launch_ray",
+    "launch_torchrun",
+    "ledger",
+    "notebook",
+    "oracles",
+    "output",
+    "preflight",
+    "pytorch_tools",
+    "reproduction",
+    "resume",
+    "runs_at_once",
+    "streaming",
+    "sweep",
+    "timm",
+    "tools",
+    "train",
+    "webpage",
+    "wheel",
+    "provenance",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
