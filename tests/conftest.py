@@ -54,7 +54,7 @@ def blank_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Figure, "savefig", savefig)
 
 
-# Files whose tests take seconds each: the fast loop (tools/check.sh) leaves them to the whole suite.
+# Files whose tests take seconds each; the fast loop (tools/check.sh) leaves them out.
 SLOW = [
     "backbones",
     "bench",
