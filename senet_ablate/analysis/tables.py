@@ -60,8 +60,8 @@ class Table:
     for and nobody ran. refused: why the numbers are withheld, empty if they are not. unfair: what
     makes the rows hard to compare. resolution: the difference to the control in points that the
     test behind `differs` finds in 4 of 5 tries; NaN where nothing is known. comparisons: how many
-    differences the page's correction counts; alpha: what its last look
-    spends. exploratory: why the verdicts are so; empty where plan and claims came first.
+    differences the page's correction counts; alpha: what its last look spends. exploratory: why the
+    verdicts are so; empty where plan and claims came first.
     """
 
     name: str
@@ -166,7 +166,7 @@ def _differences(
     corrected for, and the alpha of the last look that any table has reached.
     """
     differ: set[tuple[str, str]] = set()
-    everything, alpha = sorted(set(pairs.values())), looks[0].alpha
+    everything, alpha = sorted(_planned(cases)), looks[0].alpha
     for number, look in enumerate(looks):
         reached = {n: rows for n, case in cases.items() if (rows := case.looks[number]) is not None}
         if not reached:
@@ -179,6 +179,17 @@ def _differences(
         corrected = holm(p_values)
         differ |= {pair for pair, p in zip(everything, corrected, strict=True) if p < look.alpha}
     return differ, len(everything), alpha
+
+
+def _planned(cases: Mapping[str, Case]) -> set[tuple[str, str]]:
+    """The distinct pairs of row and control of a page, trained already or not."""
+    return {
+        (case.rows_by_id[variant], case.rows_by_id[control])
+        for case in cases.values()
+        for variant in case.experiment.variants
+        if (control := case.experiment.control_of(variant)) not in ("", variant)
+        and not {variant, control} & case.evidence.cannot_host.keys()
+    }
 
 
 def difference_p(model: ErrorModel, one: str, other: str) -> float:
