@@ -45,14 +45,22 @@ def test_the_table_of_records_is_tidy(record: Record, tmp_path: Path) -> None:
 def test_every_changed_byte_is_found(record: Record, tmp_path: Path) -> None:
     path = write_record(tmp_path, "r", record)
     content = path.read_bytes()
+    found = same = 0
     for place in range(0, len(content), 37):
         if content[place : place + 1].isspace():
             continue
         changed = bytearray(content)
         changed[place] = ord("7") if changed[place] != ord("7") else ord("8")
         path.write_bytes(bytes(changed))
-        with pytest.raises(BadInput, match=path.name):
-            read_record(path)
+        try:
+            # The 17th digit of a float can be another spelling of the same number.
+            assert read_record(path) == record
+        except BadInput as error:
+            assert path.name in str(error)
+            found += 1
+        else:
+            same += 1
+    assert found > 20 * same
 
 
 @pytest.mark.parametrize(
