@@ -12,15 +12,26 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
     exit 2
 fi
 
+# Without an NVIDIA GPU PyTorch's own index has a build without CUDA, of a twentieth of the size; both packages must
+# come from there. Where it cannot be reached or lacks these versions, the usual build does the same.
+packages() {
+    local pip=(.venv/bin/python -m pip install --disable-pip-version-check --progress-bar off)
+    if [ "$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null; then
+        "${pip[@]}" --timeout 10 --retries 0 --index-url https://download.pytorch.org/whl/cpu --no-deps \
+            $(grep -E '^torch(vision)?==' requirements-run.txt) || true
+    fi
+    "${pip[@]}" -r requirements-run.txt
+}
+
 # Installs requirements-run.txt into .venv, and shows that it goes on: seconds, size, what pip does.
 install() {
     local log=.venv/install.log pip pause=30 end='\n'
     [ -t 2 ] && pause=2 end='\r'
     echo "installing what running needs into .venv, the $(grep -c == requirements-run.txt) packages of" \
-        "requirements-run.txt and theirs: about 5.7 GB, most of it PyTorch with CUDA's libraries" >&2
-    .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off -r requirements-run.txt >"$log" 2>&1 &
+        "requirements-run.txt and theirs: up to 5.7 GB, most of it PyTorch with CUDA's libraries" >&2
+    packages >"$log" 2>&1 &
     pip=$!
-    trap 'kill $pip 2>/dev/null; exit 130' INT TERM
+    trap 'kill $pip $(pgrep -P $pip) 2>/dev/null; exit 130' INT TERM
     SECONDS=0
     while kill -0 $pip 2>/dev/null; do
         printf "%4d s, %5d MB, %-60.60s$end" $SECONDS "$(du -sm .venv | cut -f 1)" "$(tail -n 1 "$log")" >&2

@@ -1,8 +1,10 @@
 """./run_all.sh: sets up, trains or reproduces, and ends with the agreement."""
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 STUB = """#!/bin/sh
 if [ "$2" = pip ]; then
+    echo "$*" >> pips
+    case "$*" in *download.pytorch.org*) exit ${CPU_INDEX:-0};; esac
     echo "Collecting torch"; sleep 1.5; echo "ERROR: no network"; exit ${PIP_STATUS:-0}
 fi
 echo "$*" >> calls
@@ -65,6 +69,27 @@ def test_it_installs_once_trains_anew_and_ends_with_the_agreement(checkout: Path
         "digits (reproductions/digits/agreement.md)\n  9 of 9 records of digits are equal\n"
     )
     assert "installing" not in run_all(checkout)[0].stderr
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_without_a_gpu_the_small_build_of_pytorch_is_tried_first(
+    checkout: Path, reached: bool
+) -> None:
+    tools = checkout / "tools"
+    tools.mkdir()
+    for name in ("bash", "grep", "uname", "du", "cut", "tail", "sleep", "cmp", "cp", "sed", "cat"):
+        (tools / name).symlink_to(shutil.which(name) or "missing")
+    path = str(tools)  # no nvidia-smi
+    settings = {"PATH": path, "PYTHON": sys.executable, "CPU_INDEX": "0" if reached else "1"}
+    assert run_all(checkout, **settings)[0].returncode == 0
+    small, usual = (checkout / "pips").read_text().splitlines()
+    assert re.search(r"whl/cpu --no-deps torch==[\d.]+ torchvision==[\d.]+$", small)
+    assert usual.endswith("-r requirements-run.txt") and "index-url" not in usual
+    (checkout / "pips").unlink()
+    (checkout / ".venv" / "requirements.installed").unlink()
+    (tools / "nvidia-smi").symlink_to("/bin/true")
+    assert run_all(checkout, **settings)[0].returncode == 0
+    assert (checkout / "pips").read_text().splitlines() == [usual]
 
 
 def test_a_recipe_without_committed_records_is_run(checkout: Path) -> None:
