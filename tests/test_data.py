@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision.datasets
 from PIL import Image
 
 from senet_ablate.data import cifar as cifar_module
@@ -178,7 +179,7 @@ def test_cifar_is_the_same_set_from_torchvisions_files_and_from_class_folders(
                 name: hashlib.md5((base / name).read_bytes()).hexdigest()
                 for name in [*entries, "batches.meta"]
             }
-            source = cifar_module.CIFAR10
+            source = torchvision.datasets.CIFAR10
             monkeypatch.setattr(
                 source,
                 "train_list",

@@ -5,14 +5,17 @@ image for image.
 import hashlib
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torchvision.datasets import CIFAR10, CIFAR100
 
 from senet_ablate.data.cache import cached
 from senet_ablate.data.files import Files, class_folders, class_names, decode
 from senet_ablate.data.images import ImageSet, Split, image_set
 from senet_ablate.spec.registry import BadInput
+
+if TYPE_CHECKING:  # what is cached needs no torchvision, which takes as long to import as torch
+    from torchvision.datasets import CIFAR10
 
 SIZES = [50_000, 10_000]  # images of the two splits
 PIXELS = 32
@@ -20,25 +23,21 @@ PIXELS = 32
 
 def load_cifar10(root: Path, image_size: int | None, download: bool) -> ImageSet:
     """50,000 training and 10,000 test images, 32x32, 10 classes."""
-    return _load("cifar10", CIFAR10, 10, root, image_size, download)
+    return _load(10, "cifar-10-batches-py", root, image_size, download)
 
 
 def load_cifar100(root: Path, image_size: int | None, download: bool) -> ImageSet:
     """50,000 training and 10,000 test images, 32x32, 100 classes."""
-    return _load("cifar100", CIFAR100, 100, root, image_size, download)
+    return _load(100, "cifar-100-python", root, image_size, download)
 
 
 def _load(
-    name: str,
-    source: type[CIFAR10],
-    classes: int,
-    root: Path,
-    image_size: int | None,
-    download: bool,
+    classes: int, archive_name: str, root: Path, image_size: int | None, download: bool
 ) -> ImageSet:
+    name = f"cifar{classes}"
     if image_size not in (None, PIXELS):
         raise BadInput(f"{name} images are 32x32 pixels, not {image_size}")
-    folders, archive = root / name, root / source.base_folder
+    folders, archive = root / name, root / archive_name
     how_to_get = (
         f"{name} is not in {root}: neither {folders}/train/<class>/*.png nor {archive}; get it with"
         f" `python -m senet_ablate run --recipe {name} --data {root} --download`"
@@ -54,12 +53,15 @@ def _load(
         sources = [path for split in files for path in split.paths]
         return cached(name, root, sources, lambda _: _from_folders(files, names), how_to_get)
     if download:
-        _open(source, root, download=True)
+        _open(classes, root, download=True)
     sources = sorted(path for path in archive.glob("*") if path.is_file())
-    return cached(name, root, sources, lambda _: _from_archive(source, root), how_to_get)
+    return cached(name, root, sources, lambda _: _from_archive(classes, root), how_to_get)
 
 
-def _open(source: type[CIFAR10], root: Path, download: bool = False) -> list[CIFAR10]:
+def _open(classes: int, root: Path, download: bool = False) -> "list[CIFAR10]":
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    source = CIFAR10 if classes == 10 else CIFAR100
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -72,8 +74,8 @@ def _open(source: type[CIFAR10], root: Path, download: bool = False) -> list[CIF
         ) from error
 
 
-def _from_archive(source: type[CIFAR10], root: Path) -> ImageSet:
-    train, test = _open(source, root)
+def _from_archive(classes: int, root: Path) -> ImageSet:
+    train, test = _open(classes, root)
     return _canonical(_split(train), _split(test), train.classes)
 
 
@@ -86,7 +88,7 @@ def _from_folders(files: list[Files], classes: list[str]) -> ImageSet:
     return _canonical(train, test, classes)
 
 
-def _split(source: CIFAR10) -> Split:
+def _split(source: "CIFAR10") -> Split:
     return Split(source.data, np.asarray(source.targets, dtype=np.int64))
 
 

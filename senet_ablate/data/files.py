@@ -14,12 +14,13 @@ from typing import TypeVar
 
 import numpy as np
 from PIL import Image
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes
 
 from senet_ablate.data.images import ImageSet, Pixels, Split, image_set, listed
 from senet_ablate.spec.registry import BadInput
 
 DECODED_AT_ONCE = 4096  # images
+# those of torchvision, whose import takes as long as PyTorch's
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 T = TypeVar("T")
 
 
@@ -42,7 +43,8 @@ def class_names(root: Path) -> list[str]:
     Raises BadInput where it cannot be read.
     """
     try:
-        return [name for name in find_classes(root)[0] if not name.startswith(".")]
+        folders = [entry.name for entry in os.scandir(root) if entry.is_dir()]
+        return sorted(name for name in folders if not name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -89,7 +91,7 @@ def _images(folder: Path, parents: frozenset[str], left_out: Counter[str]) -> li
             left_out["hidden"] += 1
         elif is_folder:
             found += _images(path, parents | {real}, left_out)
-        elif entry.name.lower().endswith(IMG_EXTENSIONS):
+        elif entry.name.lower().endswith(SUFFIXES):
             found.append(path)
         else:
             left_out[_kind(entry.name)] += 1
