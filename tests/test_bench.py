@@ -28,7 +28,7 @@ from senet_ablate.models.build import build_model
 from senet_ablate.records.bench import Bench, Measured, Part, add_part, bench_path
 from senet_ablate.records.facts import read_facts
 from senet_ablate.records.store import Provenance, read_sealed, write_sealed
-from senet_ablate.report.bench_page import TARGETS, bench_pages
+from senet_ablate.report.bench_page import TARGETS, pages
 from senet_ablate.report.pages import write_page
 from senet_ablate.report.recipe_page import report_files
 from senet_ablate.spec.plan import read_plan
@@ -69,25 +69,25 @@ def part(factor: float = 3.0) -> Part:
 def test_ratios_are_taken_within_a_round_and_targets_are_judged(tmp_path: Path) -> None:
     assert part().ratio(part().rows[2]) == (3.0, 3.0, 3.0)
     add_part(tmp_path, CPU, 2, "loop", part())
-    page = bench_pages(tmp_path)[PAGE].decode()
+    page = pages(tmp_path)[PAGE].markdown()
     target = "loop: ours, a process a core / classic loop at least 2"
     assert f"- {target}: 3.00: reached (1 of 1)" in page
-    overview = bench_pages(tmp_path)["bench/README.md"].decode()
+    overview = pages(tmp_path)["bench/README.md"].markdown()
     assert re.search(rf"{target} *\\| 3.00: reached \(1 of 1\)", overview)
     assert "not measured" in overview
     assert "Not measured here: many, floor" in page
     add_part(tmp_path, CPU, 2, "loop", part(1.5))
     add_part(tmp_path, CPU, 2, "many", part())
-    page = bench_pages(tmp_path)[PAGE].decode()
+    page = pages(tmp_path)[PAGE].markdown()
     assert "Fastest: ours, a process a core (1 of 1)." in page
     assert "1.50: missed (0 of 1)" in page
 
 
 def test_no_target_is_judged_on_a_machine_that_others_use(tmp_path: Path) -> None:
     add_part(tmp_path, CPU, 2, "loop", part().model_copy(update={"load": 5.0}))
-    page = bench_pages(tmp_path)[PAGE].decode()
+    page = pages(tmp_path)[PAGE].markdown()
     assert "reached" not in page and "load was 5.0 on 2 cores" in page
-    overview = bench_pages(tmp_path)["bench/README.md"].decode()
+    overview = pages(tmp_path)["bench/README.md"].markdown()
     assert "3.00: not judged" in overview and "reached" not in overview
 
 
@@ -233,10 +233,10 @@ def test_the_ledger_of_a_recipe_judges_the_papers_times_by_the_bench(tmp_path: P
     )
     add_part(tmp_path, CPU, 2, "overhead", part().model_copy(update={"rows": measured}))
     plan = read_plan("smoke", ["reduction"])
-    page = report_files(plan, tmp_path)["README.md"].decode()
+    page = report_files(plan, tmp_path, {})["README.md"].decode()
     assert "SE / plain: 1.020 [1.020, 1.020] on cpu: Some CPU (wanted: at most 1.05)" in page
     assert "no GPU was timed yet" in page
     compiled = tuple(row.model_copy(update={"name": f"{row.name}, compiled"}) for row in measured)
     add_part(tmp_path, CPU, 2, "overhead", part().model_copy(update={"rows": compiled}))
-    page = report_files(plan, tmp_path)["README.md"].decode()
+    page = report_files(plan, tmp_path, {})["README.md"].decode()
     assert "has no inference, one image" in page and "1.020" not in page

@@ -145,9 +145,9 @@ def test_an_experiment_on_request_is_on_the_page_once_it_has_runs(
     }
     record = record.model_copy(update=learned)
     write_record(tmp_path, "smoke", record)
-    assert "mobile" not in read_reported("smoke", tmp_path).experiments
+    assert "mobile" not in read_reported("smoke", read_records(tmp_path, "smoke")).experiments
     write_record(tmp_path, "smoke", record.model_copy(update={"id": run.id, "run": run}))
-    assert [*read_reported("smoke", tmp_path).experiments][-1] == "mobile"
+    assert [*read_reported("smoke", read_records(tmp_path, "smoke")).experiments][-1] == "mobile"
     assert inside("report", "--recipe", "smoke", "--results", str(tmp_path))[0] == 0
     assert "Not run yet" in (tmp_path / "smoke" / "mobile" / "table.md").read_text()
     assert (tmp_path / "smoke" / "mobile" / "plot.svg").is_file(), (

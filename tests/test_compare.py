@@ -16,7 +16,7 @@ from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import Table, read_reported, table
 from senet_ablate.records.store import Gates, Record, pack, read_records, write_record
 from senet_ablate.report.gates import by_block
-from senet_ablate.report.pareto import plot
+from senet_ablate.report.speed import pareto
 from senet_ablate.spec.plan import read_plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run
@@ -41,7 +41,8 @@ def planted(folder: Path, errors: dict[str, list[range]]) -> Path:
 
 
 def tables(folder: Path) -> dict[str, Table]:
-    plan, records = read_reported("cue", folder), read_records(folder, "cue")
+    records = read_records(folder, "cue")
+    plan = read_reported("cue", records)
     return {name: table(plan, name, records) for name in plan.experiments}
 
 
@@ -175,17 +176,17 @@ def test_a_network_that_is_dearer_and_worse_beyond_noise_is_beaten(tmp_path: Pat
     assert found.loc["reduction/2", "beaten_by"] == "reduction/8"
     assert (found["beaten_by"] != "").sum() == 1, "cheaper and equal within the noise beats nothing"
     assert "squeeze/plain" in found.loc["reduction/original", "also"]
-    figure = plot(found)
+    figure = pareto(found)
     assert figure is not None and len(figure.axes) == 2, "no panel of times that nobody measured"
     assert [text.get_text() for text in figure.axes[0].texts] == ["2"], (
         "the one that is beaten has its name"
     )
-    assert plot(found.head(1)) is None
+    assert pareto(found.head(1)) is None
 
 
 def test_nothing_recorded_is_an_empty_table_and_no_plot(tmp_path: Path) -> None:
     found = tradeoffs(tables(tmp_path).values())
-    assert found.empty and {"step", "beaten_by"} <= set(found.columns) and plot(found) is None
+    assert found.empty and {"step", "beaten_by"} <= set(found.columns) and pareto(found) is None
 
 
 def test_gates_are_averaged_over_seeds_and_stuck_ones_counted() -> None:

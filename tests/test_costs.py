@@ -15,8 +15,8 @@ from senet_ablate.report.cost_page import (
     SE,
     beside_paper,
     by_stage,
-    cost_files,
     networks,
+    pages,
 )
 from senet_ablate.report.pages import verify_page, write_page
 from senet_ablate.spec.registry import BadInput
@@ -62,7 +62,7 @@ def test_every_printed_cost_is_near_ours_or_its_distance_is_explained() -> None:
 
 
 def test_the_page_has_the_papers_remark_on_the_last_stage_in_our_numbers() -> None:
-    page = cost_files(RESULTS)["cost/README.md"].decode()
+    page = pages(RESULTS)["cost/README.md"].markdown()
     assert "SE adds 9.8% to the parameters, and without the last stage 3.7%" in page
 
 

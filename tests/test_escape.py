@@ -4,6 +4,9 @@ import csv
 import io
 import re
 import shlex
+import shutil
+import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
@@ -24,6 +27,7 @@ from senet_ablate.analysis.escape import (
 )
 from senet_ablate.report.gates import _quoted
 
+ROOT = Path(__file__).parent.parent
 GFM = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 NAMES = [
     "a|b",
@@ -98,6 +102,29 @@ def test_latex_text_is_what_it_shows() -> None:
     assert latex_text("[18] a|b") == r"{[}18] a\textbar{}b"
     assert latex_text("*SE* < 5%") == r"{*}SE* \textless{} 5\%"
     assert latex_text("a\n\u22121 ≥ x_1 → é") == r"a $-$1 $\geq$ x\_1 $\rightarrow$ é"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.parametrize("encoding", ["", "\\usepackage[T1]{fontenc}"])
+def test_every_table_in_latex_compiles_with_booktabs_alone(tmp_path: Path, encoding: str) -> None:
+    names = [
+        *NAMES,
+        "& % $ # _ { } ~ ^ \\ | < >",
+        "„Größe“ ‚x‘",
+        "é à ç ñ ø å",
+        "µm μm ± 2 °C",
+        "– — …",
+    ]
+    nasty = pd.DataFrame(dict.fromkeys(names[-5:], names))
+    tables = [path.read_text() for path in sorted((ROOT / "results").rglob("*.tex"))]
+    assert len(tables) > 20
+    preamble = ["\\documentclass{article}", encoding, "\\usepackage{booktabs}", "\\begin{document}"]
+    document = "\n\n".join([*preamble, latex_table(nasty), *tables, "\\end{document}"])
+    (tmp_path / "tables.tex").write_text(document)
+    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Missing character" not in (tmp_path / "tables.log").read_text(errors="replace")
 
 
 @given(st.text(st.characters(codec="utf-8")))

@@ -81,17 +81,17 @@ def test_a_run_is_followed_epoch_by_epoch_also_where_it_goes_on_from_a_checkpoin
 
         def watch(number: int, epoch: Epoch) -> None:
             told(number, epoch)
-            seen.append({step for _, step, _ in read(curves.of(run.id, run.seed))})
+            seen.append({step for _, step, _ in read(curves.of(run))})
 
         record = train(
             run, load_images(run.train, tmp_path), torch.device("cpu"), on_epoch_end=watch
         )
     assert seen == [{1}, {1, 2}, {1, 2}], "each epoch can be seen before the next one is trained"
-    live = {(tag, step): value for tag, step, value in read(curves.of(run.id, run.seed))}
+    live = {(tag, step): value for tag, step, value in read(curves.of(run))}
     assert live["error/test", 2] == pytest.approx(record.top1)
     with curves.follow(run) as told:  # again, from a checkpoint after epoch 1: the old file is gone
         told(1, record.epochs[0])
-    assert {step for _, step, _ in read(curves.of(run.id, run.seed))} == {1}
+    assert {step for _, step, _ in read(curves.of(run))} == {1}
 
 
 def test_gates_are_on_record_at_every_epoch_that_is_read(results: Path) -> None:

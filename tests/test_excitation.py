@@ -50,7 +50,7 @@ def one_table() -> Iterator[None]:
             plan = read_plan("smoke", ["role_of_excitation"])
             patch.setattr(
                 f"senet_ablate.{module}.read_reported",
-                lambda recipe, results, begun=False, plan=plan: plan,
+                lambda recipe, records, begun=False, plan=plan: plan,
             )
         yield
 

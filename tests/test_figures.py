@@ -197,5 +197,5 @@ def test_a_row_is_drawn_with_its_seeds_its_interval_and_its_difference(plan: Pla
 def test_a_table_without_records_has_no_plot(plan: Plan, tmp_path: Path) -> None:
     empty = table(plan, "squeeze", {})
     assert figures.plot(empty) is None and figures.curves({"plain": []}) is None
-    files = report_files(plan, tmp_path)
+    files = report_files(plan, tmp_path, {})
     assert "Not run yet" in files["README.md"].decode() and "squeeze/plot.svg" not in files

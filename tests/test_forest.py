@@ -10,6 +10,7 @@ from fabricated import record, write_recipe
 
 from senet_ablate.analysis.forest import effects
 from senet_ablate.analysis.tables import tables
+from senet_ablate.records.store import read_records
 from senet_ablate.report import plots
 from senet_ablate.report.forest import forest
 from senet_ablate.report.pages import verify_page, write_page
@@ -51,7 +52,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for recipe in ("cifar10", "cue"):
         plan = read_plan(recipe, NAMES, seeds=3)
         write_recipe(folder, recipe)
-        write_report(plan, folder)
+        write_report(plan, folder, read_records(folder, recipe))
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from senet_ablate.analysis.exclusions import health
 from senet_ablate.analysis.frame import strangers, tidy
 from senet_ablate.analysis.tables import table
 from senet_ablate.cli.main import _guarded, app
-from senet_ablate.records.store import Record, write_record
+from senet_ablate.records.store import Record, read_records, write_record
 from senet_ablate.spec.plan import read_plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run
@@ -104,7 +105,7 @@ def test_an_experiment_on_request_is_shown_where_other_tables_have_all_its_runs(
         write_record(tmp_path, "smoke", fabricated(run))
     assert [
         name
-        for name in read_reported("smoke", tmp_path).experiments
+        for name in read_reported("smoke", read_records(tmp_path, "smoke")).experiments
         if name in ("backbones", "depth")
     ] == [
         "backbones",
@@ -151,3 +152,21 @@ def test_records_of_a_recipe_that_this_checkout_lacks_are_said(
     )
     assert exit_code("verify", "--results", str(tmp_path)) == 1
     assert len(load_records(tmp_path, "theirs")) == 1, "reading needs no recipe"
+
+
+@pytest.mark.usefixtures("blank_plots")
+def test_report_and_verify_read_each_record_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_record(tmp_path, "smoke", fabricated(read_plan("smoke", ["conv3x3"]).runs()[0]))
+    whole, seen = Path.read_text, list[Path]()
+
+    def read_text(path: Path, *words: Any, **options: Any) -> str:
+        seen.append(path)
+        return whole(path, *words, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    for verb in ("report", "verify"):
+        assert exit_code(verb, "--recipe", "smoke", "--results", str(tmp_path)) == 0
+        assert [path.parent.name for path in seen].count("runs") == 1, verb
+        seen.clear()

@@ -277,12 +277,14 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
             "senet_ablate.train.sweep.build_networks",
             lambda plan, classes: [(row, Conv2d(3, 1, 1)) for row in plan.rows()],
         )
-        patch.setattr("senet_ablate.report.recipe_page.write_report", lambda plan, results: results)
+        patch.setattr(
+            "senet_ablate.report.recipe_page.write_report", lambda plan, results, _: results
+        )
         patch.setattr("senet_ablate.bench.steps.timing", lambda *words: None)
         patch.setattr("senet_ablate.records.bench.write_timing", lambda *words: Path())
         patch.setattr("senet_ablate.models.summary.to_count", list)
         patch.setattr("senet_ablate.records.cost.write_costs", lambda *words: None)
-        patch.setattr("senet_ablate.cli.evidence.report_page", lambda name, results: None)
+        patch.setattr("senet_ablate.report.pages.measured_pages", lambda results: [])
         empty = tmp_path_factory.mktemp("empty")
         patch.setenv("SENET_ABLATE_RESULTS", str(empty / "results"))
         patch.chdir(empty)

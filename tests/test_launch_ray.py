@@ -118,9 +118,9 @@ import signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_launch_ray import Training, context, runs
-from senet_ablate.cli.main import _guarded, _interrupt
+from senet_ablate.cli.main import _guarded
 from senet_ablate.train.launch.ray import launch
-signal.signal(signal.SIGTERM, _interrupt)
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 todo = runs(Training.model_validate({tiny}), 60)
 sys.exit(_guarded(lambda: launch(todo, context(Path({results!r})), lambda finished, images: None)))
 """

@@ -113,5 +113,5 @@ def test_claims_on_gates_rest_on_every_seed_whose_record_holds_them(tmp_path: Pa
     assert gates_of_seeds(smoke, records) == [gates] * 3
     for one in records.values():
         write_record(tmp_path, "smoke", one)
-    page = report_files(smoke, tmp_path)["README.md"].decode()
+    page = report_files(smoke, tmp_path, records)["README.md"].decode()
     assert "[3 networks]" in page and "[1 network]" not in page

@@ -12,7 +12,7 @@ from fabricated import record, write_recipe
 from markdown_it import MarkdownIt
 
 from senet_ablate.cli.output import worked
-from senet_ablate.records.store import write_record
+from senet_ablate.records.store import read_records, write_record
 from senet_ablate.report import plots
 from senet_ablate.report.recipe_page import write_report
 from senet_ablate.spec.plan import EXPERIMENTS_DIR, read_plan
@@ -117,7 +117,7 @@ def test_odd_names_are_shown_as_they_are_with_their_numbers_under_their_headings
     plan = read_plan("smoke", folder=folder)
     for run in plan.runs():
         write_record(tmp_path, "smoke", record(run))
-    page = write_report(plan, tmp_path)
+    page = write_report(plan, tmp_path, read_records(tmp_path, "smoke"))
     tables = [path.read_text() for path in (page, page.parent / "my odd" / "table.md")]
     gfm = MarkdownIt("commonmark").enable("table")
     for text in tables:
@@ -148,7 +148,8 @@ def test_a_plot_that_fails_costs_no_table(
 
     monkeypatch.setattr(plots, "svg", fails)
     write_recipe(tmp_path, "smoke", seeds=1)
-    page = write_report(read_plan("smoke", ["squeeze"]), tmp_path)
+    plan = read_plan("smoke", ["squeeze"])
+    page = write_report(plan, tmp_path, read_records(tmp_path, "smoke"))
     assert "top-1 error" in page.read_text() and (page.parent / "report.html").is_file()
     assert "squeeze/plot.svg: this plot could not be drawn" in caplog.text
     assert not list(page.parent.rglob("*.svg"))

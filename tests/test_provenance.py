@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from senet_ablate import SESpec
-from senet_ablate.cli.options import command_line, set_arguments
+from senet_ablate.cli.options import command_line
 from senet_ablate.data.images import ImageSet
 from senet_ablate.spec.plan import read_recipe
 from senet_ablate.spec.spec import Run, Training
@@ -105,9 +105,6 @@ def test_a_clock_that_is_put_back_makes_no_negative_duration(
     assert 0 <= where.train_s <= where.wall_s < 600
 
 
-def test_the_command_is_the_one_that_was_given() -> None:
-    set_arguments(["run", "a b", "--results", "caf\udce9"])
-    try:
-        assert command_line() == "python -m senet_ablate run 'a b' --results 'caf\\udce9'"
-    finally:
-        set_arguments(None)
+def test_the_command_is_the_one_that_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["senet-ablate", "run", "a b", "--results", "caf\udce9"])
+    assert command_line() == "python -m senet_ablate run 'a b' --results 'caf\\udce9'"

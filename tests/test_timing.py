@@ -26,7 +26,7 @@ from senet_ablate.records.bench import (
     write_timing,
 )
 from senet_ablate.records.store import Provenance, read_sealed, write_record, write_sealed
-from senet_ablate.report.speed import by_device, measured, sections
+from senet_ablate.report.speed import measured, sections
 from senet_ablate.spec.paper import timings_ms
 from senet_ablate.spec.plan import Plan, read_plan
 from senet_ablate.spec.spec import Run, SESpec, Training
@@ -74,7 +74,7 @@ def known(plan: Plan) -> Part:
 
 def test_the_ratio_is_taken_within_a_round_and_stands_beside_the_papers() -> None:
     plan = read_plan("smoke")
-    rows = measured(by_device([known(plan)]))
+    rows = measured([known(plan)])
     se = rows[rows["name"] == "SE"].set_index("group")
     step = se.loc["training step"]
     assert step["ratio"] == pytest.approx(1.10) == step["paper_ratio"]
@@ -126,7 +126,7 @@ def one_table() -> Iterator[None]:
             plan = read_plan("smoke", ["role_of_excitation"])
             patch.setattr(
                 f"senet_ablate.{module}.read_reported",
-                lambda recipe, results, begun=False, plan=plan: plan,
+                lambda recipe, records, begun=False, plan=plan: plan,
             )
         yield
 
@@ -198,7 +198,7 @@ def test_times_of_another_device_or_number_of_threads_lie_beside(tmp_path: Path)
         "timing-cpu-some-r-cpu-2-threads.json",
         "timing-nvidia-h100-80gb.json",
     ]
-    assert len(measured(by_device(read_timings(plan, tmp_path)))) == 3 * 6
+    assert len(measured(read_timings(plan, tmp_path))) == 3 * 6
 
 
 def test_bench_knows_its_parts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from fabricated import write_recipe
 
+from senet_ablate.records.store import read_records
 from senet_ablate.report.document import Figure, Grid, Text, badge, inline, sort_key
 from senet_ablate.report.recipe_page import report_files, write_report
 from senet_ablate.spec.plan import read_plan
@@ -30,7 +31,8 @@ MISSING = "squeeze/Max"  # a row without records: its cells are empty
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = write_recipe(tmp_path_factory.mktemp("results"), skip=(MISSING,))
-    return write_report(read_plan("cue"), results).with_name("report.html")
+    records = read_records(results, "cue")
+    return write_report(read_plan("cue"), results, records).with_name("report.html")
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +246,8 @@ def test_printed_it_is_light_and_no_table_is_cut_off(page: Any) -> None:
 
 def test_the_page_follows_from_the_records_alone(page_file: Path) -> None:
     results = page_file.parent.parent
-    assert report_files(read_plan("cue"), results)["report.html"] == page_file.read_bytes()
+    records = read_records(results, "cue")
+    assert report_files(read_plan("cue"), results, records)["report.html"] == page_file.read_bytes()
     text = page_file.read_text()
     assert text.index("Made-up images") < text.index("<h1>"), "the warning comes first"
     for link in re.findall(r'href="([^"#:]+)"', text):
@@ -254,7 +257,7 @@ def test_the_page_follows_from_the_records_alone(page_file: Path) -> None:
 
 
 def test_a_recipe_without_records_has_a_page(tmp_path: Path) -> None:
-    text = report_files(read_plan("cue"), tmp_path)["report.html"].decode()
+    text = report_files(read_plan("cue"), tmp_path, {})["report.html"].decode()
     assert "0 runs." in text and "Not run yet" in text
 
 

@@ -61,7 +61,8 @@ def compare(results: str | Path, recipe: str, a: str, b: str) -> Comparison:
     Raises BadInput for an unknown or ambiguous name, for a row without a sound run, and for rows
     that were not tested on the same images.
     """
-    plan, records = read_reported(recipe, Path(results)), read_records(Path(results), recipe)
+    records = read_records(Path(results), recipe)
+    plan = read_reported(recipe, records)
     return compare_rows(tables(plan, records), a, b)
 
 

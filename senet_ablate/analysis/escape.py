@@ -32,6 +32,9 @@ LATEX = {
     "≥": r"$\geq$",
     "→": r"$\rightarrow$",
     "←": r"$\leftarrow$",
+    "\u03bc": "\u00b5",  # of the two letters mu the one that pdflatex knows
+    "„": ",,",  # the low quotes, by a ligature where the font has them
+    "‚": ",",
 }
 
 

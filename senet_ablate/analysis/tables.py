@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from senet_ablate.records.bench import Bench
 from senet_ablate.records.class_gates import ClassGates
 from senet_ablate.records.cost import Costs
 from senet_ablate.records.first_page import FirstPage, exploratory
-from senet_ablate.records.store import Record, read_records
+from senet_ablate.records.store import Record
 from senet_ablate.spec.paper import published
 from senet_ablate.spec.plan import (
     EXPERIMENTS_DIR,
@@ -411,15 +411,16 @@ def _by_row(records: Mapping[str, Record]) -> dict[str, list[Record]]:
 
 
 def read_reported(
-    recipe: str, results: Path, folder: Path = EXPERIMENTS_DIR, *, begun: bool = False
+    recipe: str, records: Iterable[str], folder: Path = EXPERIMENTS_DIR, *, begun: bool = False
 ) -> Plan:
     """The plan of a recipe's own experiments, and of those on request that have begun: that have a
     run of their own, or one in every row that other tables have too.
 
-    begun: the same of the others, as pages show them, unless the recipe lists them or none has.
+    records: their ids. begun: the same of the others, as pages show them, unless the recipe lists
+    them or none has.
     """
     plan = read_plan(recipe, folder=folder)
-    have = set(read_records(results, recipe))
+    have = set(records)
     shown = plan.recipe.experiments or (begun and _begun(plan, have)) or plan.experiments
     others = have - {run.id for run in plan.runs()}
     names = []

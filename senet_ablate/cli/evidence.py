@@ -1,7 +1,7 @@
 """The commands that measure something beside training: gates, speed, costs, public weights."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +21,7 @@ from senet_ablate.cli.options import (
     read_se,
 )
 from senet_ablate.records.bench import PARTS, add_part
-from senet_ablate.records.store import recorded
+from senet_ablate.records.store import read_records, recorded
 from senet_ablate.spec.plan import Plan, list_recipes, read_plan
 from senet_ablate.spec.registry import BadInput
 
@@ -31,23 +31,24 @@ if TYPE_CHECKING:
     from senet_ablate.data import ImageSet
 
 
-def report_recipe(recipe: str, results: Path) -> None:
-    """Write the tables and pages of a recipe, from its records, and the page over all recipes."""
+def write_reports(
+    recipes: Sequence[str], results: Path, pages: Iterable[str] = ("forest",)
+) -> None:
+    """Write the tables and pages of recipes from their records, then those pages beside them that
+    have facts, and say where they lie.
+    """
     from senet_ablate.analysis.tables import read_reported
     from senet_ablate.report.pages import measured_pages, write_page
     from senet_ablate.report.recipe_page import write_report
 
-    print(f"see {write_report(read_reported(recipe, results, begun=True), results)}")
-    if "forest" in measured_pages(results):  # some recipe has effects
-        write_page("forest", results)
-
-
-def report_page(name: str, results: Path) -> None:
-    """Write a page beside those of recipes from its facts, and say where it lies."""
-    from senet_ablate.report.pages import write_page
-
-    for path in write_page(name, results):
-        print(f"see {path}")
+    for recipe in recipes:
+        records = read_records(results, recipe)
+        plan = read_reported(recipe, records, begun=True)
+        print(f"see {write_report(plan, results, records)}")
+    for name in measured_pages(results):
+        if name in pages:
+            for path in write_page(name, results):
+                print(f"see {path}")
 
 
 def first_device(kind: str, threads: int = 1) -> "torch.device":
@@ -93,7 +94,7 @@ def excitation(
     names = [name.strip() for row in rows for name in row if name.strip()]
     images = load_images(plan.recipe.train, data_root(data))
     write_gates(plan, results, images, device, names)
-    report_recipe(plan.recipe_name, results)
+    write_reports([plan.recipe_name], results)
 
 
 def bench(
@@ -125,36 +126,27 @@ def bench(
     if machine := [part for part in chosen if part in PARTS]:
         _bench_machine(machine, str(on), rounds, results)
     if "timing" in chosen:
-        _bench_recipe(recipe, rounds, all_rows, data, results, on)
+        _bench_recipe(read_plan(recipe), rounds, all_rows, data_root(data), results, on)
 
 
-def _bench_machine(parts: list[str], device: str, rounds: int, results: Path) -> None:
+def _bench_machine(parts: Sequence[str], device: str, rounds: int, results: Path) -> None:
     """Measure parts of the page of this machine, writing each as it is done."""
     from joblib import cpu_count
 
     from senet_ablate.bench.measures import MEASURES
 
     if device == "cpu":
-        print(
-            "on a CPU: no CUDA graphs and no bfloat16, which need a GPU; smaller networks and"
-            " batches"
-        )
+        print("on a CPU: no CUDA graphs, no bfloat16; smaller networks and batches")
     for name in parts:
         part = MEASURES[name](device, rounds, command_line(), print)
         print(f"wrote {add_part(results, part.provenance.device, cpu_count(), name, part)}")
-    report_page("bench", results)
-    if "overhead" in parts:  # the ledgers judge the paper's times by it
-        for recipe in [name for name in recorded(results) if name in list_recipes()]:
-            report_recipe(recipe, results)
+    # the ledgers judge the paper's times by what SE adds
+    recipes = [name for name in recorded(results) if name in list_recipes()]
+    write_reports(recipes if "overhead" in parts else [], results, ("bench", "forest"))
 
 
 def _bench_recipe(
-    recipe: str,
-    rounds: int,
-    all_rows: bool,
-    data: Path | None,
-    results: Path,
-    device: "torch.device",
+    plan: Plan, rounds: int, all_rows: bool, data: Path, results: Path, device: "torch.device"
 ) -> None:
     """Time the plain and the SE network of a recipe, or all its rows."""
     from tqdm import tqdm
@@ -163,17 +155,16 @@ def _bench_recipe(
     from senet_ablate.data import load_images
     from senet_ablate.records.bench import plain_and_se, write_timing
 
-    plan = read_plan(recipe)
     networks = plain_and_se(plan)
     if all_rows:
         known = {run.id for run in networks.values()}
         rows = {row.runs[0].id: row for row in plan.rows() if row.runs[0].id not in known}
         networks |= {f"{row.experiment}/{row.variant}": row.runs[0] for row in rows.values()}
-    images = load_images(plan.recipe.train, data_root(data))
+    images = load_images(plan.recipe.train, data)
     with tqdm(total=3 * rounds * len(networks), unit=" measurements") as bar:
         found = timing(networks, images, device, rounds, command_line(), bar.update)
     print(f"wrote {write_timing(results, plan.recipe_name, found)}")
-    report_recipe(plan.recipe_name, results)
+    write_reports([plan.recipe_name], results)
 
 
 def cost(results: Results = RESULTS) -> None:
@@ -184,7 +175,7 @@ def cost(results: Results = RESULTS) -> None:
     from senet_ablate.records.cost import write_costs
 
     write_costs(results, [count(*one) for one in tqdm(to_count(), unit=" networks")])
-    report_page("cost", results)
+    write_reports([], results, ["cost"])
 
 
 def import_weights(
@@ -207,7 +198,7 @@ def import_weights(
     from senet_ablate.models.pretrained import import_weights as load
     from senet_ablate.train.evaluate_folder import evaluate_folder
 
-    spec = read_se([*(se or []), *(pairs or [])])
+    spec = read_se(se, pairs)
     model, on = load(file, backbone, spec), first_device(device)
     with tqdm(unit=" images") as bar:
         found = evaluate_folder(model, backbone, data_root(data), size, on, bar.update)

@@ -21,7 +21,6 @@ from senet_ablate.cli.options import (
     Results,
     SEFields,
     read_se,
-    set_arguments,
 )
 from senet_ablate.cli.output import protect_output
 from senet_ablate.records.store import check_recorded, recorded
@@ -63,7 +62,7 @@ def _recorded(recipe: str | None, results: Path) -> list[str]:
 @app.command()
 def report(recipe: AnyRecipe = None, results: Results = RESULTS) -> None:
     """Rebuild every table, plot and page from the records, also of a half-finished sweep."""
-    from senet_ablate.report.pages import measured_pages
+    from senet_ablate.report.pages import PAGES, measured_pages
 
     names = _recorded(recipe, results)
     unknown = [name for name in names if name not in list_recipes()]
@@ -72,13 +71,10 @@ def report(recipe: AnyRecipe = None, results: Results = RESULTS) -> None:
             f"{results / name}: this checkout has no recipe of that name, so no page is made",
             file=sys.stderr,
         )
-    for name in [name for name in names if name not in unknown]:
-        evidence.report_recipe(name, results)
-    pages = [] if recipe else measured_pages(results)
-    for name in pages:
-        evidence.report_page(name, results)
-    if not names and not pages:
+    if not names and not measured_pages(results):
         raise BadInput(f"{results}: nothing to report, neither records nor facts")
+    known = [name for name in names if name not in unknown]
+    evidence.write_reports(known, results, ["forest"] if recipe else PAGES)
 
 
 @app.command()
@@ -103,7 +99,7 @@ def describe(
     from senet_ablate.models.summary import describe as text
 
     form: Literal["text", "csv", "latex"] = "latex" if latex else "csv" if csv else "text"
-    print(text(backbone, read_se([*(se or []), *(pairs or [])]), size, classes, stem, form))
+    print(text(backbone, read_se(se, pairs), size, classes, stem, form))
 
 
 @app.command("list")
@@ -111,8 +107,7 @@ def list_names() -> None:
     """Experiments, recipes, backbones, squeezes, gates, placements, data sets."""
     print("experiments")
     for name in list_experiments():
-        value = read_experiment(name)
-        print(f"  {name:<24}{value.question}")
+        print(f"  {name:<24}{read_experiment(name).question}")
     print("recipes")
     for name in list_recipes():
         print(f"  {name:<24}{read_recipe(name).title}")
@@ -155,31 +150,28 @@ def verify(recipe: AnyRecipe = None, results: Results = RESULTS) -> None:
     )
 
 
-def _interrupt(number: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code; no mistake of a user's ends in a traceback."""
+    if arguments is not None:
+        sys.argv[1:] = arguments
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    signal.signal(signal.SIGTERM, _interrupt)
-    set_arguments(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     protect_output()
-    sys.exit(_guarded(lambda: app(arguments, standalone_mode=True)))
+    sys.exit(_guarded(app))
 
 
 def _guarded(command: Callable[[], Any]) -> int:
+    """The exit code of a command."""
+    code = 0
     try:
         command()
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else 1
-        if code == 130:  # Typer has caught the interrupt
-            print("interrupted; the same command resumes", file=sys.stderr)
-        return code
     except (BadInput, OSError) as error:  # an OSError names the file that cannot be read or written
         print(f"senet-ablate: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        code = 130
+    if code == 130:  # also where Typer has caught the interrupt
         print("interrupted; the same command resumes", file=sys.stderr)
-        return 130
-    return 0
+    return code

@@ -155,34 +155,24 @@ def data_root(data: Path | None) -> Path:
     return data or Path(os.environ.get("SENET_ABLATE_DATA") or "data")
 
 
-_given: list[str] | None = None  # what `main` was called with, if not the process's own arguments
-
-
-def set_arguments(arguments: list[str] | None) -> None:
-    """Remember what the command line was called with; None: the process's own arguments."""
-    global _given
-    _given = arguments
-
-
 def command_line() -> str:
     """This command as it was given; bytes that are no UTF-8 are written as escapes."""
-    words = shlex.join(sys.argv[1:] if _given is None else _given)
+    words = shlex.join(sys.argv[1:])
     return "python -m senet_ablate " + words.encode("utf-8", "backslashreplace").decode()
 
 
-def read_se(pairs: list[str]) -> SESpec | None:
+def read_se(*given: list[str] | None) -> SESpec | None:
     """The SE specification that KEY=VALUE words describe; none: None. Raises BadInput."""
     values: dict[str, Any] = {}
-    for pair in pairs:
+    for pair in [pair for pairs in given for pair in pairs or []]:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise BadInput(
-                f"--se wants KEY=VALUE, found {pair!r}; keys: {', '.join(field_names(SESpec))}"
-            )
+            known = ", ".join(field_names(SESpec))
+            raise BadInput(f"--se wants KEY=VALUE, found {pair!r}; keys: {known}")
         if key in values:
             raise BadInput(f"--se {key} is given twice")
         values[key] = load_yaml(value, f"--se {key}")
     try:
-        return parse(SESpec, values) if pairs else None
+        return parse(SESpec, values) if values else None
     except BadInput as error:
         raise BadInput(f"--se: {error}") from error

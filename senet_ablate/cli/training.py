@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from senet_ablate.cli.evidence import report_recipe, write_gates
+from senet_ablate.cli.evidence import write_gates, write_reports
 from senet_ablate.cli.options import (
     RunOptions,
     command_line,
@@ -65,7 +65,8 @@ def _report(sweep: "Sweep", options: RunOptions) -> bool:
             "gates by class",
             lambda: write_gates(sweep.plan, options.results, sweep.images, device),
         )
-    return done & worked("report", lambda: report_recipe(sweep.plan.recipe_name, options.results))
+    recipes = [sweep.plan.recipe_name]
+    return done & worked("report", lambda: write_reports(recipes, options.results))
 
 
 @takes_run_options
@@ -79,7 +80,7 @@ def reproduce(
 
     recipe = recipe_name(options.recipe)
     check_recorded(options.results, recipe)
-    reported = read_reported(recipe, options.results)
+    reported = read_reported(recipe, read_records(options.results, recipe))
     committed = committed_records(reported, options.results)
     options = replace(options, experiments=options.experiments or list(reported.experiments))
     folder = options.results.absolute().parent / "reproductions"
@@ -153,10 +154,9 @@ def _print_seeds_needed(options: RunOptions, points: float) -> None:
     from senet_ablate.analysis.power import needs, sentence
     from senet_ablate.analysis.tables import read_reported
 
-    if options.experiments:
-        plan = read_plan(options.recipe, options.experiments)
-    else:
-        plan = read_reported(recipe_name(options.recipe), options.results)
+    plan = read_plan(options.recipe, options.experiments)
+    if not options.experiments:
+        plan = read_reported(plan.recipe_name, read_records(options.results, plan.recipe_name))
     for need in needs(plan, options.results, points):
         print(sentence(need, points))
 

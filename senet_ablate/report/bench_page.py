@@ -2,24 +2,18 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import matplotlib.figure
+import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from senet_ablate.analysis.escape import markdown_table
-from senet_ablate.records.bench import (
-    PARTS,
-    WORK,
-    Bench,
-    Measured,
-    Part,
-    bench_files,
-    counted,
-)
+from senet_ablate.records.bench import PARTS, WORK, Bench, Measured, Part, bench_files, counted
 from senet_ablate.records.facts import read_facts
-from senet_ablate.report import plots as figures
 from senet_ablate.report import speed
+from senet_ablate.report.document import Block, Document, Grid, Section, Text, drawn
+from senet_ablate.report.plots import OURS, PLAIN
 
 ABOUT = {
     "loop": (
@@ -70,18 +64,11 @@ class Target:
         bound = f"at {'least' if self.at_least else 'most'} {self.bound:g}"
         return f"{self.part}: {self.row} / {self.over} {bound}{where}"
 
-    def ratios(self, part: Part) -> dict[str, float]:
-        """The median ratio of each group that has both rows."""
-        found = {}
-        for row in part.rows:
-            ratio = part.ratio(row, self.over) if row.name == self.row else None
-            if ratio and (not self.groups or row.group in self.groups):
-                found[row.group] = ratio[1]
-        return found
-
-    def reached(self, ratio: float) -> bool:
-        """Whether a ratio is on the right side."""
-        return ratio >= self.bound if self.at_least else ratio <= self.bound
+    def ratios(self, part: Part) -> list[float]:
+        """The median ratio in each group that has both rows."""
+        rows = [row for row in part.rows if row.name == self.row]
+        chosen = [row for row in rows if not self.groups or row.group in self.groups]
+        return [ratio[1] for row in chosen if (ratio := part.ratio(row, self.over))]
 
 
 TARGETS = (
@@ -97,64 +84,71 @@ TARGETS = (
 )
 
 
-def bench_pages(results: Path) -> dict[str, bytes]:
-    """Every generated file of the pages by its path in the results folder.
-
-    Raises BadInput for facts that are not sound.
-    """
+def pages(results: Path) -> dict[str, Document]:
+    """The pages by the path of their Markdown. Raises BadInput for facts that are not sound."""
     benches = {path.stem: read_facts(path, Bench) for path in bench_files(results)}
-    files = {"bench/README.md": _overview(benches).encode()}
-    for stem, bench in benches.items():
-        files[f"bench/{stem}.md"] = _page(bench, stem).encode()
-        with figures.style():
-            for name, part in bench.parts.items():
-                files[f"bench/{stem}-{name}.svg"] = figures.svg(_plot(part))
-    return files
-
-
-def _overview(benches: dict[str, Bench]) -> str:
-    """Every target with its verdict by device."""
     rows = pd.DataFrame({"target": [str(target) for target in TARGETS]})
     for bench in benches.values():
-        rows[bench.device] = [_verdict(target, bench) for target in TARGETS]
-    links = [f"- [{bench.device}]({stem}.md)" for stem, bench in benches.items()]
+        rows[_machine(bench)] = [_verdict(target, bench) for target in TARGETS]
+    links = "\n".join(f"- [{_machine(bench)}]({stem}.md)" for stem, bench in benches.items())
     about = "Every target by device, with the least and the greatest ratio over the networks."
-    return "\n\n".join(["# Speed", about, markdown_table(rows), "\n".join(links)]) + "\n"
+    targets = Section("Targets", [Grid("Targets", rows), Text(links)])
+    return {
+        "bench/README.md": Document("Speed", "", about, [targets]),
+        **{f"bench/{stem}.md": _page(bench, stem) for stem, bench in benches.items()},
+    }
+
+
+def _machine(bench: Bench) -> str:
+    """The device, a CPU with its cores."""
+    name = bench.device.removeprefix("cpu: ")
+    return name if name == bench.device else f"{name}, {counted(bench.cores, 'core')}"
 
 
 def _verdict(target: Target, bench: Bench) -> str:
     part = bench.parts.get(target.part)
-    ratios = list(target.ratios(part).values()) if part else []
+    ratios = target.ratios(part) if part else []
     if part is None or not ratios:
         return NOT_MEASURED
     span = " to ".join(dict.fromkeys(f"{one:.2f}" for one in (min(ratios), max(ratios))))
     if _crowded(bench, part):
         return f"{span}: not judged, others used the machine"
-    count = sum(map(target.reached, ratios))
+    sign = 1 if target.at_least else -1
+    count = sum(sign * ratio >= sign * target.bound for ratio in ratios)
     return f"{span}: {'reached' if count == len(ratios) else 'missed'} ({count} of {len(ratios)})"
 
 
-def _page(bench: Bench, stem: str) -> str:
-    cores = f", {counted(bench.cores, 'core')}" if bench.device.startswith("cpu: ") else ""
-    parts = [f"# Speed on {bench.device.removeprefix('cpu: ')}{cores}"]
-    for name, part in bench.parts.items():
-        command, commit = part.provenance.command, part.provenance.commit[:10]
-        parts += [
-            f"## {PARTS[name]}",
-            ABOUT[name],
-            part.settings + _crowd(bench, part),
-            speed.markdown({"": part}),
-            *_verdicts(name, bench),
-            f"![{PARTS[name]}]({stem}-{name}.svg)",
-            (
-                f"Median of {len(part.rows[0].rounds)} rounds [least, greatest]; ratios are taken"
-                f" within a round, with their quartiles. `{command}`, commit {commit}, PyTorch"
-                f" {part.provenance.versions.get('torch')}."
-            ),
-        ]
-    if missing := [name for name in PARTS if name not in bench.parts]:
-        parts.append(f"Not measured here: {', '.join(missing)}.")
-    return "\n\n".join(parts) + "\n"
+def _page(bench: Bench, stem: str) -> Document:
+    missing = [name for name in PARTS if name not in bench.parts]
+    return Document(
+        f"Speed on {_machine(bench)}",
+        "",
+        f"Not measured here: {', '.join(missing)}." if missing else "",
+        [_section(name, part, bench, stem) for name, part in bench.parts.items()],
+    )
+
+
+def _section(name: str, part: Part, bench: Bench, stem: str) -> Section:
+    """What a part is, its table, its targets, and its plot."""
+    verdicts = {str(one): _verdict(one, bench) for one in TARGETS if one.part == name}
+    lines = [f"- {one}: {said}" for one, said in verdicts.items() if said != NOT_MEASURED]
+    if name == "many":
+        lines.append(f"- {_fastest(part)}")
+    rows = speed.measured([part]).assign(device="")
+    caption = (
+        f"Median of {len(part.rows[0].rounds)} rounds [least, greatest]; ratios are taken within a"
+        f" round, with their quartiles. Commit {part.provenance.commit[:10]}, PyTorch"
+        f" {part.provenance.versions.get('torch')}."
+    )
+    blocks: list[Block] = [
+        Text(ABOUT[name]),
+        Text(part.settings + _crowd(bench, part)),
+        Grid(PARTS[name], speed.cells(rows, part.unit)),
+        Text("\n".join(lines)),
+        Text(caption),
+        *drawn(f"{stem}-{name}.svg", PARTS[name], partial(_plot, part)),
+    ]
+    return Section(PARTS[name], blocks, command=part.provenance.command)
 
 
 def _crowded(bench: Bench, part: Part) -> bool:
@@ -173,52 +167,46 @@ def _crowd(bench: Bench, part: Part) -> str:
     )
 
 
-def _verdicts(name: str, bench: Bench) -> list[str]:
-    """A line for each target of a part that was measured here."""
-    verdicts = {str(one): _verdict(one, bench) for one in TARGETS if one.part == name}
-    found = [f"- {one}: {said}" for one, said in verdicts.items() if said != NOT_MEASURED]
-    if name == "many":
-        found.append(f"- {_fastest(bench.parts[name])}")
-    return ["\n".join(found)] if found else []
-
-
 def _fastest(part: Part) -> str:
     """Which rows have the greatest median of their group, and in how many groups."""
-    groups = dict.fromkeys(row.group for row in part.rows)
-    best = [
-        max((row for row in part.rows if row.group == group), key=lambda row: row.median)
-        for group in groups
-    ]
-    wins = Counter(row.name for row in best).most_common()
-    return f"Fastest: {', '.join(f'{name} ({count} of {len(best)})' for name, count in wins)}."
+    groups = _groups(part).values()
+    best = Counter(max(rows, key=lambda row: row.median).name for rows in groups).most_common()
+    return f"Fastest: {', '.join(f'{name} ({wins} of {len(groups)})' for name, wins in best)}."
+
+
+def _groups(part: Part) -> dict[str, list[Measured]]:
+    return {
+        group: [row for row in part.rows if row.group == group]
+        for group in dict.fromkeys(row.group for row in part.rows)
+    }
 
 
 OTHERS = ("classic", "airbench", "plain", "one after another", "floor")
 """How the names of rows begin that ours are compared with; they are grey."""
 
 
-def _plot(part: Part) -> Figure:
+def _plot(part: Part) -> matplotlib.figure.Figure:
     """A panel a group: medians as bars with their extremes, and beside a bar its ratio."""
-    groups: dict[str, list[Measured]] = {}
-    for row in part.rows:
-        groups.setdefault(row.group, []).append(row)
+    groups = _groups(part)
     counts = [len(rows) for rows in groups.values()]
-    figure = Figure(
-        figsize=(8.0, 0.5 + 0.62 * len(groups) + 0.3 * sum(counts)), layout="constrained"
-    )
+    height = 0.5 + 0.62 * len(groups) + 0.3 * sum(counts)
+    figure = matplotlib.figure.Figure(figsize=(8.0, height), layout="constrained")
     panels = figure.subplots(
         len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": [1 + n for n in counts]}
     )
     for axes, (group, rows) in zip(panels[:, 0], groups.items(), strict=True):
-        middles = [row.median for row in rows]
-        below = [row.median - min(row.rounds) for row in rows]
-        above = [max(row.rounds) - row.median for row in rows]
-        colours = [figures.PLAIN if row.name.startswith(OTHERS) else figures.OURS for row in rows]
-        names = [row.name for row in rows]
-        axes.barh(names, middles, xerr=[below, above], color=colours, height=0.66, ecolor="#999999")
-        for number, row in enumerate(rows):
+        ends = [[row.median - min(row.rounds), max(row.rounds) - row.median] for row in rows]
+        axes.barh(
+            [row.name for row in rows],
+            [row.median for row in rows],
+            xerr=np.transpose(ends),
+            color=[PLAIN if row.name.startswith(OTHERS) else OURS for row in rows],
+            height=0.66,
+            ecolor="#999999",
+        )
+        for place, row in enumerate(rows):
             if ratio := part.ratio(row):
-                at, look = (max(row.rounds), number), {"textcoords": "offset points"}
+                at, look = (max(row.rounds), place), {"textcoords": "offset points"}
                 axes.annotate(f"{ratio[1]:.2f} x", at, (5, 0), va="center", **look)
         axes.margins(x=0.12, y=0.02)
         axes.set_xlim(left=0)

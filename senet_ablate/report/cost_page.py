@@ -5,14 +5,15 @@ the multiply-adds are within what the paper's rounding and counting leave open; 
 paper.yaml says why a figure lies further away.
 """
 
+from functools import partial
 from pathlib import Path
 
+import matplotlib.figure
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from senet_ablate.analysis.escape import latex_table, markdown_table
+from senet_ablate.analysis.escape import latex_table
 from senet_ablate.records.cost import (
     ALL_BUT_LAST,
     PAPERS_NETWORK,
@@ -22,7 +23,7 @@ from senet_ablate.records.cost import (
     printed,
     read_costs,
 )
-from senet_ablate.report import plots as figures
+from senet_ablate.report.document import Document, Grid, Section, Text, drawn
 from senet_ablate.spec.paper import cost_remarks
 from senet_ablate.spec.spec import SESpec
 
@@ -32,17 +33,59 @@ STAGES = {1: "#FDE725", 2: "#5DC863", 3: "#21908C", 4: "#3B528B", 5: "#440154"}
 SE = SESpec()
 
 
-def cost_files(results: Path) -> dict[str, bytes]:
-    """Every generated file of the page by its path in the results folder. Raises BadInput."""
+def pages(results: Path) -> dict[str, Document]:
+    """The page by the path of its Markdown. Raises BadInput for missing or unsound facts."""
     costs = read_costs(results)
-    with figures.style():
-        files = {"cost/plot.svg": figures.svg(_plot(costs))}
-    for name, rows in (("table", networks(costs)), ("paper", beside_paper(costs))):
-        csv = rows.to_csv(lineterminator="\n", float_format="%.10g")
-        files[f"cost/{name}.csv"] = csv.encode()
-        files[f"cost/{name}.tex"] = latex_table(_shown(rows)).encode()
-    files["cost/README.md"] = _page(costs).encode()
-    return files
+    lead = (
+        "Every network that the suite knows, at the input size it was made for, with 1,000 classes,"
+        " or 100 for small images. Multiply-adds are those of one image, pooling and scaling among"
+        " them. SE is the paper's: r = 16, in all stages, two layers without bias."
+    )
+    title, rows = "Without and with SE", networks(costs)
+    plain_and_se = Section(title, [Grid(title, _shown(rows))], _files("table", rows))
+    sections = [plain_and_se, _stage_section(costs), _paper_section(costs)]
+    page = Document("What the networks cost, and what SE adds", "", lead, sections)
+    return {"cost/README.md": page}
+
+
+def _files(name: str, rows: pd.DataFrame) -> dict[str, bytes]:
+    """A table in full as CSV, and as it is shown as LaTeX."""
+    csv = rows.to_csv(lineterminator="\n", float_format="%.10g")
+    return {f"{name}.csv": csv.encode(), f"{name}.tex": latex_table(_shown(rows)).encode()}
+
+
+def _stage_section(costs: Costs) -> Section:
+    plain, se, most = (costs[PAPERS_NETWORK, spec] for spec in (None, SE, ALL_BUT_LAST))
+    stages = by_stage(plain, se)
+    last = stages["params"].iloc[-1] / stages["params"].sum()
+    about = (
+        "Late stages are wide and small, early ones narrow and large: SE adds its parameters late,"
+        " its multiply-adds at all stages. In ResNet-50 SE adds"
+        f" {_percent(se.params, plain.params):.1f}% to the parameters, and without the last stage"
+        f" {_percent(most.params, plain.params):.1f}%; the last stage holds {last:.0%} of what is"
+        " added. (The paper, Section 4, says about 10% and about 4%.)"
+    )
+    headings = {"stage": "ResNet-50, stage", "params": "params, %", "macs": "mult-adds, %"}
+    cells = stages.map("{:+.3f}".format).reset_index().rename(columns=headings)
+    plot = drawn("plot.svg", "What SE adds in each stage", partial(_plot, costs))
+    return Section("Where SE adds it", [Text(about), *plot, Grid("By stage", cells)])
+
+
+def _paper_section(costs: Costs) -> Section:
+    paper = beside_paper(costs)
+    off = paper[paper["remark"] != ""]
+    about = (
+        f"{len(paper) - len(off)} of {len(paper)} rows lie within {PARAMS_TOLERANCE} million"
+        f" parameters and {MACS_TOLERANCE:.0%} of the multiply-adds that the paper prints. The"
+        " others:"
+    )
+    remarks = off.groupby("remark", sort=False)["row"].agg(", ".join)
+    reasons = "\n".join(f"- {rows}: {reason}." for reason, rows in remarks.items())
+    grid = Grid("Beside the paper", _shown(paper))
+    again = "python -m senet_ablate cost"
+    return Section(
+        "Beside the paper", [Text(about), Text(reasons), grid], _files("paper", paper), again
+    )
 
 
 def networks(costs: Costs) -> pd.DataFrame:
@@ -137,77 +180,20 @@ COLUMNS = {  # column -> heading, unit, format
 
 
 def _shown(rows: pd.DataFrame) -> pd.DataFrame:
-    """A table as text cells, units in the headings."""
+    """A table as text cells, units in the headings, without remarks."""
     shown = {}
-    for column, values in rows.reset_index().items():
-        if column in COLUMNS:
-            heading, unit, form = COLUMNS[str(column)]
-            shown[heading] = ["" if pd.isna(one) else f"{one / unit:{form}}" for one in values]
-        else:
-            shown[str(column)] = list(values)
+    for column, values in rows.drop(columns="remark", errors="ignore").reset_index().items():
+        heading, unit, form = COLUMNS.get(str(column), (str(column), 1, ""))
+        shown[heading] = [
+            "" if pd.isna(one) else f"{one / unit:{form}}" if form else one for one in values
+        ]
     return pd.DataFrame(shown, dtype=object)
 
 
-def _page(costs: Costs) -> str:
-    paper = beside_paper(costs)
-    off = paper[paper["remark"] != ""]
-    reasons = {
-        reason: ", ".join(off.loc[off["remark"] == reason, "row"])
-        for reason in dict.fromkeys(off["remark"])
-    }
-    remarks = "\n".join(f"- {rows}: {reason}." for reason, rows in reasons.items())
-    plain, se, most = (costs[PAPERS_NETWORK, spec] for spec in (None, SE, ALL_BUT_LAST))
-    stages = by_stage(plain, se)
-    last = stages["params"].iloc[-1] / stages["params"].sum()
-    parts = [
-        "# What the networks cost, and what SE adds",
-        (
-            "Every network that the suite knows, at the input size it was made for, with 1,000"
-            " classes, or 100 for small images. Multiply-adds are those of one image, pooling and"
-            " scaling among them. SE is the paper's: r = 16, in all stages, two layers without"
-            " bias."
-        ),
-        "## Without and with SE",
-        markdown_table(_shown(networks(costs))),
-        "[table.csv](table.csv), [table.tex](table.tex)",
-        "## Where SE adds it",
-        (
-            "Late stages are wide and small, early ones narrow and large: SE adds its parameters"
-            " late, its multiply-adds at all stages. In ResNet-50 SE adds"
-            f" {_percent(se.params, plain.params):.1f}% to the parameters, and without the last"
-            f" stage {_percent(most.params, plain.params):.1f}%; the last stage holds {last:.0%} of"
-            " what is added. (The paper, Section 4, says about 10% and about 4%.)"
-        ),
-        "![What SE adds in each stage](plot.svg)",
-        markdown_table(_shown_stages(stages)),
-        "## Beside the paper",
-        (
-            f"{len(paper) - len(off)} of {len(paper)} rows lie within {PARAMS_TOLERANCE} million"
-            f" parameters and {MACS_TOLERANCE:.0%} of the multiply-adds that the paper prints. The"
-            " others:"
-        ),
-        remarks,
-        markdown_table(_shown(paper.drop(columns="remark"))),
-        (
-            "[paper.csv](paper.csv), [paper.tex](paper.tex); counted again by `python -m"
-            " senet_ablate cost`, and this page from the facts in [facts.json](facts.json) by"
-            " `python -m senet_ablate report`"
-        ),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _shown_stages(stages: pd.DataFrame) -> pd.DataFrame:
-    shown = stages.map("{:+.3f}".format).reset_index()
-    return shown.rename(
-        columns={"stage": "ResNet-50, stage", "params": "params, %", "macs": "mult-adds, %"}
-    )
-
-
-def _plot(costs: Costs) -> Figure:
+def _plot(costs: Costs) -> matplotlib.figure.Figure:
     """What SE adds to parameters and multiply-adds, by stage, of every network."""
     names = _ordered(costs)
-    figure = Figure(figsize=(11, 1.6 + 0.3 * len(names)), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(11, 1.6 + 0.3 * len(names)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for place, name in enumerate(names):
         added = by_stage(costs[name, None], costs[name, SE])

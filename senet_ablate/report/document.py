@@ -51,7 +51,6 @@ class Text(str):
     """Paragraphs, lists and headings in Markdown."""
 
     def markdown(self) -> str:
-        """As it is."""
         return str(self)
 
     def html(self) -> str:
@@ -75,21 +74,33 @@ class Grid:
 
     def markdown(self) -> str:
         """The table, without the spaces that align it."""
+        if self.folded:
+            return ""
         table = markdown_table(self.cells, self.markup)
-        return "" if self.folded else re.sub(r"  +(?=\|)", " ", re.sub(r"-{4,}", "---", table))
+        return re.sub(r"  +(?=\|)", " ", re.sub(r"-{4,}", "---", table))
 
     def html(self) -> str:
         """The table, to be sorted by the numbers in it, by its first column as it was."""
-        numeric = [_numeric(self.cells[heading]) for heading in self.cells]
-        styles = ["name", *("number" if one else "text" for one in numeric[1:])]
-        heads = [
-            f'<th scope="col" class="{style}">{html.escape(str(heading) or "row")}</th>'
-            for heading, style in zip(self.cells, styles, strict=True)
-        ]
-        rows = "\n".join(
-            f"<tr>{''.join(self._cells(number, values, styles))}</tr>"
-            for number, values in enumerate(self.cells.itertuples(index=False))
-        )
+        heads, columns = list[str](), list[list[str]]()
+        for place, (heading, column) in enumerate(self.cells.items()):
+            texts = [str(text) for text in column]
+            keys: Sequence[object] = range(len(texts)) if place == 0 else [*map(sort_key, texts)]
+            numeric = any(texts) and all(
+                isinstance(sort_key(text), float) for text in texts if text
+            )
+            style = "name" if place == 0 else "number" if numeric else "text"
+            name = html.escape(str(heading)) or "row"
+            heads.append(f'<th scope="col" class="{style}">{name}</th>')
+            role = ' role="rowheader"' if place == 0 else ""
+            shown = texts if heading in self.markup else map(markdown_cell, texts)
+            columns.append(
+                [
+                    f'<td{role} class="{style}" data-sort="{html.escape(str(key))}">'
+                    f"{MARKDOWN.renderInline(text)}</td>"
+                    for key, text in zip(keys, shown, strict=True)
+                ]
+            )
+        rows = "\n".join(f"<tr>{''.join(row)}</tr>" for row in zip(*columns, strict=True))
         table = (
             f'<div class="scroll" role="region" aria-label="{html.escape(self.label)}"'
             f' tabindex="0"><table class="sortable n-last asc"><thead><tr>{"".join(heads)}</tr>'
@@ -98,17 +109,6 @@ class Grid:
         if not self.folded:
             return table
         return f"<details><summary>{html.escape(self.folded)}</summary>\n{table}</details>\n"
-
-    def _cells(self, number: int, values: Sequence[object], styles: Sequence[str]) -> list[str]:
-        cells = []
-        for heading, text, style in zip(self.cells, map(str, values), styles, strict=True):
-            key = number if style == "name" else sort_key(text)
-            shown = MARKDOWN.renderInline(text if heading in self.markup else markdown_cell(text))
-            role = ' role="rowheader"' if style == "name" else ""
-            cells.append(
-                f'<td{role} class="{style}" data-sort="{html.escape(str(key))}">{shown}</td>'
-            )
-        return cells
 
     def _repr_markdown_(self) -> str:
         return self.markdown()
@@ -122,11 +122,6 @@ def sort_key(text: str) -> str | float:
     return float(number[0]) if number else text
 
 
-def _numeric(cells: pd.Series) -> bool:
-    keys = [sort_key(text) for text in map(str, cells) if text]
-    return bool(keys) and all(isinstance(key, float) for key in keys)
-
-
 @dataclass(frozen=True)
 class Tiles:
     """How often each verdict occurs in the table below; on a page each tile filters it."""
@@ -135,7 +130,6 @@ class Tiles:
     counts: Mapping[str, int]
 
     def markdown(self) -> str:
-        """The counts in a line."""
         return ", ".join(f"{badge(outcome)} {count}" for outcome, count in self.counts.items())
 
     def html(self) -> str:
@@ -274,7 +268,7 @@ class Document:
     def markdown(self, more: str = "") -> str:
         """The page for a code host; more: a line that only this form has."""
         warning = f"> **{markdown_cell(self.warning)}**" if self.warning else ""
-        parts = [f"# {markdown_cell(self.title)}", warning, self.lead, more]
+        parts = [f"# {markdown_cell(self.title)}" if self.title else "", warning, self.lead, more]
         parts += [section.markdown() for section in self.sections]
         return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -290,10 +284,12 @@ class Document:
         template = environment.get_template("report.html.j2")
         return template.render(page=self, lead=Text(self.lead), style=style, scripts=scripts)
 
-    def files(self) -> dict[str, bytes]:
-        """Every plot and file of its sections, by path."""
+    def files(self, path: str, more: str = "") -> dict[str, bytes]:
+        """The page as Markdown in `path`, and beside it every plot and file of its sections."""
         found: dict[str, bytes] = {}
         for section in self.sections:
             found |= section.files
             found |= {one.path: one.svg for one in section.blocks if isinstance(one, Figure)}
-        return found
+        folder = path.rpartition("/")[0]
+        beside = {f"{folder}/{name}".lstrip("/"): content for name, content in found.items()}
+        return beside | {path: self.markdown(more).encode()}

@@ -1,6 +1,5 @@
 """The page over all recipes: does each claim of the paper hold, and how large is its effect?"""
 
-from collections import Counter
 from functools import partial
 from pathlib import Path
 from textwrap import fill
@@ -15,7 +14,7 @@ from matplotlib.patches import Patch
 from senet_ablate.analysis.escape import markdown_cell, plot_text
 from senet_ablate.analysis.forest import COLUMNS
 from senet_ablate.records.facts import readable
-from senet_ablate.report.document import GLYPHS, Block, Document, Grid, Section, Text, drawn
+from senet_ablate.report.document import GLYPHS, Document, Grid, Section, Text, drawn
 from senet_ablate.report.plots import OURS, PAPER, PLAIN, panels
 from senet_ablate.spec.registry import BadInput
 
@@ -52,16 +51,11 @@ NAMES = {
 QUANTITIES = {"top1": "top-1", "top5": "top-5"}
 
 
-def effects_files(results: Path) -> list[Path]:
-    """The effects that the recipes' pages have written."""
-    return sorted(results.glob("*/effects.csv"))
-
-
-def forest_files(results: Path) -> dict[str, bytes]:
-    """The page and its plots, by path in the results folder. A file that holds no effects is left
-    out, with a warning; raises BadInput if there is no other.
+def pages(results: Path) -> dict[str, Document]:
+    """The page by the path of its Markdown. A file that holds no effects is left out, with a
+    warning; raises BadInput if there is no other.
     """
-    read = readable(effects_files(results), _read)
+    read = readable(sorted(results.glob("*/effects.csv")), _read)
     if not read:
         raise BadInput(f"{results}: no recipe's effects.csv can be read")
     found = pd.concat(read, ignore_index=True)
@@ -69,8 +63,9 @@ def forest_files(results: Path) -> dict[str, bytes]:
         *_sections(found[~found["warned"]], "Evidence about the paper", "forest.svg", CAPTION),
         *_sections(found[found["warned"]], "No evidence about the paper", "shown.svg", ""),
     ]
-    page = Document("What holds, what does not, what is not known", "", LEAD, sections)
-    return page.files() | {"README.md": page.markdown().encode()}
+    return {
+        "README.md": Document("What holds, what does not, what is not known", "", LEAD, sections)
+    }
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -84,24 +79,15 @@ def _sections(found: pd.DataFrame, title: str, path: str, caption: str) -> list[
     """The counts, the plot and the table of the recipes of one kind."""
     if found.empty:
         return []
-    about: list[Block] = [] if caption else [Text(NOT_EVIDENCE)]
-    plot = drawn(path, title, partial(forest, found, bool(caption)), caption)
-    return [
-        Section(title, [*about, Grid(title, _counts(found), ("recipe",)), *plot, _table(found)])
+    about = [] if caption else [Text(NOT_EVIDENCE)]
+    counts = [
+        {"recipe": f"[{markdown_cell(recipe)}]({recipe}/README.md)"}
+        | {f"{GLYPHS[name]} {says}": str((own == name).sum()) for name, says in NAMES.items()}
+        for recipe, own in found.groupby("recipe")["verdict"]
     ]
-
-
-def _counts(found: pd.DataFrame) -> pd.DataFrame:
-    """How many claims of each recipe have which verdict."""
-    rows = []
-    for recipe, own in found.groupby("recipe"):
-        counts = Counter(own["verdict"])
-        link = f"[{markdown_cell(recipe)}]({recipe}/README.md)"
-        rows.append(
-            {"recipe": link}
-            | {f"{GLYPHS[name]} {says}": counts[name] for name, says in NAMES.items()}
-        )
-    return pd.DataFrame(rows).astype(str)
+    plot = drawn(path, title, partial(forest, found, bool(caption)), caption)
+    grid = Grid(title, pd.DataFrame(counts), ("recipe",))
+    return [Section(title, [*about, grid, *plot, _table(found)])]
 
 
 def _table(found: pd.DataFrame) -> Grid:

@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -107,7 +106,7 @@ def blocks(facts: GateFacts, recipe: str) -> list[Block]:
         Text("### Gates by class"),
         Text(f"{sample(facts)} Measured by `{again}`."),
         *drawn(f"{EXPERIMENT}/figure6.svg", figure6, partial(by_class, facts)),
-        *drawn(f"{EXPERIMENT}/figure7.svg", figure7, partial(within_class, facts), spread),
+        *drawn(f"{EXPERIMENT}/figure7.svg", figure7, partial(by_class, facts, within=True), spread),
         Text(LEGEND),
         Grid("Gates by class", gates_cells(facts)),
     ]
@@ -132,61 +131,42 @@ def _quoted(facts: GateFacts) -> str:
     return shlex.quote(row.getvalue())
 
 
-def by_class(facts: GateFacts) -> Figure:
-    """Figure 6: mean gate by channel, a panel a block, a line a class and one for all images."""
-    figure, panels = _panels(facts)
-    for name, axes in panels.items():
-        curves = facts.curves[name]
-        axes.plot(curves.channels, curves.everything, color="black", lw=1.8, label="all", zorder=3)
-        for number, (label, mean) in enumerate(curves.mean.items()):
-            axes.plot(curves.channels, mean, lw=1.1, label=plot_text(label), **_line(number))
-    _legend(figure, figure.axes[0])
-    return figure
+def by_class(facts: GateFacts, within: bool = False) -> Figure:
+    """Figure 6: mean gate by channel, a panel a block, a line a class and one for all images.
 
-
-def within_class(facts: GateFacts) -> Figure:
-    """Figure 7: mean and one standard deviation over the images of a class, for the first two."""
-    figure, panels = _panels(facts)
-    for name, axes in panels.items():
-        curves = facts.curves[name]
-        for number, label in enumerate(islice(curves.mean, 2)):
-            mean, std = np.array(curves.mean[label]), np.array(curves.std[label])
-            axes.plot(curves.channels, mean, lw=1.3, label=plot_text(label), **_line(number))
-            colour = COLOURS[number]
-            axes.fill_between(
-                curves.channels, mean - std, mean + std, alpha=0.22, lw=0, color=colour
-            )
-    _legend(figure, figure.axes[0])
-    return figure
-
-
-def _line(number: int) -> dict[str, Any]:
-    styles = ("-", "--", "-.", ":")
-    return {"color": COLOURS[number % len(COLOURS)], "linestyle": styles[number % len(styles)]}
-
-
-def _legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9)
-
-
-def _panels(facts: GateFacts) -> tuple[Figure, dict[str, Axes]]:
+    within: figure 7, mean and one standard deviation over the images of a class, for the first two.
+    """
     columns = min(3, len(facts.curves))
     lines = -(-len(facts.curves) // columns)
     figure = Figure(figsize=(3.6 * columns, 2.6 * lines + 0.5), layout="constrained")
     grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
-    panels = dict(zip(facts.curves, grid.flat, strict=False))
-    for name, axes in panels.items():
+    for axes, (name, curves) in zip(grid.flat, facts.curves.items(), strict=False):
         axes.set_title(name)
         axes.set_xlabel("channel")
-    for axes in grid.flat[len(panels) :]:
+        x = curves.channels
+        if not within:
+            axes.plot(x, curves.everything, color="black", lw=1.8, label="all", zorder=3)
+        for number, label in enumerate(islice(curves.mean, 2 if within else None)):
+            mean, std = np.array(curves.mean[label]), np.array(curves.std[label])
+            colour, style = COLOURS[number % len(COLOURS)], ("-", "--", "-.", ":")[number % 4]
+            look = {"color": colour, "linestyle": style, "lw": 1.3 if within else 1.1}
+            axes.plot(x, mean, label=plot_text(label), **look)
+            if within:
+                axes.fill_between(x, mean - std, mean + std, alpha=0.22, lw=0, color=colour)
+    for axes in grid.flat[len(facts.curves) :]:
         axes.set_visible(False)
     for row in grid:
         row[0].set_ylabel("gate")
     means = [mean for curves in facts.curves.values() for mean in curves.mean.values()]
     if all(0 <= value <= 1 for value in chain.from_iterable(means)):
         grid[0, 0].set_ylim(-0.03, 1.03)
-    return figure, panels
+    _legend(figure, grid[0, 0])
+    return figure
+
+
+def _legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9)
 
 
 def by_block(records: Sequence[Record]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import pandas as pd
 from senet_ablate.analysis.compare import Comparison, compare_rows, find, runs
 from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import read_reported
-from senet_ablate.records.store import Record, recorded
+from senet_ablate.records.store import Record, read_records, recorded
 from senet_ablate.report import gates, plots, recipe_page
 from senet_ablate.report.document import Document, Figure, Section, Text, drawn
 from senet_ablate.report.recipe_page import RecipeResults, read_results
@@ -43,7 +43,8 @@ def open_results(recipe: str = "", results: str | Path = "") -> "Review":
     if recipe and recipe not in known:
         raise BadInput(f"{folder} has no records of {recipe!r}; it has {', '.join(known)}")
     most = max(known, key=lambda name: len(list((folder / name / "runs").glob("*.json"))))
-    return Review(read_results(read_reported(recipe or most, folder), folder))
+    records = read_records(folder, recipe or most)
+    return Review(read_results(read_reported(recipe or most, records), folder, records))
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Review:
 
     def about(self) -> Section:
         """What was run, with the recipe's warning on top."""
-        (made,) = recipe_page.runs_made(self.results)
+        made = recipe_page.runs_made(self.results)
         warning = [Text(f"> **{self.page.warning}**")] if self.page.warning else []
         return Section(self.page.title, [*warning, Text(self.page.lead), *made.blocks])
 
@@ -67,7 +68,7 @@ class Review:
         """Every claim of the paper with its verdict; `outcome` keeps only those that are, say,
         contradicted.
         """
-        return next(recipe_page.claims(self.results, outcome))
+        return recipe_page.claims(self.results, outcome)
 
     def section(self, name: str) -> Section | Text:
         """A section of the page, by its heading or the name of its experiment."""

@@ -24,7 +24,7 @@ from senet_ablate.records.bench import Part, read_benches, read_timings
 from senet_ablate.records.cost import read_costs_if_any
 from senet_ablate.records.first_page import FirstPage, note_first_page, read_first_page
 from senet_ablate.records.gate_facts import GateFacts, current_gates
-from senet_ablate.records.store import Record, read_records, write_whole
+from senet_ablate.records.store import Record
 from senet_ablate.report import gates, plots, speed
 from senet_ablate.report.document import (
     GLYPHS,
@@ -38,6 +38,7 @@ from senet_ablate.report.document import (
     badge,
     drawn,
 )
+from senet_ablate.report.pages import write_files
 from senet_ablate.spec.paper import out_of_scope
 from senet_ablate.spec.plan import Plan
 
@@ -55,11 +56,8 @@ class RecipeResults:
     first: FirstPage
 
 
-def read_results(
-    plan: Plan, folder: Path, records: Mapping[str, Record] | None = None
-) -> RecipeResults:
-    """The results of a plan's recipe in `folder`; records: where they have been read before."""
-    records = read_records(folder, plan.recipe_name) if records is None else records
+def read_results(plan: Plan, folder: Path, records: Mapping[str, Record]) -> RecipeResults:
+    """The results of a plan's recipe, of which `folder` has these records."""
     facts = current_gates(plan, folder, records)
     networks = gates_of_seeds(plan, records) or ([facts.blocks] if facts else [])
     benches, costs = read_benches(folder), read_costs_if_any(folder)
@@ -69,86 +67,80 @@ def read_results(
     return RecipeResults(folder, plan, records, tables, timings, facts, first)
 
 
-def write_report(plan: Plan, folder: Path) -> Path:
+def write_report(plan: Plan, folder: Path, records: Mapping[str, Record]) -> Path:
     """Write every table, plot and page of a recipe; returns the path of its README."""
-    records = read_records(folder, plan.recipe_name)
     shown = [row.experiment for row in plan.rows() if any(run.id in records for run in row.runs)]
     note_first_page(plan, folder, dict.fromkeys(shown))
     write_files(folder / plan.recipe_name, report_files(plan, folder, records))
     return folder / plan.recipe_name / "README.md"
 
 
-def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write generated files by their path in `folder`, those that differ from what is there."""
-    for name, content in files.items():
-        path = folder / name
-        if not path.is_file() or path.read_bytes() != content:
-            write_whole(path, content)
-
-
-def report_files(
-    plan: Plan, folder: Path, records: Mapping[str, Record] | None = None
-) -> dict[str, bytes]:
+def report_files(plan: Plan, folder: Path, records: Mapping[str, Record]) -> dict[str, bytes]:
     """Every generated file of a recipe by its path in the recipe's own folder."""
     results = read_results(plan, folder, records)
     page = document(results)
     also = (
         "[The same as one page to sort and zoom in](report.html); save it, it needs nothing else."
     )
-    files = page.files()
+    files = page.files("README.md", also) | {"report.html": page.html().encode()}
     for name, table in results.tables.items():
         text = "\n\n".join(block.markdown() for block in table_blocks(table))
         files[f"{name}/table.md"] = f"{text}\n".encode()
-    return files | {
-        "README.md": page.markdown(also).encode(),
-        "report.html": page.html().encode(),
-    }
+    return files
 
 
 def document(results: RecipeResults) -> Document:
     """The page of a recipe."""
     recipe = results.plan.recipe
-    sections = [section for make in SECTIONS for section in make(results)]
+    sections = [
+        claims(results),
+        runs_made(results),
+        *_training(results),
+        *speed.sections(results.plan, list(results.tables.values()), results.timings),
+        *_experiments(results),
+    ]
+    if results.records:
+        sections.append(_every_run(results))
     return Document(recipe.title, recipe.warning, recipe.about, sections)
 
 
-def claims(results: RecipeResults, outcome: str = "") -> Iterator[Section]:
+def claims(results: RecipeResults, outcome: str = "") -> Section:
     """Every claim with its verdict, errors, arithmetic and observations apart; outcome: only those
     claims with this one.
     """
-    tables = results.tables.values()
+    tables, recipe = results.tables.values(), results.plan.recipe
     said = []
-    if results.plan.recipe.warning:
+    if recipe.warning:
         said.append("Each verdict is about these images and this training alone.")
-    if (rules := results.plan.recipe.plan) is not None:
+    if recipe.plan is not None:
         looks = ", ".join(
             f"{look.seeds} seeds a row ({look.reference_seeds} of plain and SE) at"
             f" {100 * look.alpha:g}%"
-            for look in rules.looks
+            for look in recipe.plan.looks
         )
         said.append(f"The analysis plan judges errors, all of this page's together, at {looks}.")
     if reasons := dict.fromkeys(one.exploratory for one in tables if one.exploratory):
         said.append(f"**Exploratory**: {'; '.join(reasons)}.")
     blocks: list[Block] = [Text(" ".join(said))] if said else []
     for ledger, title in LEDGERS.items():
-        found = [(one, v) for one in tables for v in one.verdicts if v.ledger == ledger]
-        found = [(one, v) for one, v in found if outcome in ("", v.outcome, v.words)]
-        if not found:
-            continue
         rows = [
             {
                 "claim": f"[{markdown_cell(v.claim)}](#{anchor(one.experiment.title)})",
                 "verdict": badge(v.words, ", in part" if v.partly else ""),
                 "the paper says": v.says,
                 "table": one.experiment.title,
+                "words": v.words,
             }
-            for one, v in found
+            for one in tables
+            for v in one.verdicts
+            if v.ledger == ledger and outcome in ("", v.outcome, v.words)
         ]
-        counts = Counter[str](v.words for _, v in found)
-        tiles = Tiles(f"{ledger} claims", {name: counts[name] for name in GLYPHS if counts[name]})
-        grid = Grid(title, pd.DataFrame(rows), markup=("claim", "verdict"))
-        blocks += [Text(f"### {title}"), tiles, grid]
-    if not results.plan.recipe.warning and not outcome:
+        if rows:
+            found = Counter(row.pop("words") for row in rows)
+            counts = {name: found[name] for name in GLYPHS if found[name]}
+            grid = Grid(title, pd.DataFrame(rows), markup=("claim", "verdict"))
+            blocks += [Text(f"### {title}"), Tiles(f"{ledger} claims", counts), grid]
+    if not recipe.warning and not outcome:
         others = "; ".join(
             f"{one.id}, {one.says.rstrip('.')} ({one.paper})" for one in out_of_scope()
         )
@@ -156,7 +148,7 @@ def claims(results: RecipeResults, outcome: str = "") -> Iterator[Section]:
     csv = effects(results.plan, results.tables).to_csv(
         index=False, lineterminator="\n", float_format="%.10g"
     )
-    yield Section("Claims", blocks, {"effects.csv": csv.encode()})
+    return Section("Claims", blocks, {"effects.csv": csv.encode()})
 
 
 LEDGERS = {
@@ -167,7 +159,7 @@ LEDGERS = {
 }
 
 
-def runs_made(results: RecipeResults) -> Iterator[Section]:
+def runs_made(results: RecipeResults) -> Section:
     """What was run, with what."""
     records = results.records
     others = strangers(results.plan.recipe_name, dict(records))
@@ -177,32 +169,27 @@ def runs_made(results: RecipeResults) -> Iterator[Section]:
         f"{len(records)} runs{apart}. Errors are those of the last epoch on the test images;"
         " nothing was chosen by them. Intervals are 95%, over the seeds."
     )
-    facts = "\n".join(f"- {title}: {text}" for title, text in provenance(results).items())
-    yield Section("What was run", [Text(summary), Text(facts)])
+    facts = "\n".join(f"- {title}: {text}" for title, text in _provenance(results).items())
+    return Section("What was run", [Text(summary), Text(facts)])
 
 
-def training(results: RecipeResults) -> Iterator[Section]:
+def _training(results: RecipeResults) -> list[Section]:
     """The curves of the plain and the standard SE network, of the first table that holds both."""
-    both = next((one for one in results.tables.values() if one.experiment.reference), None)
-    if both is None or both.experiment.reference is None:
-        return
-    names = {"plain": both.experiment.control, "SE": both.experiment.reference}
-    groups = {name: both.records[row] for name, row in names.items()}
-    caption = (
-        "Mean and range over the seeds, by epoch. The training loss is the one that was minimised,"
-        " label smoothing included."
-    )
-    title = "Loss and error of the plain and the SE network by epoch"
-    if curves := drawn("curves.svg", title, partial(plots.curves, groups), caption):
-        yield Section("Training", curves)
+    for table in results.tables.values():
+        if reference := table.experiment.reference:
+            names = {"plain": table.experiment.control, "SE": reference}
+            groups = {name: table.records[row] for name, row in names.items()}
+            caption = (
+                "Mean and range over the seeds, by epoch. The training loss is the one that was"
+                " minimised, label smoothing included."
+            )
+            title = "Loss and error of the plain and the SE network by epoch"
+            figures = drawn("curves.svg", title, partial(plots.curves, groups), caption)
+            return [Section("Training", figures)] if figures else []
+    return []
 
 
-def costs(results: RecipeResults) -> Iterator[Section]:
-    """Error against cost, and times."""
-    yield from speed.sections(results.plan, list(results.tables.values()), results.timings)
-
-
-def experiments(results: RecipeResults) -> Iterator[Section]:
+def _experiments(results: RecipeResults) -> Iterator[Section]:
     """A section an experiment: question, table, plot, claims."""
     for name, table in results.tables.items():
         title = table.experiment.title
@@ -210,45 +197,36 @@ def experiments(results: RecipeResults) -> Iterator[Section]:
         blocks: list[Block] = [Text(table.experiment.question), *table_blocks(table), *picture]
         if table.verdicts:
             blocks += [Text("### Claims"), Text("\n".join(map(_claim, table.verdicts)))]
-        csv = table.rows.to_csv(lineterminator="\n", float_format="%.10g")
-        files = {f"{name}/table.csv": csv.encode(), f"{name}/table.tex": latex(table).encode()}
+        csv, cells = table.rows.to_csv(lineterminator="\n", float_format="%.10g"), shown(table)
+        latex = latex_table(cells, "l" + "r" * (cells.shape[1] - 1))
+        files = {f"{name}/table.csv": csv.encode(), f"{name}/table.tex": latex.encode()}
         if results.gates and name == gates.EXPERIMENT:
             blocks += gates.blocks(results.gates, results.plan.recipe_argument)
             files |= gates.files(results.gates)
         yield Section(title, blocks, files, _command(results, table))
 
 
-def every_run(results: RecipeResults) -> Iterator[Section]:
-    """Every record, on a page to click in."""
-    rows: dict[str, list[str]] = {name: [] for name in results.records}
+def _every_run(results: RecipeResults) -> Section:
+    """Every record, on a page to click in, those of no row first."""
+    names: dict[str, list[str]] = {name: [] for name in results.records}
     for table in results.tables.values():
         for variant, found in table.records.items():
             for record in found:
-                rows[record.id].append(f"{table.name}/{variant}")
-    order = sorted(rows, key=lambda name: not rows[name])
-    cells = pd.DataFrame(
+                names[record.id].append(f"{table.name}/{variant}")
+    rows = [
         {
-            "rows": [markdown_cell(", ".join(rows[name]) or "none") for name in order],
-            "seed": [str(results.records[name].run.seed) for name in order],
-            "top-1 error, %": [f"{results.records[name].top1:.2f}" for name in order],
-            "training, s": [f"{results.records[name].provenance.train_s:.0f}" for name in order],
-            "record": [f"[{name}](runs/{name}.json)" for name in order],
-            "failed because": ["; ".join(health(results.records[name])) for name in order],
+            "rows": markdown_cell(", ".join(names[record.id]) or "none"),
+            "seed": record.run.seed,
+            "top-1 error, %": f"{record.top1:.2f}",
+            "training, s": f"{record.provenance.train_s:.0f}",
+            "record": f"[{record.id}](runs/{record.id}.json)",
+            "failed because": "; ".join(health(record)),
         }
-    )
-    folded = f"{len(order)} records, each with its own provenance"
-    yield Section("Every run", [Grid("Every run", cells, ("rows", "record"), folded)])
-
-
-SECTIONS: tuple[Callable[[RecipeResults], Iterator[Section]], ...] = (
-    claims,
-    runs_made,
-    training,
-    costs,
-    experiments,
-    every_run,
-)
-"""What a recipe's page consists of, in order; each gives any number of sections."""
+        for record in sorted(results.records.values(), key=lambda record: not names[record.id])
+    ]
+    folded = f"{len(rows)} records, each with its own provenance"
+    grid = Grid("Every run", pd.DataFrame(rows), ("rows", "record"), folded)
+    return Section("Every run", [grid])
 
 
 def table_blocks(table: Table) -> list[Block]:
@@ -268,74 +246,61 @@ def _claim(verdict: Verdict) -> str:
     )
 
 
-COLUMNS = {
-    "label": "",
-    "n": "seeds",
-    "failed": "of them failed",
-    "top1": "top-1 error, %",
-    "effect": "against the control, points",
-    "top5": "top-5 error, %",
-    "params": "params, M",
-    "macs": "mult-adds, G",
-    "paper_top1": "paper: top-1",
-    "paper_top5": "paper: top-5",
-    "paper_params": "paper: params, M",
-    "paper_gflops": "paper: GFLOPs",
-    "remark": "remark",
-}
-
-
-def shown(table: Table) -> pd.DataFrame:
-    """A table as text cells:
-
-    mean with its 95% interval, units in the heading, empty where there is nothing.
-    """
-    rows = pd.DataFrame(index=table.rows.index)
-    for column, heading in COLUMNS.items():
-        values = table.rows[column]
-        if column in ("top1", "top5", "effect"):
-            cells = [_interval(row, column) for _, row in table.rows.iterrows()]
-        elif column in ("params", "macs"):
-            cells = [_scaled(value, 1e6 if column == "params" else 1e9) for value in values]
-        elif column == "failed":
-            cells = [_failed(row) for _, row in table.rows.iterrows()]
-        else:
-            cells = ["" if pd.isna(value) else str(value) for value in values]
-        if column in ("label", "n", "top1") or any(cells):
-            rows[heading] = cells
-    return rows
+def _text(row: pd.Series, column: str) -> str:
+    return "" if pd.isna(row[column]) else str(row[column])
 
 
 def _interval(row: pd.Series, column: str) -> str:
+    """A mean with its interval, in an effect with its signs, and a star where it is no noise."""
     if pd.isna(row[column]):
         return ""
     sign = "+" if column == "effect" else ""
-    star = "*" if column == "effect" and row["differs"] else ""
-    if pd.isna(row[f"{column}_low"]):
-        return f"{row[column]:{sign}.2f}{star}"
-    return (
-        f"{row[column]:{sign}.2f}{star} [{row[f'{column}_low']:{sign}.2f},"
-        f" {row[f'{column}_high']:{sign}.2f}]"
-    )
+    mean = f"{row[column]:{sign}.2f}{'*' if column == 'effect' and row['differs'] else ''}"
+    low, high = row[f"{column}_low"], row[f"{column}_high"]
+    return mean if pd.isna(low) else f"{mean} [{low:{sign}.2f}, {high:{sign}.2f}]"
 
 
-def _failed(row: pd.Series) -> str:
+def _failed(row: pd.Series, column: str) -> str:
     """How many seeds failed, with the interval of their share, and what the others give."""
     if not row["failed"]:
         return ""
-    share = f"{row['failed']} ({row['failed_low']:.0f} to {row['failed_high']:.0f}%)"
     others = "" if pd.isna(row["sound_top1"]) else f"; the others {row['sound_top1']:.2f}%"
-    return f"{share}{others}"
+    return f"{row['failed']} ({row['failed_low']:.0f} to {row['failed_high']:.0f}%){others}"
 
 
-def _scaled(value: float | None, unit: float) -> str:
-    return (
-        ""
-        if value is None or pd.isna(value)
-        else f"{value / unit:.3g}"
-        if value < unit
-        else f"{value / unit:.2f}"
-    )
+def _scaled(row: pd.Series, column: str) -> str:
+    if pd.isna(row[column]):
+        return ""
+    value = row[column] / {"params": 1e6, "macs": 1e9}[column]
+    return f"{value:.3g}" if value < 1 else f"{value:.2f}"
+
+
+COLUMNS: dict[str, tuple[str, Callable[[pd.Series, str], str]]] = {
+    "label": ("", _text),
+    "n": ("seeds", _text),
+    "failed": ("of them failed", _failed),
+    "top1": ("top-1 error, %", _interval),
+    "effect": ("against the control, points", _interval),
+    "top5": ("top-5 error, %", _interval),
+    "params": ("params, M", _scaled),
+    "macs": ("mult-adds, G", _scaled),
+    "paper_top1": ("paper: top-1", _text),
+    "paper_top5": ("paper: top-5", _text),
+    "paper_params": ("paper: params, M", _text),
+    "paper_gflops": ("paper: GFLOPs", _text),
+    "remark": ("remark", _text),
+}
+"""Column of a table -> heading with its unit, and the text of a cell."""
+
+
+def shown(table: Table) -> pd.DataFrame:
+    """A table as text cells, without the columns that are empty."""
+    cells = {}
+    for column, (heading, text) in COLUMNS.items():
+        found = [text(row, column) for _, row in table.rows.iterrows()]
+        if column in ("label", "n", "top1") or any(found):
+            cells[heading] = found
+    return pd.DataFrame(cells)
 
 
 def notes(table: Table) -> list[str]:
@@ -358,12 +323,6 @@ def notes(table: Table) -> list[str]:
     return parts
 
 
-def latex(table: Table) -> str:
-    """The table for a paper, with booktabs rules."""
-    rows = shown(table)
-    return latex_table(rows, "l" + "r" * (rows.shape[1] - 1))
-
-
 def _command(results: RecipeResults, table: Table) -> str:
     """What makes a table again, with the seeds that it has."""
     plan = results.plan
@@ -375,21 +334,25 @@ def _command(results: RecipeResults, table: Table) -> str:
     return f"{command} --seeds {seeds}"
 
 
-def provenance(results: RecipeResults) -> dict[str, str]:
+def _provenance(results: RecipeResults) -> dict[str, str]:
     """What was run, on what, and how to run it again."""
     plan, records = results.plan, results.records
     train = plan.recipe.train.model_dump(mode="json", exclude_defaults=True)
     facts = {"recipe": ", ".join(f"{key} {value}" for key, value in train.items())}
-    for title, values in (
-        ("device", Counter(record.provenance.device for record in records.values())),
-        ("libraries", Counter(_libraries(record) for record in records.values())),
-        ("code", Counter(_code(record) for record in records.values())),
-        ("data (SHA-256)", Counter(record.provenance.data for record in records.values())),
-        ("command", Counter(record.provenance.command for record in records.values())),
-    ):
+    where = [record.provenance for record in records.values()]
+    for title, values in {
+        "device": [one.device for one in where],
+        "libraries": [", ".join(f"{k} {v}" for k, v in one.versions.items()) for one in where],
+        "code": [
+            f"commit {one.commit[:12]}{' with uncommitted changes' * one.dirty}" for one in where
+        ],
+        "data (SHA-256)": [one.data for one in where],
+        "command": [one.command for one in where],
+    }.items():
+        counts = Counter(values)
         facts[title] = "; ".join(
-            f"{value} ({count} runs)" if len(values) > 1 else value
-            for value, count in sorted(values.items())
+            f"{value} ({count} runs)" if len(counts) > 1 else value
+            for value, count in sorted(counts.items())
         )
     if plan.recipe.plan is not None:
         facts["analysis plan"] = f"{plan.recipe.plan_id}, which every record names"
@@ -404,12 +367,3 @@ def provenance(results: RecipeResults) -> dict[str, str]:
         f"`python -m senet_ablate report --recipe {plan.recipe_argument}`"
     )
     return facts
-
-
-def _libraries(record: Record) -> str:
-    return ", ".join(f"{name} {version}" for name, version in record.provenance.versions.items())
-
-
-def _code(record: Record) -> str:
-    changes = " with uncommitted changes" if record.provenance.dirty else ""
-    return f"commit {record.provenance.commit[:12]}{changes}"

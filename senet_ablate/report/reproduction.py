@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from senet_ablate.analysis.escape import markdown_table
 from senet_ablate.analysis.reproduction import Agreement, Reproduction
 from senet_ablate.records.facts import write_facts
-from senet_ablate.records.store import write_whole
+from senet_ablate.report.document import Document, Grid, Section, Text
+from senet_ablate.report.pages import write_files
 
 ORDER: tuple[Agreement, ...] = ("bit for bit", "agrees", "differs", "too few seeds to say")
 
@@ -17,9 +17,7 @@ ORDER: tuple[Agreement, ...] = ("bit for bit", "agrees", "differs", "too few see
 def write_reproduction(folder: Path, facts: Reproduction) -> Path:
     """Write the sealed facts, the table of rows and the page; returns the path of the page."""
     write_facts(folder / f"{file_name(facts)}.json", facts)
-    rows = pd.DataFrame([row.model_dump(exclude={"failed"}) for row in facts.rows])
-    write_whole(folder / "agreement.csv", rows.to_csv(index=False, lineterminator="\n"))
-    write_whole(folder / "agreement.md", page(folder, facts))
+    write_files(folder, page(folder, facts).files("agreement.md"))
     return folder / "agreement.md"
 
 
@@ -53,49 +51,48 @@ def sentences(facts: Reproduction) -> list[str]:
     return lines
 
 
-def page(folder: Path, facts: Reproduction) -> str:
-    """The page as Markdown."""
-    rows = pd.DataFrame(
-        {
-            "row": [f"{row.experiment}/{row.variant}" for row in facts.rows],
-            "seeds": [str(row.seeds) for row in facts.rows],
-            "equal": [str(row.equal) for row in facts.rows],
-            "failed: committed, here": [f"{row.failed[0]}, {row.failed[1]}" for row in facts.rows],
-            "committed, %": [f"{row.committed:.2f}" for row in facts.rows],
-            "here, %": [f"{row.ours:.2f}" for row in facts.rows],
-            "difference, points": [
-                f"{row.ours - row.committed:+.2f}"
-                + (f" [{row.low:+.2f}, {row.high:+.2f}]" if row.low is not None else "")
-                for row in facts.rows
-            ],
-            "margin": ["" if row.margin is None else f"{row.margin:.2f}" for row in facts.rows],
-            "outcome": [row.outcome for row in facts.rows],
-        }
-    )
-    verdicts = pd.DataFrame(
-        [
-            (one.claim, one.says, one.committed, one.ours, "" if one.committed == one.ours else "*")
-            for one in facts.verdicts
-        ],
-        columns=["claim", "says", "committed", "here", "differs"],
-    )
+def page(folder: Path, facts: Reproduction) -> Document:
+    """Rows and verdicts side by side."""
     settings = "".join(f" {name}={value}" for name, value in facts.settings.items())
-    parts = [
-        f"# Reproduction of {facts.recipe}",
-        "\n".join(f"- {sentence}" for sentence in sentences(facts)),
+    about = (
         f"Trained on {', '.join(facts.devices)} ({', '.join(facts.instructions)}{settings}),"
         f" {facts.date}, commit {facts.commit[:12]}, torch {facts.versions.get('torch')}, by"
-        f" `{facts.command}`.",
+        f" `{facts.command}`.\n\n"
         "A row agrees if the 95% interval of the difference of its mean top-1 errors (Welch) lies"
         " within the margin in which the ledger calls rows alike, and differs if it lies outside."
-        " Verdicts are made from the same runs on both sides.",
-        markdown_table(rows),
-    ]
-    if len(verdicts):
-        parts += ["## Verdicts", markdown_table(verdicts)]
-    parts.append(
+        " Verdicts are made from the same runs on both sides."
+    )
+    contribute = (
         f"To contribute: copy `{file_name(facts)}.json` to"
         f" `results/{facts.recipe}/reproductions/`. The tables of these records:"
         f" `python -m senet_ablate report --recipe {facts.recipe} --results {folder.parent}`."
     )
-    return "\n\n".join(parts) + "\n"
+    rows = [
+        {
+            "row": f"{row.experiment}/{row.variant}",
+            "seeds": row.seeds,
+            "equal": row.equal,
+            "failed: committed, here": f"{row.failed[0]}, {row.failed[1]}",
+            "committed, %": f"{row.committed:.2f}",
+            "here, %": f"{row.ours:.2f}",
+            "difference, points": f"{row.ours - row.committed:+.2f}"
+            + (f" [{row.low:+.2f}, {row.high:+.2f}]" if row.low is not None else ""),
+            "margin": "" if row.margin is None else f"{row.margin:.2f}",
+            "outcome": row.outcome,
+        }
+        for row in facts.rows
+    ]
+    verdicts = [
+        {"claim": one.claim, "says": one.says, "committed": one.committed, "here": one.ours}
+        | {"differs": "" if one.committed == one.ours else "*"}
+        for one in facts.verdicts
+    ]
+    unrounded = pd.DataFrame([row.model_dump(exclude={"failed"}) for row in facts.rows])
+    csv = unrounded.to_csv(index=False, lineterminator="\n").encode()
+    grid = Grid("Rows", pd.DataFrame(rows))
+    sections = [Section("Rows", [Text(about), grid], {"agreement.csv": csv})]
+    if verdicts:
+        sections.append(Section("Verdicts", [Grid("Verdicts", pd.DataFrame(verdicts))]))
+    sections.append(Section("To contribute", [Text(contribute)]))
+    lead = "\n".join(f"- {sentence}" for sentence in sentences(facts))
+    return Document(f"Reproduction of {facts.recipe}", "", lead, sections)

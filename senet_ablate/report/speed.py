@@ -1,19 +1,24 @@
 """Times as a table, and what SE costs on the page of a recipe: time, and error against cost."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from senet_ablate.analysis.escape import markdown_table
 from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import Table
 from senet_ablate.records.bench import WORK, Part
-from senet_ablate.report import pareto
 from senet_ablate.report.document import Grid, Section, Text, drawn
+from senet_ablate.report.plots import OURS, PAPER, PLAIN
 from senet_ablate.spec.paper import timings_ms
 from senet_ablate.spec.plan import Plan
 
+LABELS = 10  # names of networks a panel at most; the table has all
 LEGEND = (
     "Both networks in turn within each round; the ratio is that within a round, with its quartiles."
     " A training step is forward, backward and update. The paper's ratios are of ResNet-50 at 224"
@@ -21,8 +26,8 @@ LEGEND = (
 )
 
 
-def measured(parts: Mapping[str, Part]) -> pd.DataFrame:
-    """One row a quantity of parts of the same unit, by the name of their device.
+def measured(parts: Sequence[Part]) -> pd.DataFrame:
+    """One row a quantity of parts of the same unit.
 
     Columns: device, group, name, median, least, greatest (over the rounds), over, ratio, ratio_low,
     ratio_high (median and quartiles within a round; missing where nothing is divided), paper_ratio
@@ -30,12 +35,12 @@ def measured(parts: Mapping[str, Part]) -> pd.DataFrame:
     """
     papers = {WORK[work]: ms["SE"] / ms["plain"] for work, ms in timings_ms().items()}
     rows = []
-    for device, part in parts.items():
+    for part in parts:
         for row in part.rows:
             low, middle, high = part.ratio(row) or (None, None, None)
             rows.append(
                 {
-                    "device": device,
+                    "device": part.device,
                     "group": row.group,
                     "name": row.name,
                     "median": row.median,
@@ -65,17 +70,6 @@ def cells(rows: pd.DataFrame, unit: str) -> pd.DataFrame:
     return shown.loc[:, (shown != "").any()]
 
 
-def markdown(parts: Mapping[str, Part]) -> str:
-    """The table as Markdown."""
-    unit = next(iter(parts.values())).unit
-    return markdown_table(cells(measured(parts), unit))
-
-
-def by_device(timings: Sequence[Part]) -> dict[str, Part]:
-    """The times of a recipe's networks by the device as a heading."""
-    return {part.device: part for part in timings}
-
-
 def sections(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> Iterator[Section]:
     """What SE costs, on the page of a recipe: error against cost, and times."""
     again = f"python -m senet_ablate bench timing --recipe {plan.recipe_argument}"
@@ -87,20 +81,71 @@ def sections(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> It
         " the noise (Welch, Holm over all such pairs); among the others, nothing here tells the"
         " better one."
     )
-    if picture := drawn("pareto.svg", title, partial(pareto.plot, networks), caption):
+    if picture := drawn("pareto.svg", title, partial(pareto, networks), caption):
         files = {"pareto.csv": _csv(networks.reset_index())}
         yield Section("Error against cost", picture, files)
     if timings:
-        rows = measured(by_device(timings))
+        rows = measured(timings)
+        rounds = min(len(part.rows[0].rounds) for part in timings)
+        legend = f"{timings[0].settings} Medians of {rounds} rounds or more. {LEGEND}"
         grid = Grid("Speed", cells(rows, timings[0].unit))
-        yield Section("Speed", [Text(legend(timings)), grid], {"speed.csv": _csv(rows)}, again)
-
-
-def legend(timings: Sequence[Part]) -> str:
-    """What the times are of."""
-    rounds = min(len(part.rows[0].rounds) for part in timings)
-    return f"{timings[0].settings} Medians of {rounds} rounds or more. {LEGEND}"
+        yield Section("Speed", [Text(legend), grid], {"speed.csv": _csv(rows)}, again)
 
 
 def _csv(rows: pd.DataFrame) -> bytes:
     return rows.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()
+
+
+def pareto(networks: pd.DataFrame) -> Figure | None:
+    """Error against parameters, multiply-adds and, where two or more were timed, the training step;
+    none for one network.
+    """
+    if len(networks) < 2:
+        return None
+    costs = dict[str, tuple[float, str]]()
+    for key, what in (("params", "parameters"), ("macs", "multiply-adds an image")):
+        small = networks[key].max() < 1e6
+        costs[key] = (1e3, f"{what}, thousands") if small else (1e6, f"{what}, millions")
+    if networks["step"].notna().sum() > 1:
+        costs["step"] = (1, "training step, ms (median)")
+    figure = Figure(figsize=(3.9 * len(costs) + 0.6, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(costs), sharey=True)
+    for axes, (key, (unit, label)) in zip(panels, costs.items(), strict=True):
+        having = networks[networks[key].notna()]
+        _panel(axes, having, having[key].to_numpy(dtype=float) / unit)
+        axes.set_xlabel(label)
+    panels[0].set_ylabel("top-1 test error, % (lower is better)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
+    return figure
+
+
+def _panel(axes: Axes, networks: pd.DataFrame, x: npt.NDArray[np.float64]) -> None:
+    """The networks at their costs; the names of the beaten ones, or of the others if these are
+    fewer.
+    """
+    y, low = networks["top1"].to_numpy(dtype=float), networks["top1_low"].clip(0)
+    axes.vlines(x, low, networks["top1_high"].clip(upper=100), color="#BFBFBF", lw=1, zorder=1)
+    plain, se = ((networks["label"] == name).to_numpy() for name in ("plain", "SE"))
+    beaten = (networks["beaten_by"] != "").to_numpy()
+    other = ~plain & ~se
+    looks: dict[str, tuple[npt.NDArray[np.bool_], str, dict[str, Any]]] = {
+        "another variant": (
+            other & ~beaten,
+            "o",
+            {"mfc": "none", "mec": OURS, "mew": 1.4, "ms": 6.5},
+        ),
+        "beaten: one no dearer is better": (
+            other & beaten,
+            "x",
+            {"mec": PAPER, "mew": 1.4, "ms": 6},
+        ),
+        "standard SE": (se, "o", {"color": OURS, "ms": 8}),
+        "plain network": (plain, "s", {"color": PLAIN, "ms": 8}),
+    }
+    for label, (chosen, marker, look) in looks.items():
+        axes.plot(x[chosen], y[chosen], marker, lw=0, label=label, **look)
+    few = beaten if beaten.sum() < len(networks) / 2 else ~beaten
+    for place in np.flatnonzero(few & other)[:LABELS]:
+        name = str(networks["label"].iloc[place]).rpartition("/")[2]
+        axes.annotate(name, (x[place], y[place]), (5, 4), textcoords="offset points", fontsize=8)
