@@ -283,9 +283,7 @@ def test_workers_that_die_as_they_start_fail_their_runs_and_do_not_loop(
         "senet_ablate.train.launch.local._work", os._exit
     )  # not called with a number: the worker dies of it
     runs = read_plan("smoke", ["conv3x3"]).runs()
-    failures = launch(
-        runs, SweepContext(tmp_path, "smoke", tmp_path, "cpu"), lambda runs, images: None
-    )
+    failures = launch(runs, SweepContext(tmp_path, "smoke", tmp_path, "cpu"), lambda *_: None)
     assert {failure.run.id for failure in failures} == {run.id for run in runs}
     assert all("killed" in failure.cause for failure in failures)
 

@@ -21,7 +21,15 @@ from senet_ablate.train import cuda_graph as cuda_graph_module
 from senet_ablate.train.checkpoint import TrainState
 from senet_ablate.train.compute import CompiledUnits
 from senet_ablate.train.cuda_graph import WARM, Call, CaptureError, Step, cuda_graph, graphed
-from senet_ablate.train.loop import ProgressMeter, make_step, prepared, train_epoch, train_step
+from senet_ablate.train.loop import (
+    ProgressMeter,
+    evaluate,
+    make_step,
+    on_host,
+    prepared,
+    train_epoch,
+    train_step,
+)
 
 CPU = torch.device("cpu")
 
@@ -155,6 +163,24 @@ def test_the_host_waits_at_the_end_of_an_epoch_alone(tiny: Training, digits: Ima
     with Waits() as waits:
         train_epoch(state, batches, run, step)
     assert waits.count == 0 and state.step == 3, "`tolist` of the sums is no read of one number"
+
+
+def test_the_host_waits_at_the_end_of_an_evaluation_alone_and_once(
+    tiny: Training, digits: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _, _ = prepared(Run(tiny, SESpec(), 0), digits, CPU)
+    batches, read = Batches(digits.test, digits, tiny, CPU), list[int]()
+
+    def counted(*values: Tensor) -> list[Tensor]:
+        read.append(len(values))
+        waits.__exit__(None, None, None)  # from here on all is on the host
+        return on_host(*values)
+
+    monkeypatch.setattr("senet_ablate.train.loop.on_host", counted)
+    waits = Waits()
+    waits.__enter__()
+    evaluate(model, batches, tiny)
+    assert waits.count == 0 and read == [2 + 3], "answers, loss and the gates of three blocks"
 
 
 def test_the_bar_of_a_gpu_counts_finished_steps_and_waits_for_none(

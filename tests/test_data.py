@@ -361,12 +361,10 @@ def test_a_whole_scale_crop_is_the_image(counted: ImageSet) -> None:
     from senet_ablate.data.loader import _scale_cropped
 
     pixels = torch.from_numpy(counted.train.images)
-    whole = _scale_cropped(pixels, 8, edges=torch.ones(12, 2), place=torch.zeros(12, 2))
+    whole = _scale_cropped(pixels, 8, {"edges": torch.ones(12, 2), "place": torch.zeros(12, 2)})
     torch.testing.assert_close(whole, pixels.float())
-    flip = torch.ones(12, dtype=torch.bool)
-    flipped = _scale_cropped(
-        pixels, 8, edges=torch.ones(12, 2), place=torch.zeros(12, 2), flip=flip
-    )
+    draws = {"edges": torch.ones(12, 2), "place": torch.zeros(12, 2)}
+    flipped = _scale_cropped(pixels, 8, draws | {"flip": torch.ones(12, dtype=torch.bool)})
     torch.testing.assert_close(flipped, pixels.flip(2).float())
 
 

@@ -38,7 +38,7 @@ def context(results: Path) -> SweepContext:
     return SweepContext(results, "own", results, "cpu", "test")
 
 
-def silent(*_: int) -> None:
+def silent(*_: object) -> None:
     """Progress that nobody watches."""
 
 
@@ -114,7 +114,7 @@ def test_a_run_that_another_process_holds_is_waited_for(tiny: Training, tmp_path
     lock.acquire()
     seen: list[int] = []
 
-    def progress(finished: int, images: int) -> None:
+    def progress(finished: int, images: int, running: list[Run]) -> None:
         seen.append(finished)
         if sum(seen) == 1 and lock.is_locked:
             lock.release()

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,13 @@ from senet_ablate import SESpec
 from senet_ablate.records.store import Record, read_records, runs_folder
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run, Training
-from senet_ablate.train.job import SweepContext, configure_worker, train_if_missing
+from senet_ablate.train.job import (
+    Failure,
+    Outcome,
+    SweepContext,
+    configure_worker,
+    train_if_missing,
+)
 
 ROOT = Path(__file__).parent.parent
 ray = pytest.importorskip("ray", reason="Ray is an optional extra: pip install -e '.[ray]'")
@@ -68,7 +75,7 @@ def test_two_nodes_write_the_records_of_the_serial_launcher_also_when_one_is_los
     node = sorted(cluster.worker_nodes, key=str)[0]
     lost: list[float] = []
 
-    def progress(finished: int, images: int) -> None:
+    def progress(finished: int, images: int, running: list[Run]) -> None:
         seen.append((finished, images))
         if not lost and len(list((tmp_path / "ray" / "own" / "checkpoints").glob("*.pt"))) == 2:
             lost.append(time.monotonic())
@@ -106,7 +113,7 @@ def test_a_run_that_fails_is_named_and_stops_no_other(
     monkeypatch.chdir(tmp_path)
     one = tiny.model_copy(update={"epochs": 1})
     two = [Run(one, SESpec(squeeze="ray_breaks:squeeze"), 0), Run(one, None, 0)]
-    failures = launch(two, context(tmp_path / "results"), lambda finished, images: None)
+    failures = launch(two, context(tmp_path / "results"), lambda *_: None)
     assert [(failure.run, failure.cause) for failure in failures] == [
         (two[0], "RuntimeError: this operator is broken")
     ]
@@ -122,7 +129,7 @@ from senet_ablate.cli.main import _guarded
 from senet_ablate.train.launch.ray import launch
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 todo = runs(Training.model_validate({tiny}), 60)
-sys.exit(_guarded(lambda: launch(todo, context(Path({results!r})), lambda finished, images: None)))
+sys.exit(_guarded(lambda: launch(todo, context(Path({results!r})), lambda *_: None)))
 """
 
 
@@ -156,10 +163,45 @@ def test_a_driver_asked_to_stop_leaves_what_the_next_goes_on_from(
     ), errors
     todo, done = runs(tiny, 60), read_records(tmp_path, "own")
     assert len(done) < len(todo) and list(checkpoints.glob("*.pt"))
-    assert launch(todo, context(tmp_path), lambda finished, images: None) == []
+    assert launch(todo, context(tmp_path), lambda *_: None) == []
     assert set(read_records(tmp_path, "own")) == {run.id for run in todo} and not list(
         checkpoints.iterdir()
     )
+
+
+def test_a_run_whose_capture_failed_is_trained_again_without_a_graph_and_no_more(
+    tiny: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver alone: tasks are answered in this process."""
+    from senet_ablate.train.launch import ray as launcher
+
+    sent: list[tuple[Run, bool]] = []
+
+    def answered(run: Run, context: SweepContext, *_: object) -> tuple[object, object]:
+        sent.append((run, context.graph))
+        failure = Failure(run, "no graph", again=True, graph=False, ends=True)
+        return object(), Outcome.TRAINED if run.se and not context.graph else failure
+
+    def remote(*actor: object, **options: Any) -> Any:
+        if not actor:
+            return lambda task: SimpleNamespace(remote=answered)
+        meter = SimpleNamespace(of_runs=SimpleNamespace(remote=lambda: (None, {})))
+        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: meter))
+
+    node = SimpleNamespace(get_node_id=lambda: "0" * 56)
+    in_this_process = SimpleNamespace(
+        cluster_resources=lambda: {"CPU": 1},
+        get_runtime_context=lambda: node,
+        remote=remote,
+        wait=lambda refs, timeout: (refs[:1], refs[1:]),
+        get=lambda ref: ref[1],
+        exceptions=ray.exceptions,
+    )
+    monkeypatch.setattr(launcher, "connect", lambda: in_this_process)
+    plain, se = Run(tiny, None, 0), Run(tiny, SESpec(), 0)
+    failures = launcher.launch([plain, se], context(tmp_path), lambda *_: None)
+    assert [(one.run, one.cause) for one in failures] == [(plain, "no graph")]
+    assert sent == [(plain, True), (se, True), (plain, False), (se, False)]
 
 
 @pytest.mark.parametrize(

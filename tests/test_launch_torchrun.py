@@ -30,7 +30,7 @@ from senet_ablate.train.job import SweepContext
 from senet_ablate.train.launch.torchrun import launch
 results = Path({results!r})
 context = SweepContext(results, "own", results, "cpu", checkpoint_every_s=0.0)
-assert not launch(RUNS, context, lambda runs, images: None)
+assert not launch(RUNS, context, lambda *_: None)
 """
 RUNS = [
     Run(

@@ -20,7 +20,7 @@ from senet_ablate.train.loop import train
 from senet_ablate.train.provenance import own_operators
 
 ROOT = Path(__file__).resolve().parent.parent
-SAY = "from senet_ablate.train.provenance import code_state; print(*code_state())"
+SAY = "from senet_ablate.records.commit import code_state; print(*code_state())"
 
 
 def git(folder: Path, *words: str) -> str:

@@ -23,7 +23,8 @@ from senet_ablate.records.store import Record, checkpoint_path, read_records
 from senet_ablate.spec.plan import read_experiment, read_plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run, Training
-from senet_ablate.train.job import SweepContext
+from senet_ablate.train.cuda_graph import CaptureError
+from senet_ablate.train.job import Failure, SweepContext, attempt
 from senet_ablate.train.launch import local
 from senet_ablate.train.launch.local import MOST_AT_ONCE, at_once, launch, runs_that_fit, slots
 from senet_ablate.train.loop import train
@@ -36,7 +37,7 @@ def context(results: Path, at_once: int = 2) -> SweepContext:
     return SweepContext(results, "own", results, "cpu", "test", runs_per_gpu=at_once)
 
 
-def silent(*_: int) -> None:
+def silent(*_: object) -> None:
     """Progress that nobody watches."""
 
 
@@ -130,13 +131,43 @@ def test_a_run_whose_capture_failed_is_trained_again_without_a_graph(
                 graph = run not in self.eager
                 sent.append((run, graph))
                 if run.se is None and graph:
-                    self.lost.append(local.Lost(run, "no graph", graph=False, leaves=True))
+                    again = Failure(run, "no graph", again=True, graph=False, ends=True)
+                    self.failures.append(again)
             self.queue.clear()
 
     monkeypatch.setattr(local, "_Pool", Workers)
     runs = [Run(tiny, None, 0), Run(tiny, SESpec(), 0)]
     assert launch(runs, context(tmp_path), silent) == []
     assert sent == [(runs[0], True), (runs[1], True), (runs[0], False)]
+
+
+@pytest.mark.parametrize(
+    ("error", "at_once", "again", "graph", "ends"),
+    [
+        (CaptureError("no graph"), 1, True, False, True),
+        (torch.AcceleratorError("device-side assert"), 1, True, True, True),
+        (MemoryError("no room"), 2, True, True, False),
+        (MemoryError("no room"), 1, False, True, False),
+        (RuntimeError("broken"), 2, False, True, False),
+    ],
+)
+def test_which_failures_are_tried_once_more_under_every_launcher(
+    error: Exception,
+    at_once: int,
+    again: bool,
+    graph: bool,
+    ends: bool,
+    tiny: Training,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("senet_ablate.train.job.train", fail)
+    found = attempt(Run(tiny, None, 0), context(tmp_path, at_once), CPU, silent)
+    assert isinstance(found, Failure) and str(error) in found.cause
+    assert (found.again, found.graph, found.ends) == (again, graph, ends)
 
 
 def test_runs_with_own_operators_are_trained_alone(

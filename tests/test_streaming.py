@@ -95,11 +95,12 @@ def test_a_crop_is_the_part_of_the_image_that_was_drawn(
     stream = Stream([tmp_path / "a.png"], 36, 16, 0)
     root = (height * width) ** 0.5
     draws = {
+        "image": torch.tensor([0]),
         "edges": torch.tensor([[16 / root, 16 / root]]),  # 16 x 16 pixels: nothing is resized
         "place": torch.tensor([[1.0, -1.0]]),  # at the bottom, to the left
         "flip": torch.tensor([flipped]),
     }
-    (crop,) = stream.crops([(torch.tensor([0]), draws)])
+    (crop,) = stream.crops([draws])
     assert crop.dtype == torch.uint8 and crop.shape == (1, 16, 16, 3)
     assert crop[0, :, 0, 0].tolist() == list(range(height - 16, height))
     assert crop[0, 0, :, 1].tolist() == (list(range(16))[::-1] if flipped else list(range(16)))
@@ -107,8 +108,12 @@ def test_a_crop_is_the_part_of_the_image_that_was_drawn(
 
 def test_the_whole_image_is_the_largest_crop(folder: Path) -> None:
     path = folder / "train" / "red" / "01.jpg"
-    draws = {"edges": torch.tensor([[2.0, 2.0]]), "place": torch.zeros(1, 2)}
-    (crop,) = Stream([path], 36, 32, 0).crops([(torch.tensor([0]), draws)])
+    draws = {
+        "image": torch.tensor([0]),
+        "edges": torch.tensor([[2.0, 2.0]]),
+        "place": torch.zeros(1, 2),
+    }
+    (crop,) = Stream([path], 36, 32, 0).crops([draws])
     pixels = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)
     expected = F.resize(pixels, [32, 32], antialias=True).permute(1, 2, 0)
     assert (crop[0].int() - expected.int()).abs().max() <= 1, (
@@ -139,8 +144,12 @@ def test_whatever_pillow_reads_becomes_three_channels(mode: str, folder: Path) -
     suffix = ".jpg" if mode in ("L", "CMYK") else ".png"
     path = folder / "train" / "red" / f"odd{suffix}"
     Image.fromarray(np.full((40, 40, 3), 153, np.uint8)).convert(mode).save(path)
-    draws = {"edges": torch.tensor([[0.5, 0.5]]), "place": torch.zeros(1, 2)}
-    (crop,) = Stream([path], 36, 32, 0).crops([(torch.tensor([0]), draws)])
+    draws = {
+        "image": torch.tensor([0]),
+        "edges": torch.tensor([[0.5, 0.5]]),
+        "place": torch.zeros(1, 2),
+    }
+    (crop,) = Stream([path], 36, 32, 0).crops([draws])
     assert crop.shape == (1, 32, 32, 3) and (crop.int() - 153).abs().max() <= 4
 
 

@@ -29,7 +29,14 @@ def sweep(tmp_path: Path, launcher: str = "local", **settings: object) -> Sweep:
 def test_a_sweep_trains_what_is_missing(tmp_path: Path) -> None:
     first, seen = sweep(tmp_path, device="cpu"), list[tuple[int, int]]()
     assert len(first.pending) == 2 and first.pending_images == 2 * 192
-    assert first.train(lambda runs, images: seen.append((runs, images))) == []
+    running = list[Run]()
+
+    def progress(runs: int, images: int, now: list[Run]) -> None:
+        seen.append((runs, images))
+        running.extend(now)
+
+    assert first.train(progress) == []
+    assert set(running) == set(first.pending)
     assert sum(runs for runs, _ in seen) == 2 and sum(images for _, images in seen) == 2 * 192
     assert sweep(tmp_path).pending == []
     records = read_records(tmp_path, "smoke")
@@ -104,7 +111,7 @@ def test_a_dead_worker_hurts_no_neighbour(
     failures = local.launch(
         runs,
         SweepContext(tmp_path, "own", tmp_path, "cpu"),
-        lambda runs, images: finished.append(runs),
+        lambda runs, images, running: finished.append(runs),
     )
     assert [(one.run, one.cause) for one in failures] == [(runs[1], "its process was killed")]
     assert set(read_records(tmp_path, "own")) == {runs[0].id, runs[2].id} and sum(finished) == 3
@@ -116,22 +123,31 @@ class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
 
+    def fileno(self) -> int:
+        return 1
+
 
 def test_a_log_has_a_plain_line_now_and_then_and_a_terminal_a_bar(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("senet_ablate.cli.training.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((121, 24)))
+    runs = [Run(read_plan("smoke").recipe.train, None, seed) for seed in range(4)]
     log, terminal, hidden = io.StringIO(), Terminal(), io.StringIO()
     for file, is_hidden in ((log, False), (terminal, False), (hidden, True)):
         now[0] = 0.0
-        with sweep_bar(4, 4000, is_hidden, file) as progress:
+        name = "reduction/plain seed {0.seed}".format
+        with sweep_bar(4, 4000, name, is_hidden, file) as progress:
             for step in range(100):
                 now[0] += 1.0
-                progress(int(step % 25 == 24), 40)
+                progress(int(step % 25 == 24), 40, runs)
     lines = log.getvalue().splitlines()
     assert len(lines) == 4 and "\r" not in log.getvalue()
     assert "1.20k/4.00k" in lines[0] and "40.0 images/s" in lines[0] and "1/4 runs" in lines[0]
     assert "4.00k/4.00k" in lines[-1] and "4/4 runs" in lines[-1]
-    assert "\r" in terminal.getvalue() and "4/4 runs" in terminal.getvalue()
+    shown = terminal.getvalue().split("\r")
+    assert len(shown) > 1 and any("4/4 runs, reduction/plain seed 0, red" in one for one in shown)
+    assert max(len(one.rstrip()) for one in shown) == 120, "the names are cut to the width"
+    assert "reduction" not in log.getvalue()
     assert not hidden.getvalue()

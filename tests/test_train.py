@@ -16,7 +16,7 @@ from senet_ablate.data.loader import Batches
 from senet_ablate.models.layers import Dropout, Random, draw_from
 from senet_ablate.records.store import Record, pack, write_record
 from senet_ablate.spec.spec import Run, Training
-from senet_ablate.train.loop import GateStats, evaluate, gate_hooks, prepared, train, train_step
+from senet_ablate.train.loop import evaluate, prepared, train, train_step
 from senet_ablate.train.schedule import lr_at, plateaus
 
 CPU = torch.device("cpu")
@@ -137,21 +137,19 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_on_record(
 def test_the_gates_on_record_are_those_of_the_test_images(tiny: Training, digits: ImageSet) -> None:
     model, _, _ = prepared(Run(tiny, SESpec(reduction=4), 0), digits, CPU)
     batches = Batches(digits.test, digits, tiny, CPU)
-    stats = GateStats()
-    with gate_hooks(model, stats.add):
-        evaluate(model, batches, tiny)
+    gates = evaluate(model, batches, tiny).gates
     inputs: list[torch.Tensor] = []
     block = model.stage2[0].se_standard  # type: ignore[index,union-attr]
     block.register_forward_hook(lambda module, args, output: inputs.append(args[0]))
     evaluate(model, batches, tiny)
     x = torch.cat(inputs)
     gate = block.gate(block.excitation(block.squeeze(x)))[:, :, 0, 0].detach().double()
-    got = stats.summary()["SE_2_1"]
+    got = gates["SE_2_1"]
     assert got.mean == pytest.approx(gate.mean().item())
     assert got.std == pytest.approx(gate.std(correction=0).item(), rel=1e-4)
     assert got.within == pytest.approx(gate.std(0, correction=0).mean().item(), rel=1e-4)
     assert (got.low, got.high) == ((gate < 0.1).double().mean(), (gate > 0.9).double().mean())
-    assert list(stats.summary()) == ["SE_2_1", "SE_3_1", "SE_4_1"]
+    assert list(gates) == ["SE_2_1", "SE_3_1", "SE_4_1"]
 
 
 def test_gates_of_a_users_own_block_may_have_no_space(

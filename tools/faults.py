@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from joblib import cpu_count
 
+from senet_ablate.records.commit import code_state
 from senet_ablate.records.facts import Page, write_facts
 from senet_ablate.records.store import Record, read_records, runs_folder, write_whole
 from senet_ablate.spec.plan import read_plan
@@ -39,7 +40,7 @@ from senet_ablate.train.job import (
     train_if_missing,
 )
 from senet_ablate.train.loop import train
-from senet_ablate.train.provenance import code_state, processor
+from senet_ablate.train.provenance import processor
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[1]
@@ -341,7 +342,7 @@ def ray_seconds(folder: Path, workers: int) -> float | None:
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray reads it so; else all other work goes first
     ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
     try:
-        silent: Callable[[int, int], None] = lambda runs, images: None  # noqa: E731
+        silent: Callable[..., None] = lambda *_: None  # noqa: E731
         launch_ray(
             some_runs(epochs=9, count=2 * workers), _context(folder, 30.0), silent
         )  # workers import torch

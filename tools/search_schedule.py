@@ -68,7 +68,7 @@ def main() -> None:
     done = read_records(folder, "search")
     context = SweepContext(folder, "search", given.data, "cpu", "python tools/search_schedule.py")
     for failure in launch_local(
-        [run for run in runs if run.id not in done], context, lambda finished, images: None
+        [run for run in runs if run.id not in done], context, lambda *_: None
     ):
         print(f"failed: lr {failure.run.train.lr:g}, seed {failure.run.seed}: {failure.cause}")
     points = [*found(folder), *elsewhere(folder)]

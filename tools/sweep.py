@@ -19,6 +19,7 @@ from typing import Any
 
 from senet_ablate.records.store import Record, read_record, read_records, runs_folder
 from senet_ablate.spec.plan import read_plan
+from senet_ablate.spec.spec import Run
 from senet_ablate.train.numerics import set_numerics
 
 EVERY = 60.0  # seconds between two lines
@@ -75,7 +76,7 @@ def main() -> None:
                 context.command,
                 class_gates_of=context.class_gates_of,
             )
-            failures = launch_local([run], again, lambda runs, images: None)
+            failures = launch_local([run], again, lambda *_: None)
             path = runs_folder(Path(folder), given.recipe) / f"{run.id}.json"
             return not failures and facts(read_record(path)) == facts(record)
 
@@ -103,7 +104,7 @@ def main() -> None:
     )
     finished, images, printed = 0, 0, time.monotonic()
 
-    def progress(count: int, more: int) -> None:
+    def progress(count: int, more: int, running: list[Run]) -> None:
         nonlocal finished, images, printed
         finished, images = finished + count, images + more
         if count or time.monotonic() - printed > EVERY:

@@ -133,7 +133,7 @@ def part(
         settings=settings,
         load=load,
         rows=tuple(rows),
-        provenance=provenance(run, data, torch.device(device), command, began, 0.0),
+        provenance=provenance(run, data, torch.device(device), command, began),
     )
 
 

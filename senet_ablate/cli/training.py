@@ -24,6 +24,7 @@ from senet_ablate.cli.output import worked
 from senet_ablate.records.store import check_recorded, read_records
 from senet_ablate.report import tensorboard as event_files
 from senet_ablate.spec.plan import read_plan, read_recipe, recipe_name
+from senet_ablate.spec.spec import Run
 from senet_ablate.train.numerics import set_numerics
 
 if TYPE_CHECKING:
@@ -200,7 +201,12 @@ def _train(sweep: "Sweep") -> "list[Failure]":
             f"{sweep.plan.recipe_name}: {total - pending} runs done, {pending} to do on"
             f" {slots} x {kind}\ncomputed with: {sweep.compute}"
         )
-    with sweep_bar(pending, sweep.pending_images, hidden=not pending or not first) as progress:
+
+    def name(run: Run) -> str:
+        return f"{sweep.names[run.id][0]} seed {run.seed}"
+
+    hidden = not pending or not first
+    with sweep_bar(pending, sweep.pending_images, name, hidden) as progress:
         failures = sweep.train(progress)
     if not first:
         raise typer.Exit(1 if failures else 0)
@@ -209,11 +215,17 @@ def _train(sweep: "Sweep") -> "list[Failure]":
 
 @contextmanager
 def sweep_bar(
-    runs: int, images: int, hidden: bool = False, file: TextIO | None = None
-) -> Iterator[Callable[[int, int], None]]:
-    """A bar of runs and images on a terminal; in a log, a plain line every LOG_EVERY_S seconds.
+    runs: int,
+    images: int,
+    name: Callable[[Run], str],
+    hidden: bool = False,
+    file: TextIO | None = None,
+) -> Iterator[Callable[[int, int, list[Run]], None]]:
+    """A bar of runs and images on a terminal, with the names of runs that are being trained, cut to
+    its width; in a log, a plain line every LOG_EVERY_S seconds.
 
-    Yields what is called with (runs finished, images trained on) since the last call.
+    Yields what is called with (runs finished, images trained on) since the last call, and these
+    runs.
     """
     from tqdm import tqdm
 
@@ -221,13 +233,14 @@ def sweep_bar(
     finished = done = 0
     began = shown = time.monotonic()
     scale: dict[str, Any] = {"total": images, "unit": " images", "unit_scale": True}
-    with tqdm(**scale, disable=hidden or not file.isatty(), file=file) as bar:
+    layout: dict[str, Any] = {"dynamic_ncols": True, "bar_format": "{l_bar}{bar:10}{r_bar}"}
+    with tqdm(**scale, **layout, disable=hidden or not file.isatty(), file=file) as bar:
 
-        def progress(more_runs: int, more_images: int) -> None:
+        def progress(more_runs: int, more_images: int, running: list[Run]) -> None:
             nonlocal finished, done, shown
             finished, done, now = finished + more_runs, done + more_images, time.monotonic()
             state = f"{finished}/{runs} runs"
-            bar.set_postfix_str(state, refresh=False)
+            bar.set_postfix_str(", ".join([state, *map(name, running)]), refresh=False)
             bar.update(more_images)
             if bar.disable and not hidden and (now - shown >= LOG_EVERY_S or finished == runs):
                 line = tqdm.format_meter(done, elapsed=now - began, ncols=0, postfix=state, **scale)
@@ -250,8 +263,7 @@ def _print_found(sweep: "Sweep") -> None:
 def _name_failures(sweep: "Sweep", failures: "list[Failure]") -> None:
     """Say which runs failed, by the rows that they are of."""
     for failure in failures:
-        rows = [row for row in sweep.plan.rows() if failure.run in row.runs]
-        name = ", ".join(f"{row.experiment}/{row.variant}" for row in rows)
+        name = ", ".join(sweep.names[failure.run.id])
         print(
             f"failed: {name}, seed {failure.run.seed} (run {failure.run.id}): {failure.cause}",
             file=sys.stderr,

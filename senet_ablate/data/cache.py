@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -39,9 +38,8 @@ class Facts(Frozen):
     @property
     def sealed(self) -> "Facts":
         """The same with its seal."""
-        return self.model_copy(
-            update={"seal": digest(self.model_dump(mode="json", exclude={"seal"}))}
-        )
+        seal = digest(self.model_dump(mode="json", exclude={"seal"}))
+        return self.model_copy(update={"seal": seal})
 
     @staticmethod
     def read(path: Path) -> "Facts":
@@ -103,10 +101,8 @@ def _key(root: Path, sources: Sequence[Path]) -> str:
     total = hashlib.sha256(f"{CACHE_VERSION}".encode())
     for source in sources:
         status = source.stat()
-        total.update(
-            os.fsencode(os.path.relpath(source, root))
-            + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode()
-        )
+        total.update(os.fsencode(os.path.relpath(source, root)))
+        total.update(f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     return total.hexdigest()[:16]
 
 
@@ -153,16 +149,14 @@ def _held(partial: Path, wait: bool = True) -> Iterator[Path]:
 def _read(folder: Path) -> ImageSet:
     try:
         facts = Facts.read(folder / "facts.json")
-        train, test = (
-            Split(
-                np.load(folder / f"{name}_images.npy", mmap_mode="c"),
-                np.load(folder / f"{name}_labels.npy"),
-            )
-            for name in ("train", "test")
-        )
-        for split in (train, test):
-            if split.images.shape[:1] != split.labels.shape or split.images.dtype != np.uint8:
+        splits = []
+        for name in ("train", "test"):
+            images = np.load(folder / f"{name}_images.npy", mmap_mode="c")
+            labels = np.load(folder / f"{name}_labels.npy")
+            if images.shape[:1] != labels.shape or images.dtype != np.uint8:
                 raise ValueError("its images and labels do not belong together")
+            splits.append(Split(images, labels))
+        train, test = splits
         small = train.images.nbytes + test.images.nbytes <= HASHED_WHOLE
         if small and checksum(train, test) != facts.checksum:
             raise ValueError("its pixels do not match their checksum")
@@ -170,5 +164,5 @@ def _read(folder: Path) -> ImageSet:
         raise BadInput(f"{error.filename}: you may not read this cache; {ELSEWHERE}") from error
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise BadInput(f"cache {folder} is damaged ({error}); delete it and run again") from error
-    found = ImageSet(train, test, facts.classes, facts.mean, facts.std, facts.checksum)
-    return replace(found, cache=folder)
+    about = (facts.classes, facts.mean, facts.std, facts.checksum)
+    return ImageSet(train, test, *about, cache=folder)

@@ -4,6 +4,7 @@ image for image.
 
 import hashlib
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,19 +22,10 @@ SIZES = [50_000, 10_000]  # images of the two splits
 PIXELS = 32
 
 
-def load_cifar10(root: Path, image_size: int | None, download: bool) -> ImageSet:
-    """50,000 training and 10,000 test images, 32x32, 10 classes."""
-    return _load(10, "cifar-10-batches-py", root, image_size, download)
-
-
-def load_cifar100(root: Path, image_size: int | None, download: bool) -> ImageSet:
-    """50,000 training and 10,000 test images, 32x32, 100 classes."""
-    return _load(100, "cifar-100-python", root, image_size, download)
-
-
 def _load(
     classes: int, archive_name: str, root: Path, image_size: int | None, download: bool
 ) -> ImageSet:
+    """50,000 training and 10,000 test images, 32x32."""
     name = f"cifar{classes}"
     if image_size not in (None, PIXELS):
         raise BadInput(f"{name} images are 32x32 pixels, not {image_size}")
@@ -45,11 +37,9 @@ def _load(
     if (folders / "train").is_dir():
         names = class_names(folders / "train")
         files = [class_folders(folders / split, names) for split in ("train", "test")]
-        if len(names) != classes or [len(split.paths) for split in files] != SIZES:
-            raise BadInput(
-                f"{folders}: {len(names)} classes, {[len(s.paths) for s in files]} images: not"
-                f" whole {name}"
-            )
+        counts = [len(split.paths) for split in files]
+        if len(names) != classes or counts != SIZES:
+            raise BadInput(f"{folders}: {len(names)} classes, {counts} images: not whole {name}")
         sources = [path for split in files for path in split.paths]
         return cached(name, root, sources, lambda _: _from_folders(files, names), how_to_get)
     if download:
@@ -64,9 +54,7 @@ def _open(classes: int, root: Path, download: bool = False) -> "list[CIFAR10]":
     source = CIFAR10 if classes == 10 else CIFAR100
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # torchvision's pickles warn about NumPy's old dtype form
+            warnings.simplefilter("ignore")  # pickles of NumPy's old dtype form warn
             return [source(root, train=flag, download=download) for flag in (True, False)]
     except (RuntimeError, OSError, EOFError) as error:
         raise BadInput(
@@ -75,32 +63,33 @@ def _open(classes: int, root: Path, download: bool = False) -> "list[CIFAR10]":
 
 
 def _from_archive(classes: int, root: Path) -> ImageSet:
-    train, test = _open(classes, root)
-    return _canonical(_split(train), _split(test), train.classes)
+    sets = _open(classes, root)
+    splits = [Split(one.data, np.asarray(one.targets, dtype=np.int64)) for one in sets]
+    return _canonical(splits, sets[0].classes)
 
 
 def _from_folders(files: list[Files], classes: list[str]) -> ImageSet:
-    train, test = (decode(split, None) for split in files)
-    for split, found in zip(files, (train, test), strict=True):
+    splits = [decode(split, None) for split in files]
+    for split, found in zip(files, splits, strict=True):
         if found.images.shape[1] != PIXELS:
             size = "x".join(map(str, found.images.shape[1:3]))
             raise BadInput(f"{split.paths[0]}: {size} pixels, where CIFAR's images have 32x32")
-    return _canonical(train, test, classes)
+    return _canonical(splits, classes)
 
 
-def _split(source: "CIFAR10") -> Split:
-    return Split(source.data, np.asarray(source.targets, dtype=np.int64))
-
-
-def _canonical(train: Split, test: Split, classes: list[str]) -> ImageSet:
+def _canonical(splits: list[Split], classes: list[str]) -> ImageSet:
     """The set with classes by name and images by a hash of their pixels, so that every source of it
     is the same set.
     """
     order = np.argsort(np.asarray(classes))
     rank = np.argsort(order)
-    splits = []
-    for split in (train, test):
+    found = []
+    for split in splits:
         keys = [hashlib.sha256(image.tobytes()).hexdigest() for image in split.images]
         labels = rank[split.labels]
-        splits.append(Split(split.images, labels).take(np.lexsort((np.asarray(keys), labels))))
-    return image_set(splits[0], splits[1], [classes[index] for index in order])
+        found.append(Split(split.images, labels).take(np.lexsort((np.asarray(keys), labels))))
+    return image_set(found[0], found[1], [classes[index] for index in order])
+
+
+load_cifar10 = partial(_load, 10, "cifar-10-batches-py")
+load_cifar100 = partial(_load, 100, "cifar-100-python")

@@ -8,13 +8,14 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
+from senet_ablate.data.cache import cached
 from senet_ablate.data.images import ImageSet, Pixels, Split, image_set, listed
 from senet_ablate.spec.registry import BadInput
 
@@ -51,11 +52,6 @@ def class_names(root: Path) -> list[str]:
         raise BadInput(f"{root}: cannot be read ({error.strerror})") from error
 
 
-def holds_images(folder: Path) -> bool:
-    """Whether there is an image below a folder."""
-    return bool(_images(folder, frozenset(), Counter()))
-
-
 def class_folders(root: Path, classes: Sequence[str]) -> Files:
     """The image files in `<root>/<class>/` at any depth, sorted; links are followed.
 
@@ -63,7 +59,7 @@ def class_folders(root: Path, classes: Sequence[str]) -> Files:
     """
     files, left_out = [], Counter[str]()
     for label, name in enumerate(classes):
-        found = sorted(_images(root / name, frozenset(), left_out))
+        found = sorted(image_files(root / name, left_out))
         if not found:
             beside = f" (left out so far: {listed(left_out)})" if left_out else ""
             raise BadInput(f"{root / name}: no image of class {name!r} here{beside}")
@@ -74,7 +70,9 @@ def class_folders(root: Path, classes: Sequence[str]) -> Files:
     return Files(tuple(path for path, _ in files), tuple(label for _, label in files), left_out)
 
 
-def _images(folder: Path, parents: frozenset[str], left_out: Counter[str]) -> list[Path]:
+def image_files(
+    folder: Path, left_out: Counter[str], parents: frozenset[str] = frozenset()
+) -> list[Path]:
     """The images below a folder; a link to one of the folders that it lies in leads nowhere."""
     found: list[Path] = []
     real = os.path.realpath(folder)
@@ -90,7 +88,7 @@ def _images(folder: Path, parents: frozenset[str], left_out: Counter[str]) -> li
         if entry.name.startswith("."):
             left_out["hidden"] += 1
         elif is_folder:
-            found += _images(path, parents | {real}, left_out)
+            found += image_files(path, left_out, parents | {real})
         elif entry.name.lower().endswith(SUFFIXES):
             found.append(path)
         else:
@@ -113,14 +111,26 @@ def shown(name: str) -> str:
 
 
 def decoded(
-    train: Files, test: Files, size: int | None, classes: Sequence[str], folder: Path
+    name: str,
+    root: Path,
+    train: Files,
+    test: Files,
+    size: int | None,
+    classes: Sequence[str],
+    how_to_get: str,
+    beside: Sequence[Path] = (),
 ) -> ImageSet:
-    """The image set of two lists of files, its pixels written into `folder` as they are decoded."""
-    splits = [
-        decode(files, size, folder / f"{name}_images.npy")
-        for name, files in (("train", train), ("test", test))
-    ]
-    return image_set(splits[0], splits[1], classes)
+    """The image set of the files for training and test, see `cached`; beside: other sources."""
+
+    def build(folder: Path) -> ImageSet:
+        splits = [
+            decode(files, size, folder / f"{split}_images.npy")
+            for split, files in (("train", train), ("test", test))
+        ]
+        return image_set(splits[0], splits[1], classes)
+
+    images = cached(name, root, [*train.paths, *test.paths, *beside], build, how_to_get)
+    return replace(images, left_out=train.left_out + test.left_out)
 
 
 def decode(files: Files, size: int | None, into: Path | None = None) -> Split:

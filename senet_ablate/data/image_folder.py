@@ -1,17 +1,17 @@
 """Any images in class folders, any size: split by hand (ImageNet's layout) or not at all."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from senet_ablate.data.cache import cached
 from senet_ablate.data.files import (
     Files,
     class_folders,
     class_names,
     decoded,
-    holds_images,
+    image_files,
     shorter_edge,
     shown,
 )
@@ -49,7 +49,9 @@ def find(root: Path) -> tuple[list[str], Files, Files]:
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
     """The folder's images at `image_size`; the classes are the names of the folders in train/."""
     name = f"image-folder-{image_size or 'native'}"
-    return _load(name, root, *find(root), image_size, HOW_TO_GET.format(root))
+    classes, train, test = find(root)
+    names = list(map(shown, classes))
+    return decoded(name, root, train, test, image_size, names, HOW_TO_GET.format(root))
 
 
 def load_own(root: Path, image_size: int | None, download: bool) -> ImageSet:
@@ -61,12 +63,13 @@ def load_own(root: Path, image_size: int | None, download: bool) -> ImageSet:
     classes, train, test = find(root)
     if not classes:
         folder = root / "train" if (root / "train").is_dir() else root
-        names = [name for name in class_names(folder) if holds_images(folder / name)]
+        names = [name for name in class_names(folder) if image_files(folder / name, Counter())]
         classes = _two_or_more(folder, names) if names else []
         train, test = _divided(class_folders(folder, classes))
     size = min(image_size or 2**31, _own_size(train)) if classes else None
     how_to_get = f"{root} holds no <class>/ folders of images; name yours with --data DIR"
-    return _load(f"own-images-{size or ''}", root, classes, train, test, size, how_to_get)
+    name, names = f"own-images-{size or ''}", list(map(shown, classes))
+    return decoded(name, root, train, test, size, names, how_to_get)
 
 
 def _two_or_more(folder: Path, names: list[str]) -> list[str]:
@@ -97,23 +100,3 @@ def _own_size(files: Files) -> int:
     """The median of the images' shorter edges, pixels."""
     sample = files.paths[:: -(-len(files.paths) // MEASURED)]
     return int(np.median([shorter_edge(path) for path in sample]))
-
-
-def _load(
-    name: str,
-    root: Path,
-    classes: list[str],
-    train: Files,
-    test: Files,
-    size: int | None,
-    how_to_get: str,
-) -> ImageSet:
-    names = list(map(shown, classes))
-    images = cached(
-        name,
-        root,
-        [*train.paths, *test.paths],
-        lambda partial: decoded(train, test, size, names, partial),
-        how_to_get,
-    )
-    return replace(images, left_out=train.left_out + test.left_out)

@@ -8,7 +8,6 @@ and an epoch can be repeated by itself.
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,12 +40,12 @@ class Batches:
         device: torch.device,
         share: tuple[int, int] = (0, 1),
     ) -> None:
-        self.share = share
-        self.train, self.device, self.size = train, device, train.crop_size or split.images.shape[1]
-        self.images, self.labels = (
-            torch.from_numpy(split.images),
-            torch.from_numpy(split.labels).to(device),
-        )
+        stored = split.images.shape[1]  # pixels of an edge
+        self.train, self.device, self.size = train, device, train.crop_size or stored
+        self.part, self.parts = share
+        self.own = train.batch_size // self.parts  # images of each batch that are this process's
+        self.images = torch.from_numpy(split.images)
+        self.labels = torch.from_numpy(split.labels).to(device)
         self.index = None if split.index is None else torch.from_numpy(split.index)
         self.stream: Stream | None = None
         if split.files:
@@ -55,20 +54,15 @@ class Batches:
                     f"dataset {train.dataset} is cropped as it is decoded: give the recipe a"
                     " scale_crop"
                 )
-            self.stream = Stream(split.files, split.images.shape[1], self.size, workers(device))
-        if self.size > split.images.shape[1]:
-            raise BadInput(
-                f"crop_size {self.size} exceeds the stored images, {split.images.shape[1]} pixels"
-            )
-        if (
-            device.type == "cuda"
-            and self.images.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
-        ):
-            self.images = self.images.to(device)
+            self.stream = Stream(split.files, stored, self.size, workers(device))
+        if self.size > stored:
+            raise BadInput(f"crop_size {self.size} exceeds the stored images, {stored} pixels")
+        if device.type == "cuda":
+            room = DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
+            self.images = self.images.to(device if self.images.nbytes < room else "cpu")
         self.mean = torch.tensor(images.mean, device=device)
-        self.std = torch.tensor(
-            images.std if train.normalise == "mean_std" else (255.0,) * 3, device=device
-        )
+        std = images.std if train.normalise == "mean_std" else (255.0,) * 3
+        self.std = torch.tensor(std, device=device)
 
     def __len__(self) -> int:
         """Steps of an epoch; a last, smaller batch is left out, since its batch statistics would be
@@ -77,93 +71,68 @@ class Batches:
         return len(self.labels) // self.train.batch_size
 
     def shuffled(self, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch in random order with the recipe's augmentation; start:
-
-        so many of its batches are left out.
-        """
+        """One epoch in random order with the recipe's augmentation, from batch `start` on."""
         key = hashlib.sha256(f"data/{seed}/{epoch}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key[:7]))
         count = len(self) * self.train.batch_size
-        order = torch.randperm(len(self.labels), generator=generator)[:count]
-        draws = self._draw(count, generator)
-        part, parts = self.share
-        own = self.train.batch_size // parts  # images of each batch that are this process's
-        mine = torch.arange(count).view(len(self), parts, own)[start:, part].flatten()
-        order = self._to_device(order[mine])
-        draws = {name: draw[mine] for name, draw in draws.items()}
-        if self.stream:
-            yield from self._streamed(order, draws, own)
-            return
-        draws = {name: self._to_device(draw) for name, draw in draws.items()}
-        for first in range(0, len(order), own * self.batches_at_once):
-            some = slice(first, first + own * self.batches_at_once)
-            now = {name: draw[some] for name, draw in draws.items()}
-            hole = now.pop("hole", None)
-            x = self._normalised(self._augmented(self._take(order[some]), now), hole)
-            y = self.labels[order[some]]
-            for batch in range(0, len(x), own):
-                yield x[batch : batch + own], y[batch : batch + own]
-
-    def _streamed(
-        self, order: Tensor, draws: dict[str, Tensor], own: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        assert self.stream
-        slices = [slice(first, first + own) for first in range(0, len(order), own)]
-        batches = [
-            (order[one], {name: draw[one] for name, draw in draws.items()}) for one in slices
+        draws = {"image": torch.randperm(len(self.labels), generator=generator)[:count]}
+        draws |= self._draw(count, generator)
+        places = torch.arange(count).view(len(self), self.parts, self.own)
+        mine = places[start:, self.part].flatten()
+        draws = {name: self._to_device(draw[mine]) for name, draw in draws.items()}
+        step = self.own * self.batches_at_once
+        parts = [
+            {name: draw[first : first + step] for name, draw in draws.items()}
+            for first in range(0, len(mine), step)
         ]
-        for (chosen, now), pixels in zip(batches, self.stream.crops(batches), strict=True):
-            hole = now["hole"].to(self.device) if "hole" in now else None
-            x = self._normalised(pixels.to(self.device, non_blocking=True), hole)
-            yield x, self.labels[chosen]
+        crops = self.stream.crops(parts) if self.stream else map(self._augmented, parts)
+        for now, pixels in zip(parts, crops, strict=True):
+            x, y = self._normalised(pixels), self.labels[now["image"]]
+            if "hole" in now:
+                x = _cut_out(x, self.train.cutout, now["hole"].to(self.device))
+            yield from zip(torch.split(x, self.own), torch.split(y, self.own), strict=True)
 
     @property
     def batches_at_once(self) -> int:
-        """How many batches are augmented and normalised in one go: on a GPU as many as fit
-        EPOCH_BYTES.
+        """How many batches are augmented and normalised in one go: of images that lie on a GPU as
+        many as fit EPOCH_BYTES.
         """
-        if self.images.device.type == "cpu":
+        if self.stream or self.images.device.type == "cpu":
             return 1
         image = 3 * self.size**2 * 4  # float32
-        return max(1, EPOCH_BYTES // (image * (self.train.batch_size // self.share[1])))
+        return max(1, EPOCH_BYTES // (image * self.own))
 
     def _to_device(self, value: Tensor) -> Tensor:
-        """Copied while the host goes on."""
-        if self.device.type == "cpu":
+        """Copied while the host goes on; what is decoded on the host is drawn there."""
+        if self.stream or self.device.type == "cpu":
             return value
         return value.pin_memory().to(self.device, non_blocking=True)
 
     def empty(self) -> tuple[Tensor, Tensor]:
         """A black batch, in the shape and layout of those in random order."""
-        own = self.train.batch_size // self.share[1]
-        x = torch.zeros(own, self.size, self.size, 3, device=self.device)
-        return x.permute(0, 3, 1, 2), torch.zeros(own, dtype=torch.int64, device=self.device)
+        x = torch.zeros(self.own, self.size, self.size, 3, device=self.device)
+        return x.permute(0, 3, 1, 2), torch.zeros(self.own, dtype=torch.int64, device=self.device)
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, unaugmented, centre-cropped where the recipe crops."""
         step = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // self.size**2))
-        first, end = (
-            len(self.labels) * part // self.share[1] for part in (self.share[0], self.share[0] + 1)
-        )
-        whole = torch.arange(first, end, device=self.device)
-        batches = [whole[start : start + step] for start in range(0, len(whole), step)]
+        first, end = (len(self.labels) * part // self.parts for part in (self.part, self.part + 1))
+        batches = torch.split(torch.arange(first, end, device=self.device), step)
         squares = self.stream.squares(batches) if self.stream else map(self._take, batches)
         for chosen, pixels in zip(batches, squares, strict=True):
             pixels = pixels.to(self.device, non_blocking=True)
-            top, left = (pixels.shape[1] - self.size) // 2, (pixels.shape[2] - self.size) // 2
-            yield (
-                self._normalised(pixels[:, top : top + self.size, left : left + self.size]),
-                self.labels[chosen],
-            )
+            top, left = ((edge - self.size) // 2 for edge in pixels.shape[1:3])
+            square = pixels[:, top : top + self.size, left : left + self.size]
+            yield self._normalised(square), self.labels[chosen]
 
     def _take(self, chosen: Tensor) -> Tensor:
         if self.index is not None:
             chosen = self.index[chosen.to(self.index.device)]
         return self.images[chosen.to(self.images.device)].to(self.device)
 
-    def _normalised(self, pixels: Tensor, hole: Tensor | None = None) -> Tensor:
-        x = ((pixels.float() - self.mean) / self.std).permute(0, 3, 1, 2)
-        return x if hole is None else _cut_out(x, self.train.cutout, hole)
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        pixels = pixels.to(self.device, non_blocking=True).float()
+        return ((pixels - self.mean) / self.std).permute(0, 3, 1, 2)
 
     def _draw(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         """What is random about each image, as tensors with `count` rows on the host."""
@@ -179,20 +148,19 @@ class Batches:
             aspect = torch.exp(
                 (torch.rand(count, generator=generator) * 2 - 1) * torch.tensor(4 / 3).log()
             )
-            edges = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], 1).clamp(
-                max=1.0
-            )  # height, width
-            draws["edges"] = edges
+            edges = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], 1)
+            draws["edges"] = edges.clamp(max=1.0)  # height, width
             draws["place"] = torch.rand(count, 2, generator=generator) * 2 - 1
         if train.cutout:
             draws["hole"] = torch.randint(self.size, (count, 2), generator=generator)
         return draws
 
-    def _augmented(self, pixels: Tensor, draws: dict[str, Tensor]) -> Tensor:
-        """N x H x W x 3 uint8 to N x size x size x 3; crop and flip are one gather."""
+    def _augmented(self, draws: dict[str, Tensor]) -> Tensor:
+        """The images drawn as N x size x size x 3; crop and flip are one gather."""
+        pixels = self._take(draws["image"])
         if "edges" in draws:
-            return _scale_cropped(pixels, self.size, **draws)
-        if not draws:
+            return _scale_cropped(pixels, self.size, draws)
+        if not draws.keys() & {"flip", "corner"}:
             return pixels
         count, pad = len(pixels), self.train.pad_crop
         steps = torch.arange(self.size, device=pixels.device)
@@ -207,16 +175,15 @@ class Batches:
         return pixels[images, rows[:, :, None], columns[:, None, :]]
 
 
-def _scale_cropped(
-    pixels: Tensor, size: int, edges: Tensor, place: Tensor, flip: Any = None
-) -> Tensor:
-    """Crops of relative `edges` (height, width), resized to `size`, bilinear; float32.
+def _scale_cropped(pixels: Tensor, size: int, draws: dict[str, Tensor]) -> Tensor:
+    """Crops of relative edges (height, width), resized to `size`, bilinear; float32.
 
-    place: where in the room that is left (-1 to 1).
+    Their place is where in the room that is left (-1 to 1).
     """
-    centre = place * (1 - edges)
+    edges = draws["edges"]
+    mirror = 1.0 - 2.0 * draws["flip"].float() if "flip" in draws else 1.0
+    centre = draws["place"] * (1 - edges)
     transform = torch.zeros(len(pixels), 2, 3, device=pixels.device)
-    mirror = 1.0 if flip is None else 1.0 - 2.0 * flip.float()
     transform[:, 0, 0], transform[:, 0, 2] = edges[:, 1] * mirror, centre[:, 1]
     transform[:, 1, 1], transform[:, 1, 2] = edges[:, 0], centre[:, 0]
     grid = F.affine_grid(transform, [len(pixels), 3, size, size], align_corners=False)

@@ -50,15 +50,13 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
             name = os.fsencode(path.relative_to(root))
             checksum.update(name + f"\0{path.stat().st_size}\0{label}\n".encode())
     facts = _facts(root, train, list(map(shown, classes)), image_size, checksum.hexdigest())
-    return ImageSet(
-        train=_split(train, image_size),
-        test=_split(test, image_size),
-        classes=facts.classes,
-        mean=facts.mean,
-        std=facts.std,
-        checksum=facts.checksum,
-        left_out=train.left_out + test.left_out,
-    )
+    nothing = np.empty((0, image_size, image_size, 3), np.uint8)
+    splits = [
+        Split(nothing, np.asarray(files.labels, np.int64), files=files.paths)
+        for files in (train, test)
+    ]
+    about = (facts.classes, facts.mean, facts.std, facts.checksum)
+    return ImageSet(splits[0], splits[1], *about, left_out=train.left_out + test.left_out)
 
 
 def _facts(root: Path, train: Files, classes: list[str], size: int, checksum: str) -> Facts:
@@ -80,22 +78,16 @@ def _facts(root: Path, train: Files, classes: list[str], size: int, checksum: st
     return facts
 
 
-def _split(files: Files, size: int) -> Split:
-    nothing = np.empty((0, size, size, 3), np.uint8)
-    return Split(nothing, np.asarray(files.labels, dtype=np.int64), files=files.paths)
-
-
 class Stream:
-    """Batches of uint8 images, N x H x W x 3, decoded in `workers` processes (0:
-
-    in this one) ahead of their use.
+    """Batches of uint8 images, N x H x W x 3, decoded in `workers` processes (0: in this one) ahead
+    of their use.
     """
 
     def __init__(self, paths: Sequence[Path], square: int, size: int, workers: int) -> None:
         self.batches: Iterable[list[Job]] = ()
         self.loader = DataLoader(
             _Decoded(paths, square, size),
-            batch_sampler=_Queue(self),
+            batch_sampler=self,
             num_workers=workers,
             collate_fn=torch.stack,
             # else each epoch, and each resume, takes a draw of the network's random state
@@ -106,9 +98,13 @@ class Stream:
             pin_memory=workers > 0 and torch.cuda.is_available(),
         )
 
-    def crops(self, batches: Iterable[tuple[Tensor, dict[str, Tensor]]]) -> Iterator[Tensor]:
-        """Crops of `size` for batches of (image numbers, draws as `Batches` makes them)."""
-        return self._decoded(_jobs(chosen, draws) for chosen, draws in batches)
+    def __iter__(self) -> Iterator[list[Job]]:
+        """What the loader decodes in the epoch that begins, in this process."""
+        return iter(self.batches)
+
+    def crops(self, batches: Iterable[dict[str, Tensor]]) -> Iterator[Tensor]:
+        """Crops of `size` for batches of draws as `Batches` makes them."""
+        return self._decoded(map(_jobs, batches))
 
     def squares(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """The centre squares of batches of images, their shorter edge resized to `square`."""
@@ -118,31 +114,16 @@ class Stream:
         self.batches = batches
         try:
             yield from self.loader
-        except (
-            BadInput
-        ) as error:  # a worker's comes with its traceback; its last line is the message
-            raise BadInput(
-                str(error).strip().splitlines()[-1].partition("BadInput: ")[2] or str(error)
-            ) from None
+        except BadInput as error:  # a worker's message is the last line of its traceback
+            last = str(error).strip().splitlines()[-1]
+            raise BadInput(last.partition("BadInput: ")[2] or str(error)) from None
 
 
-def _jobs(chosen: Tensor, draws: dict[str, Tensor]) -> list[Job]:
-    flips = draws["flip"].tolist() if "flip" in draws else [False] * len(chosen)
+def _jobs(draws: dict[str, Tensor]) -> list[Job]:
     boxes = torch.cat([draws["edges"], draws["place"]], 1).tolist()
-    return [
-        (number, (*box, flip))
-        for number, box, flip in zip(chosen.tolist(), boxes, flips, strict=True)
-    ]
-
-
-class _Queue:
-    """What the loader decodes next: read when an epoch of it begins, in the process that asks."""
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-
-    def __iter__(self) -> Iterator[list[Job]]:
-        return iter(self.stream.batches)
+    flips = draws["flip"].tolist() if "flip" in draws else [False] * len(boxes)
+    numbers = draws["image"].tolist()
+    return [(number, (*box, flip)) for number, box, flip in zip(numbers, boxes, flips, strict=True)]
 
 
 class _Decoded(Dataset[Tensor]):

@@ -5,10 +5,8 @@
 
 import logging
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
-from senet_ablate.data.cache import cached
 from senet_ablate.data.files import Files, class_folders, class_names, decoded
 from senet_ablate.data.images import ImageSet
 from senet_ablate.spec.registry import BadInput
@@ -41,16 +39,9 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
                 " not comparable",
                 *(folder, len(wnids), min(counts), max(counts), CLASSES, each),
             )
-    images = cached(
-        f"tiny-imagenet-{image_size or 64}",
-        root,
-        [*train.paths, *test.paths, *([annotations] if wnids else [])],
-        lambda partial: decoded(
-            train, test, image_size, _names(folder / "words.txt", wnids), partial
-        ),
-        how_to_get,
-    )
-    return replace(images, left_out=train.left_out + test.left_out)
+    name, names = f"tiny-imagenet-{image_size or 64}", _names(folder / "words.txt", wnids)
+    beside = [annotations] if wnids else []
+    return decoded(name, root, train, test, image_size, names, how_to_get, beside)
 
 
 def _validation_files(annotations: Path, wnids: list[str]) -> Files:

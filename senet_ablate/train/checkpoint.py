@@ -26,12 +26,12 @@ from torch import Tensor, nn
 
 from senet_ablate.models.build import build_model
 from senet_ablate.models.layers import generator_of
+from senet_ablate.records.commit import training_code
 from senet_ablate.records.store import Epoch, set_aside, write_whole
 from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.schema import parse
 from senet_ablate.spec.spec import Run
 from senet_ablate.train.distributed import all_reduce, broadcast, rank, rank_seed, world_size
-from senet_ablate.train.provenance import own_operators, training_code
+from senet_ablate.train.provenance import own_operators
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +82,11 @@ class TrainState:
         def copy(value: Tensor) -> Tensor:
             return value.detach().to("cpu", copy=True)
 
-        states = [self.optimizer.state.get(p, {}) for p in self.model.parameters()]
-        momentum = [state.get("momentum_buffer") for state in states]
+        of_parameters = self.optimizer.state_dict()["state"].items()  # none before the first step
         generator, cuda = generator_of(self.model), self.device.type == "cuda"
         return {
             "model": {name: copy(value) for name, value in self.model.state_dict().items()},
-            "momentum": [None if one is None else copy(one) for one in momentum],
+            "momentum": {number: copy(one["momentum_buffer"]) for number, one in of_parameters},
             "loss_sum": copy(self.loss_sum),
             "correct": copy(self.correct),
             "rng": torch.get_rng_state(),
@@ -108,11 +107,11 @@ class TrainState:
         if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in state["model"].items()}:
             raise BadInput("its tensors are not those of this network")
         self.model.load_state_dict(state["model"])
-        for parameter, momentum in zip(self.model.parameters(), state["momentum"], strict=True):
-            if momentum is not None:
-                empty = torch.empty_like(parameter, requires_grad=False)
-                slot = self.optimizer.state[parameter].setdefault("momentum_buffer", empty)
-                slot.copy_(momentum)
+        parameters = list(self.model.parameters())
+        for number, momentum in state["momentum"].items():
+            empty = torch.empty_like(parameters[number], requires_grad=False)
+            of_parameter = self.optimizer.state[parameters[number]]
+            of_parameter.setdefault("momentum_buffer", empty).copy_(momentum)
         self.loss_sum.copy_(state["loss_sum"])
         self.correct.copy_(state["correct"])
         torch.set_rng_state(state["rng"])
@@ -120,7 +119,7 @@ class TrainState:
             torch.cuda.set_rng_state(state["rng_cuda"], self.device)
         if generator := generator_of(self.model):
             generator.set_state(state["rng_model"])
-        self.epochs = [parse(Epoch, epoch) for epoch in state["epochs"]]
+        self.epochs = [Epoch.model_validate(epoch) for epoch in state["epochs"]]
         self.epoch, self.step = state["epoch"], state["step"]
         self.started = time.monotonic() - state["seconds"]
         for number, epoch in enumerate(self.epochs, start=1):
@@ -208,14 +207,16 @@ class Checkpoints(NoCheckpoints):
     def __init__(self, path: Path, origin: dict[str, Any], every_s: float = EVERY_S) -> None:
         self.path, self.origin, self.every_s = path, origin, every_s
         self.steps, self.warned = 0, False
-        self.written, self.write_s = time.monotonic(), 0.0
 
     @contextmanager
     def attach(self, state: TrainState) -> Iterator[None]:
         self._resume(state)
         size = sum(value.nbytes for value in state.model.state_dict().values())
         self.written, self.write_s = time.monotonic(), 2 * size / SLOW_DISK
-        handlers = {number: signal.getsignal(number) for number in _stop_signals()}
+        # outside of the main thread Python sets no handlers
+        main = threading.current_thread() is threading.main_thread()
+        wanted = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT) if main}
+        handlers = {one: was for one, was in wanted.items() if was is not signal.SIG_IGN}
         for number in handlers:
             signal.signal(number, request_stop)
             StopRequest.signal = 0
@@ -273,29 +274,18 @@ class Checkpoints(NoCheckpoints):
         if state.device.type == "cuda":
             torch.cuda.synchronize(state.device)  # steps under way are training, not writing
         began = time.monotonic()
-        sums = {"loss_sum": all_reduce(state.loss_sum), "correct": all_reduce(state.correct)}
+        loss_sum, correct = all_reduce(state.loss_sum).cpu(), all_reduce(state.correct).cpu()
         if rank() == 0:
-            totals = {name: value.to("cpu") for name, value in sums.items()}
+            totals = {"loss_sum": loss_sum, "correct": correct}
             try:
                 save_checkpoint(self.path, self.origin, state.state_dict() | totals)
             except OSError as error:
                 if not self.warned:
-                    log.warning(
-                        "%s: no checkpoint could be written (%s); training goes on",
-                        self.path,
-                        error,
-                    )
+                    what = "no checkpoint could be written"
+                    log.warning("%s: %s (%s); training goes on", self.path, what, error)
                 self.warned = True
         self.written = time.monotonic()
         self.write_s = self.written - began
-
-
-def _stop_signals() -> list[signal.Signals]:
-    """The signals to answer; none outside of the main thread, where Python cannot."""
-    if threading.current_thread() is not threading.main_thread():
-        return []
-    wanted = (signal.SIGTERM, signal.SIGINT)
-    return [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def save_weights(path: Path, model: nn.Module, run: Run) -> None:

@@ -68,17 +68,20 @@ def measure(
         why = f"diverged after epoch {record.diverged}, so its gates say nothing"
     if why:
         raise BadInput(f"{entry}, seed 0, {why}; {again} trains it")
-    labels = _labels(images, names or default_classes(images.classes))
+    names = names or default_classes(images.classes)
     model = load_weights(path, run, len(images.classes)).to(device)
-    counts, blocks, curves = by_class(model, images, device, run.train, list(labels.values()))
+    blocks, curves = by_class(model, images, device, run.train, names)
     return GateFacts(
         run=run.id,
         weights=hashlib.sha256(path.read_bytes()).hexdigest(),
         tested=len(images.test),
-        images=counts,
+        images={
+            name: int((images.test.labels == label).sum())
+            for label, name in _labels(images, names).items()
+        },
         blocks=blocks,
         curves=curves,
-        provenance=provenance(run, images.checksum, device, command, began, 0.0),
+        provenance=provenance(run, images.checksum, device, command, began),
     )
 
 
@@ -102,8 +105,8 @@ def is_due(plan: Plan, results: Path) -> bool:
 
 def by_class(
     model: nn.Module, images: ImageSet, device: torch.device, spec: Training, names: Sequence[str]
-) -> tuple[dict[str, int], tuple[ClassGates, ...], dict[str, Curves]]:
-    """Of the test images of some classes: their number, the gates of every block, curves of some.
+) -> tuple[tuple[ClassGates, ...], dict[str, Curves]]:
+    """Of the test images of some classes: the gates of every block, and curves of some blocks.
 
     Raises BadInput if the network has no gate.
     """
@@ -111,7 +114,6 @@ def by_class(
     test = Batches(images.test, images, spec, device)
     chosen, overall = collect(model, test, spec, list(labels))
     of_image = images.test.labels[np.isin(images.test.labels, list(labels))]
-    counts = {name: int((of_image == label).sum()) for label, name in labels.items()}
     blocks = [describe(name, chosen[name], of_image, labels, overall[name]) for name in chosen]
     curves = {}
     for block in drawn_blocks(list(chosen)):
@@ -126,7 +128,7 @@ def by_class(
             mean={name: tuple(values.mean(0).tolist()) for name, values in gates.items()},
             std={name: tuple(values.std(0).tolist()) for name, values in gates.items()},
         )
-    return counts, tuple(blocks), curves
+    return tuple(blocks), curves
 
 
 def default_classes(classes: Sequence[str]) -> list[str]:
@@ -176,8 +178,8 @@ def collect(
         sums[name] = sums.get(name, 0) + mean.double().sum(0)
 
     model.eval()
-    with gate_hooks(model, on_gate) as hooks, evaluation_rng(model, batches.device):
-        if not hooks:
+    with gate_hooks(model, on_gate) as gates, evaluation_rng(model, batches.device):
+        if not gates:
             raise BadInput(f"{spec.backbone}: this network has no gate to look at")
         for x, y in batches.in_order():
             chosen = torch.isin(y, wanted)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from senet_ablate.models.units import PlainUnit, ResidualUnit
-from senet_ablate.records.compute import Compiled, Compute
+from senet_ablate.records.compute import Compute
 from senet_ablate.spec.spec import Training
 
 COMPILATIONS = 64  # of one `forward`: a deep network has a dozen shapes of unit
@@ -27,18 +27,13 @@ def compute_of(train: Training, graph: bool, runs_at_once: int) -> Compute:
     """What holds for a run that this process trains now."""
     return Compute(
         graph=graph,
-        compiled=compiled(train),
+        compiled="units" if train.compile == "units" else "model" if train.compile else "no",
         runs_at_once=runs_at_once,
         cudnn_deterministic=torch.backends.cudnn.deterministic,
         cudnn_benchmark=torch.backends.cudnn.benchmark,
         tf32=torch.backends.cudnn.allow_tf32,
         numerics=train.numerics,
     )
-
-
-def compiled(train: Training) -> Compiled:
-    """What of a network torch.compile compiles."""
-    return "units" if train.compile == "units" else "model" if train.compile else "no"
 
 
 def training_model(model: nn.Module, train: Training) -> nn.Module:

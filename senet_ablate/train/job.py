@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from senet_ablate.data import ImageSet, load_images
+from senet_ablate.records.commit import code_state, training_code
 from senet_ablate.records.store import (
     Epoch,
     Record,
@@ -37,9 +38,9 @@ from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train.checkpoint import EVERY_S, Checkpoints, origin, save_weights
 from senet_ablate.train.class_gates import by_class, default_classes
 from senet_ablate.train.compute import set_flags
+from senet_ablate.train.cuda_graph import CaptureError
 from senet_ablate.train.distributed import broadcast, rank
 from senet_ablate.train.loop import train
-from senet_ablate.train.provenance import code_state, training_code
 
 OUT_OF_MEMORY = (
     "out of GPU memory at {batch} images a batch; free the GPU, or use a recipe with a smaller"
@@ -48,6 +49,9 @@ OUT_OF_MEMORY = (
 )
 RETRY_S = 0.5  # until a run that another process was training is looked at again
 EpochLogger = Callable[[Run], AbstractContextManager[Callable[[int, Epoch], None]]]
+Progress = Callable[[int, int, list[Run]], None]
+"""Called several times a second with (runs finished, images trained on) since, and the runs that
+are being trained."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,17 @@ class SweepContext:
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that ended without a record, and why."""
+    """A run that ended without a record, and why.
+
+    again: it is to be tried once more, alone in another process; graph: with its step captured
+    again. ends: the process in which it failed can train no other run.
+    """
 
     run: Run
     cause: str
+    again: bool = False
+    graph: bool = True
+    ends: bool = False
 
 
 class Outcome(Enum):
@@ -118,6 +129,21 @@ def configure_worker(device: torch.device) -> None:
     code_state(), training_code()
 
 
+def attempt(
+    run: Run, context: SweepContext, device: torch.device, progress: Callable[[int], None]
+) -> Outcome | Failure:
+    """`train_if_missing`, with a failure in place of an error that it raises."""
+    try:
+        return train_if_missing(run, context, device, progress)
+    except CaptureError as error:
+        log.warning("%s; run %s is trained without a graph", error, run.id, exc_info=True)
+        return Failure(run, str(error), again=True, graph=False, ends=True)
+    except Exception as error:  # in a user's operator, in memory, on the disk
+        ends = isinstance(error, torch.AcceleratorError)  # every later call would fail, too
+        crowded = isinstance(error, MemoryError) and context.runs_per_gpu > 1
+        return Failure(run, f"{type(error).__name__}: {error}", again=ends or crowded, ends=ends)
+
+
 def train_if_missing(
     run: Run, context: SweepContext, device: torch.device, progress: Callable[[int], None]
 ) -> Outcome:
@@ -127,24 +153,19 @@ def train_if_missing(
     a warning. Of several processes that train together, rank 0 decides for all. Raises what
     training raises; too little GPU memory as a MemoryError that says what to do.
     """
-    if rank():
-        outcome = broadcast(Outcome.BUSY)
+    with locked(run, context) if rank() == 0 else nullcontext(False) as mine:
+        record = _read_sound(run, context) if mine else None
+        found = Outcome.FOUND if record else Outcome.TRAINED
+        outcome = broadcast(found if mine else Outcome.BUSY)
         if outcome is Outcome.TRAINED:
-            _train(run, context, device, progress)
-        return outcome
-    with locked(run, context) as mine:
-        if not mine:
-            return broadcast(Outcome.BUSY)
-        _remove_fragments(run, context)
-        checkpoint = checkpoint_path(context.results, context.recipe, run.id)
-        if record := _read_sound(run, context):
-            broadcast(Outcome.FOUND)
+            trained = _train(run, context, device, progress)
+            if mine:
+                write_record(context.results, context.recipe, trained)
+        elif record:
             progress(images_seen(run, record.train_images))
-        else:
-            broadcast(Outcome.TRAINED)
-            write_record(context.results, context.recipe, _train(run, context, device, progress))
-        checkpoint.unlink(missing_ok=True)
-        return Outcome.FOUND if record else Outcome.TRAINED
+        if mine:
+            checkpoint_path(context.results, context.recipe, run.id).unlink(missing_ok=True)
+        return outcome
 
 
 def images_seen(run: Run, train_images: int) -> int:
@@ -163,7 +184,7 @@ def _train(
         if run.id not in context.class_gates_of or not finite:
             return {}
         classes = default_classes(images.classes)
-        _, blocks, curves = by_class(model, images, device, run.train, classes)
+        blocks, curves = by_class(model, images, device, run.train, classes)
         return {"class_gates": blocks, "class_curves": curves}
 
     logger = context.epoch_logger if rank() == 0 else None
@@ -221,7 +242,13 @@ def locked(run: Run, context: SweepContext) -> Iterator[bool]:
 
 
 def _read_sound(run: Run, context: SweepContext) -> Record | None:
-    """The record of a run, None if there is none; an unsound one is set aside with a warning."""
+    """The record of a run, None if there is none; an unsound one is set aside with a warning.
+
+    Temporary files of a process that was killed while it wrote are removed.
+    """
+    for folder in ("runs", "checkpoints", "weights"):
+        for fragment in (context.results / context.recipe / folder).glob(f".{run.id}.*.tmp"):
+            fragment.unlink(missing_ok=True)
     path = runs_folder(context.results, context.recipe) / f"{run.id}.json"
     if not path.exists():
         return None
@@ -230,13 +257,6 @@ def _read_sound(run: Run, context: SweepContext) -> Record | None:
     except BadInput as error:
         log.warning("%s; set aside as %s, the run is trained again", error, set_aside(path).name)
         return None
-
-
-def _remove_fragments(run: Run, context: SweepContext) -> None:
-    """Remove the temporary files of a process that was killed while it wrote."""
-    for folder in ("runs", "checkpoints", "weights"):
-        for path in (context.results / context.recipe / folder).glob(f".{run.id}.*.tmp"):
-            path.unlink(missing_ok=True)
 
 
 def remove_finished(context: SweepContext) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, count, islice
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from senet_ablate.data.images import ImageSet
+from senet_ablate.data.images import ImageSet, Split
 from senet_ablate.data.loader import Batches
 from senet_ablate.models.build import build_model
 from senet_ablate.models.complexity import cost
@@ -47,6 +47,11 @@ from senet_ablate.train.schedule import lr_at
 REPORT_EVERY_S = 0.5
 
 
+def batches_of(split: Split, images: ImageSet, spec: Training, device: torch.device) -> Batches:
+    """This process's share of a split."""
+    return Batches(split, images, spec, device, (rank(), world_size()))
+
+
 def prepared(
     run: Run, images: ImageSet, device: torch.device
 ) -> tuple[nn.Module, torch.optim.Optimizer, Batches]:
@@ -66,7 +71,19 @@ def prepared(
         weight_decay=spec.weight_decay,
         fused=True,
     )
-    return model, optimizer, Batches(images.train, images, spec, device, (rank(), world_size()))
+    return model, optimizer, batches_of(images.train, images, spec, device)
+
+
+def first_steps(
+    run: Run, images: ImageSet, device: torch.device, steps: int, graph: bool = True
+) -> Iterator[None]:
+    """Take the first steps of a run, to measure them; yields after each."""
+    model, optimizer, batches = prepared(run, images, device)
+    step = make_step(run.train, model.train(), optimizer, batches, graph)
+    endless = chain.from_iterable(batches.shuffled(run.seed, epoch) for epoch in count(1))
+    for x, y in islice(endless, steps):
+        step(x, y)
+        yield
 
 
 def train(
@@ -98,16 +115,18 @@ def train(
         check_numerics(spec)
     model, optimizer, batches = prepared(run, images, device)
     state = TrainState(model, optimizer, device, on_epoch_end=on_epoch_end)
-    origin = partial(provenance, run, images.checksum, device, command, state.started)
     graph = graph and device.type == "cuda" and world_size() == 1
     compute = compute_of(spec, graph, runs_at_once)
-    origin(0.0, world_size(), plan, compute)  # what it cannot read fails now, not after training
+    stamp = partial(
+        provenance, run, images.checksum, device, command, state.started, plan=plan, compute=compute
+    )
+    stamp()  # what it cannot read fails now, not after training
     step = make_step(spec, model, optimizer, batches, graph)
-    test = Batches(images.test, images, spec, device, (rank(), world_size()))
-    counted = cost(model, (3, batches.size, batches.size))
-    validation = None
+    test = batches_of(images.test, images, spec, device)
+    held_out = None
     if spec.schedule == "plateau" and images.validation is not None:
-        validation = Batches(images.validation, images, spec, device, (rank(), world_size()))
+        held_out = batches_of(images.validation, images, spec, device)
+    counted = cost(model, (3, batches.size, batches.size))
     check = partial(evaluate, model, spec=spec, on_batch_end=checkpoints.on_eval_batch_end)
     meter = ProgressMeter(progress, device)
 
@@ -116,45 +135,32 @@ def train(
         checkpoints.on_batch_end(state)
 
     with checkpoints.attach(state):
-        resumed = (state.epoch - 1) * len(batches) + state.step
-        meter.add(resumed * spec.batch_size)
+        meter.add(((state.epoch - 1) * len(batches) + state.step) * spec.batch_size)
         while state.epoch <= spec.epochs:
             lr, loss, error = train_epoch(state, batches, run, step, on_batch_end)
             meter.report()
-            if not math.isfinite(loss):
+            curves: dict[str, Any] = {"lr": lr, "train_loss": loss, "train_top1": error}
+            finite = math.isfinite(loss)
+            if finite and state.epoch % spec.test_every == 0 and state.epoch != spec.epochs:
+                tested = check(test)
+                finite = tested.finite
+                curves |= tested.curves | {"gates": tested.gates}
+            if finite and held_out is not None:
+                judged = check(held_out)
+                finite, curves["validation_loss"] = judged.finite, judged.loss
+            if not finite:
                 break
-            tested = held_out = None
-            gates = GateStats()
-            with gate_hooks(model, gates.add):
-                if state.epoch % spec.test_every == 0 and state.epoch != spec.epochs:
-                    tested = check(test)
-            if validation is not None:
-                held_out = check(validation)
-            if not all(one.finite for one in (tested, held_out) if one):
-                break
-            epoch = Epoch(
-                lr=lr,
-                train_loss=loss,
-                train_top1=error,
-                test_loss=tested.loss if tested else None,
-                test_top1=tested.top1 if tested else None,
-                validation_loss=held_out.loss if held_out else None,
-                gates=gates.summary(),
-            )
-            state.end_epoch(epoch)
+            state.end_epoch(Epoch(**curves))
         train_s = time.monotonic() - state.started
-        gates = GateStats()
-        with gate_hooks(model, gates.add):
-            final = check(test)
+        final = check(test)
         meter.report()
     epochs = state.epochs
     if len(epochs) == spec.epochs and not final.finite:
         epochs.pop()
     diverged = len(epochs) < spec.epochs
     if not diverged:
-        last = epochs[-1].model_copy(update={"test_loss": final.loss, "test_top1": final.top1})
-        epochs[-1] = last
-        on_epoch_end(len(epochs), last.model_copy(update={"gates": gates.summary()}))
+        epochs[-1] = epochs[-1].model_copy(update=final.curves)
+        on_epoch_end(len(epochs), epochs[-1].model_copy(update={"gates": final.gates}))
     more = on_train_end(model, final.finite)
     return Record(
         id=run.id,
@@ -170,9 +176,9 @@ def train(
         params=counted.params,
         macs=counted.macs,
         epochs=tuple(epochs),
-        gates={} if diverged else gates.summary(),
+        gates={} if diverged else final.gates,
         diverged=len(epochs) if diverged else None,
-        provenance=origin(train_s, world_size(), plan, compute),
+        provenance=stamp(train_s=train_s),
         **more,
     )
 
@@ -211,15 +217,13 @@ def train_epoch(
     state: TrainState,
     batches: Batches,
     run: Run,
-    step: Step | None = None,
+    step: Step,
     on_batch_end: Callable[[TrainState], None] = lambda state: None,
 ) -> tuple[float, float, float]:
     """Train the rest of the epoch in progress: last learning rate, mean loss, top-1 error in %.
 
-    Nothing is read from the device before its end, unless `on_batch_end` does. step: by default
-    `train_step`.
+    Nothing is read from the device before its end, unless `on_batch_end` does.
     """
-    step = step or partial(train_step, state.model, state.optimizer, spec=run.train)
     state.model.train()
     first = (state.epoch - 1) * len(batches)
     losses = [epoch.validation_loss for epoch in state.epochs]
@@ -234,7 +238,14 @@ def train_epoch(
     sums = [all_reduce(state.loss_sum).double(), all_reduce(state.correct).double()]
     loss_sum, correct = torch.stack(sums).tolist()  # the one time that the host waits
     seen = len(batches) * run.train.batch_size
-    return lr, loss_sum / world_size() / len(batches), 100 * (1 - int(correct) / seen)
+    return lr, loss_sum / world_size() / len(batches), 100 * (1 - correct / seen)
+
+
+def on_host(*values: Tensor) -> list[Tensor]:
+    """Copies of tensors of one device, in float64; the host waits for the device once."""
+    flat = torch.cat([value.flatten().double() for value in values]).cpu()
+    parts = torch.split(flat, [value.numel() for value in values])
+    return [part.view(value.shape) for part, value in zip(parts, values, strict=True)]
 
 
 def make_step(
@@ -276,7 +287,7 @@ def precision(spec: Training, device: torch.device) -> torch.autocast:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean cross-entropy, and which images were correct at top 1.
+    """Mean cross-entropy, which images were correct at top 1, and the gates by SE block.
 
     wrong_top5: None with five classes or fewer. answered: how many different classes were answered.
     finite: whether the loss and every logit were; an image with a logit that is not is wrong.
@@ -287,11 +298,12 @@ class Evaluation:
     wrong_top5: int | None
     answered: int
     finite: bool
+    gates: dict[str, Gates]
 
     @property
-    def top1(self) -> float:
-        """Top-1 error, percent."""
-        return 100 * float(np.mean(~self.correct))
+    def curves(self) -> dict[str, float]:
+        """Its point of the curves of the test images; the error in percent."""
+        return {"test_loss": self.loss, "test_top1": 100 * float(np.mean(~self.correct))}
 
 
 @torch.no_grad()
@@ -301,30 +313,37 @@ def evaluate(
     spec: Training,
     on_batch_end: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Evaluate the network on every image of `batches`; training's random state stays as it was."""
+    """Evaluate the network on every image of `batches`; training's random state stays as it was.
+
+    Nothing is read from the device before the end, and then all at once.
+    """
     model.eval()
-    losses, top1, top5, finite, answers = [], [], [], [], []
-    with evaluation_rng(model, batches.device):
+    losses, answers, sums = list[Tensor](), list[Tensor](), dict[str, Tensor]()
+
+    def on_gate(name: str, gate: Tensor) -> None:
+        sums[name] = sums.get(name, 0) + gate_sums(gate)
+
+    with evaluation_rng(model, batches.device), gate_hooks(model, on_gate):
         for x, y in batches.in_order():
             with precision(spec, batches.device):
                 logits = model(x).float()
             losses.append(F.cross_entropy(logits, y, reduction="sum"))
-            finite.append(logits.isfinite().all(1))
+            finite = logits.isfinite().all(1)
             ranked = logits.topk(min(5, logits.shape[1])).indices
-            correct = (ranked == y[:, None]) & finite[-1][:, None]
-            top1.append(correct[:, 0])
-            top5.append(correct.any(1))
-            answers.append(F.one_hot(ranked[:, 0], logits.shape[1]).sum(0))
+            right = (ranked == y[:, None]) & finite[:, None]
+            answers.append(torch.stack([right[:, 0], right.any(1), finite, ranked[:, 0]], 1))
             on_batch_end()
-    correct = all_gather(torch.cat(top1)).cpu().numpy()
-    wrong_top5 = int(all_reduce((~torch.cat(top5)).sum()))
-    loss = float(all_reduce(torch.stack(losses).sum())) / len(correct)
+    totals = map(all_reduce, [torch.stack(losses).sum(), *sums.values()])
+    of_image, loss_sum, *of_block = on_host(all_gather(torch.cat(answers)), *totals)
+    top1, top5, finite, answered = of_image.T
+    loss = float(loss_sum) / len(top1)
     return Evaluation(
         loss=loss,
-        correct=correct,
-        wrong_top5=wrong_top5 if logits.shape[1] > 5 else None,
-        answered=int((all_reduce(torch.stack(answers).sum(0)) > 0).sum()),
-        finite=math.isfinite(loss) and not int(all_reduce((~torch.cat(finite)).sum())),
+        correct=top1.bool().numpy(),
+        wrong_top5=int((top5 == 0).sum()) if logits.shape[1] > 5 else None,
+        answered=len(answered.unique()),
+        finite=math.isfinite(loss) and bool(finite.all()),
+        gates={name: gates_of(block) for name, block in zip(sums, of_block, strict=True)},
     )
 
 
@@ -340,71 +359,48 @@ def evaluation_rng(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def gate_hooks(
-    model: nn.Module, on_gate: Callable[[str, Tensor], None]
-) -> Iterator[list[RemovableHandle]]:
+def gate_hooks(model: nn.Module, on_gate: Callable[[str, Tensor], None]) -> Iterator[int]:
     """Call on_gate(block, gate) with what the gates of SE blocks return, N x C x H x W.
 
-    A user's own gate may return N x C; one of another shape is left out.
+    A user's own gate may return N x C; one of another shape is left out. Yields how many there are.
     """
 
-    def hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def forward_hook(module: nn.Module, inputs: Any, gate: Tensor) -> None:
-            if gate.ndim in (2, 4):
-                on_gate(name, gate.detach().reshape(*gate.shape[:2], *(gate.shape[2:] or (1, 1))))
-
-        return forward_hook
+    def hook(name: str, module: nn.Module, inputs: Any, gate: Tensor) -> None:
+        if gate.ndim in (2, 4):
+            on_gate(name, gate.detach().reshape(*gate.shape[:2], *(gate.shape[2:] or (1, 1))))
 
     gates = {name: getattr(block, "gate", None) for name, block in se_blocks(model).items()}
     handles = [
-        gate.register_forward_hook(hook(name))
+        gate.register_forward_hook(partial(hook, name))
         for name, gate in gates.items()
         if isinstance(gate, nn.Module)
     ]
     try:
-        yield handles
+        yield len(handles)
     finally:
         for handle in handles:
             handle.remove()
 
 
-class GateStats:
-    """Statistics of the gates of a network's SE blocks: `gate_hooks(model, stats.add)`."""
+def gate_sums(gate: Tensor) -> Tensor:
+    """Sums over the gates of a block for a batch of images, N x C x H x W, to be added up."""
+    gate = gate.double()
+    mean = gate.mean((2, 3))  # N x C
+    counts = gate.new_full((), gate.numel()), gate.new_full((), len(gate))
+    low, high = (gate < 0.1).sum(), (gate > 0.9).sum()
+    sums = torch.stack([*counts, gate.sum(), gate.square().sum(), low, high])
+    return torch.cat([sums, mean.sum(0), mean.square().sum(0)])
 
-    def __init__(self) -> None:
-        self.sums: dict[str, list[Tensor]] = {}
 
-    def add(self, name: str, gate: Tensor) -> None:
-        """Count the gates of a block for a batch of images, N x C x H x W."""
-        gate = gate.double()
-        mean = gate.mean((2, 3))  # N x C
-        sums = [
-            torch.full((), gate.numel(), dtype=torch.float64, device=gate.device),
-            gate.sum(),
-            gate.square().sum(),
-            (gate < 0.1).sum(),
-            (gate > 0.9).sum(),
-            torch.full((), len(mean), dtype=torch.float64, device=gate.device),
-            mean.sum(0),
-            mean.square().sum(0),
-        ]
-        before = self.sums.get(name)
-        self.sums[name] = [a + b for a, b in zip(before, sums, strict=True)] if before else sums
-
-    def summary(self) -> dict[str, Gates]:
-        """What the gates were, by block."""
-        summary = {}
-        for name, sums in self.sums.items():
-            count, total, squares, low, high, images, by_channel, channel_squares = map(
-                all_reduce, sums
-            )
-            mean = float(total / count)
-            variance = channel_squares / images - (by_channel / images).square()
-            summary[name] = Gates(
-                mean=mean,
-                std=max(float(squares / count) - mean**2, 0.0) ** 0.5,
-                within=float(variance.clamp(min=0).sqrt().mean()),
-                low=float(low / count),
-                high=float(high / count),
-            )
-        return summary
+def gates_of(sums: Tensor) -> Gates:
+    """What the gates were, from their sums."""
+    count, images, total, squares, low, high = sums[:6].tolist()
+    by_channel, channel_squares = (sums[6:] / images).chunk(2)
+    mean, variance = total / count, channel_squares - by_channel.square()
+    return Gates(
+        mean=mean,
+        std=max(squares / count - mean**2, 0.0) ** 0.5,
+        within=float(variance.clamp(min=0).sqrt().mean()),
+        low=low / count,
+        high=high / count,
+    )

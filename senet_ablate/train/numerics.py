@@ -32,7 +32,7 @@ def set_numerics(train: Training) -> None:
 @contextmanager
 def numerics_of_workers(train: Training) -> Iterator[None]:
     """Processes started while the context is open compute with a recipe's `numerics`."""
-    before = dict(os.environ)
+    before = settings()
     if train.numerics == "portable":
         os.environ.update(PORTABLE)
     try:
@@ -40,8 +40,7 @@ def numerics_of_workers(train: Training) -> Iterator[None]:
     finally:
         for name in PORTABLE:
             os.environ.pop(name, None)
-            if name in before:
-                os.environ[name] = before[name]
+        os.environ.update(before)
 
 
 def check_numerics(train: Training) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 
-from senet_ablate.records.commit import code_state as code_state
-from senet_ablate.records.commit import training_code as training_code
+from senet_ablate.records.commit import code_state
 from senet_ablate.records.compute import Compute
 from senet_ablate.records.store import Provenance
 from senet_ablate.spec.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES
 from senet_ablate.spec.spec import Run
+from senet_ablate.train.distributed import world_size
 from senet_ablate.train.numerics import settings
 
 LIBRARIES = ("senet-ablate", "torch", "torchvision", "numpy", "pillow", "scikit-learn")
@@ -29,8 +29,7 @@ def provenance(
     device: torch.device,
     command: str,
     began: float,
-    train_s: float,
-    processes: int = 1,
+    train_s: float = 0.0,
     plan: str = "",
     compute: Compute | None = None,
 ) -> Provenance:
@@ -50,7 +49,7 @@ def provenance(
         train_s=train_s,
         data=data,
         operators=own_operators(run),
-        processes=processes,
+        processes=world_size(),
         instructions=torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else "",
         settings=settings(),
         plan=plan,

@@ -6,10 +6,10 @@ failures = Sweep(plan, SweepContext.of(plan, Path("results"), Path("data"))).tra
 
 import statistics
 import time
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -27,6 +27,7 @@ from senet_ablate.train.compute import compute_of, set_flags
 from senet_ablate.train.distributed import torchrun_rank
 from senet_ablate.train.job import (
     Failure,
+    Progress,
     SweepContext,
     configure_worker,
     images_seen,
@@ -34,7 +35,7 @@ from senet_ablate.train.job import (
 )
 from senet_ablate.train.launch import get_launcher
 from senet_ablate.train.launch.local import devices
-from senet_ablate.train.loop import make_step, prepared
+from senet_ablate.train.loop import first_steps
 from senet_ablate.train.provenance import own_operators
 
 
@@ -69,13 +70,17 @@ class Sweep:
         """How many images the pending runs train on."""
         return sum(images_seen(run, len(self.images.train)) for run in self.pending)
 
-    def train(
-        self, progress: Callable[[int, int], None] = lambda runs, images: None
-    ) -> list[Failure]:
-        """Train what is pending and write its records; returns the runs that failed.
+    @cached_property
+    def names(self) -> dict[str, list[str]]:
+        """The rows that each run is of, as experiment/variant, by the run's id."""
+        names: dict[str, list[str]] = {}
+        for row in self.plan.rows():
+            for run in row.runs:
+                names.setdefault(run.id, []).append(f"{row.experiment}/{row.variant}")
+        return names
 
-        progress: called several times a second with (runs finished, images trained on) since.
-        """
+    def train(self, progress: Progress = lambda finished, images, running: None) -> list[Failure]:
+        """Train what is pending and write its records; returns the runs that failed."""
         remove_finished(self.context)
         return self.launcher.launch(self.pending, self.context, progress)
 
@@ -193,15 +198,11 @@ def pending(plan: Plan, results: Path, images: ImageSet) -> list[Run]:
     return [run for run in plan.runs() if run.id not in done]
 
 
-def seconds_per_image(run: Run, images: ImageSet, device: torch.device, steps: int = 5) -> float:
+def seconds_per_image(run: Run, images: ImageSet, device: torch.device) -> float:
     """Seconds of one worker for one training image: the median of a few steps after the first."""
-    model, optimizer, batches = prepared(run, images, device)
-    step = make_step(run.train, model.train(), optimizer, batches)
-    times = []
-    for _, (x, y) in zip(range(steps + 1), batches.shuffled(run.seed, 1), strict=False):
-        started = time.perf_counter()
-        step(x, y)
+    moments = []
+    for _ in first_steps(run, images, device, 6):
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:] or times) / run.train.batch_size
+        moments.append(time.perf_counter())
+    return statistics.median(np.diff(moments)) / run.train.batch_size

@@ -6,17 +6,16 @@ from typing import NamedTuple
 from senet_ablate.spec.registry import BadInput, nearest
 from senet_ablate.spec.spec import Run
 from senet_ablate.train.distributed import torchrun_rank
-from senet_ablate.train.job import Failure, SweepContext
+from senet_ablate.train.job import Failure, Progress, SweepContext
 
 
 class Launcher(NamedTuple):
     """A way to train many runs.
 
-    launch: trains them and returns those that failed; calls progress(runs finished, images trained
-    on since the last call) several times a second. slots: how many runs at once, and on what.
+    launch: trains them and returns those that failed. slots: how many runs at once, and on what.
     """
 
-    launch: Callable[[list[Run], SweepContext, Callable[[int, int], None]], list[Failure]]
+    launch: Callable[[list[Run], SweepContext, Progress], list[Failure]]
     slots: Callable[[SweepContext], tuple[int, str]]
 
 

@@ -2,7 +2,6 @@
 once.
 """
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -10,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -21,17 +20,17 @@ from joblib import cpu_count
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run
 from senet_ablate.train.checkpoint import Interrupted, StopRequest, request_stop
-from senet_ablate.train.cuda_graph import CaptureError
 from senet_ablate.train.job import (
     RETRY_S,
     Failure,
     Outcome,
+    Progress,
     SweepContext,
+    attempt,
     cached_images,
     configure_worker,
-    train_if_missing,
 )
-from senet_ablate.train.loop import make_step, prepared
+from senet_ablate.train.loop import first_steps
 from senet_ablate.train.numerics import numerics_of_workers
 from senet_ablate.train.provenance import own_operators
 
@@ -41,7 +40,6 @@ MOST_AT_ONCE = 4  # runs in a process where the memory decides
 MEMORY_SHARE = 0.8  # of a GPU's free memory that runs may take together
 MARGIN = 1.5  # a row may need more memory than the one that was measured
 _spawn = multiprocessing.get_context("spawn")
-log = logging.getLogger(__name__)
 
 
 def devices(kind: str) -> list[str]:
@@ -79,9 +77,7 @@ def slots(context: SweepContext) -> tuple[int, str]:
     return len(workers) * max(1, context.runs_per_gpu), workers[0]
 
 
-def launch(
-    runs: list[Run], context: SweepContext, progress: Callable[[int, int], None]
-) -> list[Failure]:
+def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[Failure]:
     """Train `runs` and write their records; see Launcher.
 
     A run that another process is training is waited for. A worker that is lost hurts no other: a
@@ -97,38 +93,21 @@ def launch(
     with numerics_of_workers(runs[0].train):
         first = _Pool([run for run in runs if run not in alone], context)
         first.train(progress)
-        lost = {loss.run: loss for loss in first.lost}
-        again = _Pool([*lost, *alone], replace(context, runs_per_gpu=1))
-        again.eager = {run for run, loss in lost.items() if not loss.graph}
-        again.train(progress)
-    failures = [*first.failures, *again.failures]
-    failures += [Failure(loss.run, loss.cause) for loss in again.lost]
-    progress(len(again.lost), 0)
-    unstarted = [*first.queue, *again.queue]
-    return failures + [Failure(run, f"{KILLED} as it started") for run in unstarted]
+        lost = [failure for failure in first.failures if failure.again]
+        last = _Pool([*(one.run for one in lost), *alone], replace(context, runs_per_gpu=1))
+        last.eager = {one.run for one in lost if not one.graph}
+        last.train(progress)
+    progress(sum(one.again for one in last.failures), 0, [])
+    unstarted = [Failure(run, f"{KILLED} as it started") for run in [*first.queue, *last.queue]]
+    return [one for one in first.failures if not one.again] + last.failures + unstarted
 
 
-@dataclass(frozen=True)
-class Lost:
-    """A run to be tried once more in another process, and why.
-
-    graph: whether its step is to be captured again. leaves: this worker takes no more runs.
-    """
-
-    run: Run
-    cause: str = KILLED
-    graph: bool = True
-    leaves: bool = False
-
-
-@dataclass
+@dataclass(eq=False)
 class _Worker:
-    """A process. used: whether it was given a run. replaced: whether another took its place."""
+    """A process on a device. used: whether it was given a run."""
 
     device: str
-    process: multiprocessing.process.BaseProcess
     used: bool = False
-    replaced: bool = False
 
 
 class _Pool:
@@ -139,18 +118,19 @@ class _Pool:
 
     def __init__(self, runs: Sequence[Run], context: SweepContext) -> None:
         self.context, self.queue = context, deque(runs)
-        self.failures, self.lost, self.eager = list[Failure](), list[Lost](), set[Run]()
+        self.failures, self.eager = list[Failure](), set[Run]()
         self.processes: list[multiprocessing.process.BaseProcess] = []
         self.workers: dict[Connection, _Worker] = {}  # of connections that may still train
         self.training: dict[Connection, Run] = {}
 
-    def train(self, progress: Callable[[int, int], None]) -> None:
+    def train(self, progress: Progress) -> None:
         """Train the queue; what is left of it could not be started."""
         for device in _workers(self.context)[: -(-len(self.queue) // _at_once(self.context))]:
             self._start(device)
         try:
             while self.workers:
-                progress(*self._poll())
+                finished, images = self._poll()
+                progress(finished, images, list(self.training.values()))
         finally:
             for process in self.processes:
                 process.terminate()  # it writes its checkpoints first
@@ -164,7 +144,7 @@ class _Pool:
         process = _spawn.Process(target=_work, args=(theirs, self.context, device, self.queue[0]))
         process.start()
         self.processes.append(process)
-        worker = _Worker(device, process)
+        worker = _Worker(device)
         for ours, their in pairs:
             their.close()  # so that the end of the worker is the end of the connection
             self.workers[ours] = worker
@@ -183,16 +163,15 @@ class _Pool:
                 images += message
                 continue
             run = self.training.pop(connection, None)
-            if isinstance(message, Lost):
-                self.lost.append(message)
-                if message.leaves:
+            if isinstance(message, Failure):
+                self.failures.append(message)
+                finished += not message.again
+                if message.ends:
                     continue
             elif run and message is Outcome.BUSY:
                 self.queue.append(run)
             elif run:
                 finished += 1
-                if isinstance(message, str):
-                    self.failures.append(Failure(run, message))
             self._next(connection)
         return finished, images
 
@@ -208,12 +187,11 @@ class _Pool:
             del self.workers[connection]
 
     def _closed(self, connection: Connection) -> None:
-        """A worker ended, or takes no more runs: another takes its place."""
+        """A worker ended, or takes no more runs: another takes its place once it is done."""
         worker, run = self.workers.pop(connection), self.training.pop(connection, None)
         if run is not None:
-            self.lost.append(Lost(run))
-        if worker.used and self.queue and not worker.replaced:
-            worker.replaced = True
+            self.failures.append(Failure(run, KILLED, again=True))
+        if worker.used and self.queue and worker not in self.workers.values():
             self._start(worker.device)
 
 
@@ -225,9 +203,6 @@ def _work(connections: list[Connection], context: SweepContext, device: str, fir
     configure_worker(on)
     count = context.runs_per_gpu or runs_that_fit(first, context, on)
     context = replace(context, runs_per_gpu=count)
-    if count == 1:
-        _serve(connections[0], context, on, leaving, set())
-        return
     training = set[Connection]()
     threads = [
         threading.Thread(target=_serve, args=(one, context, on, leaving, training), daemon=True)
@@ -240,7 +215,7 @@ def _work(connections: list[Connection], context: SweepContext, device: str, fir
         for thread in threads:
             thread.join(0.05)
         if StopRequest.signal and not training:
-            os._exit(143)
+            os._exit(143)  # as SIGTERM would have ended it
 
 
 def _serve(
@@ -252,9 +227,8 @@ def _serve(
 ) -> None:
     """Train the runs that come through a connection, on a stream of this thread's own.
 
-    Sends None when ready, numbers of images, and for each run its outcome, what went wrong, or that
-    this process cannot train it. leaving: set where the process takes no more runs. training: the
-    connections of this process that have one.
+    Sends None when ready, numbers of images, and for each run its outcome or failure. leaving: set
+    where the process takes no more runs. training: the connections of this process that have one.
     """
     torch.set_num_threads(1)
     if device.type == "cuda":
@@ -272,12 +246,18 @@ def _serve(
             except EOFError:
                 return
             training.add(connection)
-            answer = _train(run, replace(context, graph=graph), device, send)
+            try:
+                answer = attempt(run, replace(context, graph=graph), device, send)
+            except Interrupted:  # the process ends once all have written their checkpoints
+                answer = Failure(run, KILLED, ends=True)
             training.discard(connection)
-            if answer is Outcome.BUSY:
+            if isinstance(answer, Failure):
+                if answer.ends:
+                    leaving.set()
+                if leaving.is_set():  # it may be the process that failed, and not the run
+                    answer = replace(answer, again=True)
+            elif answer is Outcome.BUSY:
                 time.sleep(RETRY_S)
-            if isinstance(answer, Lost) and answer.leaves:
-                leaving.set()
             send(answer)
     connection.close()
 
@@ -287,31 +267,6 @@ def own_stream(device: torch.device) -> AbstractContextManager[object]:
     if device.type != "cuda":
         return nullcontext()
     return torch.cuda.stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
-
-
-def _train(
-    run: Run, context: SweepContext, device: torch.device, progress: Callable[[object], None]
-) -> object:
-    """The message to the parent about a run: its outcome, why it failed, or that it is lost."""
-    try:
-        return train_if_missing(run, context, device, progress)
-    except Interrupted:
-        if threading.current_thread() is threading.main_thread():
-            os._exit(143)  # as SIGTERM would have ended it
-        # the main thread ends the process once all have written their checkpoints
-        return Lost(run, leaves=True)
-    except torch.AcceleratorError as error:  # every later call of this process would fail, too
-        progress(Lost(run, f"{type(error).__name__}: {error}", leaves=True))
-        os._exit(1)
-    except CaptureError as error:
-        log.warning("%s; run %s is trained without a graph", error, run.id, exc_info=True)
-        return Lost(run, str(error), graph=False, leaves=True)
-    except MemoryError as error:
-        if context.runs_per_gpu > 1:  # alone it may have room
-            return Lost(run, f"MemoryError: {error}")
-        return f"MemoryError: {error}"
-    except Exception as error:  # in a user's operator, in memory, on the disk
-        return f"{type(error).__name__}: {error}"
 
 
 def _end_with_parent() -> None:
@@ -329,13 +284,9 @@ def runs_that_fit(run: Run, context: SweepContext, device: torch.device) -> int:
     if device.type != "cuda":
         return 1
     torch.cuda.reset_peak_memory_stats(device)
-    model, optimizer, batches = prepared(run, cached_images(run.train, context.data), device)
-    step = make_step(run.train, model.train(), optimizer, batches, graph=False)
-    for _, (x, y) in zip(range(2), batches.shuffled(run.seed, 1), strict=False):
-        step(x, y)
-    torch.cuda.synchronize(device)
+    for _ in first_steps(run, cached_images(run.train, context.data), device, 2, graph=False):
+        torch.cuda.synchronize(device)
     needed = torch.cuda.max_memory_allocated(device)
-    del model, optimizer, batches, step, x, y
     torch.cuda.empty_cache()
     return at_once(needed, torch.cuda.mem_get_info(device)[0])
 

@@ -10,7 +10,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,10 @@ from senet_ablate.train.job import (
     RETRY_S,
     Failure,
     Outcome,
+    Progress,
     SweepContext,
+    attempt,
     configure_worker,
-    train_if_missing,
 )
 from senet_ablate.train.numerics import PORTABLE
 
@@ -78,9 +78,7 @@ def slots(context: SweepContext) -> tuple[int, str]:
     return int(gpus / context.gpus_per_run if kind == "cuda" else found.get("CPU", 1)), kind
 
 
-def launch(
-    runs: list[Run], context: SweepContext, progress: Callable[[int, int], None]
-) -> list[Failure]:
+def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[Failure]:
     """Train `runs` on the cluster and write their records; see Launcher."""
     ray = connect()
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -93,15 +91,18 @@ def launch(
     meter = ray.remote(Meter).options(num_cpus=0, scheduling_strategy=here).remote()
     portable = bool(runs) and runs[0].train.numerics == "portable"
     passed = {name: os.environ[name] for name in ("SENET_ABLATE_CACHE",) if name in os.environ}
-    task = ray.remote(_task).options(
+    # a process that has a GPU trains one run: Ray's rule, which options() would not keep
+    task = ray.remote(
         num_cpus=1,
         num_gpus=context.gpus_per_run if kind == "cuda" else 0,
         max_retries=RETRIES,
         runtime_env={"env_vars": passed | (PORTABLE if portable else {})},
-    )
+    )(_task)
+    again: dict[Run, Failure] = {}
 
     def submit(run: Run, wait_s: float = 0.0) -> Any:
-        return task.remote(run, context, str(Path.cwd()), meter, wait_s)
+        settings = replace(context, graph=run not in again or again[run].graph)
+        return task.remote(run, settings, str(Path.cwd()), meter, wait_s)
 
     waiting, failures, seen = {submit(run): run for run in runs}, list[Failure](), 0
     try:
@@ -110,15 +111,21 @@ def launch(
             finished = 0
             for ref in done:
                 run = waiting.pop(ref)
-                result = _result(ray, ref)
-                if result is Outcome.BUSY:
+                answer = _answer(ray, ref, run)
+                if isinstance(answer, Failure) and answer.again and run not in again:
+                    again[run] = answer
+                    waiting[submit(run)] = run
+                elif answer is Outcome.BUSY:
                     waiting[submit(run, RETRY_S)] = run
-                    continue
-                finished += 1
-                if isinstance(result, BaseException):
-                    failures.append(Failure(run, f"{type(result).__name__}: {result}"))
-            total = ray.get(meter.total.remote())
-            progress(finished, total - seen)
+                else:
+                    finished += 1
+                    if isinstance(answer, Failure):
+                        failures.append(answer)
+            images = ray.get(meter.of_runs.remote())
+            total = sum(images.values())
+            progress(
+                finished, total - seen, [run for run in waiting.values() if images.get(run.id)]
+            )
             seen = total
     except BaseException:
         # not ray.cancel: it may bring the driver down where it meets a task that just ends
@@ -128,17 +135,16 @@ def launch(
     return failures
 
 
-def _result(ray: Any, ref: Any) -> Outcome | BaseException:
-    """How a task ended: its outcome, what it raised, or what became of its process."""
+def _answer(ray: Any, ref: Any, run: Run) -> Outcome | Failure:
+    """How a task ended, or what became of its process."""
     try:
-        return Outcome(ray.get(ref).value)
-    except ray.exceptions.RayTaskError as error:
-        cause: BaseException = error.cause
-        return cause
+        answer: Outcome | Failure = ray.get(ref)
+        return answer
+    except ray.exceptions.RayTaskError as error:  # before the run began
+        return Failure(run, f"{type(error.cause).__name__}: {error.cause}")
     except ray.exceptions.RayError as error:
-        return RuntimeError(
-            f"its process or machine was lost, {RETRIES + 1} times: {str(error).splitlines()[0]}"
-        )
+        why = str(error).splitlines()[0]
+        return Failure(run, f"its process or machine was lost, {RETRIES + 1} times: {why}")
 
 
 class Meter:
@@ -160,11 +166,13 @@ class Meter:
         self.images[run] += images
         return self.stopping
 
-    def total(self) -> int:
-        return sum(self.images.values())
+    def of_runs(self) -> dict[str, int]:
+        return self.images
 
 
-def _task(run: Run, context: SweepContext, folder: str, meter: Any, wait_s: float) -> Outcome:
+def _task(
+    run: Run, context: SweepContext, folder: str, meter: Any, wait_s: float
+) -> Outcome | Failure:
     import ray
 
     time.sleep(wait_s)
@@ -188,7 +196,7 @@ def _task(run: Run, context: SweepContext, folder: str, meter: Any, wait_s: floa
     if stopping():
         return Outcome.BUSY
     try:
-        return train_if_missing(run, context, device, progress)
+        return attempt(run, context, device, progress)
     except KeyboardInterrupt as error:
         if error.args == (signal.SIGTERM,):
             os._exit(143)  # this process is to end, not the run: Ray starts it again

@@ -11,7 +11,6 @@ is to be trained, and writes.
 import os
 import time
 from collections import deque
-from collections.abc import Callable
 
 import torch.distributed as dist
 
@@ -22,9 +21,10 @@ from senet_ablate.train.job import (
     RETRY_S,
     Failure,
     Outcome,
+    Progress,
     SweepContext,
+    attempt,
     configure_worker,
-    train_if_missing,
 )
 from senet_ablate.train.launch.local import devices
 
@@ -48,9 +48,7 @@ def _kind(context: SweepContext) -> str:
     return devices(context.device)[0].partition(":")[0]
 
 
-def launch(
-    runs: list[Run], context: SweepContext, progress: Callable[[int, int], None]
-) -> list[Failure]:
+def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[Failure]:
     """Train `runs` one by one; see Launcher.
 
     A failure ends the sweep: processes that failed apart cannot go on in step.
@@ -65,18 +63,14 @@ def launch(
     queue = deque(runs)
     while queue:
         run = queue.popleft()
-        try:
-            outcome = train_if_missing(run, context, device, lambda images: progress(0, images))
-        except (
-            Exception
-        ) as error:  # in a user's operator, in memory, on the disk, or a lost process
-            why = f"not tried, since run {run.id} failed"
-            failed = Failure(run, f"{type(error).__name__}: {error}")
-            return [failed, *(Failure(other, why) for other in queue)]
-        if outcome is Outcome.BUSY:
+        answer = attempt(run, context, device, lambda images: progress(0, images, [run]))  # noqa: B023
+        if answer is Outcome.BUSY:
             queue.append(run)
             time.sleep(RETRY_S)
+        elif isinstance(answer, Failure):
+            why = f"not tried, since run {run.id} failed"
+            return [answer, *(Failure(other, why) for other in queue)]
         else:
-            progress(1, 0)
+            progress(1, 0, [])
     dist.destroy_process_group()
     return []
