@@ -3,17 +3,26 @@
 every run of a recipe, with errors drawn around a planted value for each variant.
 """
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from senet_ablate.records.store import Epoch, Gates, Provenance, Record, pack, write_record
 from senet_ablate.spec.plan import read_plan
-from senet_ablate.spec.spec import Run
+from senet_ablate.spec.spec import Run, digest
 
 TESTED = 400
 CLASSES = 4
 DATA = "0" * 64
+
+
+def resealed(path: Path, content: dict[str, Any]) -> Path:
+    """Writes facts, edited or not, with the checksum that belongs to them."""
+    content = {key: value for key, value in content.items() if key != "checksum"}
+    path.write_text(json.dumps({"checksum": digest(content), **content}))
+    return path
 
 
 def write_recipe(

@@ -3,6 +3,7 @@
 from facts to ratios, verdicts and files; and each measurement once, as small as can be.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fabricated import resealed
 
 from senet_ablate.bench import decoding, parts, steps, throughput
 from senet_ablate.bench.competitors import (
@@ -27,7 +29,7 @@ from senet_ablate.cli.main import _guarded, app
 from senet_ablate.models.build import build_model
 from senet_ablate.records.bench import Bench, Measured, Part, add_part, bench_path
 from senet_ablate.records.facts import read_facts
-from senet_ablate.records.store import Provenance, read_sealed, write_sealed
+from senet_ablate.records.store import Provenance
 from senet_ablate.report.bench_page import TARGETS, pages
 from senet_ablate.report.pages import write_page
 from senet_ablate.report.recipe_page import report_files
@@ -107,13 +109,14 @@ def test_parts_are_added_to_a_device_and_verified(tmp_path: Path) -> None:
     assert verify() == 1
     write_page("bench", tmp_path)
     assert verify() == 0
-    write_sealed(path, read_sealed(path) | {"parts": {"other": part().model_dump(mode="json")}})
+    sealed = json.loads(path.read_text())
+    resealed(path, sealed | {"parts": {"other": part().model_dump(mode="json")}})
     with pytest.raises(BadInput, match="unknown part 'other'"):
         read_facts(path, Bench)
     assert verify() == 1
     content = part().model_dump(mode="json")
     content["rows"][0]["rounds"] = [1.0]
-    write_sealed(path, read_sealed(path) | {"parts": {"loop": content}})
+    resealed(path, sealed | {"parts": {"loop": content}})
     with pytest.raises(BadInput, match="different numbers of rounds"):
         read_facts(path, Bench)
 

@@ -12,7 +12,7 @@ from test_cli import inside
 
 from senet_ablate.models.pretrained import import_weights
 from senet_ablate.spec.registry import BadInput
-from senet_ablate.train.evaluate_folder import BATCH_SIZE, evaluate_folder
+from senet_ablate.train.evaluate_folder import evaluate_folder
 
 CLASSES, EACH, SIZE = 7, 3, 32
 
@@ -79,8 +79,8 @@ def test_images_are_judged_a_few_at_a_time_and_a_folder_may_be_val_itself(
 ) -> None:
     model, done = import_weights(resnet50[1], "resnet50"), []
     whole = evaluate_folder(model, "resnet50", folder, SIZE)
-    assert BATCH_SIZE > whole.images == CLASSES * EACH
-    monkeypatch.setattr("senet_ablate.train.evaluate_folder.BATCH_SIZE", 8)
+    assert whole.images == CLASSES * EACH
+    monkeypatch.setattr("senet_ablate.data.loader.EVALUATION_BATCH", 8)
     assert evaluate_folder(model, "resnet50", folder / "val", SIZE, progress=done.append) == whole
     assert done == [8, 8, 5]
 

@@ -1603,22 +1603,18 @@ def test_a_block_of_planted_gates_is_described_as_planted() -> None:
     pattern = draw.uniform(0.3, 0.6, 400)
     labels = np.repeat([3, 7, 9], 200)
     shift = np.where(labels == 3, -0.1, 0.1)[:, None]
-    block = describe(
-        "SE_4_6",
-        pattern + shift + 0.05 * draw.standard_normal((600, 400)),
-        labels,
-        {3: "pug", 7: "cliff"},
-    )
+    gates = pattern + shift + 0.05 * draw.standard_normal((600, 400))
+    block = describe("SE_4_6", gates, labels, {3: "pug", 7: "cliff"}, gates.mean(0))
     assert block.class_means["pug"] == pytest.approx(pattern.mean() - 0.1, abs=0.01)
     assert block.between_class_std == pytest.approx(0.1, abs=0.005)
     assert block.within_class_std == pytest.approx(0.05, abs=0.002)
     assert block.correlation == pytest.approx(1, abs=0.01) and block.centred_share < 0.1
     assert (block.share_high, block.share_low) == (0.0, 0.0)
     assert parse(ClassGates, block.model_dump(mode="json")) == block
-    flat = describe("SE_5_2", np.ones((600, 4)), labels, {3: "pug", 7: "cliff"})
+    flat = describe("SE_5_2", np.ones((600, 4)), labels, {3: "pug", 7: "cliff"}, np.ones(4))
     assert flat.correlation is None and flat.share_high == 1.0 and flat.centred_share == 0.0
     with pytest.raises(ValueError, match="each with an image"):
-        describe("SE_2_3", np.ones((600, 4)), labels, {3: "pug", 8: "goldfish"})
+        describe("SE_2_3", np.ones((600, 4)), labels, {3: "pug", 8: "goldfish"}, np.ones(4))
 
 
 def test_blocks_are_found_by_their_part_in_any_network() -> None:

@@ -6,6 +6,7 @@ import copy
 from collections import deque
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -51,7 +52,8 @@ def fresh(run: Run, digits: ImageSet) -> tuple[TrainState, Batches, Step]:
     """A run that begins, with its step captured."""
     model, optimizer, batches = prepared(run, digits, CPU)
     plain = partial(train_step, model, optimizer, spec=run.train)
-    step = graphed(plain, model.train(), optimizer, *batches.empty(), like_a_graph)
+    with patch.object(cuda_graph_module, "cuda_graph", like_a_graph):
+        step = graphed(plain, model.train(), optimizer, *batches.empty())
     return TrainState(model, optimizer, CPU), batches, step
 
 

@@ -299,7 +299,7 @@ def test_a_full_disk_stops_no_training_and_loses_no_checkpoint(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
-        patched.setattr("senet_ablate.records.store.os.fsync", full)
+        patched.setattr("senet_ablate.records.facts.os.fsync", full)
         with pytest.raises(
             OSError, match="No space left"
         ):  # of the record, once the training is through

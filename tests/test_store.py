@@ -1,22 +1,16 @@
-import json
 import logging
 from pathlib import Path
 
 import pytest
 import torch
+from fabricated import resealed
 
 from senet_ablate import SESpec, load_records
 from senet_ablate.data.images import ImageSet
-from senet_ablate.records.store import (
-    Record,
-    read_record,
-    read_records,
-    set_aside,
-    write_record,
-    write_whole,
-)
+from senet_ablate.records.facts import set_aside, write_whole
+from senet_ablate.records.store import Record, read_record, read_records, write_record
 from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import Run, Training, digest
+from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train.loop import train
 
 
@@ -86,9 +80,8 @@ def test_a_record_under_another_name_or_of_another_run_is_refused(
         read_record(other)
     content = record.model_dump(mode="json")
     content["run"]["seed"] = 8  # consistent with its checksum, not with its id
-    path.write_text(json.dumps({"checksum": digest(content), **content}))
     with pytest.raises(BadInput, match="specification's id"):
-        read_record(path)
+        read_record(resealed(path, content))
 
 
 def test_a_record_from_before_a_field_with_a_default_was_added_stays_readable(
@@ -101,9 +94,7 @@ def test_a_record_from_before_a_field_with_a_default_was_added_stays_readable(
         content["epochs"][0]["validation_loss"],
     )
     del content["provenance"]["processes"]
-    path = tmp_path / f"{record.id}.json"
-    path.write_text(json.dumps({"checksum": digest(content), **content}))
-    assert read_record(path) == record
+    assert read_record(resealed(tmp_path / f"{record.id}.json", content)) == record
 
 
 def test_a_file_appears_whole_or_not_at_all(
@@ -115,7 +106,7 @@ def test_a_file_appears_whole_or_not_at_all(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("senet_ablate.records.store.os.fsync", stop)
+    monkeypatch.setattr("senet_ablate.records.facts.os.fsync", stop)
     with pytest.raises(KeyboardInterrupt):
         write_whole(path, "new")
     assert path.read_text() == "old" and [p.name for p in path.parent.iterdir()] == ["file.json"]
@@ -126,11 +117,6 @@ def test_provenance_says_what_made_the_record(record: Record) -> None:
     assert where.command == "test" and where.threads >= 1 and where.wall_s >= where.train_s > 0
     assert where.versions["torch"] == torch.__version__.split("+")[0] and len(where.data) == 64
     assert where.device.startswith("cpu")
-
-
-def resealed(path: Path, content: dict[str, object]) -> Path:
-    path.write_text(json.dumps({"checksum": digest(content), **content}))
-    return path
 
 
 def test_a_record_that_another_version_wrote_says_which(record: Record, tmp_path: Path) -> None:

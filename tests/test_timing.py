@@ -3,6 +3,7 @@
 what is measured, what follows from known times, and what the page and verify make of them.
 """
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fabricated import resealed
 
 from senet_ablate.bench.steps import timing as measure
 from senet_ablate.cli.main import _guarded, app
@@ -25,7 +27,7 @@ from senet_ablate.records.bench import (
     timing_files,
     write_timing,
 )
-from senet_ablate.records.store import Provenance, read_sealed, write_record, write_sealed
+from senet_ablate.records.store import Provenance, write_record
 from senet_ablate.report.speed import measured, sections
 from senet_ablate.spec.paper import timings_ms
 from senet_ablate.spec.plan import Plan, read_plan
@@ -175,9 +177,9 @@ def test_verify_names_changed_times_and_those_of_another_recipe(
     assert senet("verify", "--recipe", "smoke", "--results", str(tmp_path)) == 1
     assert path.name in capsys.readouterr().err
     path.write_text(sound)
-    content = read_sealed(path)
+    content = json.loads(sound)
     content["rows"] = [row | {"run": f"{row['run'][:-1]}x"} for row in content["rows"]]
-    write_sealed(path, content)
+    resealed(path, content)
     assert read_timings(read_plan("smoke"), tmp_path) == []
     assert senet("verify", "--recipe", "smoke", "--results", str(tmp_path)) == 1
     assert "has no time of plain and SE under recipe 'smoke'" in capsys.readouterr().err

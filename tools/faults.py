@@ -27,8 +27,8 @@ import torch
 from joblib import cpu_count
 
 from senet_ablate.records.commit import code_state
-from senet_ablate.records.facts import Page, write_facts
-from senet_ablate.records.store import Record, read_records, runs_folder, write_whole
+from senet_ablate.records.facts import Page, write_facts, write_whole
+from senet_ablate.records.store import Record, read_records, runs_folder
 from senet_ablate.spec.plan import read_plan
 from senet_ablate.spec.spec import Run
 from senet_ablate.train.checkpoint import Checkpoints, TrainState, origin

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from senet_ablate.records.store import read_records, write_whole
+from senet_ablate.records.facts import write_whole
+from senet_ablate.records.store import read_records
 from senet_ablate.report import plots as figures
 from senet_ablate.spec.plan import read_recipe
 from senet_ablate.spec.schema import load_yaml, parse

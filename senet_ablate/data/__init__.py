@@ -1,7 +1,4 @@
-"""Image sets by name:
-
-decoded once, held whole as uint8, augmented in batches by one explicit generator.
-"""
+"""Image sets by name: decoded once, held whole as uint8, augmented by one explicit generator."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,17 +20,17 @@ def load_images(train: Training, root: Path, download: bool = False) -> ImageSet
     """
     images: ImageSet = DATASETS[train.dataset](root, train.image_size, download)
     _check(images, train.dataset)
-    rest, test = images.train, images.test
-    if train.train_images:
-        rest, _ = _divide(rest, train.train_images, "train_images")
-    if train.test_images:
-        test, _ = _divide(test, train.test_images, "test_images")
+    if images.train.files and not train.scale_crop:
+        raise BadInput(
+            f"dataset {train.dataset} is cropped as it is decoded: give the recipe a scale_crop"
+        )
+    rest, _ = _divide(images.train, train.train_images, "train_images")
+    test, _ = _divide(images.test, train.test_images, "test_images")
     held_out = None
     if train.validation:
         held_out, rest = _divide(rest, round(train.validation * len(rest)), "validation")
-    if train.evaluate == "validation":
-        assert held_out is not None
-        test = held_out
+        if train.evaluate == "validation":
+            test = held_out
     if len(rest) < train.batch_size:
         raise BadInput(
             f"{train.dataset}: {len(rest)} training images are fewer than one batch of"
@@ -59,13 +56,13 @@ def _check(images: ImageSet, name: str) -> None:
             raise BadInput(f"{name}: no {kind} image of class {which!r}")
 
 
-def _divide(split: Split, count: int, key: str) -> tuple[Split, Split]:
-    """`count` images, the same share of every class, and the others; the same ones every time."""
-    if count == len(split):
+def _divide(split: Split, count: int | None, key: str) -> tuple[Split, Split]:
+    """`count` images (none: all), the same share of every class, and the others; the same ones
+    every time.
+    """
+    if count in (None, len(split)):
         return split, split.take(np.arange(0))
-    from sklearn.model_selection import (
-        train_test_split,
-    )  # here: it takes as long to import as half of PyTorch
+    from sklearn.model_selection import train_test_split  # takes as long as half of PyTorch
 
     try:
         some, others = train_test_split(

@@ -9,9 +9,7 @@ from senet_ablate.spec.registry import BadInput
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
-    """1,297 training and 500 test images, 8x8, grey in three channels, the classes in equal
-    shares.
-    """
+    """1,297 training and 500 test images, 8x8, grey in three channels, in equal shares."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -19,10 +17,7 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
         raise BadInput(f"digits are 8x8 pixels, not {image_size}")
     grey, labels = load_digits(return_X_y=True)
     pixels = np.rint(grey * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1).repeat(3, axis=3)
-    train, test = train_test_split(
-        np.arange(len(labels)), test_size=500, stratify=labels, random_state=0
-    )
+    parts = train_test_split(np.arange(len(labels)), test_size=500, stratify=labels, random_state=0)
     whole = Split(pixels, labels.astype(np.int64))
-    return image_set(
-        whole.take(np.sort(train)), whole.take(np.sort(test)), [str(digit) for digit in range(10)]
-    )
+    train, test = (whole.take(np.sort(part)) for part in parts)
+    return image_set(train, test, [str(digit) for digit in range(10)])

@@ -37,6 +37,11 @@ class Files:
         """The files at `indices`, in that order."""
         return Files(tuple(self.paths[i] for i in indices), tuple(self.labels[i] for i in indices))
 
+    def split(self, size: int) -> Split:
+        """The files as a split whose images are decoded when they are needed, `size` pixels."""
+        nothing = np.empty((0, size, size, 3), np.uint8)
+        return Split(nothing, np.asarray(self.labels, dtype=np.int64), files=self.paths)
+
 
 def class_names(root: Path) -> list[str]:
     """Names of the folders in `root` but hidden ones, sorted; none where there is no such folder.
@@ -151,9 +156,8 @@ def decode(files: Files, size: int | None, into: Path | None = None) -> Split:
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
         for start in range(0, len(files.paths), DECODED_AT_ONCE):
             paths = files.paths[start : start + DECODED_AT_ONCE]
-            for index, pixels in enumerate(
-                pool.map(lambda path: decode_one(path, size), paths), start
-            ):
+            decoding = pool.map(lambda path: decode_one(path, size), paths)
+            for index, pixels in enumerate(decoding, start):
                 if pixels.shape != first.shape:
                     raise BadInput(
                         f"{files.paths[index]}: {pixels.shape[1]}x{pixels.shape[0]} pixels, the"

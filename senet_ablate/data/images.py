@@ -32,20 +32,14 @@ class Split:
         return len(self.labels)
 
     def take(self, indices: npt.NDArray[np.int64]) -> "Split":
-        """The images at `indices`, in that order:
-
-        a copy, or an index where the copy would be large.
-        """
+        """The images at `indices`, in that order: a copy, or an index where it would be large."""
+        labels = self.labels[indices]
         if self.files:
-            return Split(
-                self.images,
-                self.labels[indices],
-                files=tuple(self.files[number] for number in indices),
-            )
+            return Split(self.images, labels, files=tuple(self.files[place] for place in indices))
         places = indices if self.index is None else self.index[indices]
         if len(indices) * self.images[:1].nbytes <= COPIED_WHOLE:
-            return Split(self.images[places], self.labels[indices])
-        return Split(self.images, self.labels[indices], places)
+            return Split(self.images[places], labels)
+        return Split(self.images, labels, places)
 
 
 @dataclass(frozen=True)
@@ -93,10 +87,8 @@ def statistics(images: Pixels) -> tuple[Colour, Colour]:
     """Mean and standard deviation by channel, 0 to 255."""
     counts = np.zeros((3, 256), dtype=np.int64)
     for start in range(0, len(images), 1000):
-        for channel in range(3):
-            counts[channel] += np.bincount(
-                images[start : start + 1000, ..., channel].ravel(), minlength=256
-            )
+        for channel, pixels in enumerate(np.moveaxis(images[start : start + 1000], -1, 0)):
+            counts[channel] += np.bincount(pixels.ravel(), minlength=256)
     values = np.arange(256)
     mean = counts @ values / counts.sum(1)
     variance = counts @ values**2 / counts.sum(1) - mean**2

@@ -49,11 +49,6 @@ class Batches:
         self.index = None if split.index is None else torch.from_numpy(split.index)
         self.stream: Stream | None = None
         if split.files:
-            if not train.scale_crop:
-                raise BadInput(
-                    f"dataset {train.dataset} is cropped as it is decoded: give the recipe a"
-                    " scale_crop"
-                )
             self.stream = Stream(split.files, stored, self.size, workers(device))
         if self.size > stored:
             raise BadInput(f"crop_size {self.size} exceeds the stored images, {stored} pixels")

@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 from senet_ablate.data.cache import Facts, cache_folder, writing
 from senet_ablate.data.files import Files, decode, decode_one, opened, shown
 from senet_ablate.data.image_folder import HOW_TO_GET, find
-from senet_ablate.data.images import ImageSet, Split, statistics
-from senet_ablate.records.store import write_whole
+from senet_ablate.data.images import ImageSet, statistics
+from senet_ablate.records.facts import write_whole
 from senet_ablate.spec.registry import BadInput
 
 SAMPLE = 2000  # training images that the channels' mean and standard deviation are taken from
@@ -50,13 +50,9 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
             name = os.fsencode(path.relative_to(root))
             checksum.update(name + f"\0{path.stat().st_size}\0{label}\n".encode())
     facts = _facts(root, train, list(map(shown, classes)), image_size, checksum.hexdigest())
-    nothing = np.empty((0, image_size, image_size, 3), np.uint8)
-    splits = [
-        Split(nothing, np.asarray(files.labels, np.int64), files=files.paths)
-        for files in (train, test)
-    ]
     about = (facts.classes, facts.mean, facts.std, facts.checksum)
-    return ImageSet(splits[0], splits[1], *about, left_out=train.left_out + test.left_out)
+    left_out = train.left_out + test.left_out
+    return ImageSet(train.split(image_size), test.split(image_size), *about, left_out=left_out)
 
 
 def _facts(root: Path, train: Files, classes: list[str], size: int, checksum: str) -> Facts:

@@ -1,7 +1,4 @@
-"""Tiny ImageNet in its standard layout:
-
-64x64, train/<wnid>/images/, val/images/ with val_annotations.txt.
-"""
+"""Tiny ImageNet: 64x64, train/<wnid>/images/, val/images/ with val_annotations.txt."""
 
 import logging
 from collections import Counter

@@ -130,8 +130,8 @@ def add_part(results: Path, device: str, cores: int, name: str, part: Part) -> P
     Returns the path of the facts.
     """
     path = bench_path(results, device, cores)
-    parts = read_facts(path, Bench).parts if path.exists() else {}
-    ordered = {key: ({**parts, name: part})[key] for key in PARTS if key in parts or key == name}
+    parts = {**(read_facts(path, Bench).parts if path.exists() else {}), name: part}
+    ordered = {key: parts[key] for key in PARTS if key in parts}
     return write_facts(path, Bench(device=device, cores=cores, parts=ordered))
 
 

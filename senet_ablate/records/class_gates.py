@@ -64,7 +64,7 @@ def describe(
     gates: npt.NDArray[np.floating],
     labels: npt.NDArray[np.integer],
     classes: dict[int, str],
-    everything: npt.NDArray[np.floating] | None = None,
+    everything: npt.NDArray[np.floating],
 ) -> ClassGates:
     """The gates (images, channels) of one block with the label of each image (images,), for the
     classes that are named.
@@ -79,7 +79,6 @@ def describe(
     of_class = [gates[labels == label].astype(np.float64) for label in classes]
     curves = np.stack([images.mean(axis=0) for images in of_class])  # classes x channels
     levels = curves.mean(axis=1)
-    everything = gates.mean(axis=0, dtype=np.float64) if everything is None else everything
     return ClassGates(
         name=name,
         class_means={

@@ -21,15 +21,9 @@ def code_state() -> tuple[str, bool]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", *words],
-            cwd=PACKAGE,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout.strip()
+        command, quiet = ["git", *words], subprocess.DEVNULL
+        said = subprocess.check_output(command, cwd=PACKAGE, env=environment, stderr=quiet)
+        return said.decode().strip()
 
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() == PACKAGE.parent:

@@ -1,13 +1,16 @@
-"""Fact files: what one measurement found, as JSON with the checksum of its content."""
+"""Fact files: what was measured, as JSON with the checksum of its content, written whole."""
 
+import json
 import logging
+import os
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from senet_ablate.records.store import read_sealed, write_sealed
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.schema import Frozen, parse
+from senet_ablate.spec.spec import digest
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +25,39 @@ class Page(Frozen):
     page: str
 
 
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file that appears whole or not at all: temporary file, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that cannot be used to `<name>.bad`, or `.bad2`, ...
+
+    where that is taken; returns the new path.
+    """
+    number = 1
+    while (aside := path.with_name(f"{path.name}.bad{number if number > 1 else ''}")).exists():
+        number += 1
+    path.rename(aside)
+    return aside
+
+
 def write_facts(path: Path, facts: Frozen) -> Path:
     """Write facts with their checksum; returns the path."""
-    write_sealed(path, facts.model_dump(mode="json"))
+    content = facts.model_dump(mode="json")
+    sealed = {"checksum": digest(content), **content}
+    write_whole(path, json.dumps(sealed, indent=1, allow_nan=False) + "\n")
     return path
 
 
@@ -33,11 +66,23 @@ def read_facts(path: Path, kind: type[Facts]) -> Facts:
 
     Raises BadInput, naming the file, if it is torn, edited or holds something else.
     """
-    content = read_sealed(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: not a whole JSON file ({error})") from error
+    if not isinstance(content, dict) or "checksum" not in content:
+        raise BadInput(f"{path}: not a file of facts of this suite")
+    if content.pop("checksum") != digest(content):
+        raise BadInput(
+            f"{path}: its content does not match its checksum; it was changed after it was written"
+        )
     try:
         return parse(kind, content)
     except BadInput as error:
-        raise BadInput(f"{path}: {error}") from error
+        where = content.get("provenance")
+        commit = where.get("commit") if isinstance(where, dict) else None
+        hint = f"whole, and was written at commit {str(commit)[:12]}: another version reads it"
+        raise BadInput(f"{path}: {error}{f' (it is {hint})' if commit else ''}") from error
 
 
 def readable(paths: Iterable[Path], read: Callable[[Path], T]) -> list[T]:

@@ -51,13 +51,10 @@ def current_gates(plan: Plan, results: Path, records: Mapping[str, Record]) -> G
     not called, by its record; None if there are none, or, with a warning, if they are unsound or of
     another network.
     """
-
-    def read(path: Path) -> GateFacts:
-        return read_gates(plan, results, records)
-
     path = facts_path(results, plan.recipe_name)
     if path.exists():
-        return next(iter(readable([path], read)), None)
+        found = readable([path], lambda _: read_gates(plan, results, records))
+        return found[0] if found else None
     return next((_recorded(records[run.id]) for run in plan.kept if run.id in records), None)
 
 

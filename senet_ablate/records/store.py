@@ -1,15 +1,8 @@
-"""Records:
-
-what one run produced, with its provenance, in one JSON file that appears whole or not at all.
-"""
+"""Records: what one run produced, with its provenance, one file of facts each."""
 
 import base64
-import json
-import logging
-import os
-import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +10,10 @@ from pydantic import Field, PlainSerializer, PlainValidator
 
 from senet_ablate.records.class_gates import ClassGates, Curves
 from senet_ablate.records.compute import Compute
+from senet_ablate.records.facts import read_facts, readable, write_facts
 from senet_ablate.spec.registry import BadInput, nearest
-from senet_ablate.spec.schema import Frozen, parse
-from senet_ablate.spec.spec import Run, digest
-
-log = logging.getLogger(__name__)
+from senet_ablate.spec.schema import Frozen
+from senet_ablate.spec.spec import Run
 
 
 class Gates(Frozen):
@@ -147,9 +139,7 @@ def runs_folder(results: Path, recipe: str) -> Path:
 
 def write_record(results: Path, recipe: str, record: Record) -> Path:
     """Write a record with the checksum of its content; returns its path."""
-    path = runs_folder(results, recipe) / f"{record.id}.json"
-    write_sealed(path, record.model_dump(mode="json"))
-    return path
+    return write_facts(runs_folder(results, recipe) / f"{record.id}.json", record)
 
 
 def weights_path(results: Path, recipe: str, run_id: str) -> Path:
@@ -162,92 +152,21 @@ def checkpoint_path(results: Path, recipe: str, run_id: str) -> Path:
     return results / recipe / "checkpoints" / f"{run_id}.pt"
 
 
-def write_sealed(path: Path, content: dict[str, Any]) -> None:
-    """Write facts as JSON with the checksum of their content."""
-    write_whole(
-        path, json.dumps({"checksum": digest(content), **content}, indent=1, allow_nan=False) + "\n"
-    )
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file that appears whole or not at all: temporary file, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a file that cannot be used to `<name>.bad`, or `.bad2`, ...
-
-    where that is taken; returns the new path.
-    """
-    number = 1
-    while (aside := path.with_name(f"{path.name}.bad{number if number > 1 else ''}")).exists():
-        number += 1
-    path.rename(aside)
-    return aside
-
-
-def read_sealed(path: Path) -> dict[str, Any]:
-    """The facts that `write_sealed` wrote.
-
-    Raises BadInput if they are not whole or were changed since.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not a whole JSON file ({error})") from error
-    if not isinstance(content, dict) or "checksum" not in content:
-        raise BadInput(f"{path}: not a file of facts of this suite")
-    checksum = content.pop("checksum")
-    if checksum != digest(content):
-        raise BadInput(
-            f"{path}: its content does not match its checksum; it was changed after it was written"
-        )
-    return content
-
-
 def read_record(path: Path) -> Record:
     """The record in a file. Raises BadInput that says what does not hold.
 
     That may be JSON, checksum, fields, specification, id, file name, or counts that contradict each
     other.
     """
-    content = read_sealed(path)
-    try:
-        record = parse(Record, content)
-    except BadInput as error:
-        raise BadInput(f"{path}: {error}{_written_at(content)}") from error
+    record = read_facts(path, Record)
     if not record.id == record.run.id == path.stem:
         raise BadInput(f"{path}: its id is {record.id}, its specification's id {record.run.id}")
     if len(record.correct) != len(pack(np.zeros(record.tested, bool))):
         raise BadInput(f"{path}: it does not say of {record.tested} images whether they were right")
-    if int((~record.right()).sum()) != record.wrong_top1:
-        raise BadInput(
-            f"{path}: it counts {record.wrong_top1} wrong images and marks"
-            f" {(~record.right()).sum()}"
-        )
+    marked = int((~record.right()).sum())
+    if marked != record.wrong_top1:
+        raise BadInput(f"{path}: it counts {record.wrong_top1} wrong images and marks {marked}")
     return record
-
-
-def _written_at(content: dict[str, Any]) -> str:
-    """Which code wrote facts that are whole and yet not understood."""
-    where = content.get("provenance")
-    commit = where.get("commit") if isinstance(where, dict) else None
-    return (
-        f" (it is whole, and was written at commit {str(commit)[:12]}: another version reads it)"
-        if commit
-        else ""
-    )
 
 
 def unfinished(path: Path) -> bool:
@@ -259,14 +178,8 @@ def read_records(results: Path, recipe: str) -> dict[str, Record]:
     """Every sound record of a recipe by run id; an unsound file is named in a warning and left
     where it is.
     """
-    records = {}
-    for path in sorted(runs_folder(results, recipe).glob("*.json")):
-        try:
-            record = read_record(path)
-            records[record.id] = record
-        except BadInput as error:
-            log.warning("left out: %s", error)
-    return records
+    paths = sorted(runs_folder(results, recipe).glob("*.json"))
+    return {record.id: record for record in readable(paths, read_record)}
 
 
 def recorded(results: Path) -> list[str]:

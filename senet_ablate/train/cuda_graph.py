@@ -12,7 +12,6 @@ from senet_ablate.spec.registry import BadInput
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """N x 3 x H x W images, N labels in; mean loss, N x K logits out (detached until the next call)."""
 Call = Callable[[], tuple[Tensor, Tensor]]
-Capture = Callable[[Call, torch.Generator | None], Call]
 WARM = 3  # calls before the capture, in which libraries choose their algorithms
 
 _one_at_a_time = threading.Lock()
@@ -37,12 +36,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def graphed(
-    step: Step,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    x: Tensor,
-    y: Tensor,
-    capture: Capture | None = None,
+    step: Step, model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor
 ) -> Step:
     """`step` as a CUDA graph for batches of the shape and layout of x and y.
 
@@ -59,7 +53,7 @@ def graphed(
     drawn = generator.get_state() if generator else None
     # one after another; each thread's launches are its own
     with _one_at_a_time, torch.random.fork_rng([x.device] if x.is_cuda else []):
-        replay = (capture or cuda_graph)(lambda: step(*inputs), generator)
+        replay = cuda_graph(lambda: step(*inputs), generator)
     model.load_state_dict(initial)
     for state in optimizer.state.values():
         state["momentum_buffer"].zero_()

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 TIMEOUT = datetime.timedelta(hours=24)  # rank 0 alone may evaluate or report for long
@@ -65,7 +64,7 @@ def all_gather(value: Tensor) -> Tensor:
         return value
     parts: list[Any] = [None] * world_size()
     dist.all_gather_object(parts, value.cpu())
-    return torch.cat(parts)
+    return torch.cat(parts).to(value.device)
 
 
 def broadcast(value: T) -> T:
@@ -81,13 +80,6 @@ def rank_seed(seed: int, rank: int) -> int:
     if not rank:
         return seed
     return int.from_bytes(hashlib.sha256(f"rank/{seed}/{rank}".encode()).digest()[:7])
-
-
-def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model to call in a training step, with gradients of the whole batch."""
-    if not is_distributed():
-        return model
-    return DistributedDataParallel(model, [device.index] if device.type == "cuda" else None)
 
 
 def sync_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:

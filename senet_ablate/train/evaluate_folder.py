@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from senet_ablate.data.files import class_folders, class_names, decode
+from senet_ablate.data.files import class_folders, class_names
 from senet_ablate.data.images import ImageSet, listed
 from senet_ablate.data.loader import Batches
 from senet_ablate.models.build import native_pixels
@@ -20,7 +19,6 @@ from senet_ablate.train.loop import evaluate
 
 log = logging.getLogger(__name__)
 
-BATCH_SIZE = 100  # also the number of images in memory
 RESIZED = 256 / 224  # the shorter edge over the crop (paper, Section 5.1)
 Colours = tuple[tuple[float, float, float], tuple[float, float, float]]
 # mean and standard deviation on 0 to 255: torchvision's and timm's, and timm's after TF-Slim
@@ -66,12 +64,12 @@ def evaluate_folder(
     classes = _ordered(classes)
     crop = size or native_pixels(backbone)
     spec = Training(
-        dataset="image-folder",
+        dataset="image-stream",
         image_size=round(crop * RESIZED),
         crop_size=crop,
         backbone=backbone,
         epochs=1,
-        batch_size=BATCH_SIZE,
+        batch_size=1,
         lr=1.0,  # nothing is trained
     )
     device = device or torch.device("cpu")
@@ -79,19 +77,16 @@ def evaluate_folder(
     files = class_folders(folder, classes)
     if files.left_out:
         log.warning("%s: left out: %s", folder, listed(files.left_out))
-    mean, std = NORMALISED.get(backbone, IMAGENET)
-    correct, wrong_top5 = [], 0
-    for start in range(0, len(files.paths), BATCH_SIZE):
-        part = range(start, min(start + BATCH_SIZE, len(files.paths)))
-        split = decode(files.take(part), spec.image_size)
-        images = ImageSet(split, split, tuple(classes), mean, std, checksum="")
+    split = files.split(round(crop * RESIZED))
+    images = ImageSet(split, split, tuple(classes), *NORMALISED.get(backbone, IMAGENET), "")
+
+    def on_batch(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        progress(len(inputs[0]))
+
+    with model.register_forward_pre_hook(on_batch):
         found = evaluate(model, Batches(split, images, spec, device), spec)
-        correct.append(found.correct)
-        wrong_top5 += found.wrong_top5 or 0
-        progress(len(split))
-    count = len(files.paths)
-    top5 = 100 * wrong_top5 / count if len(classes) > 5 else None
-    return Errors(count, 100 * float(np.mean(~np.concatenate(correct))), top5)
+    top5 = None if found.wrong_top5 is None else 100 * found.wrong_top5 / len(split)
+    return Errors(len(split), found.curves["test_top1"], top5)
 
 
 def _ordered(names: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ again. The lock is the kernel's (flock), so it ends with its process; Linux carr
 process and machine, with a warning.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -21,14 +22,13 @@ from torch import nn
 
 from senet_ablate.data import ImageSet, load_images
 from senet_ablate.records.commit import code_state, training_code
+from senet_ablate.records.facts import set_aside
 from senet_ablate.records.store import (
     Epoch,
     Record,
     checkpoint_path,
-    log,
     read_record,
     runs_folder,
-    set_aside,
     weights_path,
     write_record,
 )
@@ -47,6 +47,8 @@ OUT_OF_MEMORY = (
     " batch_size or network, or with precision: bf16. The batch is not cut into parts instead:"
     " batch norms would see the parts alone, and the numbers could not be compared"
 )
+log = logging.getLogger(__name__)
+
 RETRY_S = 0.5  # until a run that another process was training is looked at again
 EpochLogger = Callable[[Run], AbstractContextManager[Callable[[int, Epoch], None]]]
 Progress = Callable[[int, int, list[Run]], None]

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from senet_ablate.data.images import ImageSet, Split
 from senet_ablate.data.loader import Batches
@@ -38,7 +39,6 @@ from senet_ablate.train.distributed import (
     rank_seed,
     sync_batch_norm,
     world_size,
-    wrap_ddp,
 )
 from senet_ablate.train.numerics import check_numerics
 from senet_ablate.train.provenance import provenance
@@ -259,10 +259,11 @@ def make_step(
     train together; on a GPU a CUDA graph, which leaves the network as it was. Raises CaptureError.
     """
     called = training_model(model, train)
+    on_gpu = batches.device.type == "cuda"
     if world_size() > 1:
-        return partial(train_step, wrap_ddp(called, batches.device), optimizer, spec=train)
+        called = DistributedDataParallel(called, [batches.device.index] if on_gpu else None)
     step = partial(train_step, called, optimizer, spec=train)
-    if not graph or batches.device.type != "cuda":
+    if not graph or not on_gpu or world_size() > 1:
         return step
     return graphed(step, model.train(), optimizer, *batches.empty())
 
