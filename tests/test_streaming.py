@@ -179,7 +179,9 @@ def test_the_checksum_follows_the_files_and_not_their_place(
 @pytest.mark.parametrize("fields", [{"image_size": None}, {"scale_crop": None}])
 def test_a_recipe_that_streams_says_how_to_crop(fields: dict[str, object], folder: Path) -> None:
     with pytest.raises(BadInput, match=f"image-stream .*{next(iter(fields))}"):
-        load_images(training(**fields), folder)
+        spec = training(**fields)
+        images = load_images(spec, folder)
+        next(Batches(images.train, images, spec, CPU).shuffled(0, 1))
 
 
 @pytest.mark.parametrize("recipe", ["imagenet", "imagenet-fixed"])

@@ -20,10 +20,6 @@ def load_images(train: Training, root: Path, download: bool = False) -> ImageSet
     """
     images: ImageSet = DATASETS[train.dataset](root, train.image_size, download)
     _check(images, train.dataset)
-    if images.train.files and not train.scale_crop:
-        raise BadInput(
-            f"dataset {train.dataset} is cropped as it is decoded: give the recipe a scale_crop"
-        )
     rest, _ = _divide(images.train, train.train_images, "train_images")
     test, _ = _divide(images.test, train.test_images, "test_images")
     held_out = None

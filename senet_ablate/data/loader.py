@@ -66,7 +66,15 @@ class Batches:
         return len(self.labels) // self.train.batch_size
 
     def shuffled(self, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch in random order with the recipe's augmentation, from batch `start` on."""
+        """One epoch in random order with the recipe's augmentation, from batch `start` on.
+
+        Raises BadInput for a recipe without scale_crop where images are decoded as they are needed.
+        """
+        if self.stream and not self.train.scale_crop:
+            raise BadInput(
+                f"dataset {self.train.dataset} is cropped as it is decoded: give the recipe a"
+                " scale_crop"
+            )
         key = hashlib.sha256(f"data/{seed}/{epoch}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key[:7]))
         count = len(self) * self.train.batch_size

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from senet_ablate.records.facts import Page, read_facts
-from senet_ablate.records.store import write_whole
+from senet_ablate.records.facts import Page, read_facts, write_whole
 from senet_ablate.report import bench_page, cost_page, forest
 from senet_ablate.report.document import Document
 from senet_ablate.spec.registry import BadInput

@@ -22,7 +22,6 @@ from senet_ablate.analysis.tables import tables as tables_of
 from senet_ablate.analysis.verdicts import Verdict
 from senet_ablate.records.bench import Part, read_benches, read_timings
 from senet_ablate.records.cost import read_costs_if_any
-from senet_ablate.records.facts import write_whole
 from senet_ablate.records.first_page import FirstPage, note_first_page, read_first_page
 from senet_ablate.records.gate_facts import GateFacts, current_gates
 from senet_ablate.records.store import Record
