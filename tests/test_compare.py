@@ -11,9 +11,10 @@ import pytest
 from fabricated import TESTED, record, write_recipe
 from scipy import stats as scipy_stats
 
-from senet_ablate.analysis.compare import compare
+from senet_ablate.analysis.compare import compare, compare_rows
 from senet_ablate.analysis.pareto import tradeoffs
-from senet_ablate.analysis.tables import Table, read_reported, table
+from senet_ablate.analysis.tables import Table, read_reported
+from senet_ablate.analysis.tables import tables as made_tables
 from senet_ablate.records.store import Gates, Record, pack, read_records, write_record
 from senet_ablate.report.gates import by_block
 from senet_ablate.report.speed import pareto
@@ -42,8 +43,7 @@ def planted(folder: Path, errors: dict[str, list[range]]) -> Path:
 
 def tables(folder: Path) -> dict[str, Table]:
     records = read_records(folder, "cue")
-    plan = read_reported("cue", records)
-    return {name: table(plan, name, records) for name in plan.experiments}
+    return made_tables(read_reported("cue", records), records)
 
 
 def test_a_planted_difference_is_found_by_every_view(tmp_path: Path) -> None:
@@ -77,6 +77,24 @@ def test_a_planted_difference_is_found_by_every_view(tmp_path: Path) -> None:
     )
 
 
+def test_a_pair_is_compared_by_the_model_of_its_page() -> None:
+    """Welch's test without an analysis plan; with one, the difference that stands in the table."""
+    for recipe, words in (
+        ("cue", "Welch's test: "),
+        ("cifar100-cpu", "the page's model of errors (spread shared, seed as block): "),
+    ):
+        plan = read_plan(recipe, ["reduction", "squeeze"], seeds=3)
+        found = made_tables(plan, {run.id: record(run) for run in plan.runs()})
+        pair = compare_rows(found, "squeeze/Max", "plain").rows
+        difference = pair.loc["difference of the means, points"]
+        shown = found["squeeze"].rows.loc["Max"]
+        assert difference["value"] == pytest.approx(shown["effect"])
+        assert (difference["low"], difference["high"]) == pytest.approx(
+            (shown["effect_low"], shown["effect_high"])
+        )
+        assert str(difference["says"]).startswith(words)
+
+
 def test_noise_is_called_noise_and_one_seed_says_nothing(tmp_path: Path) -> None:
     errors = {
         "2": [range(40), range(60), range(50)],
@@ -102,8 +120,8 @@ def test_noise_is_called_noise_and_one_seed_says_nothing(tmp_path: Path) -> None
 
 def test_a_name_is_enough_where_it_is_clear(tmp_path: Path) -> None:
     results = write_recipe(tmp_path, "cue", seeds=2)
-    assert compare(results, "cue", "Max", "NoSqueeze").a == "squeeze/Max"
-    assert compare(results, "cue", "SE", "plain").b.endswith("/plain"), (
+    assert compare(results, "cue", "Max", "NoSqueeze").sentence.startswith("a = squeeze/Max, b = ")
+    assert "/plain. Over" in compare(results, "cue", "SE", "plain").sentence, (
         "one network under several names"
     )
     with pytest.raises(BadInput, match="unknown row 'squeeze/Maks'; did you mean 'squeeze/Max'"):
@@ -154,6 +172,7 @@ def test_failed_runs_count_and_are_compared_by_ranks(tmp_path: Path) -> None:
         (ranks[:4], ranks[4:]), lambda x, y: x.sum() - y.sum(), n_resamples=np.inf
     )
     assert row["p"] == pytest.approx(exact.pvalue) and row["p"] > theirs.pvalue / 2
+    assert row["says"].startswith("ranks, exact permutation: ")
     assert "noise between seeds can explain" in found.sentence
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from senet_ablate.analysis.escape import markdown_table
-from senet_ablate.analysis.model import ErrorModel
+from senet_ablate.analysis.exclusions import shared_seeds
 from senet_ablate.analysis.stats import (
     ALPHA,
     NAN,
@@ -19,9 +19,10 @@ from senet_ablate.analysis.stats import (
     probability_of_improvement,
 )
 from senet_ablate.analysis.tables import Table, read_reported, tables
-from senet_ablate.analysis.verdicts import errors_of
 from senet_ablate.records.store import Record, read_records
 from senet_ablate.spec.registry import BadInput, nearest
+
+Found = tuple[str, float, float, float, float, str]
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,6 @@ class Comparison:
     percent, differences in points of a - b.
     """
 
-    a: str
-    b: str
     sentence: str
     rows: pd.DataFrame
 
@@ -58,8 +57,8 @@ def compare(results: str | Path, recipe: str, a: str, b: str) -> Comparison:
     """Two rows of a recipe, named `experiment/variant` or by a variant's name alone where that is
     clear.
 
-    Raises BadInput for an unknown or ambiguous name, for a row without a sound run, and for rows
-    that were not tested on the same images.
+    Raises BadInput for an unknown or ambiguous name, for a row without a run, and for rows that
+    were not tested on the same images.
     """
     records = read_records(Path(results), recipe)
     plan = read_reported(recipe, records)
@@ -67,31 +66,39 @@ def compare(results: str | Path, recipe: str, a: str, b: str) -> Comparison:
 
 
 def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> Comparison:
-    """As `compare`, of tables that are at hand."""
-    name_a, name_b = find(tables, a), find(tables, b)
-    if runs(tables, name_a) == runs(tables, name_b):
-        raise BadInput(f"{name_a} and {name_b} are the same runs")
-    runs_a, runs_b = runs(tables, name_a), runs(tables, name_b)
-    for name, records in ((name_a, runs_a), (name_b, runs_b)):
+    """As `compare`, of tables that are at hand, by the model of errors of their page."""
+    names = find(tables, a), find(tables, b)
+    runs_a, runs_b = (runs(tables, name) for name in names)
+    if runs_a == runs_b:
+        raise BadInput(f"{names[0]} and {names[1]} are the same runs")
+    for name, records in zip(names, (runs_a, runs_b), strict=True):
         if not records:
             raise BadInput(f"row {name!r} has no run")
-    for what in ("tested", "train_images", "classes"):
-        _same(what, {getattr(record, what) for record in (*runs_a, *runs_b)})
-    _same("data", {record.provenance.data for record in (*runs_a, *runs_b)})
-    model = ErrorModel({"a": errors_of(runs_a), "b": errors_of(runs_b)}, shared=False)
-    difference = model.contrast({"a": 1, "b": -1})
-    if failed := model.failed("ab"):  # by ranks over all seeds, failed ones the worst
-        difference = replace(difference, p=min(1.0, 2 * min(model.ranks("a", "b"))))
+    both = (*runs_a, *runs_b)
+    facts = {
+        what: {str(getattr(one, what)) for one in both}
+        for what in ("tested", "train_images", "classes")
+    }
+    for what, values in (facts | {"data": {one.provenance.data for one in both}}).items():
+        if len(values) > 1:
+            known = " and ".join(sorted(values))
+            raise BadInput(f"the two rows cannot be compared: {what} is {known}")
+    model, rows = next(iter(tables.values())).model, (runs_a[0].run.row_id, runs_b[0].run.row_id)
+    difference, test = model.contrast({rows[0]: 1, rows[1]: -1}), model.test
+    failed = [side for side, row in zip("ab", rows, strict=True) if model.failed([row])]
+    if failed:  # by ranks over all seeds, failed ones the worst
+        difference = replace(difference, p=min(1.0, 2 * min(model.ranks(*rows))))
+        test = "ranks, exact permutation"
     found = [
-        *_over_seeds(runs_a, runs_b, difference),
+        *_over_seeds(runs_a, runs_b, difference, test),
         *_over_images(runs_a, runs_b),
         *_costs(runs_a, runs_b),
     ]
-    rows = pd.DataFrame(found, columns=["", "value", "low", "high", "p", "says"]).set_index("")
-    sentence = _sentence(name_a, name_b, len(runs_a), len(runs_b), difference)
+    columns = ["", "value", "low", "high", "p", "says"]
+    sentence = _sentence(*names, len(runs_a), len(runs_b), difference)
     sentence += f" {' and '.join(failed)} has failed runs: compared by ranks." if failed else ""
-    sentence += _other_training(runs_a, runs_b)
-    return Comparison(name_a, name_b, sentence, rows)
+    sentence += _other_training(runs_a[0], runs_b[0])
+    return Comparison(sentence, pd.DataFrame(found, columns=columns).set_index(""))
 
 
 def find(tables: Mapping[str, Table], name: str) -> str:
@@ -113,68 +120,30 @@ def runs(tables: Mapping[str, Table], name: str) -> list[Record]:
     return tables[experiment].records[variant]
 
 
-def _same(what: str, values: set[object]) -> None:
-    if len(values) > 1:
-        raise BadInput(
-            f"the two rows cannot be compared: {what} is {' and '.join(sorted(map(str, values)))}"
-        )
-
-
-Found = tuple[str, float, float, float, float, str]
-
-
 def _over_seeds(
-    a: Sequence[Record], b: Sequence[Record], difference: Difference
+    a: Sequence[Record], b: Sequence[Record], difference: Difference, test: str
 ) -> Iterator[Found]:
     """What new seeds would give."""
-    for side, runs in (("a", a), ("b", b)):
-        got = estimate([record.top1 for record in runs])
+    errors = [[record.top1 for record in side] for side in (a, b)]
+    for side, got in zip("ab", map(estimate, errors), strict=True):
         yield f"error of {side}, %", got.mean, got.low, got.high, NAN, f"mean of {got.n} seeds"
-    yield (
-        *(
-            "difference of the means, points",
-            difference.value,
-            difference.low,
-            difference.high,
-            difference.p,
-        ),
-        "Welch's test: would new seeds show it again?",
-    )
-    chance = probability_of_improvement(
-        [record.top1 for record in a], [record.top1 for record in b]
-    )
-    yield (
-        "probability of improvement",
-        chance,
-        NAN,
-        NAN,
-        NAN,
-        "how often a run of a beats a run of b",
-    )
+    d, says = difference, f"{test}: would new seeds show it again?"
+    yield "difference of the means, points", d.value, d.low, d.high, d.p, says
+    chance, says = probability_of_improvement(*errors), "how often a run of a beats a run of b"
+    yield "probability of improvement", chance, NAN, NAN, NAN, says
 
 
 def _over_images(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Found]:
     """What other test images would give, for these trained networks."""
     right_a, right_b = (np.array([one.right() for one in side]) for side in (a, b))
     value = 100 * float(right_b.mean() - right_a.mean())
-    half = 1.96 * image_stderr(right_a, right_b)
-    low, high = value - half, value + half
-    yield (
-        "difference on the images, points",
-        value,
-        low,
-        high,
-        NAN,
-        "these networks, test images drawn anew",
-    )
-    other = {record.run.seed: record for record in b}
-    for one in a:
-        seed = one.run.seed
-        if seed in other:
-            split = mcnemar(one.right(), other[seed].right())
-            says = f"McNemar: only a is right on {split.only_a} images, only b on {split.only_b}"
-            points = 100 * (split.only_b - split.only_a) / one.tested
-            yield f"seed {seed}: difference, points", points, NAN, NAN, split.p, says
+    half, says = 1.96 * image_stderr(right_a, right_b), "these networks, test images drawn anew"
+    yield "difference on the images, points", value, value - half, value + half, NAN, says
+    for one, other in shared_seeds(a, b):
+        split = mcnemar(one.right(), other.right())
+        points = 100 * (split.only_b - split.only_a) / one.tested
+        says = f"McNemar: only a is right on {split.only_a} images, only b on {split.only_b}"
+        yield f"seed {one.run.seed}: difference, points", points, NAN, NAN, split.p, says
 
 
 def _costs(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Found]:
@@ -187,15 +156,10 @@ def _costs(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Found]:
 
 def _sentence(a: str, b: str, n_a: int, n_b: int, difference: Difference) -> str:
     """What the seeds allow to be said."""
-    seeds = (
-        f"{n_a} and {n_b} seeds"
-        if n_a != n_b
-        else f"{n_a} seeds each"
-        if n_a > 1
-        else "one seed each"
-    )
-    gap = f"a = {a}, b = {b}. Over {seeds} a errs by {abs(difference.value):.2f} points "
-    gap += "more" if difference.value > 0 else "less"
+    alike = f"{n_a} seeds each" if n_a > 1 else "one seed each"
+    seeds = alike if n_a == n_b else f"{n_a} and {n_b} seeds"
+    more = "more" if difference.value > 0 else "less"
+    gap = f"a = {a}, b = {b}. Over {seeds} a errs by {abs(difference.value):.2f} points {more}"
     if np.isnan(difference.p):
         return f"{gap} than b; without a spread between seeds nothing can be said about new runs."
     interval = f"p = {difference.p:.3f}"
@@ -206,18 +170,15 @@ def _sentence(a: str, b: str, n_a: int, n_b: int, difference: Difference) -> str
     return f"{gap} than b, which the noise between seeds can explain ({interval})."
 
 
-def _other_training(a: Sequence[Record], b: Sequence[Record]) -> str:
+def _other_training(a: Record, b: Record) -> str:
     """A warning where the rows differ in more than the SE block."""
-    one, other = (record.run.train.model_dump() for record in (a[0], b[0]))
+    one, other = (record.run.train.model_dump() for record in (a, b))
     keys = sorted(key for key in one if one[key] != other[key])
     return f" Mind: they differ in {', '.join(keys)} too, not in SE alone." if keys else ""
 
 
 def _number(value: float, digits: int = 2) -> str:
-    return (
-        ""
-        if np.isnan(value)
-        else f"< {10**-digits:g}"
-        if 0 < abs(value) < 10**-digits
-        else f"{value:.{digits}f}"
-    )
+    if np.isnan(value):
+        return ""
+    least = 10**-digits
+    return f"< {least:g}" if 0 < abs(value) < least else f"{value:.{digits}f}"

@@ -59,6 +59,8 @@ class ErrorModel:
 
     def __init__(self, rows: Mapping[str, Errors], shared: bool = True, block: bool = True) -> None:
         self.rows = rows
+        how = "spread shared, seed as block" if block else "spread shared"
+        self.test = f"the page's model of errors ({how})" if shared else "Welch's test"
         self._fits: dict[str, Fit] = {}  # for tests
         self._shown: dict[str, Fit] = {}  # for intervals
         self._excess: dict[str, float] = {}

@@ -59,7 +59,8 @@ class Table:
     records: by variant, in the order of the seeds. missing: variant -> seeds that the recipe asks
     for and nobody ran. refused: why the numbers are withheld, empty if they are not. unfair: what
     makes the rows hard to compare. resolution: the difference to the control in points that the
-    test behind `differs` finds in 4 of 5 tries; NaN where nothing is known. comparisons: how many
+    test behind `differs` finds in 4 of 5 tries; NaN where nothing is known. model: of the top-1
+    errors of all rows of the page. comparisons: how many
     differences the page's correction counts; alpha: what its last look spends. exploratory: why the
     verdicts are so; empty where plan and claims came first.
     """
@@ -73,6 +74,7 @@ class Table:
     unfair: tuple[str, ...]
     resolution: float
     verdicts: tuple[Verdict, ...]
+    model: ErrorModel
     comparisons: int = 0
     alpha: float = ALPHA
     exploratory: str = ""
@@ -256,6 +258,7 @@ def _table(
             alpha / max(counted, 1),
         ),
         verdicts=verdicts,
+        model=model,
         comparisons=counted,
         alpha=alpha,
     )
