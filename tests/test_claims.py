@@ -26,7 +26,7 @@ from senet_ablate.records.cost import Costs, NetworkCost
 from senet_ablate.records.store import Epoch, Gates, Provenance, Record
 from senet_ablate.spec import paper, plan
 from senet_ablate.spec.claim import Check, Claim
-from senet_ablate.spec.paper import timings_ms
+from senet_ablate.spec.paper import paper_facts
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.schema import parse
 from senet_ablate.spec.spec import AnalysisPlan, Experiment, Run, SESpec, Training
@@ -421,7 +421,7 @@ def paper_benches(times: float = 1.0) -> list[Bench]:
         ("8 Titan X", "training_step", "training step"),
         ("cpu: the paper's", "inference", "inference, one image"),
     ):
-        took = timings_ms()[kind]
+        took = paper_facts()["timings_ms"][kind]
         rows = (
             Measured(group=group, name="plain", rounds=(took["plain"],) * 3),
             Measured(group=group, name="SE", rounds=(times * took["SE"],) * 3, over="plain"),

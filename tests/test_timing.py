@@ -29,7 +29,7 @@ from senet_ablate.records.bench import (
 )
 from senet_ablate.records.store import Provenance, write_record
 from senet_ablate.report.speed import measured, sections
-from senet_ablate.spec.paper import timings_ms
+from senet_ablate.spec.paper import paper_facts
 from senet_ablate.spec.plan import Plan, read_plan
 from senet_ablate.spec.spec import Run, SESpec, Training
 from senet_ablate.train.loop import train
@@ -89,7 +89,7 @@ def test_the_ratio_is_taken_within_a_round_and_stands_beside_the_papers() -> Non
     assert pd.isna(se.loc["inference, a batch", "paper_ratio"])
     plain = rows[rows["name"] == "plain"]
     assert plain["ratio"].isna().all() and plain["paper_ratio"].isna().all()
-    assert timings_ms()["training_step"] == {"plain": 190, "SE": 209}, "Section 4"
+    assert paper_facts()["timings_ms"]["training_step"] == {"plain": 190, "SE": 209}, "Section 4"
     text = "\n\n".join(one.markdown() for one in sections(plan, [], [known(plan)]))
     for said in ("1.1 [1.1, 1.1]", "1.018", "Some (R) CPU, 1 thread", "224 pixels, batches of 256"):
         assert said in text

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from senet_ablate.analysis.exclusions import health
 from senet_ablate.records.store import Record, check_recorded, read_records
-from senet_ablate.spec.plan import EXPERIMENTS_DIR, fitting_experiments, list_recipes, read_plan
+from senet_ablate.spec.plan import fitting_plans, list_recipes
 from senet_ablate.spec.spec import SESpec
 
 log = logging.getLogger(__name__)
@@ -86,16 +86,11 @@ def _block(se: SESpec | None) -> dict[str, Any]:
     return fields | {"stages": None if fields["stages"] is None else str(fields["stages"])}
 
 
-def strangers(
-    recipe: str, records: Mapping[str, Record], folder: Path = EXPERIMENTS_DIR
-) -> dict[str, list[str]]:
+def strangers(recipe: str, records: Mapping[str, Record]) -> dict[str, list[str]]:
     """Ids of the records that belong to no row of any experiment under a recipe as it stands, by
     the reason.
     """
-    plans = [
-        read_plan(recipe, [name], folder=folder) for name in fitting_experiments(recipe, folder)
-    ]
-    runs = [row.runs[0] for plan in plans for row in plan.rows()]
+    runs = [row.runs[0] for plan in fitting_plans(recipe).values() for row in plan.rows()]
     rows = {run.row_id for run in runs}
     trains = {run.train.model_dump_json(): run.train.model_dump(mode="json") for run in runs}
     found: dict[str, list[str]] = {}

@@ -22,7 +22,6 @@ from senet_ablate.records.store import Record, read_record, runs_folder
 from senet_ablate.spec.plan import Plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.schema import Frozen
-from senet_ablate.spec.spec import margins
 
 Agreement = Literal["bit for bit", "agrees", "differs", "too few seeds to say"]
 
@@ -179,7 +178,7 @@ def _finite(value: float) -> float | None:
 def _margin(plan: Plan, experiment: str, records: Mapping[str, Record]) -> float:
     """Points of top-1 error within which rows count as alike; NaN where that is not known."""
     if plan.recipe.plan is not None:
-        return margins(plan.recipe.plan.expected_gain)["top1"]
+        return plan.recipe.plan.margins["top1"]
     value = plan.experiments[experiment]
     plain = plan.run(value.variants[value.control], 0).row_id
     return observed_margins([one for one in records.values() if one.run.row_id == plain])["top1"]

@@ -20,7 +20,7 @@ from senet_ablate.analysis.verdicts import Case, Look, Verdict, judge
 from senet_ablate.records.store import Record
 from senet_ablate.spec.paper import published
 from senet_ablate.spec.plan import Plan
-from senet_ablate.spec.spec import AnalysisPlan, Run, margins
+from senet_ablate.spec.spec import AnalysisPlan, Run
 
 RELATIVE_SPREAD = 0.006
 """Standard deviation between seeds as a share of the error, where none was measured: 0.14 points at
@@ -109,7 +109,7 @@ def made_up_page(
                     variant: []
                     if variant in unhosted
                     else [
-                        record(plan.run(value, seed)) for seed in plan.seeds_at(look, name, value)
+                        record(plan.run(value, seed)) for seed in plan.seeds_of(name, value, look)
                     ]
                     for variant, value in experiment.variants.items()
                 }
@@ -117,7 +117,7 @@ def made_up_page(
         evidence = Evidence(
             rows=by_look[-1],
             variants=experiment.variants,
-            margins=margins(rules.expected_gain),
+            margins=rules.margins,
             cannot_host=unhosted,
         )
         ids = {v: plan.run(value, 0).row_id for v, value in experiment.variants.items()}

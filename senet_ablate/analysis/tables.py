@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -35,14 +34,8 @@ from senet_ablate.records.cost import Costs
 from senet_ablate.records.first_page import FirstPage, exploratory
 from senet_ablate.records.store import Record
 from senet_ablate.spec.paper import published
-from senet_ablate.spec.plan import (
-    EXPERIMENTS_DIR,
-    Plan,
-    fitting_experiments,
-    read_experiment,
-    read_plan,
-)
-from senet_ablate.spec.spec import Experiment, margins
+from senet_ablate.spec.plan import Plan, fitting_plans, read_plan
+from senet_ablate.spec.spec import Experiment
 
 
 @dataclass(frozen=True)
@@ -303,9 +296,7 @@ def _case(
     evidence = Evidence(
         rows=found,
         variants=experiment.variants,
-        margins=(
-            margins(rules.expected_gain) if rules else observed_margins(found[experiment.control])
-        ),
+        margins=(rules.margins if rules else observed_margins(found[experiment.control])),
         cannot_host=unhosted,
         networks=networks,
         benches=benches,
@@ -319,7 +310,7 @@ def _case(
     looks: list[Rows | None] = []
     waiting = ""
     for look in rules.looks:
-        wanted = {v: plan.seeds_at(look, name, experiment.variants[v]) for v in hosted}
+        wanted = {v: plan.seeds_of(name, experiment.variants[v], look) for v in hosted}
         judged = {
             v: [record for record in found[v] if record.run.seed in wanted.get(v, ())]
             for v in found
@@ -413,28 +404,24 @@ def _by_row(records: Mapping[str, Record]) -> dict[str, list[Record]]:
     return groups
 
 
-def read_reported(
-    recipe: str, records: Iterable[str], folder: Path = EXPERIMENTS_DIR, *, begun: bool = False
-) -> Plan:
+def read_reported(recipe: str, records: Iterable[str], *, begun: bool = False) -> Plan:
     """The plan of a recipe's own experiments, and of those on request that have begun: that have a
     run of their own, or one in every row that other tables have too.
 
     records: their ids. begun: the same of the others, as pages show them, unless the recipe lists
     them or none has.
     """
-    plan = read_plan(recipe, folder=folder)
+    plan = read_plan(recipe)
     have = set(records)
     shown = plan.recipe.experiments or (begun and _begun(plan, have)) or plan.experiments
     others = have - {run.id for run in plan.runs()}
     names = []
-    for name in fitting_experiments(recipe, folder):
-        rows = [
-            {run.id for run in row.runs} for row in read_plan(recipe, [name], folder=folder).rows()
-        ]
-        asked = read_experiment(name, folder).on_request
+    for name, fitting in fitting_plans(recipe).items():
+        rows = [{run.id for run in row.runs} for row in fitting.rows()]
+        asked = fitting.experiments[name].on_request
         if asked and (any(others & ids for ids in rows) or all(have & ids for ids in rows)):
             names.append(name)
-    return read_plan(recipe, list(dict.fromkeys([*shown, *names])), folder=folder)
+    return read_plan(recipe, list(dict.fromkeys([*shown, *names])))
 
 
 def _begun(plan: Plan, have: set[str]) -> list[str]:

@@ -32,7 +32,7 @@ from senet_ablate.analysis.model import ErrorModel, Errors
 from senet_ablate.analysis.stats import ALPHA, holm_of_pairs
 from senet_ablate.records.store import Record
 from senet_ablate.spec.claim import Check, Claim, Ledger
-from senet_ablate.spec.spec import Experiment, expected_gain
+from senet_ablate.spec.spec import Experiment
 from senet_ablate.spec.spec import margins as margins_of
 
 QUANTITIES = ("top1", "top5", "throughout")
@@ -333,4 +333,4 @@ def observed_margins(plain: Sequence[Record]) -> dict[str, float]:
     errors = [
         [getattr(record, name) for record in sound] or [math.nan] for name in ("top1", "top5")
     ]
-    return margins_of(expected_gain(*(sum(values) / len(values) for values in errors)))
+    return margins_of(*(sum(values) / len(values) for values in errors))

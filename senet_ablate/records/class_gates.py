@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from senet_ablate.spec.paper import digitised
+from senet_ablate.spec.paper import paper_facts
 from senet_ablate.spec.schema import Frozen
 
 HIGH, LOW = 0.9, 0.1
@@ -136,7 +136,7 @@ def paper_network() -> list[ClassGates]:
 
     50 channels a block, four classes (two for the spread within).
     """
-    between, within = digitised("digitised_fig6"), digitised("digitised_fig7")
+    between, within = paper_facts()["digitised_fig6"], paper_facts()["digitised_fig7"]
     return [
         ClassGates(
             name=name,

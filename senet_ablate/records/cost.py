@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from senet_ablate.records.facts import read_facts, write_facts
-from senet_ablate.spec.paper import published, tables
+from senet_ablate.spec.paper import paper_facts, published
 from senet_ablate.spec.plan import read_experiment
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.schema import Frozen
@@ -65,7 +65,7 @@ def printed() -> Iterator[Printed]:
                 and table == experiment.paper_table
                 and not facts.keys().isdisjoint(("params", "gflops"))
             ):
-                where = tables()[table]["paper_table"]
+                where = paper_facts()["tables"][table]["paper_table"]
                 network = value.backbone or PAPERS_NETWORK
                 yield Printed(
                     where, variant, network, value.se, facts.get("params"), facts.get("gflops")

@@ -24,7 +24,7 @@ from senet_ablate.records.cost import (
     read_costs,
 )
 from senet_ablate.report.document import Document, Grid, Section, Text, drawn
-from senet_ablate.spec.paper import cost_remarks
+from senet_ablate.spec.paper import paper_facts
 from senet_ablate.spec.spec import SESpec
 
 PARAMS_TOLERANCE, MACS_TOLERANCE = 0.15, 0.01  # million; share
@@ -141,7 +141,7 @@ def _beside(one: Printed, ours: NetworkCost) -> dict[str, object]:
         "macs": ours.macs,
         "paper_gflops": one.gflops,
         "macs_off": macs_off,
-        "remark": cost_remarks().get(one.row, "not explained") if off else "",
+        "remark": paper_facts()["cost_remarks"].get(one.row, "not explained") if off else "",
     }
 
 

@@ -15,7 +15,7 @@ from senet_ablate.analysis.tables import Table
 from senet_ablate.records.bench import WORK, Part
 from senet_ablate.report.document import Grid, Section, Text, drawn
 from senet_ablate.report.plots import OURS, PAPER, PLAIN
-from senet_ablate.spec.paper import timings_ms
+from senet_ablate.spec.paper import paper_facts
 from senet_ablate.spec.plan import Plan
 
 LABELS = 10  # names of networks a panel at most; the table has all
@@ -33,7 +33,8 @@ def measured(parts: Sequence[Part]) -> pd.DataFrame:
     ratio_high (median and quartiles within a round; missing where nothing is divided), paper_ratio
     (SE over plain in the paper's times of the same work).
     """
-    papers = {WORK[work]: ms["SE"] / ms["plain"] for work, ms in timings_ms().items()}
+    times = paper_facts()["timings_ms"]
+    papers = {WORK[work]: ms["SE"] / ms["plain"] for work, ms in times.items()}
     rows = []
     for part in parts:
         for row in part.rows:

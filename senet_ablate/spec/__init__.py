@@ -1,4 +1,1 @@
-"""What is asked: registered names, specifications, recipes, experiments, claims, plans, the paper.
-
-No torch.
-"""
+"""What is asked, without torch: parts by name, recipes, experiments, claims, plans, the paper."""

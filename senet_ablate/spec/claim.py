@@ -4,9 +4,9 @@ A claim has checks; the kind of a check is a class of `analysis/claims/` that ow
 what it makes of the evidence (registry CLAIM_KINDS).
 """
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, SerializeAsAny, field_validator, model_validator
+from pydantic import BeforeValidator, SerializeAsAny, model_validator
 
 from senet_ablate.spec.registry import CLAIM_KINDS, BadInput
 from senet_ablate.spec.schema import Frozen, Text, parse
@@ -18,10 +18,9 @@ class Check(Frozen):
     """A claim in a form that can be tested; subclasses are the kinds.
 
     ledger: errors are judged against the noise between seeds, arithmetic is exact, observations are
-    of gates and times. Subclasses have `examine(evidence) -> Finding`.
+    of gates and times.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
     ledger: ClassVar[Ledger] = "none"
     kind: Text
 
@@ -40,6 +39,18 @@ class Check(Frozen):
         raise NotImplementedError
 
 
+def _of_its_kind(fields: Any) -> Any:
+    """A check, from its fields."""
+    if not isinstance(fields, dict):
+        return fields
+    if "kind" not in fields:
+        raise BadInput("key 'kind' is missing")
+    found = CLAIM_KINDS[parse(Text, fields["kind"])]
+    if not (isinstance(found, type) and issubclass(found, Check)):
+        raise BadInput(f"kind {fields['kind']!r} is no class of checks")
+    return parse(found, fields)
+
+
 class Claim(Frozen):
     """One statement of the paper: its words in ours, the paper's evidence, and how we test it.
 
@@ -51,33 +62,29 @@ class Claim(Frozen):
     id: Text
     says: Text
     paper: Text
-    checks: tuple[SerializeAsAny[Check], ...] = ()
+    checks: tuple[Annotated[SerializeAsAny[Check], BeforeValidator(_of_its_kind)], ...] = ()
     top5: Text = ""
     follows: tuple[Text, ...] = ()
 
-    @field_validator("checks", mode="before")
-    @classmethod
-    def _by_their_kind(cls, checks: Any) -> Any:
-        if not isinstance(checks, list | tuple):
-            return checks
-        return tuple(_check(one) if isinstance(one, dict) else one for one in checks)
+    @property
+    def ledgers(self) -> set[Ledger]:
+        """Those of its checks, but for `none`."""
+        return {check.ledger for check in self.checks} - {"none"}
 
     @property
     def ledger(self) -> Ledger:
         """The ledger in which the claim stands: that of its checks; a claim that follows from
         others is an observation.
         """
-        found: set[Ledger] = {check.ledger for check in self.checks if check.ledger != "none"}
-        return found.pop() if found else "observation" if self.follows else "none"
+        return next(iter(self.ledgers), "observation" if self.follows else "none")
 
     @model_validator(mode="after")
     def _has_one_kind_of_evidence(self) -> Self:
         if bool(self.checks) == bool(self.follows):
             raise ValueError(f"claim {self.id}: it has checks, or follows from other claims")
-        if len({check.ledger for check in self.checks if check.ledger != "none"}) > 1:
+        if len(self.ledgers) > 1:
             raise ValueError(f"claim {self.id}: errors and exact figures are claims of their own")
-        on_top1 = [getattr(check, "quantity", "") == "top1" for check in self.checks]
-        if self.top5 and not (on_top1 and all(on_top1)):
+        if self.top5 and {getattr(one, "quantity", "") for one in self.checks} != {"top1"}:
             raise ValueError(f"claim {self.id}: `top5` repeats checks on the top-1 error")
         return self
 
@@ -89,13 +96,3 @@ class Claim(Frozen):
         says = f"{self.says.rstrip('.')} (top-5 error)."
         other = Claim(id=f"{self.id}/top-5", says=says, paper=self.top5, checks=checks)
         return self.model_copy(update={"top5": ""}), other
-
-
-def _check(fields: dict[str, Any]) -> Check:
-    kind = fields.get("kind")
-    if not isinstance(kind, str):
-        raise BadInput("key 'kind' is missing" if kind is None else f"kind {kind!r} is no name")
-    found = CLAIM_KINDS[kind]
-    if not (isinstance(found, type) and issubclass(found, Check)):
-        raise BadInput(f"kind {kind!r} is no class of checks")
-    return parse(found, fields)

@@ -11,45 +11,29 @@ from senet_ablate.spec.spec import Experiment
 
 
 @cache
-def out_of_scope() -> tuple[Claim, ...]:
-    """Claims of the paper that this suite does not test; each says why."""
-    path = Path(__file__).with_name("out_of_scope.yaml")
-    return parse(tuple[Claim, ...], load_yaml(path.read_text("utf-8"), str(path))["claims"])
+def paper_facts() -> dict[str, Any]:
+    """All of paper.yaml.
 
-
-@cache
-def _facts() -> dict[str, Any]:
+    tables: the published tables by id, with caption, columns and their units, recipe, rows.
+    digitised_fig6, digitised_fig7: what was read off these figures, by the paper's panel name.
+    timings_ms: times of ResNet-50 by kind of work, `plain` and `SE`. cost_remarks: row of a table
+    -> why our multiply-adds are not those that the paper prints for it. out_of_scope: claims that
+    this suite does not test.
+    """
     path = Path(__file__).with_name("paper.yaml")
     return load_yaml(path.read_text(encoding="utf-8"), str(path))
 
 
-def tables() -> dict[str, Any]:
-    """The published tables by id: paper_table, caption, columns with units, recipe, rows."""
-    return _facts()["tables"]
-
-
-def digitised(figure: str) -> dict[str, Any]:
-    """What was read off figure 6 or 7 (`digitised_fig6`, ...), by the paper's panel name."""
-    return _facts()[figure]
-
-
-def timings_ms() -> dict[str, dict[str, float]]:
-    """The paper's times of ResNet-50 in ms, `plain` and `SE`, by kind of work:
-
-    training_step, inference.
-    """
-    return _facts()["timings_ms"]
-
-
-def cost_remarks() -> dict[str, str]:
-    """Row of a table -> why our multiply-adds are not those that the paper prints for it."""
-    return _facts()["cost_remarks"]
+@cache
+def out_of_scope() -> tuple[Claim, ...]:
+    """Claims of the paper that this suite does not test; each says why."""
+    return parse(tuple[Claim, ...], paper_facts()["out_of_scope"])
 
 
 # Tables 2 to 5 have a row a network, whose columns carry its version: the re-trained plain one, or
 # that with SE.
-_PLAIN, _SE = ("reimpl_", "original_"), ("se_", "senet_")
-_OURS = {
+_PLAIN, _SE = ("original_", "reimpl_", ""), ("senet_", "se_", "")
+_COLUMNS = {  # of the paper -> ours, and how many of its units make one of ours
     **{name: (name, 1) for name in ("top1_err", "top5_err", "params", "gflops")},
     "err": ("top1_err", 1),
     "mflops": ("gflops", 1000),
@@ -64,27 +48,19 @@ def published(experiment: Experiment, variant: str) -> dict[str, float]:
     its own version; the plain one those of the authors' own training. Raises BadInput if the
     experiment or the variant names a table or row that the paper does not have.
     """
-    value = experiment.variants[variant]
-    table, _, row = (
-        value.paper_row.partition("/") if value.paper_row else (experiment.paper_table, "", variant)
-    )
-    if table is None:
+    value, tables = experiment.variants[variant], paper_facts()["tables"]
+    table, _, row = (value.paper_row or f"{experiment.paper_table or ''}/{variant}").partition("/")
+    if not table:
         return {}
-    if table not in tables():
-        raise BadInput(f"the paper has no table {table!r}; {nearest(table, tables())}")
-    rows = tables()[table]["rows"]
+    if table not in tables:
+        raise BadInput(f"the paper has no table {table!r}; {nearest(table, tables)}")
+    rows = tables[table]["rows"]
     if value.paper_row and row not in rows:
         raise BadInput(f"table {table!r} has no row {row!r}; {nearest(row, rows)}")
-    return _as_ours(rows.get(row, {}), plain=value.se is None)
-
-
-def _as_ours(columns: dict[str, float | None], plain: bool) -> dict[str, float]:
-    """Columns of the paper by our names and in our units, those of the other version left out."""
-    found = {}
-    for column, value in columns.items():
-        version = next((prefix for prefix in (*_PLAIN, *_SE) if column.startswith(prefix)), "")
-        name = column.removeprefix(version)
-        if value is not None and name in _OURS and version in ("", *(_PLAIN if plain else _SE)):
-            ours, unit = _OURS[name]
-            found[ours] = value / unit
-    return found
+    printed = rows.get(row, {})
+    return {
+        ours: found / units
+        for version in (_PLAIN if value.se is None else _SE)
+        for column, (ours, units) in _COLUMNS.items()
+        if (found := printed.get(version + column)) is not None
+    }

@@ -2,22 +2,14 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 from senet_ablate.spec.paper import published
 from senet_ablate.spec.registry import BadInput, nearest
 from senet_ablate.spec.schema import read
-from senet_ablate.spec.spec import (
-    AnalysisPlan,
-    Experiment,
-    Look,
-    Recipe,
-    Run,
-    Seeds,
-    SESpec,
-    Variant,
-)
+from senet_ablate.spec.spec import Experiment, Look, Recipe, Run, Seeds, SESpec, Variant
 
 log = logging.getLogger(__name__)
 
@@ -62,42 +54,32 @@ class Plan:
 
     def rows(self) -> Iterator[Row]:
         """Every row that the recipe's backbone can host, in the order of the files."""
-        for experiment_name, experiment in self.experiments.items():
-            for name, variant in experiment.variants.items():
-                if f"{experiment_name}/{name}" not in self.recipe.cannot_host:
-                    seeds = self.seeds_of(experiment_name, variant)
-                    yield Row(
-                        experiment_name, name, tuple(self.run(variant, seed) for seed in seeds)
-                    )
+        for name, experiment in self.experiments.items():
+            for variant, value in experiment.variants.items():
+                if f"{name}/{variant}" not in self.recipe.cannot_host:
+                    seeds = self.seeds_of(name, value)
+                    yield Row(name, variant, tuple(self.run(value, seed) for seed in seeds))
 
-    def seeds_of(self, experiment: str, variant: Variant) -> Seeds:
-        """The seeds of a row, in the order in which they are trained."""
-        return _seeds(self.recipe, experiment, variant, self.most)
-
-    def seeds_at(self, look: Look, experiment: str, variant: Variant) -> Seeds:
-        """The seeds of a row on which a look of the analysis plan judges it."""
-        count = look.reference_seeds if _is_reference(variant) else look.seeds
-        return _seeds(self.recipe, experiment, variant, count)
-
-    def tables_on_errors(self) -> int:
-        """How many experiments of the recipe have claims on errors: the family of its page."""
-        known = [
-            self.experiments.get(name) or read_experiment(name) for name in self.recipe.experiments
-        ]
-        return sum(any(claim.ledger == "error" for claim in one.claims) for one in known)
+    def seeds_of(self, experiment: str, variant: Variant, look: Look | None = None) -> Seeds:
+        """The seeds of a row in the order in which they are trained: the first of its analysis
+        plan, those on which one of its looks judges the row, or, without a plan, from 0 on.
+        """
+        rules = self.recipe.plan
+        if rules is None:
+            return tuple(range(self.most or self.recipe.seeds))
+        if not variant.own and variant.se in (None, SESpec()):
+            return rules.reference_seeds[: look.reference_seeds if look else self.most]
+        own = rules.experiment_seeds.get(experiment, rules.seeds)
+        return own[: look.seeds if look else self.most]
 
     def run(self, variant: Variant, seed: int) -> Run:
         """The run of a variant under this plan's recipe."""
-        return _run(self.recipe, variant, seed)
+        return Run(variant.applied_to(self.recipe.train), variant.se, seed)
 
     def runs(self) -> list[Run]:
         """Each distinct run once, breadth first: every row has one seed before any has two."""
-        rows = list(self.rows())
-        most = max((len(row.runs) for row in rows), default=0)
-        by_seed = (
-            row.runs[index] for index in range(most) for row in rows if index < len(row.runs)
-        )
-        return list({run.id: run for run in by_seed}.values())
+        steps = zip_longest(*(row.runs for row in self.rows()))
+        return list({run.id: run for step in steps for run in step if run}.values())
 
 
 def read_plan(
@@ -111,100 +93,59 @@ def read_plan(
     Each is a name, or the path of a YAML file, whose name is that of the file without `.yaml`. No
     experiments: the recipe's own list, or, where it has none, all that are not `on_request`.
     """
-    recipe_value = read_recipe(recipe, folder)
+    value = read_recipe(recipe, folder)
     recipe = _file(recipe, "recipe", folder).stem
-    known = list_experiments(folder)
-    for name in recipe_value.experiments:
-        if name not in known:
-            raise BadInput(
-                f"recipe {recipe!r}, key experiments: unknown experiment {name!r};"
-                f" {nearest(name, known)}"
-            )
-    asked = experiments or list(recipe_value.experiments)
+    rules, known = value.plan, list_experiments(folder)
+    for key, names in {
+        "experiments": value.experiments,
+        "plan.experiment_seeds": rules.experiment_seeds if rules else (),
+    }.items():
+        for name in names:
+            if name not in known:
+                raise BadInput(
+                    f"recipe {recipe!r}, key {key}: unknown experiment {name!r};"
+                    f" {nearest(name, known)}"
+                )
+    if rules and seeds and seeds > len(rules.reference_seeds):
+        count = len(rules.reference_seeds)
+        raise BadInput(f"recipe {recipe!r}: its analysis plan has {count} seeds, not {seeds}")
+    asked = experiments or value.experiments
     asked = asked or [name for name in known if not read_experiment(name, folder).on_request]
     loaded = {
         _file(name, "experiment", folder).stem: read_experiment(name, folder) for name in asked
     }
-    for entry in recipe_value.cannot_host:
-        _variant(recipe, "cannot_host", entry, folder)
-    for entry in recipe_value.keep_weights:
-        if entry in recipe_value.cannot_host:
-            raise BadInput(
-                f"recipe {recipe!r}, key keep_weights: {entry!r} stands under cannot_host"
-            )
-    kept = {
-        entry: _variant(recipe, "keep_weights", entry, folder)
-        for entry in recipe_value.keep_weights
-    }
-    kept_rows = tuple(
-        tuple(
-            _run(recipe_value, variant, seed)
-            for seed in _seeds(recipe_value, entry.partition("/")[0], variant, seeds)
-        )
-        for entry, variant in kept.items()
-    )
-    if recipe_value.plan is not None:
-        _check_seeds(recipe, recipe_value.plan, seeds, known)
+    plan = Plan(recipe, value, loaded, seeds)
+    kept = []
+    for entry in (*value.cannot_host, *value.keep_weights):
+        key = "cannot_host" if entry in value.cannot_host else "keep_weights"
+        name, _, row = entry.partition("/")
+        variants = read_experiment(name, folder).variants if name in known else {}
+        if row not in variants:
+            raise BadInput(f"recipe {recipe!r}, key {key}: {entry!r} is no experiment/variant")
+        if entry in value.keep_weights:
+            of_row = plan.seeds_of(name, variants[row])
+            kept.append(tuple(plan.run(variants[row], seed) for seed in of_row))
+    for entry in {*value.cannot_host} & {*value.keep_weights}:
+        raise BadInput(f"recipe {recipe!r}, key keep_weights: {entry!r} stands under cannot_host")
     for experiment in loaded.values():
         for variant in experiment.variants:
             published(experiment, variant)
-    plan = Plan(recipe, recipe_value, loaded, seeds, kept_rows)
-    list(plan.rows())
+    plan = replace(plan, kept_rows=tuple(kept))
+    list(plan.rows())  # a row's own settings may not fit the recipe
     return plan
 
 
-def fitting_experiments(recipe: str, folder: Path = EXPERIMENTS_DIR) -> list[str]:
-    """The experiments whose rows the recipe can train; not so those with budgets that its schedule
-    does not fit.
+def fitting_plans(recipe: str) -> dict[str, Plan]:
+    """The plan of each experiment whose rows the recipe can train; not so those with budgets that
+    its schedule does not fit.
     """
-    found = []
-    for name in list_experiments(folder):
+    found = {}
+    for name in list_experiments():
         try:
-            read_plan(recipe, [name], folder=folder)
+            found[name] = read_plan(recipe, [name])
         except BadInput as error:
             log.debug("recipe %r, experiment %r: %s", recipe, name, error)
-        else:
-            found.append(name)
     return found
-
-
-def _check_seeds(recipe: str, plan: AnalysisPlan, seeds: int | None, known: list[str]) -> None:
-    for name in plan.experiment_seeds:
-        if name not in known:
-            raise BadInput(
-                f"recipe {recipe!r}, key plan.experiment_seeds: unknown experiment {name!r};"
-                f" {nearest(name, known)}"
-            )
-    if seeds is not None and seeds > len(plan.reference_seeds):
-        raise BadInput(
-            f"recipe {recipe!r}: its analysis plan has {len(plan.reference_seeds)} seeds, not"
-            f" {seeds}"
-        )
-
-
-def _seeds(recipe: Recipe, experiment: str, variant: Variant, most: int | None) -> Seeds:
-    """The seeds of a row: the first of its analysis plan; without one, from 0 on."""
-    if recipe.plan is None:
-        return tuple(range(most or recipe.seeds))
-    return recipe.plan.seeds_of(experiment, _is_reference(variant))[:most]
-
-
-def _is_reference(variant: Variant) -> bool:
-    """Whether a row is the plain network or standard SE under the recipe's own schedule."""
-    return not variant.own and (variant.se is None or variant.se == SESpec())
-
-
-def _variant(recipe: str, key: str, entry: str, folder: Path = EXPERIMENTS_DIR) -> Variant:
-    """The variant that `experiment/variant` names in a recipe. Raises BadInput."""
-    name, _, variant = entry.partition("/")
-    variants = read_experiment(name, folder).variants if name in list_experiments(folder) else {}
-    if variant not in variants:
-        raise BadInput(f"recipe {recipe!r}, key {key}: {entry!r} is no experiment/variant")
-    return variants[variant]
-
-
-def _run(recipe: Recipe, variant: Variant, seed: int) -> Run:
-    return Run(variant.applied_to(recipe.train), variant.se, seed)
 
 
 def _files(kind: str, folder: Path) -> dict[str, Path]:
@@ -212,23 +153,18 @@ def _files(kind: str, folder: Path) -> dict[str, Path]:
 
     Raises BadInput for two different files of one name.
     """
-    own = folder == EXPERIMENTS_DIR != OWN_DIR.resolve()
-    folders = [folder, OWN_DIR] if own else [folder]
+    usual = folder == EXPERIMENTS_DIR
+    folders = [folder, OWN_DIR] if usual and folder != OWN_DIR.resolve() else [folder]
+    below = "recipes" if kind == "recipe" else ""
+    paths = [path for one in folders for path in sorted((one / below).glob("*.yaml"))]
+    if usual:
+        paths += [path for (its_kind, _), path in _given.items() if its_kind == kind]
     found: dict[str, Path] = {}
-    for one in [one / "recipes" if kind == "recipe" else one for one in folders]:
-        for path in sorted(one.glob("*.yaml")):
-            _add(found, kind, path.stem, path)
-    if folder == EXPERIMENTS_DIR:
-        for (its_kind, name), path in _given.items():
-            if its_kind == kind:
-                _add(found, kind, name, path)
+    for path in paths:
+        other = found.setdefault(path.stem, path)
+        if other != path and other.read_bytes() != path.read_bytes():
+            raise BadInput(f"two files of {kind} {path.stem!r}: {other} and {path}; rename one")
     return found
-
-
-def _add(found: dict[str, Path], kind: str, name: str, path: Path) -> None:
-    other = found.setdefault(name, path)
-    if other != path and other.read_bytes() != path.read_bytes():
-        raise BadInput(f"two files of {kind} {name!r}: {other} and {path}; rename one")
 
 
 def _file(name: str, kind: str, folder: Path) -> Path:
@@ -245,21 +181,16 @@ def _file(name: str, kind: str, folder: Path) -> Path:
     return known[name]
 
 
+ORDER = (
+    *("reduction", "squeeze", "excitation", "stages", "integration", "conv3x3"),
+    "role_of_squeeze",
+)
+
+
 def list_experiments(folder: Path = EXPERIMENTS_DIR) -> list[str]:
     """Names of the experiments, in the order of the paper's tables where they have one."""
-    order = (
-        "reduction",
-        "squeeze",
-        "excitation",
-        "stages",
-        "integration",
-        "conv3x3",
-        "role_of_squeeze",
-    )
-    return sorted(
-        _files("experiment", folder),
-        key=lambda name: (order.index(name) if name in order else len(order), name),
-    )
+    found = sorted(_files("experiment", folder))
+    return sorted(found, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
 
 def list_recipes(folder: Path = EXPERIMENTS_DIR) -> list[str]:

@@ -7,7 +7,7 @@ user writes in place of a name (`their_module:TheirSqueeze`) is resolved in the 
 """
 
 import difflib
-import importlib
+import pkgutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,56 +53,50 @@ class Registry(dict[str, Any]):
 
 def _is_reference(name: str) -> bool:
     module, colon, attribute = name.partition(":")
-    return (
-        bool(colon)
-        and attribute.isidentifier()
-        and all(part.isidentifier() for part in module.split("."))
-    )
+    return bool(colon) and all(part.isidentifier() for part in (*module.split("."), attribute))
 
 
 def _import(reference: str, kind: str) -> Any:
-    module, _, attribute = reference.partition(":")
     here = str(Path.cwd())
     if (
         here not in sys.path
-    ):  # a user's own part lies where they work; an installed command does not look there
+    ):  # a user's own part lies where they work; a command does not look there
         sys.path.append(here)
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return pkgutil.resolve_name(reference)
     except Exception as error:  # whatever a user's module does wrong when it is imported
         raise BadInput(
             f"{kind} {reference!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
 
 
-BLOCKS = Registry("block", {"se": "senet_ablate.models.se:SEBlock"})
+def _in(module: str, **parts: str) -> dict[str, str]:
+    """Where each part of a module of the package is."""
+    return {name: f"senet_ablate.{module}:{attribute}" for name, attribute in parts.items()}
+
+
+BLOCKS = Registry("block", _in("models.se", se="SEBlock"))
 SQUEEZES = Registry(
     "squeeze",
-    {
-        "avg": "senet_ablate.models.se:avg_squeeze",
-        "max": "senet_ablate.models.se:max_squeeze",
-        "none": "senet_ablate.models.se:no_squeeze",
-        "std": "senet_ablate.models.se:std_squeeze",
-        "ones": "senet_ablate.models.se:ones_squeeze",
-        "random": "senet_ablate.models.se:RandomSqueeze",
-    },
+    _in(
+        "models.se",
+        avg="avg_squeeze",
+        max="max_squeeze",
+        none="no_squeeze",
+        std="std_squeeze",
+        ones="ones_squeeze",
+        random="RandomSqueeze",
+    ),
 )
-EXCITATIONS = Registry(
-    "excitation",
-    {"fc": "senet_ablate.models.se:FCExcitation", "none": "senet_ablate.models.se:NoExcitation"},
-)
+EXCITATIONS = Registry("excitation", _in("models.se", fc="FCExcitation", none="NoExcitation"))
 GATES = Registry(
     "gate",
     {
-        "sigmoid": "senet_ablate.models.se:sigmoid_gate",
-        "tanh": "senet_ablate.models.se:tanh_gate",
-        "relu": "senet_ablate.models.se:relu_gate",
-        "hard_sigmoid": "senet_ablate.models.se:hard_sigmoid_gate",
-        "softmax": "senet_ablate.models.se:softmax_gate",
-        "constant": "senet_ablate.models.se:constant_gate",
+        name: f"senet_ablate.models.se:{name}_gate"
+        for name in ("sigmoid", "tanh", "relu", "hard_sigmoid", "softmax", "constant")
     },
 )
-_BACKBONE_FILES = {
+_NETWORKS = {
     "resnet": (
         *("resnet_tiny_bottleneck", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
         *("resnet20_bottleneck", "resnet29_bottleneck", "resnet56_bottleneck", "resnet164"),
@@ -118,11 +112,7 @@ _BACKBONE_FILES = {
 }
 BACKBONES = Registry(
     "backbone",
-    {
-        name: f"senet_ablate.models.{file}:{name}"
-        for file, names in _BACKBONE_FILES.items()
-        for name in names
-    },
+    {name: f"senet_ablate.models.{file}:{name}" for file in _NETWORKS for name in _NETWORKS[file]},
 )
 DATASETS = Registry(
     "dataset",
@@ -140,22 +130,15 @@ DATASETS = Registry(
 )
 CLAIM_KINDS = Registry(
     "claim kind",
-    {
-        **{
-            name: f"senet_ablate.analysis.claims.errors:{kind}"
-            for name, kind in (
-                ("better", "Better"),
-                ("no_worse", "NoWorse"),
-                ("similar", "Similar"),
-                ("differ", "Differ"),
-                ("contrast", "Contrast"),
-            )
-        },
-        "identical": "senet_ablate.analysis.claims.exact:Identical",
-        "ratio": "senet_ablate.analysis.claims.exact:Ratio",
-        "gates_rise": "senet_ablate.analysis.claims.gates:GatesRise",
-        "gates_within": "senet_ablate.analysis.claims.gates:GatesWithin",
-        "time": "senet_ablate.analysis.claims.times:Time",
-        "none": "senet_ablate.analysis.claims.exact:Untestable",
-    },
+    _in(
+        "analysis.claims.errors",
+        better="Better",
+        no_worse="NoWorse",
+        similar="Similar",
+        differ="Differ",
+        contrast="Contrast",
+    )
+    | _in("analysis.claims.exact", identical="Identical", ratio="Ratio", none="Untestable")
+    | _in("analysis.claims.gates", gates_rise="GatesRise", gates_within="GatesWithin")
+    | _in("analysis.claims.times", time="Time"),
 )

@@ -1,11 +1,8 @@
-"""Strict YAML:
-
-safe, no repeated key, no unknown key, and one clear sentence when something is wrong.
-"""
+"""Strict YAML: safe, no repeated or unknown key, and one sentence when something is wrong."""
 
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
@@ -17,8 +14,12 @@ from senet_ablate.spec.registry import BadInput, nearest
 
 T = TypeVar("T")
 Integer = Annotated[int, Strict()]
+Whole = Annotated[int, Strict(), Field(ge=0)]
 Count = Annotated[int, Strict(), Field(ge=1)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Positive = Annotated[Number, Field(gt=0)]
+Share = Annotated[Number, Field(ge=0, lt=1)]
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict()]
 
@@ -43,13 +44,9 @@ def _read(path: Path, model: Any, state: tuple[int, int]) -> Any:
     """As `read`; a file that has not changed is parsed once."""
     try:
         return parse(model, load_yaml(path.read_text(encoding="utf-8"), str(path)))
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: not UTF-8 text: {error}") from error
-    except BadInput as error:
-        message = str(error)
-        raise BadInput(
-            message if message.startswith(str(path)) else f"{path}: {message}"
-        ) from error
+    except (UnicodeDecodeError, BadInput) as error:
+        where = "" if str(error).startswith(str(path)) else f"{path}: "
+        raise BadInput(f"{where}{error}") from error
 
 
 class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml where it is there
@@ -60,31 +57,19 @@ class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ign
     """
 
 
-def _refused(node: yaml.Node, why: str) -> BadInput:
-    return BadInput(f"line {node.start_mark.line + 1}: {node.value!r} {why}")
+def _line(node: yaml.Node) -> str:
+    return f"line {node.start_mark.line + 1}"
 
 
-def _integer(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
-    if not re.fullmatch(r"[-+]?(0|[1-9][0-9]*)", node.value):
-        raise _refused(node, "is no plain decimal number; a text is written in quotes")
-    return int(node.value)
+def _scalar(pattern: str, value: Callable[[str], Any], why: str) -> Callable[..., Any]:
+    """A constructor of values of scalars that look like one; `why` others are refused."""
 
+    def construct(loader: _StrictLoader, node: yaml.ScalarNode) -> Any:
+        if not re.fullmatch(pattern, node.value):
+            raise BadInput(f"{_line(node)}: {node.value!r} is {why}")
+        return value(node.value)
 
-def _number(loader: _StrictLoader, node: yaml.ScalarNode) -> float:
-    if not re.fullmatch(rf"{_DECIMAL}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", node.value):
-        raise _refused(node, "is no plain decimal number; a text is written in quotes")
-    return float(node.value.replace(".inf", "inf").replace(".nan", "nan"))
-
-
-def _flag(loader: _StrictLoader, node: yaml.ScalarNode) -> bool:
-    value = str(node.value).lower()
-    if value not in ("true", "false"):
-        raise _refused(node, "is written true or false, or, where it is a text, in quotes")
-    return value == "true"
-
-
-def _text(loader: _StrictLoader, node: yaml.ScalarNode) -> str:
-    return str(node.value)
+    return construct
 
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[str, Any]:
@@ -93,31 +78,31 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[str, Any]:
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         if type(key) not in (str, int):
-            raise BadInput(f"line {key_node.start_mark.line + 1}: {key!r} cannot be a key")
+            raise BadInput(f"{_line(key_node)}: {key!r} cannot be a key")
         if str(key) in mapping:
-            raise BadInput(f"line {key_node.start_mark.line + 1}: key {key!r} is written twice")
+            raise BadInput(f"{_line(key_node)}: key {key!r} is written twice")
         mapping[str(key)] = loader.construct_object(value_node, deep=True)
     return mapping
 
 
 _DECIMAL = r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+_NO_NUMBER = "no plain decimal number; a text is written in quotes"
+_NO_FLAG = "written true or false, or, where it is a text, in quotes"
 _TAG = "tag:yaml.org,2002:"
-for _kind, _constructor in (
-    ("int", _integer),
-    ("float", _number),
-    ("bool", _flag),
-    ("timestamp", _text),
-    ("value", _text),
-    ("map", _mapping),
-):
+for _kind, _constructor in {
+    "int": _scalar(r"[-+]?(0|[1-9][0-9]*)", int, _NO_NUMBER),
+    "float": _scalar(_DECIMAL, float, _NO_NUMBER),
+    "bool": _scalar("(?i)true|false", lambda text: text.lower() == "true", _NO_FLAG),
+    "timestamp": lambda loader, node: node.value,
+    "value": lambda loader, node: node.value,
+    "map": _mapping,
+}.items():
     _StrictLoader.add_constructor(_TAG + _kind, _constructor)
 # what YAML 1.1 takes for a text, and looks like a number
-_StrictLoader.add_implicit_resolver(
-    f"{_TAG}int", re.compile(r"[-+]?0([0-9_]+|[xob][0-9a-fA-F_]+)$"), list("-+0")
-)
-_StrictLoader.add_implicit_resolver(
-    f"{_TAG}float", re.compile(rf"{_DECIMAL}$"), list("-+.0123456789")
-)
+for _kind, _pattern in (("int", r"[-+]?0([0-9_]+|[xob][0-9a-fA-F_]+)"), ("float", _DECIMAL)):
+    _StrictLoader.add_implicit_resolver(
+        _TAG + _kind, re.compile(f"{_pattern}$"), list("-+.0123456789")
+    )
 
 
 def load_yaml(text: str, where: str) -> Any:
@@ -130,7 +115,7 @@ def load_yaml(text: str, where: str) -> Any:
 
 def field_names(model: Any) -> list[str]:
     """Names of the fields of a model or validated dataclass; none for anything else."""
-    return list(getattr(model, "model_fields", None) or getattr(model, "__pydantic_fields__", {}))
+    return list(getattr(model, "__pydantic_fields__", ()))
 
 
 def parse(model: type[T], data: Any) -> T:
@@ -139,8 +124,6 @@ def parse(model: type[T], data: Any) -> T:
         return TypeAdapter(model).validate_python(data)
     except ValidationError as error:
         raise BadInput(_explain(model, error)) from error
-    except BadInput:
-        raise
     except (TypeError, ValueError, RecursionError) as error:
         raise BadInput(str(error)) from error
 
@@ -148,27 +131,20 @@ def parse(model: type[T], data: Any) -> T:
 def _explain(model: Any, error: ValidationError) -> str:
     """The first thing wrong, in one line: key, what was found, what is allowed."""
     first = error.errors(include_url=False)[0]
-    key = ".".join(
-        str(part)
-        for part in first["loc"]
-        if not str(part).startswith(("tuple", "literal", "constrained"))
-    )
-    message = first["msg"].removeprefix("Value error, ")
+    parts = map(str, first["loc"])
+    key = ".".join(one for one in parts if not one.startswith(("tuple", "literal", "constrained")))
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        allowed = _model_at(model, first["loc"][:-1])
-        return f"unknown key {key!r}; {nearest(str(first['loc'][-1]), field_names(allowed))}"
+        *above, last = first["loc"]
+        return f"unknown key {key!r}; {nearest(str(last), field_names(_model_at(model, above)))}"
     if first["type"] == "missing":
         return f"key {key!r} is missing"
-    if first["type"] == "value_error":
-        return f"key {key!r}: {message}" if key else message
-    return (
-        f"key {key!r}: {message[0].lower()}{message[1:]}, found {first['input']!r}"
-        if key
-        else message
-    )
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] != "value_error":
+        message = f"{message[0].lower()}{message[1:]}, found {first['input']!r}"
+    return f"key {key!r}: {message}" if key else message
 
 
-def _model_at(model: Any, location: tuple[int | str, ...]) -> Any:
+def _model_at(model: Any, location: Iterable[int | str]) -> Any:
     """The model whose key is at `location` inside `model`, found by following its annotations."""
 
     def models(annotation: Any) -> Iterator[Any]:
@@ -178,7 +154,6 @@ def _model_at(model: Any, location: tuple[int | str, ...]) -> Any:
             yield from models(argument)
 
     for part in location:
-        fields = getattr(model, "model_fields", None) or getattr(model, "__pydantic_fields__", {})
-        if part in fields:
-            model = next(models(fields[part].annotation), model)
+        if part in field_names(model):
+            model = next(models(model.__pydantic_fields__[part].annotation), model)
     return model

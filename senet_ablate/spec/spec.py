@@ -8,26 +8,39 @@ hash, so a field that is added later, with a default, leaves the ids of old reco
 import hashlib
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass as validated_dataclass
 
+from senet_ablate.spec import registry
 from senet_ablate.spec.claim import Claim
-from senet_ablate.spec.registry import (
-    BACKBONES,
-    BLOCKS,
-    DATASETS,
-    EXCITATIONS,
-    GATES,
-    SQUEEZES,
-    BadInput,
-    nearest,
+from senet_ablate.spec.registry import nearest
+from senet_ablate.spec.schema import (
+    Count,
+    Flag,
+    Frozen,
+    Integer,
+    NotNegative,
+    Number,
+    Positive,
+    Share,
+    Text,
+    Whole,
+    parse,
 )
-from senet_ablate.spec.schema import Count, Flag, Frozen, Integer, Number, Text, parse
 
+Backbone = Annotated[Text, AfterValidator(registry.BACKBONES.check)]
 Placement = Literal["standard", "pre", "post", "identity", "conv3x3"]
 PLACEMENTS = {
     "standard": "on the residual branch, before the addition (paper, Fig. 5b)",
@@ -51,40 +64,27 @@ class SESpec:
     """
 
     reduction: Count = 16
-    squeeze: Text = "avg"
-    excitation: Text = "fc"
-    gate: Text = "sigmoid"
+    squeeze: Annotated[Text, AfterValidator(registry.SQUEEZES.check)] = "avg"
+    excitation: Annotated[Text, AfterValidator(registry.EXCITATIONS.check)] = "fc"
+    gate: Annotated[Text, AfterValidator(registry.GATES.check)] = "sigmoid"
     placement: Placement = "standard"
     stages: Literal["all", "all_but_last"] | tuple[Count, ...] = "all"
     bias: Flag = False
-    block: Text = "se"
-
-    @field_validator("squeeze", "excitation", "gate", "block")
-    @classmethod
-    def _known_name(cls, name: str, info: Any) -> str:
-        registry = {"squeeze": SQUEEZES, "excitation": EXCITATIONS, "gate": GATES, "block": BLOCKS}[
-            info.field_name
-        ]
-        return registry.check(name)
+    block: Annotated[Text, AfterValidator(registry.BLOCKS.check)] = "se"
 
     @field_validator("stages", mode="before")
     @classmethod
     def _stages_are_a_set(cls, stages: Any) -> Any:
-        if isinstance(stages, str) and stages not in ("all", "all_but_last"):
+        if stages in ("all", "all_but_last"):
+            return stages
+        listed = stages if isinstance(stages, list | tuple) else ()
+        numbers = {stage for stage in listed if type(stage) is int and stage > 0}
+        if not listed or len(numbers) < len(listed):
             raise ValueError(
-                f"{stages!r} is neither 'all', 'all_but_last' nor a list of stage numbers"
+                "stages are 'all', 'all_but_last', or one or more of the paper's numbers"
+                f" (2, 3, ...), no stage twice; found {stages!r}"
             )
-        if isinstance(stages, list | tuple):
-            if not stages:
-                raise ValueError("no stage is named; a network without SE is `se: null`")
-            if any(type(stage) is not int or stage < 1 for stage in stages):
-                raise ValueError(
-                    f"stages are the paper's numbers (2, 3, ...), found {list(stages)}"
-                )
-            if len(set(stages)) != len(stages):
-                raise ValueError(f"a stage is named twice in {list(stages)}")
-            return tuple(sorted(stages))
-        return stages
+        return tuple(sorted(numbers))
 
     def inert(self) -> tuple[str, ...]:
         """The fields that cannot change this block's numbers, whatever they are set to."""
@@ -104,34 +104,30 @@ class SESpec:
 class Training(Frozen):
     """All that is held equal between the variants of a table, and can change their numbers."""
 
-    dataset: Text
+    dataset: Annotated[Text, AfterValidator(registry.DATASETS.check)]
     image_size: Count | None = None  # pixels; images are stored at this size; none: as they are
     train_images: Count | None = None  # use only so many, the same share of every class
     test_images: Count | None = None
-    # share of the training images that is held out
-    validation: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    backbone: Text
+    validation: Share = 0.0  # of the training images, held out
+    backbone: Backbone
     stem: Text = "default"  # `64px` or `32px` for images smaller than the backbone was made for
     epochs: Count
     batch_size: Count
-    lr: Annotated[Number, Field(gt=0)]
-    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
+    lr: Positive
+    momentum: Share = 0.9
     nesterov: Flag = False
-    weight_decay: Annotated[Number, Field(ge=0)] = 1e-4
+    weight_decay: NotNegative = 1e-4
     schedule: Literal["cosine", "onecycle", "multistep", "plateau"] = "cosine"
-    warmup_epochs: Annotated[Number, Field(ge=0)] = 0.0
+    warmup_epochs: NotNegative = 0.0
     milestones: tuple[Count, ...] = ()  # epochs after which lr is divided by 10
-    drops: Annotated[Integer, Field(ge=0)] = 0  # plateau: so many divisions of lr by 10
-    # plateau: epochs without a better validation loss
-    patience: Annotated[Integer, Field(ge=0)] = 0
-    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    # zero-pad by so many pixels a side, crop back at random
-    pad_crop: Annotated[Integer, Field(ge=0)] = 0
+    drops: Whole = 0  # plateau: so many divisions of lr by 10
+    patience: Whole = 0  # plateau: epochs without a better validation loss
+    label_smoothing: Share = 0.0
+    pad_crop: Whole = 0  # zero-pad by so many pixels a side, crop back at random
     flip: Flag = False
     # crop of an area share in this range and aspect 3/4 to 4/3
     scale_crop: tuple[Number, Number] | None = None
-    # edge of a square of zeros at a random place, in pixels
-    cutout: Annotated[Integer, Field(ge=0)] = 0
+    cutout: Whole = 0  # edge of a square of zeros at a random place, in pixels
     crop_size: Count | None = None  # pixels the network sees; smaller than image_size
     normalise: Literal["mean_std", "mean"] = "mean_std"
     precision: Literal["float32", "bf16"] = "float32"
@@ -141,16 +137,6 @@ class Training(Frozen):
     # of training steps by torch.compile: the network, or each of its residual units
     compile: Flag | Literal["units"] = False
     test_every: Count = 1  # epochs between two points of the error curve; only the last one counts
-
-    @field_validator("dataset")
-    @classmethod
-    def _known_dataset(cls, name: str) -> str:
-        return DATASETS.check(name)
-
-    @field_validator("backbone")
-    @classmethod
-    def _known_backbone(cls, name: str) -> str:
-        return BACKBONES.check(name)
 
     @model_validator(mode="after")
     def _keys_that_belong_together(self) -> Self:
@@ -189,40 +175,34 @@ class Training(Frozen):
                 or self.crop_size <= self.image_size
             ),
         }
-        for rule, holds in rules.items():
-            if not holds:
-                raise ValueError(rule)
+        _check(rules)
         return self
 
 
+def _check(rules: dict[str, bool]) -> None:
+    for rule, holds in rules.items():
+        if not holds:
+            raise ValueError(rule)
+
+
 MOST_SEEDS = 1000  # a row; more is a slip of the finger
-# Gain of standard SE over the plain network, relative to its error (Tables 10 to 16)
-PAPERS_GAIN = {"top1": 1.02 / 23.30, "top5": 0.52 / 6.55}
-Seeds = tuple[Annotated[Integer, Field(ge=0)], ...]
+Seeds = tuple[Whole, ...]
 
 
 class Look(Frozen):
-    """A point at which verdicts are made:
-
-    seeds of each row, those of the two reference rows, error rate spent.
-    """
+    """When verdicts are made: seeds of each row, of the two reference rows, error rate spent."""
 
     seeds: Count
     reference_seeds: Count
     alpha: Annotated[Number, Field(gt=0, lt=1)]
 
 
-def expected_gain(plain_top1: float, plain_top5: float) -> dict[str, float]:
-    """The gain of SE where the paper's relative gain holds, from the plain errors; points by
-    quantity.
+def margins(plain_top1: float, plain_top5: float) -> dict[str, float]:
+    """Within which two rows count as alike, points by quantity: a third of the gain of SE that is
+    expected from the plain errors in %, which is the paper's relative gain (Tables 10 to 16).
     """
-    top1, top5 = PAPERS_GAIN["top1"] * plain_top1, PAPERS_GAIN["top5"] * plain_top5
+    top1, top5 = 1.02 / 23.30 * plain_top1 / 3, 0.52 / 6.55 * plain_top5 / 3
     return {"top1": top1, "top5": top5, "throughout": top1}
-
-
-def margins(gain: dict[str, float]) -> dict[str, float]:
-    """Within which two rows count as alike: a third of the expected gain; points by quantity."""
-    return {quantity: points / 3 for quantity, points in gain.items()}
 
 
 class AnalysisPlan(Frozen):
@@ -236,40 +216,37 @@ class AnalysisPlan(Frozen):
 
     seeds: Annotated[Seeds, Field(min_length=1)]
     reference_seeds: Annotated[Seeds, Field(min_length=1)]
-    experiment_seeds: Annotated[dict[Text, Seeds], Field(default_factory=dict)]
+    experiment_seeds: dict[Text, Seeds] = Field(default_factory=dict)
     looks: Annotated[tuple[Look, ...], Field(min_length=1)]
     # %, of the plain network in the search, on held-out images
-    plain_top1: Annotated[Number, Field(gt=0)]
-    plain_top5: Annotated[Number, Field(gt=0)]
+    plain_top1: Positive
+    plain_top5: Positive
     family: Literal["page"]  # all claims on errors of the recipe's page
     spread: Literal["shared", "own"]
     block: Literal["seed", "none"]
     failures: Text
 
     @property
-    def expected_gain(self) -> dict[str, float]:
-        """The paper's relative gain of SE, of this recipe's plain error; points by quantity."""
-        return expected_gain(self.plain_top1, self.plain_top5)
-
-    def seeds_of(self, experiment: str, reference: bool) -> Seeds:
-        """The seeds of a row of an experiment."""
-        return (
-            self.reference_seeds if reference else self.experiment_seeds.get(experiment, self.seeds)
-        )
+    def margins(self) -> dict[str, float]:
+        """Within which two rows count as alike, points by quantity."""
+        return margins(self.plain_top1, self.plain_top5)
 
     @model_validator(mode="after")
     def _looks_add_up(self) -> Self:
-        if any(len(set(seeds)) < len(seeds) for seeds in (self.seeds, self.reference_seeds)):
-            raise ValueError("a seed is named twice")
-        if self.reference_seeds[: len(self.seeds)] != self.seeds:
-            raise ValueError(
-                "reference_seeds must begin with `seeds`: rows are compared seed by seed"
-            )
-        last = self.looks[-1]
-        if (last.seeds, last.reference_seeds) != (len(self.seeds), len(self.reference_seeds)):
-            raise ValueError("the last look must be at all seeds")
-        if sum(look.alpha for look in self.looks) > 0.05 + 1e-12:
-            raise ValueError("the looks spend more than an error rate of 0.05 together")
+        last, both = self.looks[-1], (self.seeds, self.reference_seeds)
+        rules = {
+            "a seed is named twice": all(len(set(seeds)) == len(seeds) for seeds in both),
+            "reference_seeds must begin with `seeds`: rows are compared seed by seed": (
+                self.reference_seeds[: len(self.seeds)] == self.seeds
+            ),
+            "the last look must be at all seeds": (
+                (last.seeds, last.reference_seeds) == tuple(map(len, both))
+            ),
+            "the looks spend more than an error rate of 0.05 together": (
+                sum(look.alpha for look in self.looks) <= 0.05 + 1e-12
+            ),
+        }
+        _check(rules)
         return self
 
 
@@ -285,7 +262,7 @@ class Recipe(Frozen):
     seeds: Annotated[Count, Field(le=MOST_SEEDS)] = 5
     experiments: tuple[Text, ...] = ()  # which ones `run` means by all; none: all of them
     # `experiment/variant` -> why this backbone has no place for it
-    cannot_host: Annotated[dict[Text, Text], Field(default_factory=dict)]
+    cannot_host: dict[Text, Text] = Field(default_factory=dict)
     # `experiment/variant`: its first seed keeps weights, all seeds gates by class
     keep_weights: tuple[Text, ...] = ()
     plan: AnalysisPlan | None = None
@@ -310,18 +287,23 @@ class Variant(Frozen):
     """
 
     se: SESpec | None
-    backbone: Text | None = None
-    cutout: Annotated[Integer | None, Field(ge=0)] = None
+    backbone: Backbone | None = None
+    cutout: Whole | None = None
     epochs: Count | None = None
-    lr_times: Annotated[Number | None, Field(gt=0)] = None
+    lr_times: Positive | None = None
     label: Text = ""  # how tables and plots name the row, where the paper's name would mislead
     note: Text = ""
     paper_row: Text = ""  # table/row of paper.yaml, where it is not this experiment's row
 
-    @field_validator("backbone")
+    @model_validator(mode="before")
     @classmethod
-    def _known_backbone(cls, name: str | None) -> str | None:
-        return name if name is None else BACKBONES.check(name)
+    def _inert_keys_are_errors(cls, data: Any) -> Any:
+        written = data.get("se") if isinstance(data, dict) else None
+        if isinstance(written, dict):
+            for key in parse(SESpec, written).inert():
+                if key in written:
+                    raise ValueError(f"se.{key} changes nothing in this block; leave it out")
+        return data
 
     @property
     def own(self) -> dict[str, Any]:
@@ -362,57 +344,34 @@ class Experiment(Frozen):
     def _each_error_on_its_own(cls, claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
         return tuple(one for claim in claims for one in claim.expanded())
 
-    @model_validator(mode="before")
-    @classmethod
-    def _inert_keys_are_errors(cls, data: Any) -> Any:
-        variants = data.get("variants") if isinstance(data, dict) else None
-        for name, variant in variants.items() if isinstance(variants, dict) else ():
-            written = variant.get("se") if isinstance(variant, dict) else None
-            if isinstance(written, dict):
-                for key in parse(SESpec, written).inert():
-                    if key in written:
-                        raise ValueError(
-                            f"variants.{name}.se.{key} changes nothing in this block; leave it out"
-                        )
-        return data
-
     @model_validator(mode="after")
     def _rows_exist_and_differ(self) -> Self:
-        if self.control not in self.variants:
-            raise ValueError(
-                f"control {self.control!r} is no variant; {nearest(self.control, self.variants)}"
-            )
-        if self.reference is not None and self.reference not in self.variants:
-            raise ValueError(
-                f"reference {self.reference!r} is no variant;"
-                f" {nearest(self.reference, self.variants)}"
-            )
-        for name in self.variants if self.axis else ():
-            if name != self.control and not re.fullmatch(r"\d+(\.\d+)?", name):
-                raise ValueError(f"`axis` is {self.axis!r}, but variant {name!r} is no number")
+        named = [("control", self.control), ("reference", self.reference or self.control)]
+        for claim in self.claims:
+            named += [(f"claim {claim.id}:", r) for one in claim.checks for r in one.mentioned]
+        for where, row in named:
+            if row not in self.variants:
+                raise ValueError(f"{where} {row!r} is no variant; {nearest(row, self.variants)}")
         seen: dict[Any, str] = {}
         for name, variant in self.variants.items():
-            key = (variant.se and variant.se.canonical(), *variant.own.items())
-            if key in seen:
-                raise ValueError(f"variants {seen[key]!r} and {name!r} are the same network")
-            seen[key] = name
-            if self.control_of(name) not in self.variants:
+            if self.axis and name != self.control and not re.fullmatch(r"\d+(\.\d+)?", name):
+                raise ValueError(f"`axis` is {self.axis!r}, but variant {name!r} is no number")
+            same = seen.setdefault(
+                (variant.se and variant.se.canonical(), *variant.own.items()), name
+            )
+            if same != name:
+                raise ValueError(f"variants {same!r} and {name!r} are the same network")
+            if not self.control_of(name):
                 raise ValueError(
                     f"variants.{name}: no plain variant with {variant.own} to compare it with"
                 )
-        ids = [claim.id for claim in self.claims]
+        ids = Counter(claim.id for claim in self.claims)
+        tested = {claim.id for claim in self.claims if claim.checks}
         for claim in self.claims:
-            if ids.count(claim.id) > 1:
+            if ids[claim.id] > 1:
                 raise ValueError(f"claim {claim.id} is there twice")
-            for check in claim.checks:
-                for row in check.mentioned:
-                    if row not in self.variants:
-                        raise ValueError(
-                            f"claim {claim.id}: {row!r} is no variant;"
-                            f" {nearest(row, self.variants)}"
-                        )
             for other in claim.follows:
-                if other not in ids or self.claims[ids.index(other)].follows:
+                if other not in tested:
                     raise ValueError(
                         f"claim {claim.id}: it follows from {other!r}, which is no claim with"
                         " checks here"
@@ -420,21 +379,16 @@ class Experiment(Frozen):
         return self
 
     def control_of(self, name: str) -> str:
-        """The variant that `name` is compared with:
-
-        without SE and otherwise alike; empty if there is none.
+        """The variant that `name` is compared with: without SE and otherwise alike; empty if there
+        is none.
         """
         own = self.variants[name].own
         if own == self.variants[self.control].own:
             return self.control
-        return next(
-            (
-                name
-                for name, value in self.variants.items()
-                if value.se is None and value.own == own
-            ),
-            "",
+        plain = (
+            row for row, value in self.variants.items() if value.se is None and value.own == own
         )
+        return next(plain, "")
 
 
 @dataclass(frozen=True)
@@ -448,17 +402,11 @@ class Run:
     @cached_property
     def fields(self) -> dict[str, Any]:
         """Every field that can change the numbers and is not at its default; the id hashes this."""
-        se = (
-            None
-            if self.se is None
-            else TypeAdapter(SESpec).dump_python(self.se.canonical(), mode="json")
+        se = self.se and TypeAdapter(SESpec).dump_python(
+            self.se.canonical(), mode="json", exclude_defaults=True
         )
-        default = TypeAdapter(SESpec).dump_python(SESpec(), mode="json")
-        return {
-            "train": self.train.model_dump(mode="json", exclude_defaults=True),
-            "se": se and {key: value for key, value in se.items() if value != default[key]},
-            "seed": self.seed,
-        }
+        train = self.train.model_dump(mode="json", exclude_defaults=True)
+        return {"train": train, "se": se, "seed": self.seed}
 
     @cached_property
     def id(self) -> str:
@@ -468,25 +416,23 @@ class Run:
     @cached_property
     def row_id(self) -> str:
         """As `id`, without the seed: equal for all seeds of a row."""
-        return digest({key: value for key, value in self.fields.items() if key != "seed"})[:16]
+        return digest({key: self.fields[key] for key in ("train", "se")})[:16]
 
     @staticmethod
     def from_fields(fields: Any) -> "Run":
         """The run that `fields` were taken from. Raises BadInput if they no longer parse."""
-        if isinstance(fields, Run):
-            return fields
-        if (
-            not isinstance(fields, dict)
-            or set(fields) != {"train", "se", "seed"}
-            or type(fields["seed"]) is not int
-        ):
-            raise BadInput("a run has the fields train, se and seed")
-        se = None if fields["se"] is None else parse(SESpec, fields["se"])
-        return Run(parse(Training, fields["train"]), se, fields["seed"])
+        return fields if isinstance(fields, Run) else Run(**vars(parse(_Fields, fields)))
+
+
+class _Fields(Frozen):
+    """A run in its record."""
+
+    train: Training
+    se: SESpec | None
+    seed: Integer
 
 
 def digest(value: Any) -> str:
     """SHA-256 of a value's canonical JSON, 64 hexadecimal digits."""
-    return hashlib.sha256(
-        json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-    ).hexdigest()
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
