@@ -18,7 +18,7 @@ from scipy import stats as scipy_stats
 
 from senet_ablate.analysis.exclusions import fairness, health, stuck_gates
 from senet_ablate.analysis.stats import power, seeds_needed
-from senet_ablate.analysis.tables import table as table_of
+from senet_ablate.analysis.tables import tables as tables_of
 from senet_ablate.analysis.verdicts import Verdict
 from senet_ablate.records.bench import Bench, Measured, Part
 from senet_ablate.records.class_gates import ClassGates, describe, find, paper_network
@@ -1361,7 +1361,7 @@ def test_the_margin_of_a_recipe_with_an_analysis_plan_is_the_plans(
         made = replace(asked, recipe=asked.recipe.model_copy(update={"plan": analysed}))
         found = {
             verdict.claim: verdict.outcome
-            for verdict in table_of(made, "squeeze", records).verdicts
+            for verdict in tables_of(made, records)["squeeze"].verdicts
         }
         assert (found["T11.2"], found["T11.2/top-5"]) == (outcome, "supported")
 
@@ -1410,10 +1410,10 @@ WEIGHED = {"kind": "contrast", "weights": {"v1": 1, "plain": -1}, "side": "below
     [
         ({"kind": "better", "rows": ["v1"]}, "key 'than' is missing"),
         ({"kind": "better", "rows": ["v1"], "than": ["v1"]}, "names a row twice"),
-        ({"kind": "similar", "rows": ["v1"]}, "two rows or more"),
-        ({"kind": "identical", "rows": ["v1"]}, "two rows or more"),
-        ({"kind": "differ", "rows": ["v1"]}, "two rows or more"),
-        ({"kind": "differ", "rows": ["v1"], "than": ["v2"]}, "two rows or more"),
+        ({"kind": "similar", "rows": ["v1"]}, "at least 2 items"),
+        ({"kind": "identical", "rows": ["v1"]}, "at least 2 items"),
+        ({"kind": "differ", "rows": ["v1"]}, "at least 2 items"),
+        ({"kind": "differ", "rows": ["v1"], "than": ["v2"]}, "at least 2 items"),
         ({"kind": "differ", "rows": ["v1", "v2"], "than": ["v3"]}, "as many"),
         ({"kind": "differ", "rows": ["v1", "v2"], "than": ["v3", "v1"]}, "names a row twice"),
         ({"kind": "similar", "rows": ["v1", "v2"], "than": ["v3"]}, "unknown key 'than'"),

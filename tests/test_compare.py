@@ -172,7 +172,10 @@ def test_failed_runs_count_and_are_compared_by_ranks(tmp_path: Path) -> None:
         (ranks[:4], ranks[4:]), lambda x, y: x.sum() - y.sum(), n_resamples=np.inf
     )
     assert row["p"] == pytest.approx(exact.pvalue) and row["p"] > theirs.pvalue / 2
-    assert row["says"].startswith("ranks, exact permutation: ")
+    assert row["says"].startswith("ranks over all seeds, failed ones the worst: ")
+    assert np.isnan(found.rows.loc["error of a, %", "low"]), "as in the tables"
+    share = found.rows.loc["probability of improvement", "value"]
+    assert share == pytest.approx((3.5 + 2.5) / 16), "a failed run beats nothing"
     assert "noise between seeds can explain" in found.sentence
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from senet_ablate import SESpec, build_model
-from senet_ablate.analysis.tables import table
+from senet_ablate.analysis.tables import tables
 from senet_ablate.cli.main import _guarded, app
 from senet_ablate.data.images import ImageSet
 from senet_ablate.data.loader import Batches
@@ -127,9 +127,9 @@ def test_the_page_has_figures_table_and_judged_claims(results: Path) -> None:
     assert "(role_of_excitation/figure6.svg)" in page and "(role_of_excitation/figure7.svg)" in page
     facts = read_facts(results / "smoke" / "excitation.json", GateFacts)
     plan = read_plan("smoke")
-    without = {v.claim: v.outcome for v in table(plan, "role_of_excitation", {}).verdicts}
+    without = {v.claim: v.outcome for v in tables(plan, {})["role_of_excitation"].verdicts}
     judged = {
-        v.claim: v.outcome for v in table(plan, "role_of_excitation", {}, [facts.blocks]).verdicts
+        v.claim: v.outcome for v in tables(plan, {}, [facts.blocks])["role_of_excitation"].verdicts
     }
     assert set(without.values()) == {"not tested"}
     assert all(judged[claim] != "not tested" for claim in ("F6.1", "F6.2", "F6.4", "F7.1", "F7.2"))

@@ -9,7 +9,7 @@ import pytest
 from fabricated import record as fabricated
 from scipy.stats import beta
 
-from senet_ablate.analysis.tables import Table, table
+from senet_ablate.analysis.tables import Table, tables
 from senet_ablate.records.store import Epoch, Gates, Provenance, Record, pack
 from senet_ablate.report import plots as figures
 from senet_ablate.report.recipe_page import report_files, table_blocks
@@ -82,7 +82,7 @@ def known(plan: Plan) -> dict[str, Record]:
 
 
 def test_a_row_is_mean_and_interval_beside_the_papers_number(plan: Plan) -> None:
-    rows = table(plan, "squeeze", known(plan)).rows
+    rows = tables(plan, known(plan))["squeeze"].rows
     assert rows.loc["Max", "top1"] == pytest.approx(30.0) and rows.loc["Max", "n"] == 3
     half = 4.30265 * 1.0 / math.sqrt(3)  # t(0.975, 2 df), standard deviation 1 point
     ends = [math.log(3 / 7) + sign * half / 100 / (0.3 * 0.7) for sign in (-1, 1)]  # logits
@@ -98,7 +98,7 @@ def test_a_row_is_mean_and_interval_beside_the_papers_number(plan: Plan) -> None
 def test_the_text_shows_interval_effect_star_what_is_missing_and_what_can_be_resolved(
     plan: Plan,
 ) -> None:
-    text = under(table(plan, "squeeze", known(plan)))
+    text = under(tables(plan, known(plan))["squeeze"])
     assert "30.00 [27.58, 32.54]" in text and "-10.00* [" in text and "Std (seeds 0, 1, 2)" in text
     assert "22.57" in text and "4 of 5 tries" in text and "| 1.00 " in text and "2.00" in text
 
@@ -106,7 +106,7 @@ def test_the_text_shows_interval_effect_star_what_is_missing_and_what_can_be_res
 def test_records_of_two_copies_of_the_data_are_withheld(plan: Plan) -> None:
     records = known(plan)
     other = record(plan, "squeeze", "Max", 0, 300, data="e" * 64)
-    got = table(plan, "squeeze", records | {other.id: other})
+    got = tables(plan, records | {other.id: other})["squeeze"]
     assert "data" in got.refused and (got.rows["n"] == 0).all() and "**Withheld**" in under(got)
     assert {verdict.outcome for verdict in got.verdicts} == {"not tested"}
 
@@ -115,7 +115,7 @@ def test_a_run_that_did_not_train_is_an_outcome_of_its_row(plan: Plan) -> None:
     """The mean is over all seeds, without an interval; that of the others is marked as such."""
     records = known(plan)
     guesses = record(plan, "squeeze", "Max", 1, 905)
-    one = table(plan, "squeeze", records | {guesses.id: guesses})
+    one = tables(plan, records | {guesses.id: guesses})["squeeze"]
     got = one.rows.loc["Max"]
     assert (got["n"], got["failed"]) == (3, 1) and got["sound_top1"] == pytest.approx(30.0)
     assert got["top1"] == pytest.approx((29 + 90.5 + 31) / 3) and math.isnan(got["top1_low"])
@@ -136,7 +136,7 @@ def test_a_plot_is_the_same_bytes_each_time_and_its_svg_keeps_text(
         for variant in variants
         for seed in range(3)
     ]
-    one = table(plan, experiment, {each.id: each for each in made})
+    one = tables(plan, {each.id: each for each in made})[experiment]
     drawn = []
     for _ in range(2):
         with figures.style():
@@ -151,7 +151,7 @@ def test_a_plot_is_the_same_bytes_each_time_and_its_svg_keeps_text(
 def test_a_table_of_budgets_and_rates_is_drawn_as_gains_against_both() -> None:
     schedule = read_plan("cifar100-cpu", ["schedule"], seeds=3)
     made = {run.id: fabricated(run) for run in schedule.runs()}
-    one = table(schedule, "schedule", made)
+    one = tables(schedule, made)["schedule"]
     with figures.style():
         figure = figures.plot(one)
     assert figure is not None
@@ -168,17 +168,15 @@ def test_a_table_of_budgets_and_rates_is_drawn_as_gains_against_both() -> None:
         [rate / 4, rate / 2, rate, 2 * rate]
     )
     assert {line.get_label() for line in errors.lines} == {"plain", "SE"}
-    some = table(
-        schedule,
-        "schedule",
-        {key: value for key, value in made.items() if value.run.train.epochs == 2},
-    )
+    some = tables(
+        schedule, {key: value for key, value in made.items() if value.run.train.epochs == 2}
+    )["schedule"]
     with figures.style():
         assert figures.plot(some) is not None, "also of a sweep that has begun"
 
 
 def test_a_row_is_drawn_with_its_seeds_its_interval_and_its_difference(plan: Plan) -> None:
-    one = table(plan, "squeeze", known(plan))
+    one = tables(plan, known(plan))["squeeze"]
     with figures.style():
         figure = figures.plot(one)
     assert figure is not None
@@ -195,7 +193,7 @@ def test_a_row_is_drawn_with_its_seeds_its_interval_and_its_difference(plan: Pla
 
 
 def test_a_table_without_records_has_no_plot(plan: Plan, tmp_path: Path) -> None:
-    empty = table(plan, "squeeze", {})
+    empty = tables(plan, {})["squeeze"]
     assert figures.plot(empty) is None and figures.curves({"plain": []}) is None
     files = report_files(plan, tmp_path, {})
     assert "Not run yet" in files["README.md"].decode() and "squeeze/plot.svg" not in files

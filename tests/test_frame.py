@@ -11,7 +11,7 @@ from fabricated import record as fabricated
 from senet_ablate import SESpec, load_records
 from senet_ablate.analysis.exclusions import health
 from senet_ablate.analysis.frame import strangers, tidy
-from senet_ablate.analysis.tables import table
+from senet_ablate.analysis.tables import tables
 from senet_ablate.cli.main import _guarded, app
 from senet_ablate.records.store import Record, read_records, write_record
 from senet_ablate.spec.plan import read_plan
@@ -33,7 +33,7 @@ def test_all_seeds_make_the_mean_of_the_table_and_the_sound_ones_that_beside_it(
     spoiled = next(run for run in plan.runs() if run.se == SESpec() and run.seed == 2)
     records[spoiled.id] = guessing(records[spoiled.id])
     d = tidy(records.values())
-    row = table(plan, "role_of_squeeze", records).rows.loc["SE"]
+    row = tables(plan, records)["role_of_squeeze"].rows.loc["SE"]
     mine = d[d["squeeze"] == "avg"]
     assert (len(mine), mine.top1.mean()) == (row["n"], pytest.approx(row["top1"]))
     sound = mine[mine.left_out == ""]

@@ -12,15 +12,14 @@ from fabricated import record
 
 from senet_ablate.analysis.claims.errors import Differ, ErrorCheck
 from senet_ablate.analysis.evidence import Evidence, Finding
-from senet_ablate.analysis.settle import judge_made_up, judged_by, made_up_page, normal_errors
+from senet_ablate.analysis.settle import judge_made_up, normal_errors
 from senet_ablate.analysis.tables import tables
-from senet_ablate.analysis.verdicts import Case, Look, Verdict, judge
+from senet_ablate.analysis.verdicts import Case, Verdict, judge
 from senet_ablate.spec import plan as planning
 from senet_ablate.spec.claim import Check, Ledger
 from senet_ablate.spec.plan import Plan, read_plan
 from senet_ablate.spec.registry import CLAIM_KINDS
-from senet_ablate.spec.spec import AnalysisPlan
-from senet_ablate.spec.spec import Look as PlannedLook
+from senet_ablate.spec.spec import AnalysisPlan, Look
 
 FULL = read_plan("cifar100-cpu")
 PAGE = replace(FULL, experiments={k: v for k, v in FULL.experiments.items() if not v.on_request})
@@ -34,14 +33,18 @@ MEANS = dict.fromkeys(IDS.values(), 48.0)
 FRAGILE = IDS["excitation/ReLU"]
 
 
-def rules(seeds: int, reference: int) -> AnalysisPlan:
-    """One look at so many seeds, at 5%."""
+def rules(seeds: int, reference: int, *looks: Look) -> AnalysisPlan:
+    """One look at so many seeds, at 5%, or several."""
     assert FULL.recipe.plan is not None
-    look = PlannedLook(seeds=seeds, reference_seeds=reference, alpha=0.05)
+    only = Look(seeds=seeds, reference_seeds=reference, alpha=0.05)
     seeds_of = {"seeds": tuple(range(seeds)), "reference_seeds": tuple(range(reference))}
     return FULL.recipe.plan.model_copy(
-        update=seeds_of | {"experiment_seeds": {}, "looks": (look,), "spread": "shared"}
+        update=seeds_of | {"experiment_seeds": {}, "looks": looks or (only,), "spread": "shared"}
     )
+
+
+def look(alpha: float, seeds: int = 3) -> Look:
+    return Look(seeds=seeds, reference_seeds=seeds, alpha=alpha)
 
 
 def pages(
@@ -53,11 +56,11 @@ def pages(
     plan: Plan = PAGE,
 ) -> Iterable[list[Verdict]]:
     """Verdicts on errors where all rows err by 48%, with a standard deviation of 0.3 points."""
-    draw, under = np.random.default_rng(seeds), rules(seeds, reference)
-    judged = judged_by(plan, under)
+    draw, under = np.random.default_rng(seeds), {"plan": rules(seeds, reference)}
+    judged = replace(plan, recipe=plan.recipe.model_copy(update=under))
     for _ in range(number):
         one = normal_errors(MEANS, lambda row: spread.get(row, 0.3), 0.1, draw, {FRAGILE: failing})
-        yield judge_made_up(judged, under, made_up_page(judged, under, one, one))
+        yield judge_made_up(judged, one, one)
 
 
 def is_false(verdict: Verdict) -> bool:
@@ -137,16 +140,15 @@ def case(name: str, means: Mapping[str, float], looks: list[int | None], seed: i
             )
             for run, e in zip(runs, 10**4 * errors, strict=True)
         ]
-    evidence = Evidence(
-        rows, experiment.variants, margins=dict.fromkeys(("top1", "top5", "throughout"), 0.7)
-    )
-    by_look = tuple(None if n is None else {v: have[:n] for v, have in rows.items()} for n in looks)
     ids = {v: PAGE.run(value, 0).row_id for v, value in experiment.variants.items()}
-    return Case(experiment, evidence, by_look, "it waits", ids)
+    margins = dict.fromkeys(("top1", "top5", "throughout"), 0.7)
+    evidence = Evidence(rows, experiment.variants, ids, margins=margins)
+    by_look = tuple(None if n is None else {v: have[:n] for v, have in rows.items()} for n in looks)
+    return Case(experiment, evidence, by_look, "it waits")
 
 
 def outcome(cases: Mapping[str, Case], looks: list[Look], claim: str) -> Verdict:
-    found = judge(cases, looks, shared=True, block=True)
+    found = judge(cases, rules(9, 9, *looks))
     return next(v for made in found.values() for v in made if v.claim == claim)
 
 
@@ -158,7 +160,7 @@ def test_what_a_look_has_settled_stays_settled() -> None:
         if variant == "NoSqueeze":
             turned = [r.model_copy(update={"wrong_top1": 440_000 + k}) for k, r in enumerate(have)]
             both.looks[1][variant] = turned
-    looks = [Look(0.01, "3 seeds"), Look(0.04, "9 seeds")]
+    looks = [look(0.01), look(0.04, 9)]
     settled = outcome({"page": first}, looks, "T16.1")
     assert settled.outcome == "supported"
     assert repr(outcome({"page": both}, looks, "T16.1")) == repr(settled)
@@ -169,25 +171,26 @@ def test_what_a_look_has_settled_stays_settled() -> None:
 
 def test_each_look_has_its_own_alpha_and_an_open_claim_names_the_next() -> None:
     one = case("role_of_squeeze", {"NoSqueeze": 49.0}, [3, 3])
-    open_one = outcome({"page": one}, [Look(1e-9), Look(1e-9)], "T16.1")
+    open_one = outcome({"page": one}, [look(1e-9), look(1e-9)], "T16.1")
     p = float(open_one.ours.rpartition("corrected p = ")[2])
     assert 0.001 < p < 0.5
     for alpha, expected in ((0.9 * p, "unresolved"), (1.1 * p, "supported")):
-        looks = [Look(1e-9, "3 seeds"), Look(alpha, "9 seeds")]
+        looks = [look(1e-9), look(alpha, 9)]
         assert outcome({"page": one}, looks, "T16.1").outcome == expected
         waiting = replace(one, looks=(one.looks[0], None))
         found = outcome({"page": waiting}, looks, "T16.1")
-        assert (found.outcome, found.reason) == ("unresolved", "the plan looks again at 9 seeds")
+        words = "the plan looks again at 9 seeds a row, 9 of plain and SE"
+        assert (found.outcome, found.reason) == ("unresolved", words)
 
 
 def test_a_table_that_has_not_reached_its_look_waits_and_counts_in_the_family() -> None:
     here = case("role_of_squeeze", {"NoSqueeze": 49.0}, [3])
     there, empty = case("squeeze", {}, [None]), case("squeeze", {}, [3], seed=1)
-    waiting = outcome({"a": here, "b": there}, [Look(0.05)], "T11.1")
+    waiting = outcome({"a": here, "b": there}, [look(0.05)], "T11.1")
     assert (waiting.outcome, waiting.reason) == ("not tested", "it waits")
 
     def corrected(cases: Mapping[str, Case]) -> float:
-        return float(outcome(cases, [Look(1e-9)], "T16.1").ours.rpartition("p = ")[2])
+        return float(outcome(cases, [look(1e-9)], "T16.1").ours.rpartition("p = ")[2])
 
     assert corrected({"a": here, "b": there}) > 1.5 * corrected({"a": here})
     unhosted = replace(
@@ -201,11 +204,11 @@ def test_a_question_is_asked_once_whichever_tables_stand_ready() -> None:
     """Also where a table before it asks the same and is still waiting."""
     ready = case("role_of_squeeze", {"NoSqueeze": 49.0}, [3])
     waiting = case("role_of_squeeze", {}, [None])
-    looks = [Look(0.05)]
-    alone = judge({"b": ready}, looks, True, True)["b"]
+    under = rules(3, 3)
+    alone = judge({"b": ready}, under)["b"]
     for order in (("a", "b"), ("b", "a")):
         cases = {"a": waiting, "b": ready}
-        found = judge({name: cases[name] for name in order}, looks, True, True)
+        found = judge({name: cases[name] for name in order}, under)
         assert repr(found["b"]) == repr(alone)
         assert {v.outcome for v in found["a"] if v.ledger == "error"} == {"not tested"}
 

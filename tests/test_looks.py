@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from fabricated import record
 
-from senet_ablate.analysis.tables import gates_of_seeds, table
+from senet_ablate.analysis.tables import gates_of_seeds, tables
 from senet_ablate.records.class_gates import paper_network
 from senet_ablate.records.store import Record, write_record
 from senet_ablate.report.recipe_page import report_files
@@ -39,7 +39,7 @@ def some(
 def outcomes(plan: Plan, records: dict[str, Record]) -> dict[str, tuple[str, str]]:
     return {
         verdict.claim: (verdict.outcome, verdict.reason)
-        for verdict in table(plan, NAME, records).verdicts
+        for verdict in tables(plan, records)[NAME].verdicts
     }
 
 
@@ -63,7 +63,7 @@ def test_before_the_first_look_no_error_is_judged(
 
 
 def p_value(plan: Plan, records: dict[str, Record]) -> str:
-    (verdict,) = (one for one in table(plan, NAME, records).verdicts if one.claim == "T16.1")
+    (verdict,) = (one for one in tables(plan, records)[NAME].verdicts if one.claim == "T16.1")
     return verdict.ours.rpartition("deciding: ")[2]
 
 
@@ -83,11 +83,11 @@ def test_between_two_looks_verdicts_stay_those_of_the_last_one(
 
 def test_a_table_is_corrected_for_all_of_its_page_at_the_rate_of_its_last_look(plan: Plan) -> None:
     made = {run.id: record(run) for run in plan.runs()}
-    found = [table(plan, NAME, some(plan, made, *n)) for n in ((3, 3), (5, 5), (5, 15))]
+    found = [tables(plan, some(plan, made, *n))[NAME] for n in ((3, 3), (5, 5), (5, 15))]
     assert [one.alpha for one in found] == [0.002, 0.013, 0.035]
     one, *_ = found
     alone = read_plan("cifar100-cpu", [NAME])
-    few = table(alone, NAME, some(alone, made, 3, 3))
+    few = tables(alone, some(alone, made, 3, 3))[NAME]
     assert few.comparisons == 2 < one.comparisons
 
 
@@ -95,9 +95,9 @@ def test_a_table_of_few_seeds_is_judged_with_all_that_its_plan_gives_it(
     plan: Plan, made: dict[str, Record]
 ) -> None:
     kept = some(plan, made, 5, 5)
-    assert all(len(have) in (3, 5) for have in table(plan, "schedule", kept).records.values())
+    assert all(len(have) in (3, 5) for have in tables(plan, kept)["schedule"].records.values())
     assert all(
-        verdict.outcome != "not tested" for verdict in table(plan, "schedule", kept).verdicts
+        verdict.outcome != "not tested" for verdict in tables(plan, kept)["schedule"].verdicts
     )
 
 

@@ -9,11 +9,11 @@ import pandas as pd
 
 from senet_ablate.analysis.escape import markdown_table
 from senet_ablate.analysis.exclusions import shared_seeds
+from senet_ablate.analysis.model import Errors
 from senet_ablate.analysis.stats import (
     ALPHA,
     NAN,
     Difference,
-    estimate,
     image_stderr,
     mcnemar,
     probability_of_improvement,
@@ -84,13 +84,11 @@ def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> Comparison:
             known = " and ".join(sorted(values))
             raise BadInput(f"the two rows cannot be compared: {what} is {known}")
     model, rows = next(iter(tables.values())).model, (runs_a[0].run.row_id, runs_b[0].run.row_id)
-    difference, test = model.contrast({rows[0]: 1, rows[1]: -1}), model.test
-    failed = [side for side, row in zip("ab", rows, strict=True) if model.failed([row])]
-    if failed:  # by ranks over all seeds, failed ones the worst
-        difference = replace(difference, p=min(1.0, 2 * min(model.ranks(*rows))))
-        test = "ranks, exact permutation"
+    difference = replace(model.contrast({rows[0]: 1, rows[1]: -1}), p=model.p(*rows))
+    failed = [side for side, row in zip("ab", rows, strict=True) if model.rows[row].failed]
+    test = "ranks over all seeds, failed ones the worst" if failed else model.test
     found = [
-        *_over_seeds(runs_a, runs_b, difference, test),
+        *_over_seeds(model.rows[rows[0]], model.rows[rows[1]], difference, test),
         *_over_images(runs_a, runs_b),
         *_costs(runs_a, runs_b),
     ]
@@ -120,16 +118,14 @@ def runs(tables: Mapping[str, Table], name: str) -> list[Record]:
     return tables[experiment].records[variant]
 
 
-def _over_seeds(
-    a: Sequence[Record], b: Sequence[Record], difference: Difference, test: str
-) -> Iterator[Found]:
+def _over_seeds(a: Errors, b: Errors, difference: Difference, test: str) -> Iterator[Found]:
     """What new seeds would give."""
-    errors = [[record.top1 for record in side] for side in (a, b)]
-    for side, got in zip("ab", map(estimate, errors), strict=True):
+    for side, got in (("a", a.estimate), ("b", b.estimate)):
         yield f"error of {side}, %", got.mean, got.low, got.high, NAN, f"mean of {got.n} seeds"
     d, says = difference, f"{test}: would new seeds show it again?"
     yield "difference of the means, points", d.value, d.low, d.high, d.p, says
-    chance, says = probability_of_improvement(*errors), "how often a run of a beats a run of b"
+    chance = probability_of_improvement(a.worst_failed, b.worst_failed)
+    says = "how often a run of a beats a run of b"
     yield "probability of improvement", chance, NAN, NAN, NAN, says
 
 
@@ -140,10 +136,10 @@ def _over_images(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Found]:
     half, says = 1.96 * image_stderr(right_a, right_b), "these networks, test images drawn anew"
     yield "difference on the images, points", value, value - half, value + half, NAN, says
     for one, other in shared_seeds(a, b):
-        split = mcnemar(one.right(), other.right())
-        points = 100 * (split.only_b - split.only_a) / one.tested
-        says = f"McNemar: only a is right on {split.only_a} images, only b on {split.only_b}"
-        yield f"seed {one.run.seed}: difference, points", points, NAN, NAN, split.p, says
+        only_a, only_b, p = mcnemar(one.right(), other.right())
+        points = 100 * (only_b - only_a) / one.tested
+        says = f"McNemar: only a is right on {only_a} images, only b on {only_b}"
+        yield f"seed {one.run.seed}: difference, points", points, NAN, NAN, p, says
 
 
 def _costs(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Found]:

@@ -24,15 +24,16 @@ Rows = Mapping[str, Sequence[Record]]
 class Evidence:
     """All that there is on one experiment.
 
-    rows: the records of each variant; may be empty. variants: what each row is. models: errors in %
-    by quantity (top1, top5, throughout), rows by `Run.row_id`. margins: within which rows count as
-    alike, points by quantity. cannot_host: variant -> why the recipe's network has no place for it.
-    networks: gates by class, a network a seed. benches: times by device. costs: of networks at
-    224 pixels. made_up: whether the images are.
+    rows: the records of each variant; may be empty. variants: what each row is. ids: `Run.row_id`
+    of each. models: errors in % by quantity (top1, top5, throughout), rows by that id. margins:
+    within which rows count as alike, points by quantity. cannot_host: variant -> why the recipe's
+    network has no place for it. networks: gates by class, a network a seed. benches: times by
+    device. costs: of networks at 224 pixels. made_up: whether the images are.
     """
 
     rows: Rows
     variants: Mapping[str, Variant]
+    ids: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, "ErrorModel"] = field(default_factory=dict)
     margins: Mapping[str, float] = field(default_factory=dict)
     cannot_host: Mapping[str, str] = field(default_factory=dict)
@@ -40,10 +41,6 @@ class Evidence:
     benches: Sequence[Bench] = ()
     costs: Costs = field(default_factory=dict)
     made_up: bool = False
-
-    def row_id(self, name: str) -> str:
-        """The row's name in `models`."""
-        return self.rows[name][0].run.row_id
 
 
 @dataclass(frozen=True)
@@ -85,15 +82,3 @@ class Finding:
 def not_tested(reason: str, applies: bool = True) -> Finding:
     """The finding of a check that could not be made."""
     return Finding("", "not tested", reason, applies)
-
-
-def bounds(low: float | None, high: float | None) -> str:
-    """A range in words."""
-    if low is None:
-        return f"at most {high:g}"
-    return f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
-
-
-def within(value: float, low: float | None, high: float | None) -> bool:
-    """Whether `value` lies in a range that may be open on either side."""
-    return (low is None or value >= low) and (high is None or value <= high)

@@ -1,9 +1,8 @@
 """Checks that run by themselves: which runs must not be averaged in, and what makes a table unfair.
 
-A run is left out when its loss diverged, when its error is that of guessing, or when the gates of
+A run has failed when its loss diverged, when its error is that of guessing, or when the gates of
 every one of its SE blocks are stuck, so that it is no evidence about SE. A single stuck block is a
-note beside the row and no reason to leave it out: in the paper's own network the gates of SE_5_2
-stand near 1 (Fig. 6).
+note beside the row: in the paper's own network the gates of SE_5_2 stand near 1 (Fig. 6).
 """
 
 import math
@@ -15,7 +14,7 @@ from scipy import special
 
 from senet_ablate.analysis.evidence import Rows
 from senet_ablate.records.compute import Compute
-from senet_ablate.records.store import Gates, Record
+from senet_ablate.records.store import Record
 from senet_ablate.spec.spec import Experiment
 
 CHANCE_ALPHA = 0.01
@@ -41,8 +40,9 @@ def health(record: Record) -> tuple[str, ...]:
         )
     elif record.answered == 1:
         reasons.append(f"it gives every image the same answer ({record.top1:.1f}% error)")
-    stuck = stuck_gates(record)
-    if stuck and len(stuck) == len(record.gates) and not _blind(record):
+    stuck, se = stuck_gates(record), record.run.se
+    blind = se is not None and se.squeeze in ("random", "ones")  # whose best gates are constant
+    if stuck and len(stuck) == len(record.gates) and not blind:
         reasons.append(f"all gates are stuck: {'; '.join(stuck)}")
     return tuple(reasons)
 
@@ -66,31 +66,18 @@ def stuck_gates(record: Record) -> tuple[str, ...]:
     1/2 and 1 for sigmoids, 0 for ReLU, 0 and +-1 for tanh. Softmax gates share one unit and are
     small by design: they are stuck where they are all alike.
     """
-    se = record.run.se if record.gates else None
-    if se is None:
-        return ()
+    se = record.run.se
     sentences = []
-    for name, gates in record.gates.items():
-        at = [rest for rest in RESTS.get(se.gate, OTHER_RESTS) if _distance(gates, rest) < STUCK]
-        if se.gate == "softmax" and gates.std < STUCK * gates.mean:
-            at = [gates.mean]
+    for name, gates in record.gates.items() if se else ():
+        rests: tuple[float, ...] = RESTS.get(se.gate, OTHER_RESTS) if se else ()
+        if se and se.gate == "softmax" and gates.std < STUCK * gates.mean:
+            rests = (gates.mean,)
         sentences += [
-            f"{name} at {rest:.2g} (mean {gates.mean:.3f}, spread {gates.std:.3f})" for rest in at
+            f"{name} at {rest:.2g} (mean {gates.mean:.3f}, spread {gates.std:.3f})"
+            for rest in rests
+            if math.hypot(gates.mean - rest, gates.std) < STUCK
         ]
     return tuple(sentences)
-
-
-def _distance(gates: Gates, place: float) -> float:
-    return math.hypot(gates.mean - place, gates.std)
-
-
-def _blind(record: Record) -> bool:
-    """Whether the gates cannot see the image, by design:
-
-    controls whose best answer is a constant gate.
-    """
-    se = record.run.se
-    return se is not None and se.squeeze in ("random", "ones")
 
 
 def fairness(experiment: Experiment, rows: Rows) -> tuple[str, ...]:
@@ -110,38 +97,32 @@ def mixed(rows: Rows) -> tuple[str, ...]:
 
     (Its rows are picked by their whole specification, so their recipes are equal.)
     """
-    sentences = []
     facts: dict[str, Callable[[Record], Any]] = {
         "test data or labels": lambda record: record.provenance.data[:12],
         "number of training images": lambda record: record.train_images,
         "number of test images": lambda record: record.tested,
     }
-    for what, fact in facts.items():
-        seen = _rows_by(rows, fact)
-        if len(seen) > 1:
-            sentences.append(f"the {what} differ between rows: {_listing(seen)}")
-    return tuple(sentences)
+    return tuple(
+        f"the {what} differ between rows: {apart}"
+        for what, fact in facts.items()
+        if (apart := _apart(rows, fact))
+    )
 
 
 def _same_networks(experiment: Experiment, rows: Rows) -> Iterator[str]:
-    """Pairs of rows whose records prove one network:
-
-    equal parameters, losses and right images for each shared seed.
+    """Pairs of rows whose records prove one network: equal parameters, losses and right images for
+    each shared seed.
     """
-    for one, other in combinations(rows, 2):
-        if _is_constant(experiment, one) or _is_constant(experiment, other):
-            continue  # the constant gate is the plain network, on purpose
+    ses = {name: variant.se for name, variant in experiment.variants.items()}
+    # the constant gate is the plain network, on purpose
+    others = [name for name in rows if not ((se := ses[name]) and se.gate == "constant")]
+    for one, other in combinations(others, 2):
         pairs = shared_seeds(rows[one], rows[other])
         if pairs and all(outcome(a) == outcome(b) for a, b in pairs):
             yield (
                 f"{one} and {other} are one network: equal to the last bit in {len(pairs)} of"
                 f" {len(pairs)} seeds"
             )
-
-
-def _is_constant(experiment: Experiment, name: str) -> bool:
-    se = experiment.variants[name].se
-    return se is not None and se.gate == "constant"
 
 
 def outcome(record: Record) -> tuple[Any, ...]:
@@ -159,47 +140,35 @@ def shared_seeds(a: Sequence[Record], b: Sequence[Record]) -> list[tuple[Record,
 
 
 def _missing_seeds(rows: Rows) -> Iterator[str]:
-    every = {record.run.seed for records in rows.values() for record in records}
-    for name, records in rows.items():
-        missing = sorted(every - {record.run.seed for record in records})
-        if missing:
+    seeds = {name: {record.run.seed for record in records} for name, records in rows.items()}
+    every = set[int]().union(*seeds.values())
+    for name, have in seeds.items():
+        if missing := sorted(every - have):
             listed = ", ".join(map(str, missing))
-            yield f"{name} has {len(records)} of {len(every)} seeds; missing: {listed}"
+            yield f"{name} has {len(have)} of {len(every)} seeds; missing: {listed}"
 
 
 def _mixed_machines(rows: Rows) -> Iterator[str]:
+    def setting(name: str) -> Callable[[Record], Any]:  # older records say nothing
+        return lambda one: one.provenance.compute and one.provenance.compute.word(name)
+
     facts: dict[str, Callable[[Record], Any]] = {
-        "devices": lambda record: record.provenance.device,
-        "PyTorch versions": lambda record: record.provenance.versions.get("torch", "unknown"),
+        "made on different devices": lambda one: one.provenance.device,
+        "made on different PyTorch versions": lambda one: one.provenance.versions.get(
+            "torch", "unknown"
+        ),
+        **{f"computed with different {name}": setting(name) for name in Compute.model_fields},
     }
     for what, fact in facts.items():
-        seen = _rows_by(rows, fact)
-        if len(seen) > 1:
-            yield f"runs were made on different {what}: {_listing(seen)}"
-    known = {  # records from before it was kept say nothing
-        name: [record for record in records if record.provenance.compute]
-        for name, records in rows.items()
-    }
-    for setting in Compute.model_fields:
-        seen = _rows_by(known, _computed_with(setting))
-        if len(seen) > 1:
-            yield f"runs were computed with different {setting}: {_listing(seen)}"
+        if apart := _apart(rows, fact):
+            yield f"runs were {what}: {apart}"
 
 
-def _computed_with(setting: str) -> Callable[[Record], str]:
-    return lambda record: (
-        record.provenance.compute.word(setting) if record.provenance.compute else ""
-    )
-
-
-def _rows_by(rows: Rows, value: Callable[[Record], Any]) -> dict[str, list[str]]:
-    """The rows in which each value occurs."""
+def _apart(rows: Rows, fact: Callable[[Record], Any]) -> str:
+    """The values of a fact with the rows in which each occurs, where there are several."""
     seen: dict[str, list[str]] = {}
     for name, records in rows.items():
-        for found in {str(value(record)) for record in records}:
-            seen.setdefault(found, []).append(name)
-    return seen
-
-
-def _listing(seen: dict[str, list[str]]) -> str:
-    return "; ".join(f"{value} ({', '.join(names)})" for value, names in sorted(seen.items()))
+        for value in {str(value) for value in map(fact, records) if value is not None}:
+            seen.setdefault(value, []).append(name)
+    listed = [f"{value} ({', '.join(names)})" for value, names in sorted(seen.items())]
+    return "; ".join(listed) if len(listed) > 1 else ""

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from senet_ablate.analysis.claims.errors import Better, Contrast, Differ, ErrorCheck, NoWorse
+from senet_ablate.analysis.claims.errors import ErrorCheck
+from senet_ablate.analysis.stats import Difference
 from senet_ablate.analysis.tables import Table
 from senet_ablate.analysis.verdicts import Verdict
 from senet_ablate.spec.paper import published
@@ -39,26 +40,30 @@ def effects(plan: Plan, tables: Mapping[str, Table]) -> pd.DataFrame:
 
 
 def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> dict[str, object]:
-    experiment, control = table.experiment, table.experiment.control
-    key = f"{check.quantity}_err"
+    control, rules = table.experiment.control, plan.recipe.plan
     printed = {
-        row: published(experiment, row).get(key, math.nan) for row in (*check.named, control)
+        row: published(table.experiment, row).get(f"{check.quantity}_err", math.nan)
+        for row in (*check.named, control)
     }
     contrasts = dict(check.contrasts())
     sizes = {
         name: sum(weight * printed[row] for row, weight in weights.items())
         for name, weights in contrasts.items()
     }
-    one_sided = isinstance(check, Better | NoWorse)
-    least = max(sizes, key=lambda name: sizes[name] if one_sided else abs(sizes[name]))
+    two_sided = check.asks in ("within_margin", "apart")
+    least = max(sizes, key=lambda name: abs(sizes[name]) if two_sided else sizes[name])
     decided = verdict.deciding if verdict.deciding and verdict.deciding.name in sizes else None
     name = decided.name if decided else least
     plain = float(table.rows[check.quantity][control]) / 100
-    if math.isnan(plain) and plan.recipe.plan:  # what the plan expects, until it is measured
-        plain = getattr(plan.recipe.plan, f"plain_{check.quantity}") / 100
-    margin = verdict.margin / plain
-    seen = decided.difference if decided else None
-    low, high = _holds(check, margin)
+    if math.isnan(plain) and rules:  # what the plan expects, until it is measured
+        plain = getattr(rules, f"plain_{check.quantity}") / 100
+    margin, seen = verdict.margin / plain, decided.difference if decided else Difference(math.nan)
+    low, high = {  # between which effects the claim holds; outside of them if low is the larger
+        "below_zero": (-math.inf, 0.0),
+        "below_margin": (-math.inf, margin),
+        "within_margin": (-margin, margin),
+        "apart": (margin, -margin),
+    }[check.asks]
     return {
         "claim": verdict.claim.removesuffix("/top-5"),
         "text": verdict.says.replace(" (top-5 error)", ""),
@@ -67,24 +72,12 @@ def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> di
         "warned": bool(plan.recipe.warning),
         "contrast": name,
         "paper_effect": 100 * sizes[name] / printed[control],
-        "effect": seen.value / plain if seen else math.nan,
-        "low": seen.low / plain if seen else math.nan,
-        "high": seen.high / plain if seen else math.nan,
+        "effect": seen.value / plain,
+        "low": seen.low / plain,
+        "high": seen.high / plain,
         "margin": margin,
         "holds_low": low,
         "holds_high": high,
         "n": min(int(table.rows["n"][row]) for row in contrasts[name]),
         "verdict": verdict.outcome,
     }
-
-
-def _holds(check: ErrorCheck, margin: float) -> tuple[float, float]:
-    """Between which effects a claim holds; outside of them if the first is the larger."""
-    side = check.side if isinstance(check, Contrast) else ""
-    if isinstance(check, Differ):
-        return margin, -margin
-    if isinstance(check, Better) or side == "below_zero":
-        return -math.inf, 0
-    if isinstance(check, NoWorse) or side == "below_margin":
-        return -math.inf, margin
-    return -margin, margin

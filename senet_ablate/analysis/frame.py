@@ -1,6 +1,7 @@
 """Records as a pandas table, one row a run: what a notebook starts from."""
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,68 +23,54 @@ def load_records(results_dir: str | Path, recipe: str) -> pd.DataFrame:
 
     Columns: id, seed, backbone, dataset, epochs, lr, plain (no SE), the fields of SESpec (missing
     for the plain network and where the block does not depend on them), top1 and top5 (test error,
-    %), left_out (why the tables do not average the run in; empty for a sound one), params, macs,
-    train_loss, diverged, wall_s, device, data, commit. The means of the tables are those of the
-    rows with `left_out == ""`. Ask for the column of squeezes as d["squeeze"]: d.squeeze is a
-    method of pandas. Records that belong to no row of the recipe are named in a warning. Raises
-    BadInput, naming what is there, if the folder has no records of the recipe.
+    %), left_out (why the run has failed; empty for a sound one), params, macs, train_loss,
+    diverged, wall_s, device, data, commit. The means of the tables are over all rows; those that
+    they mark as conditional are over the rows with `left_out == ""`. Ask for the column of squeezes
+    as d["squeeze"]: d.squeeze is a method of pandas. Records that belong to no row of the recipe
+    are named in a warning. Raises BadInput, naming what is there, if the folder has no records of
+    the recipe.
     """
     results = Path(results_dir)
     check_recorded(results, recipe)
     records = read_records(results, recipe)
     if recipe in list_recipes():
         for reason, ids in strangers(recipe, records).items():
+            count = len(ids)
             log.warning(
-                "%s: %d records belong to no row of recipe %r: %s",
-                results,
-                len(ids),
-                recipe,
-                reason,
+                "%s: %d records belong to no row of recipe %r: %s", results, count, recipe, reason
             )
     return tidy(records.values())
+
+
+OF_TRAINING = ("backbone", "dataset", "epochs", "lr")
+OF_ORIGIN = ("wall_s", "device", "data", "commit")
+COLUMNS = (
+    *("id", "seed", *OF_TRAINING, "plain", *FIELDS, "top1", "top5", "left_out"),
+    *("params", "macs", "train_loss", "diverged", *OF_ORIGIN),
+)
 
 
 def tidy(records: Iterable[Record]) -> pd.DataFrame:
     """Records as a table, one row a run; see `load_records`."""
     rows = []
     for record in records:
-        run = record.run
-        train = {name: getattr(run.train, name) for name in ("backbone", "dataset", "epochs", "lr")}
-        rows.append(
-            {"id": record.id, "seed": run.seed, **train, "plain": run.se is None, **_block(run.se)}
-            | {"top1": record.top1, "top5": record.top5, "left_out": "; ".join(health(record))}
-            | {"params": record.params, "macs": record.macs}
-            | {"train_loss": record.epochs[-1].train_loss if record.epochs else float("nan")}
-            | {
-                "diverged": record.diverged,
-                "wall_s": record.provenance.wall_s,
-                "device": record.provenance.device,
-            }
-            | {"data": record.provenance.data, "commit": record.provenance.commit}
-        )
-    columns = [
-        "id",
-        "seed",
-        "backbone",
-        "dataset",
-        "epochs",
-        "lr",
-        "plain",
-        *FIELDS,
-        "top1",
-        "top5",
-        "left_out",
-    ]
-    columns += ["params", "macs", "train_loss", "diverged", "wall_s", "device", "data", "commit"]
-    return pd.DataFrame(rows, columns=columns).astype({"reduction": "Int64", "diverged": "Int64"})
+        run, last = record.run, record.epochs[-1:]
+        row = {"seed": run.seed, "plain": run.se is None, "left_out": "; ".join(health(record))}
+        row |= {name: getattr(run.train, name) for name in OF_TRAINING}
+        row |= {name: getattr(record.provenance, name) for name in OF_ORIGIN}
+        for name in ("id", "top1", "top5", "params", "macs", "diverged"):
+            row[name] = getattr(record, name)
+        rows.append(row | _block(run.se) | {"train_loss": last[0].train_loss if last else math.nan})
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame.astype({"reduction": "Int64", "diverged": "Int64"})
 
 
 def _block(se: SESpec | None) -> dict[str, Any]:
     """The fields of a block, None where they do not count."""
     if se is None:
         return dict.fromkeys(FIELDS)
-    fields = TypeAdapter(SESpec).dump_python(se) | dict.fromkeys(se.inert())
-    return fields | {"stages": None if fields["stages"] is None else str(fields["stages"])}
+    fields = {name: getattr(se, name) for name in FIELDS} | {"stages": str(se.stages)}
+    return fields | dict.fromkeys(se.inert())
 
 
 def strangers(recipe: str, records: Mapping[str, Record]) -> dict[str, list[str]]:
@@ -92,19 +79,18 @@ def strangers(recipe: str, records: Mapping[str, Record]) -> dict[str, list[str]
     """
     runs = [row.runs[0] for plan in fitting_plans(recipe).values() for row in plan.rows()]
     rows = {run.row_id for run in runs}
-    trains = {run.train.model_dump_json(): run.train.model_dump(mode="json") for run in runs}
+    trains = {run.train.model_dump_json(): run.train for run in runs}.values()
     found: dict[str, list[str]] = {}
     for record in records.values():
         if record.run.row_id in rows:
             continue
-        mine = record.run.train.model_dump(mode="json")
+        mine = record.run.train
         differing = [
-            {key: mine[key] for key in mine if mine[key] != theirs[key]}
-            for theirs in trains.values()
+            [f"{key} {value}" for key, value in mine if value != getattr(train, key)]
+            for train in trains
         ]
-        least = min(differing, key=len)
-        named = ", ".join(f"{key} {value}" for key, value in least.items())
-        found.setdefault(
-            f"the recipe differs: {named}" if named else "no experiment has such a block", []
-        ).append(record.id)
+        fewest: list[str] = min(differing, key=len)
+        named = ", ".join(fewest)
+        reason = f"the recipe differs: {named}" if named else "no experiment has such a block"
+        found.setdefault(reason, []).append(record.id)
     return found

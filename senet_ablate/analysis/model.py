@@ -11,7 +11,6 @@ its own. That is for tests; intervals, which would cover too much, take the shar
 A row with failed runs is compared by ranks over all its seeds.
 """
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special, stats
 
-from senet_ablate.analysis.stats import NAN, Difference
+from senet_ablate.analysis.stats import NAN, Difference, Estimate, Floats, estimate, variance
 
 OWN_SPREAD_ALPHA, SHOWN_ALPHA, OUTLIER_ALPHA = 0.25, 0.1, 0.05
 
@@ -39,15 +38,29 @@ class Errors:
         """The errors by seed."""
         return [self.by_seed[seed] for seed in sorted(self.by_seed)]
 
+    @property
+    def worst_failed(self) -> list[float]:
+        """The errors by seed with infinity for failed runs: the worst, and all alike."""
+        return [math.inf if s in self.failed else self.by_seed[s] for s in sorted(self.by_seed)]
 
-@dataclass(frozen=True)
+    @property
+    def estimate(self) -> Estimate:
+        """The mean over all seeds, with an interval unless some failed."""
+        got = estimate(self.values)
+        return Estimate(got.mean, got.n) if self.failed else got
+
+
+@dataclass(frozen=True, eq=False)
 class Fit:
-    """Means of rows, their covariance, and the degrees of freedom of its scale."""
+    """Means of rows, their covariance, the degrees of freedom of its scale, and the variance of an
+    error.
+    """
 
-    means: Mapping[str, float]
-    covariance: Mapping[tuple[str, str], float]
+    rows: Sequence[str]
+    means: Floats
+    covariance: Floats
     df: float
-    variance: float = NAN
+    variance: float
 
 
 class ErrorModel:
@@ -61,15 +74,13 @@ class ErrorModel:
         self.rows = rows
         how = "spread shared, seed as block" if block else "spread shared"
         self.test = f"the page's model of errors ({how})" if shared else "Welch's test"
-        self._fits: dict[str, Fit] = {}  # for tests
-        self._shown: dict[str, Fit] = {}  # for intervals
-        self._excess: dict[str, float] = {}
         sound = {name: row for name, row in rows.items() if row.by_seed and not row.failed}
-        for schedule in {row.schedule for row in sound.values()}:
+        self._tested = {name: _alone(name, row) for name, row in sound.items()}
+        self._shown = dict(self._tested)  # for intervals
+        self._excess: dict[str, float] = {}
+        for schedule in {row.schedule for row in sound.values()} if shared else ():
             alike = {name: row for name, row in sound.items() if row.schedule == schedule}
-            p_values = _sharing(alike) if shared else {}
-            alone = {name: _alone(name, row) for name, row in alike.items()}
-            self._fits, self._shown = self._fits | alone, self._shown | alone
+            p_values = _sharing(alike)
             if len(p_values) < 2:
                 continue
             fit = _two_way({name: alike[name] for name in p_values}, block)
@@ -77,24 +88,20 @@ class ErrorModel:
                 if p >= SHOWN_ALPHA:
                     self._shown[name] = fit
                 if p >= OWN_SPREAD_ALPHA:
-                    self._fits[name], values = fit, alike[name].values
-                    more = _variance(values) - fit.variance
-                    self._excess[name] = max(0.0, more) / len(values)
+                    more = self._tested[name].variance - fit.variance
+                    self._excess[name] = max(0.0, more) / len(alike[name].by_seed)
+                    self._tested[name] = fit
 
     def contrast(self, weights: Mapping[str, float]) -> Difference:
         """The weighted sum of the rows' mean errors, in points; NaN where no spread was seen."""
-        if any(name not in self._fits for name in weights):  # no runs, or failed ones
-            means = [
-                weight * float(np.mean(self.rows[name].values or [NAN]))
-                for name, weight in weights.items()
-            ]
-            return Difference(sum(means), NAN, NAN, NAN, NAN, NAN)
-        value = sum(weight * self._fits[name].means[name] for name, weight in weights.items())
-        variance, df = _of_sum(weights, self._fits, self._excess)
+        if any(name not in self._tested for name in weights):  # no runs, or failed ones
+            means = {name: self.rows[name].estimate.mean for name in weights}
+            return Difference(sum(weight * means[name] for name, weight in weights.items()))
+        value, variance, df = _sum(weights, self._tested, self._excess)
         if not variance > 0:  # also where it is NaN
-            return Difference(value, NAN, NAN, NAN, NAN, NAN)
+            return Difference(value)
         tested = Difference.of(value, math.sqrt(variance), df)
-        variance, df = _of_sum(weights, self._shown, {})
+        _, variance, df = _sum(weights, self._shown, {})
         shown = Difference.of(value, math.sqrt(variance), df)
         return replace(tested, low=shown.low, high=shown.high)
 
@@ -102,16 +109,19 @@ class ErrorModel:
         """Those of the rows that have failed runs."""
         return [name for name in names if self.rows[name].failed]
 
+    def p(self, one: str, other: str) -> float:
+        """Two-sided p-value of a difference between two rows, by ranks where runs failed."""
+        if self.failed((one, other)):
+            return min(1.0, 2 * min(self.ranks(one, other)))
+        return self.contrast({one: 1, other: -1}).p
+
     def ranks(self, one: str, other: str) -> tuple[float, float]:
         """One-sided p-values that `one` errs less, and more, than `other`, by the exact
         permutation distribution of the rank sum over all seeds; failed runs are the worst, and tie.
         """
-        sides = [
-            [math.inf if seed in row.failed else error for seed, error in row.by_seed.items()]
-            for row in (self.rows[one], self.rows[other])
-        ]
-        ranks = np.rint(2 * stats.rankdata(np.concatenate(sides))).astype(int)
-        mine = len(sides[0])
+        mine = len(self.rows[one].by_seed)
+        errors = [*self.rows[one].worst_failed, *self.rows[other].worst_failed]
+        ranks = np.rint(2 * stats.rankdata(errors)).astype(int)
         ways = np.zeros((mine + 1, int(ranks.sum()) + 1))  # to choose so many ranks of such a sum
         ways[0, 0] = 1
         for rank in ranks:
@@ -123,55 +133,43 @@ class ErrorModel:
         """One-sided p-value of one row's runs failing more often than the other's (Fisher's exact
         test): what ranks are left with where the sound runs err alike.
         """
-        counts = np.array(
-            [
-                [len(row.failed), len(row.by_seed) - len(row.failed)]
-                for row in (self.rows[one], self.rows[other])
-            ]
-        )
+        rows = self.rows[one], self.rows[other]
+        counts = np.array([[len(row.failed), len(row.by_seed) - len(row.failed)] for row in rows])
         return min(float(stats.fisher_exact(counts, side).pvalue) for side in ("less", "greater"))
-
-
-def _variance(values: Sequence[float]) -> float:
-    """NaN below two values, and exactly 0 for equal ones, whatever rounding says."""
-    if len(values) < 2:
-        return NAN
-    return 0.0 if min(values) == max(values) else float(np.var(values, ddof=1))
 
 
 def _spread_p_values(rows: Mapping[str, Errors]) -> dict[str, float]:
     """p-value of each row's spread being no larger than that of the others (one-sided F test)."""
     found = {
-        name: (len(row.values) - 1, _variance(row.values))
+        name: (len(row.by_seed) - 1, variance(row.values))
         for name, row in rows.items()
-        if len(row.values) > 1
+        if len(row.by_seed) > 1
     }
     p_values = {}
-    for name, (df, variance) in found.items():
+    for name, (df, own) in found.items():
         others = [pair for other, pair in found.items() if other != name]
         df_others = sum(df for df, _ in others)
-        pooled = sum(df * variance for df, variance in others) / df_others if df_others else 0.0
-        p_values[name] = float(special.fdtrc(df, df_others, variance / pooled)) if pooled else 1.0
+        pooled = sum(df * one for df, one in others) / max(df_others, 1)
+        p_values[name] = float(special.fdtrc(df, df_others, own / pooled)) if pooled else 1.0
     return p_values
 
 
-def _of_sum(
+def _sum(
     weights: Mapping[str, float], fits: Mapping[str, Fit], excess: Mapping[str, float]
-) -> tuple[float, float]:
-    """Variance and degrees of freedom of a weighted sum of means; excess: what a row adds."""
-    parts = []
-    for fit in {id(fits[name]): fits[name] for name in weights}.values():
-        own = {name: weight for name, weight in weights.items() if fits[name] is fit}
-        variance = sum(
-            own[one] * own[other] * fit.covariance[one, other]
-            for one, other in itertools.product(own, own)
-        )
-        variance += sum(weight**2 * excess.get(name, 0) for name, weight in own.items())
-        parts.append((variance, fit.df))
-    variance = sum(part for part, _ in parts)
-    if not variance > 0:
-        return NAN, NAN
-    return variance, variance**2 / sum(part**2 / df for part, df in parts if part)
+) -> tuple[float, float, float]:
+    """A weighted sum of means, its variance and degrees of freedom; excess: what a row's own adds
+    to the variance of its mean.
+    """
+    value, parts = 0.0, []
+    for fit in dict.fromkeys(fits[name] for name in weights):
+        own = np.array([weights.get(row, 0.0) * (fits[row] is fit) for row in fit.rows])
+        more = np.array([excess.get(row, 0.0) for row in fit.rows])
+        value += float(own @ fit.means)
+        parts.append((float(own @ fit.covariance @ own + own**2 @ more), fit.df))
+    total = sum(part for part, _ in parts)
+    if not total > 0:
+        return value, NAN, NAN
+    return value, total, total**2 / sum(part**2 / df for part, df in parts if part)
 
 
 def _sharing(rows: Mapping[str, Errors]) -> dict[str, float]:
@@ -192,9 +190,9 @@ def _sharing(rows: Mapping[str, Errors]) -> dict[str, float]:
 
 
 def _alone(name: str, row: Errors) -> Fit:
-    values = row.values
-    variance = _variance(values) / len(values)
-    return Fit({name: float(np.mean(values))}, {(name, name): variance}, len(values) - 1)
+    values, own = row.values, variance(row.values)
+    n = len(values)
+    return Fit([name], np.array([np.mean(values)]), np.array([[own / n]]), n - 1, own)
 
 
 def _two_way(rows: Mapping[str, Errors], block: bool) -> Fit:
@@ -204,31 +202,24 @@ def _two_way(rows: Mapping[str, Errors], block: bool) -> Fit:
     y = np.array([error for _, _, error in cells])
     x = np.array([[float(name == row) for row in names] for name, _, _ in cells])
     z = np.array([[float(seed == one) for one in seeds] for _, seed, _ in cells])
-    residuals = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
-    one_way, df = float(residuals @ residuals), len(y) - len(names)
+    one_way, df = _left(y, x)
     noise, of_seeds = one_way / df, 0.0
-    if block:
-        both = np.hstack([x, z])
-        coefficients, _, rank, _ = np.linalg.lstsq(both, y, rcond=None)
-        rest = y - both @ coefficients
-        if len(y) > rank:
-            df = len(y) - int(rank)
-            noise = float(rest @ rest) / df
-            within_rows = z - x @ np.linalg.lstsq(x, z, rcond=None)[0]
-            scale = float((within_rows**2).sum())
-            of_seeds = max(0.0, (one_way - (len(y) - len(names)) * noise) / scale)
+    two_way, df_of_both = _left(y, np.hstack([x, z])) if block else (0.0, 0)
+    if df_of_both:
+        noise = two_way / df_of_both
+        of_seeds = max(0.0, (one_way - df * noise) / _left(z, x)[0])
+        df = df_of_both
     if not noise > 1e-18:  # equal errors: rounding is no spread
-        means = {name: float(np.mean(rows[name].values)) for name in names}
-        return Fit(means, dict.fromkeys(itertools.product(names, names), NAN), df)
+        means = np.array([np.mean(rows[name].values) for name in names])
+        return Fit(names, means, np.full((len(names), len(names)), NAN), df, NAN)
     weight = np.linalg.inv(noise * np.eye(len(y)) + of_seeds * z @ z.T)
     covariance = np.linalg.inv(x.T @ weight @ x)
-    means = covariance @ x.T @ weight @ y
-    return Fit(
-        dict(zip(names, map(float, means), strict=True)),
-        {
-            (names[i], names[j]): float(covariance[i, j])
-            for i, j in itertools.product(range(len(names)), repeat=2)
-        },
-        df,
-        noise + of_seeds,
-    )
+    return Fit(names, covariance @ x.T @ weight @ y, covariance, df, noise + of_seeds)
+
+
+def _left(y: Floats, x: Floats) -> tuple[float, int]:
+    """The sum of squares that is left of `y` when it is regressed on the columns of `x`, and its
+    degrees of freedom.
+    """
+    coefficients, _, rank, _ = np.linalg.lstsq(x, y, rcond=None)
+    return float(((y - x @ coefficients) ** 2).sum()), len(y) - int(rank)

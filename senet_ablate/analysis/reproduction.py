@@ -8,13 +8,13 @@ trained to say. Rows whose records are all equal bit for bit need no interval.
 import datetime
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from senet_ablate.analysis.exclusions import health
 from senet_ablate.analysis.frame import strangers
-from senet_ablate.analysis.stats import welch
+from senet_ablate.analysis.model import ErrorModel, Errors
 from senet_ablate.analysis.tables import gates_of_seeds, tables
 from senet_ablate.analysis.verdicts import observed_margins
 from senet_ablate.records.facts import read_facts, readable
@@ -77,11 +77,6 @@ class Reproduction(Frozen):
     rows: tuple[RowAgreement, ...]
     verdicts: tuple[VerdictAgreement, ...]
 
-    @property
-    def bit_for_bit(self) -> bool:
-        """Whether every record is equal."""
-        return not self.other
-
 
 def committed_records(plan: Plan, results: Path) -> dict[str, Record]:
     """The records of a recipe. Raises BadInput if one is unsound or belongs to no row of it."""
@@ -108,8 +103,8 @@ def compare_records(
     if not both:
         raise BadInput("no committed run was trained again")
     theirs, mine = ({run: records[run] for run in both} for records in (committed, ours))
-    equal = tuple(run for run in both if _content(theirs[run]) == _content(mine[run]))
     where = [record.provenance for record in mine.values()]
+    equal = [run for run in both if _content(theirs[run]) == _content(mine[run])]
     return Reproduction(
         recipe=plan.recipe_name,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -119,9 +114,9 @@ def compare_records(
         instructions=tuple(sorted({one.instructions for one in where} - {""})),
         settings=where[0].settings,
         versions=where[0].versions,
-        equal=equal,
+        equal=tuple(equal),
         other=tuple(run for run in both if run not in equal),
-        rows=tuple(_rows(plan, theirs, mine, set(equal))),
+        rows=tuple(_rows(plan, theirs, mine, equal)),
         verdicts=tuple(_verdicts(plan, theirs, mine)),
     )
 
@@ -132,36 +127,36 @@ def _content(record: Record) -> dict[str, Any]:
 
 
 def _rows(
-    plan: Plan, theirs: Mapping[str, Record], mine: Mapping[str, Record], equal: set[str]
-) -> list[RowAgreement]:
-    found: dict[str, RowAgreement] = {}
+    plan: Plan, theirs: Mapping[str, Record], mine: Mapping[str, Record], equal: Collection[str]
+) -> Iterator[RowAgreement]:
+    seen = set()
     for row in plan.rows():
-        ids = [run.id for run in row.runs if run.id in mine]
-        if not ids or row.runs[0].row_id in found:
+        ids, row_id = [run.id for run in row.runs if run.id in mine], row.runs[0].row_id
+        if not ids or row_id in seen:
             continue
+        seen.add(row_id)
         sides = [[records[run] for run in ids] for records in (theirs, mine)]
-        errors = [[record.top1 for record in side] for side in sides]
-        margin = _margin(plan, row.experiment, theirs)
-        same = sum(run in equal for run in ids)
-        difference = welch(errors[1], errors[0])
-        low, high = (difference.low, difference.high) if same < len(ids) else (math.nan, math.nan)
-        found[row.runs[0].row_id] = RowAgreement(
+        errors = [{one.run.seed: one.top1 for one in side} for side in sides]
+        margin, same = _margin(plan, row.experiment, theirs), sum(run in equal for run in ids)
+        model = ErrorModel(dict(zip("ab", map(Errors, errors), strict=True)), shared=False)
+        low, high = math.nan, math.nan
+        if same < len(ids):
+            difference = model.contrast({"b": 1, "a": -1})
+            low, high = difference.low, difference.high
+        failed = [sum(bool(health(one)) for one in side) for side in sides]
+        yield RowAgreement(
             experiment=row.experiment,
             variant=row.variant,
             seeds=len(ids),
             equal=same,
-            failed=(
-                sum(bool(health(one)) for one in sides[0]),
-                sum(bool(health(one)) for one in sides[1]),
-            ),
-            committed=sum(errors[0]) / len(ids),
-            ours=sum(errors[1]) / len(ids),
+            failed=(failed[0], failed[1]),
+            committed=sum(errors[0].values()) / len(ids),
+            ours=sum(errors[1].values()) / len(ids),
             low=_finite(low),
             high=_finite(high),
             margin=_finite(margin),
             outcome="bit for bit" if same == len(ids) else _outcome(low, high, margin),
         )
-    return list(found.values())
 
 
 def _outcome(low: float, high: float, margin: float) -> Agreement:
@@ -186,27 +181,19 @@ def _margin(plan: Plan, experiment: str, records: Mapping[str, Record]) -> float
 
 def _verdicts(
     plan: Plan, theirs: Mapping[str, Record], mine: Mapping[str, Record]
-) -> list[VerdictAgreement]:
+) -> Iterator[VerdictAgreement]:
     """Of the claims that records of runs can settle, on both sides from the same runs."""
-    committed, ours = (
-        {
-            (name, verdict.claim): verdict
-            for name, table in tables(plan, records, gates_of_seeds(plan, records)).items()
-            for verdict in table.verdicts
-        }
-        for records in (theirs, mine)
-    )
-    return [
-        VerdictAgreement(
-            experiment=name,
-            claim=claim,
-            says=verdict.says,
-            committed=verdict.words,
-            ours=ours[name, claim].words,
-        )
-        for (name, claim), verdict in committed.items()
-        if {verdict.outcome, ours[name, claim].outcome} != {"not tested"}
-    ]
+    sides = [tables(plan, records, gates_of_seeds(plan, records)) for records in (theirs, mine)]
+    for name, table in sides[0].items():
+        for one, other in zip(table.verdicts, sides[1][name].verdicts, strict=True):
+            if {one.outcome, other.outcome} != {"not tested"}:
+                yield VerdictAgreement(
+                    experiment=name,
+                    claim=one.claim,
+                    says=one.says,
+                    committed=one.words,
+                    ours=other.words,
+                )
 
 
 def reproductions(results: Path, recipe: str) -> list[Reproduction]:
@@ -230,7 +217,7 @@ def summary(found: Sequence[Reproduction], records: Mapping[str, Record]) -> str
     for one in found:
         if {*one.equal, *one.other} <= set(records):
             name = ", ".join(one.devices)
-            machines[name] = machines.get(name, True) and one.bit_for_bit
+            machines[name] = machines.get(name, True) and not one.other
     if not machines:
         return ""
     count = len(machines)

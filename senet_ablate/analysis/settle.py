@@ -8,19 +8,18 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from senet_ablate.analysis.evidence import Evidence
 from senet_ablate.analysis.exclusions import health
 from senet_ablate.analysis.stats import POWER, detectable, pooled_std
-from senet_ablate.analysis.verdicts import Case, Look, Verdict, judge
+from senet_ablate.analysis.tables import case_of
+from senet_ablate.analysis.verdicts import Case, Verdict, judge
 from senet_ablate.records.store import Record
 from senet_ablate.spec.paper import published
 from senet_ablate.spec.plan import Plan
-from senet_ablate.spec.spec import AnalysisPlan, Run
+from senet_ablate.spec.spec import Run
 
 RELATIVE_SPREAD = 0.006
 """Standard deviation between seeds as a share of the error, where none was measured: 0.14 points at
@@ -31,7 +30,7 @@ Draw = Callable[[str, int], tuple[float, bool]]
 
 @dataclass(frozen=True)
 class MadeUp:
-    """As much of a record as the judge reads."""
+    """As much of a record as tables and their judge read."""
 
     run: Run
     top1: float
@@ -65,72 +64,37 @@ class MadeUp:
         return round(self.top1 * 100)
 
 
-def expected_errors(plan: Plan, plain: float, quantity: str = "top1_err") -> dict[str, float]:
+def made_up_page(plan: Plan, top1: Draw, top5: Draw) -> dict[str, Case]:
+    """Every table of a plan with made-up errors at all its looks, as the judge wants it."""
+    by_row: dict[str, dict[int, Any]] = {}
+    for row in plan.rows():
+        for run in row.runs:
+            of_row = by_row.setdefault(run.row_id, {})
+            if run.seed not in of_row:
+                (one, failed), (five, _) = (draw(run.row_id, run.seed) for draw in (top1, top5))
+                of_row[run.seed] = MadeUp(run, one, five, 1 if failed else None)
+    records = {row_id: [*of_row.values()] for row_id, of_row in by_row.items()}
+    return {name: case_of(plan, name, records) for name in plan.experiments}
+
+
+def judge_made_up(plan: Plan, top1: Draw, top5: Draw) -> list[Verdict]:
+    """The verdicts on errors of such a page."""
+    judged = judge(made_up_page(plan, top1, top5), plan.recipe.plan)
+    return [one for verdicts in judged.values() for one in verdicts if one.ledger == "error"]
+
+
+def expected_errors(plan: Plan, plain: float, quantity: str = "top1") -> dict[str, float]:
     """The error of each row in % by row id if the paper's relative effects hold; rows of which the
     paper gives no number are left out.
     """
     found: dict[str, float] = {}
     for experiment in plan.experiments.values():
-        control = published(experiment, experiment.control).get(quantity)
+        control = published(experiment, experiment.control).get(f"{quantity}_err")
         for variant, value in experiment.variants.items():
-            error = published(experiment, variant).get(quantity)
+            error = published(experiment, variant).get(f"{quantity}_err")
             if control and error:
                 found[plan.run(value, 0).row_id] = plain * error / control
     return found
-
-
-def made_up_page(
-    plan: Plan, rules: AnalysisPlan, top1: Draw, top5: Draw, looks: int | None = None
-) -> dict[str, Case]:
-    """Every table of a plan with made-up errors, as the judge wants it.
-
-    looks: how many of the plan's looks have been reached; None: all.
-    """
-    made: dict[tuple[str, int], MadeUp] = {}
-
-    def record(run: Run) -> Any:
-        key = run.row_id, run.seed
-        if key not in made:
-            error, failed = top1(*key)
-            made[key] = MadeUp(run, error, top5(*key)[0], 1 if failed else None)
-        return made[key]
-
-    cases = {}
-    for name, experiment in plan.experiments.items():
-        unhosted = {
-            variant: plan.recipe.cannot_host[f"{name}/{variant}"]
-            for variant in experiment.variants
-            if f"{name}/{variant}" in plan.recipe.cannot_host
-        }
-        by_look = []
-        for look in rules.looks[:looks]:
-            by_look.append(
-                {
-                    variant: []
-                    if variant in unhosted
-                    else [
-                        record(plan.run(value, seed)) for seed in plan.seeds_of(name, value, look)
-                    ]
-                    for variant, value in experiment.variants.items()
-                }
-            )
-        evidence = Evidence(
-            rows=by_look[-1],
-            variants=experiment.variants,
-            margins=rules.margins,
-            cannot_host=unhosted,
-        )
-        ids = {v: plan.run(value, 0).row_id for v, value in experiment.variants.items()}
-        later = (None,) * (len(rules.looks) - len(by_look))
-        cases[name] = Case(experiment, evidence, (*by_look, *later), "its look", ids)
-    return cases
-
-
-def judge_made_up(plan: Plan, rules: AnalysisPlan, cases: Mapping[str, Case]) -> list[Verdict]:
-    """The verdicts on errors by the rules of a plan."""
-    looks = [Look(look.alpha) for look in rules.looks]
-    judged = judge(cases, looks, rules.spread == "shared", rules.block == "seed")
-    return [one for verdicts in judged.values() for one in verdicts if one.ledger == "error"]
 
 
 def normal_errors(
@@ -154,79 +118,67 @@ def normal_errors(
     return draw
 
 
-def what_can_be_settled(plan: Plan, spread: float | None = None, pages: int = 40) -> pd.DataFrame:
+class Chance(NamedTuple):
+    """What the seeds of a plan can settle of a claim.
+
+    chance: share of made-up pages on which it is supported; NaN where the paper has no numbers for
+    its rows. expected: points that the paper's relative effect makes of its weakest comparison.
+    needed: the difference that is found in 4 of 5 tries; NaN for claims that rows are alike.
+    """
+
+    claim: str
+    chance: float
+    expected: float = math.nan
+    needed: float = math.nan
+
+
+def what_can_be_settled(
+    plan: Plan, spread: float | None = None, pages: int = 40
+) -> Iterator[Chance]:
     """Each claim on errors with the chance that the plan settles it if the paper is right.
 
-    Index claim; columns experiment, says, chance (share of `pages` made-up pages on which it is
-    supported; NaN where the paper has no numbers for its rows), expected (points: what the paper's
-    relative effect makes of its weakest comparison), needed (the difference that is found in 4 of 5
-    tries; NaN for claims that rows are alike). spread: standard deviation between seeds in points.
-    Seeded: the same plan, the same table. Raises ValueError for a recipe without an analysis plan.
+    spread: standard deviation between seeds in points. Seeded: the same plan, the same answer.
     """
     rules = plan.recipe.plan
     if rules is None:
-        raise ValueError(f"recipe {plan.recipe_name!r} has no analysis plan")
+        return
+    plan = replace(plan, most=None)
     spread = RELATIVE_SPREAD * rules.plain_top1 if spread is None else spread
-    known = expected_errors(plan, rules.plain_top1)
-    everyone = {
-        plan.run(value, 0).row_id
-        for experiment in plan.experiments.values()
-        for value in experiment.variants.values()
-    }
-    means = dict.fromkeys(everyone, rules.plain_top1) | known
-    of_top5 = dict.fromkeys(everyone, rules.plain_top5) | expected_errors(
-        plan, rules.plain_top5, "top5_err"
-    )
-    rng = np.random.default_rng(0)
     narrower = spread * math.sqrt(rules.plain_top5 / rules.plain_top1)
-    verdicts: dict[str, list[Verdict]] = {}
+    ids = {
+        name: {variant: plan.run(value, 0).row_id for variant, value in one.variants.items()}
+        for name, one in plan.experiments.items()
+    }
+    rows = [row_id for one in ids.values() for row_id in one.values()]
+    known = expected_errors(plan, rules.plain_top1)
+    top1 = dict.fromkeys(rows, rules.plain_top1) | known
+    top5 = dict.fromkeys(rows, rules.plain_top5) | expected_errors(plan, rules.plain_top5, "top5")
+    rng = np.random.default_rng(0)
+    found: dict[str, list[Verdict]] = {}
     for _ in range(pages):
-        cases = made_up_page(
-            plan,
-            rules,
-            normal_errors(means, lambda row: spread, 0.1, rng),
-            normal_errors(of_top5, lambda row: narrower, 0.1, rng),
+        draws = (
+            normal_errors(top1, lambda row: spread, 0.1, rng),
+            normal_errors(top5, lambda row: narrower, 0.1, rng),
         )
-        for verdict in judge_made_up(plan, rules, cases):
-            verdicts.setdefault(verdict.claim, []).append(verdict)
-    rows = []
+        for verdict in judge_made_up(plan, *draws):
+            found.setdefault(verdict.claim, []).append(verdict)
+    alpha = rules.looks[-1].alpha / max(len(found), 1)
     for name, experiment in plan.experiments.items():
-        ids = {v: plan.run(value, 0).row_id for v, value in experiment.variants.items()}
         for claim in experiment.claims:
-            found = verdicts.get(claim.id, [])
-            named = {row for check in claim.checks for row in check.named}
-            told = bool(named) and all(ids[row] in known for row in named)
-            if not found:
-                continue
-            alike = any(getattr(check, "by_margin", False) for check in claim.checks)
-            deciding = [v.deciding.difference for v in found if v.deciding and told]
-            alpha = rules.looks[-1].alpha / max(len(verdicts), 1)
-            rows.append(
-                {
-                    "claim": claim.id,
-                    "experiment": name,
-                    "says": claim.says,
-                    "chance": (
-                        sum(v.outcome == "supported" for v in found) / len(found)
-                        if told
-                        else math.nan
-                    ),
-                    "expected": float(np.mean([d.value for d in deciding]))
-                    if deciding
-                    else math.nan,
-                    "needed": (
-                        float(np.median([detectable(d.stderr, d.df, alpha) for d in deciding]))
-                        if deciding and not alike
-                        else math.nan
-                    ),
-                }
-            )
-    return pd.DataFrame(rows).set_index("claim")
-
-
-def judged_by(plan: Plan, rules: AnalysisPlan) -> Plan:
-    """The same plan judged by other rules."""
-    return replace(plan, recipe=plan.recipe.model_copy(update={"plan": rules}))
+            verdicts = found.get(claim.id, [])
+            named = {ids[name][row] for check in claim.checks for row in check.named}
+            if verdicts and not (named and named <= known.keys()):
+                yield Chance(claim.id, math.nan)
+            elif verdicts:
+                alike = any(getattr(check, "by_margin", False) for check in claim.checks)
+                deciding = [one.deciding.difference for one in verdicts if one.deciding]
+                needed = [detectable(d.stderr, d.df, alpha) for d in deciding if not alike]
+                yield Chance(
+                    claim.id,
+                    sum(one.outcome == "supported" for one in verdicts) / len(verdicts),
+                    float(np.mean([d.value for d in deciding] or [math.nan])),
+                    float(np.median(needed or [math.nan])),
+                )
 
 
 def measured_spread(records: Mapping[str, Record]) -> float | None:
@@ -246,23 +198,23 @@ def sentences(plan: Plan, records: Mapping[str, Record]) -> Iterator[str]:
     if plan.recipe.plan is None:
         return
     spread = measured_spread(records)
-    found = what_can_be_settled(plan, spread)
-    stated = found.dropna(subset=["chance"])
-    sure = stated[stated["chance"] >= POWER]
-    where = "measured" if spread else "assumed"
+    found = list(what_can_be_settled(plan, spread))
+    stated = [one for one in found if not math.isnan(one.chance)]
+    sure = [one.claim for one in stated if one.chance >= POWER]
     points = spread or RELATIVE_SPREAD * plan.recipe.plan.plain_top1
     yield (
         f"if the paper's relative effects are true, {len(sure)} of {len(stated)} claims on errors"
         f" come out supported in 4 of 5 tries or more (standard deviation between seeds"
-        f" {points:.2f} points, {where}):"
+        f" {points:.2f} points, {'measured' if spread else 'assumed'}):"
     )
-    yield f"  {', '.join(map(str, sure.index))}"
-    for claim, row in stated.drop(sure.index).iterrows():
+    yield f"  {', '.join(sure)}"
+    for one in stated:
         short = (
             "alike within the margin takes a smaller spread or more seeds"
-            if math.isnan(row["needed"])
-            else f"expected {row['expected']:+.2f} points, found from {row['needed']:.2f} on"
+            if math.isnan(one.needed)
+            else f"expected {one.expected:+.2f} points, found from {one.needed:.2f} on"
         )
-        yield f"  {claim}: {100 * row['chance']:.0f}% ({short})"
-    if others := [str(claim) for claim in found.index if claim not in stated.index]:
+        if one.chance < POWER:
+            yield f"  {one.claim}: {100 * one.chance:.0f}% ({short})"
+    if others := [one.claim for one in found if math.isnan(one.chance)]:
         yield f"  the paper has no numbers for {', '.join(others)}"

@@ -7,6 +7,7 @@ two sides both have zero spread has seen no noise to be held against.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -25,13 +26,12 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean error over n seeds in %, the sample standard deviation, and a 95% interval."""
+    """A mean error over n seeds in %, and a 95% interval."""
 
     mean: float
-    std: float
     n: int
-    low: float
-    high: float
+    low: float = NAN
+    high: float = NAN
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Difference:
     """
 
     value: float
-    stderr: float
-    df: float
-    low: float
-    high: float
-    p: float
+    stderr: float = NAN
+    df: float = NAN
+    low: float = NAN
+    high: float = NAN
+    p: float = NAN
 
     @classmethod
     def of(cls, value: float, stderr: float, df: float) -> "Difference":
@@ -63,15 +63,11 @@ class Difference:
         return float(special.stdtr(self.df, (bound - self.value) / self.stderr))
 
 
-@dataclass(frozen=True)
-class Discordance:
-    """How many test images only one of two networks got right, and the exact two-sided p-value of
-    an even split.
-    """
-
-    only_a: int
-    only_b: int
-    p: float
+def variance(values: Sequence[float]) -> float:
+    """NaN below two values, and exactly 0 for equal ones, whatever rounding says."""
+    if len(values) < 2:
+        return NAN
+    return 0.0 if min(values) == max(values) else float(np.var(values, ddof=1))
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -80,13 +76,13 @@ def estimate(values: Sequence[float]) -> Estimate:
     Student's t on the scale log(e / (100 - e)) by the delta method. Fewer than two values, or
     values without any spread, give NaN ends: no noise was seen, so none can be stated.
     """
-    x = np.asarray(values, dtype=np.float64)
-    mean, std = _mean(x), _std(x)
-    if not std > 0 or not 0 < mean < 100:
-        return Estimate(mean, std, len(x), NAN, NAN)
-    half = float(special.stdtrit(len(x) - 1, (1 + LEVEL) / 2)) * std / math.sqrt(len(x))
+    n, squared = len(values), variance(values)
+    mean = float(np.mean(values)) if n else NAN
+    if not squared > 0 or not 0 < mean < 100:
+        return Estimate(mean, n)
+    half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * math.sqrt(squared / n)
     ends = special.logit(mean / 100) + half * 100 / (mean * (100 - mean)) * np.array([-1, 1])
-    return Estimate(mean, std, len(x), *(float(end) for end in 100 * special.expit(ends)))
+    return Estimate(mean, n, *(float(end) for end in 100 * special.expit(ends)))
 
 
 def failure_interval(failed: int, n: int) -> tuple[float, float]:
@@ -112,24 +108,7 @@ def image_stderr(
     return float(per_image.std(ddof=1)) / math.sqrt(len(per_image))
 
 
-def welch(a: Sequence[float], b: Sequence[float]) -> Difference:
-    """mean(a) - mean(b) of two groups of seeds, spreads not taken as equal.
-
-    B. L. Welch, "The generalization of Student's problem", Biometrika 34 (1947); degrees of freedom
-    by Satterthwaite.
-    """
-    groups = [np.asarray(group, dtype=np.float64) for group in (a, b)]
-    value = _mean(groups[0]) - _mean(groups[1])
-    parts = [_std(x) ** 2 / max(len(x), 1) for x in groups]
-    if not sum(parts) > 0:  # also where one of them is NaN
-        return Difference(value, NAN, NAN, NAN, NAN, NAN)
-    df = sum(parts) ** 2 / sum(
-        part**2 / (len(x) - 1) for part, x in zip(parts, groups, strict=True)
-    )
-    return Difference.of(value, math.sqrt(sum(parts)), df)
-
-
-def holm(p_values: Sequence[float]) -> Floats:
+def holm(p_values: npt.ArrayLike) -> Floats:
     """Adjusted p-values (n,), to be held against alpha as they are; a NaN (no test made) stays NaN
     and is not counted.
 
@@ -166,14 +145,11 @@ def holm_of_pairs(p_values: npt.ArrayLike, exclusive: Sequence[bool]) -> Floats:
 
 
 def probability_of_improvement(a: Sequence[float], b: Sequence[float]) -> float:
-    """P(a < b) over all pairs of a seed of `a` and one of `b`, ties counting half; NaN if a side is
-    empty.
+    """P(a < b) over all pairs of a seed of `a` and one of `b`, ties counting half.
 
     With errors, the probability that a fresh run of `a` beats one of `b` (Agarwal et al. 2021,
     arXiv:2108.13264).
     """
-    if not len(a) or not len(b):
-        return NAN
     return float(stats.mannwhitneyu(b, a).statistic) / (len(a) * len(b))
 
 
@@ -181,19 +157,13 @@ def pooled_std(groups: Iterable[Sequence[float]]) -> float:
     """The standard deviation within groups of seeds, weighted by degrees of freedom; NaN if no
     group has two seeds.
     """
-    arrays = [np.asarray(group, dtype=np.float64) for group in groups]
-    counted = [(len(x) - 1, _std(x) ** 2) for x in arrays if len(x) > 1]
-    if not counted:
-        return NAN
-    return math.sqrt(sum(df * v for df, v in counted) / sum(df for df, _ in counted))
+    counted = [(len(group) - 1, variance(group)) for group in groups if len(group) > 1]
+    df = sum(df for df, _ in counted)
+    return math.sqrt(sum(df * squared for df, squared in counted) / df) if df else NAN
 
 
 def std_interval(std: float, df: int) -> tuple[float, float]:
-    """The ends of the 95% chi-squared interval of a standard deviation with `df` degrees of
-    freedom; NaN for none.
-    """
-    if df < 1:
-        return NAN, NAN
+    """The ends of the 95% chi-squared interval of a standard deviation."""
     low, high = (stats.chi2.ppf(share, df) for share in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
     return std * math.sqrt(df / low), std * math.sqrt(df / high)
 
@@ -245,44 +215,29 @@ def detectable_by(tests: Sequence[tuple[float, float]], alpha: float = ALPHA) ->
     return float(optimize.brentq(missing, 0.0, float(critical.max()) + 5 * spread, xtol=1e-10))
 
 
-def seeds_needed(difference: float, std: float, alpha: float = ALPHA) -> int | None:
-    """The fewest seeds a side with which a t-test sees a true `difference` in 4 of 5 tries.
-
-    None where no spread was seen, where the difference is 0, or where it would take more than
-    MOST_SEEDS.
+def seeds_needed(difference: float, std: float) -> int | None:
+    """The fewest seeds a side with which a t-test sees a true `difference` in 4 of 5 tries; None if
+    that takes more than MOST_SEEDS. std: above 0.
     """
-    if not std > 0 or difference == 0:
-        return None
-    quantiles = float(special.ndtri(1 - alpha / 2) + special.ndtri(POWER))
-    normal = 2 * (quantiles * std / difference) ** 2  # always a few seeds too hopeful
-    if normal > MOST_SEEDS:
-        return None
-    n = max(2, math.floor(normal))
-    while power(difference, std * math.sqrt(2 / n), 2 * n - 2, alpha) < POWER:
-        n += 1
-    return n
+    n = bisect_left(
+        range(MOST_SEEDS + 1),
+        POWER,
+        lo=2,
+        key=lambda n: power(difference, std * math.sqrt(2 / n), 2 * n - 2),
+    )
+    return n if n <= MOST_SEEDS else None
 
 
-def mcnemar(right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_]) -> Discordance:
-    """Two networks on the same test images, (images,) flags each: the exact form of McNemar's test.
+def mcnemar(
+    right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_]
+) -> tuple[int, int, float]:
+    """Two networks on the same test images, (images,) flags each: how many only the one and only
+    the other got right, and the exact two-sided p-value of an even split (Q. McNemar, Psychometrika
+    12, 1947).
 
-    Q. McNemar, Psychometrika 12 (1947). It compares two trained networks, not two variants: call it
-    for each seed, and do not pool seeds, since the same images return. Raises ValueError for
-    different numbers of images.
+    It compares two trained networks, not two variants: call it for each seed, and do not pool
+    seeds, since the same images return. Raises ValueError for different numbers of images.
     """
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     p = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-    return Discordance(only_a, only_b, p)
-
-
-def _mean(x: Floats) -> float:
-    return float(x.mean()) if len(x) else NAN
-
-
-def _std(x: Floats) -> float:
-    """Sample standard deviation; NaN below two values, and exactly 0 for equal ones, whatever
-    rounding says.
-    """
-    if len(x) < 2:
-        return NAN
-    return 0.0 if x.min() == x.max() else float(x.std(ddof=1))
+    return only_a, only_b, p

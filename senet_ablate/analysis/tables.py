@@ -1,9 +1,8 @@
 """Tables as data: one row a variant, our numbers over the seeds beside the paper's."""
 
-import math
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,11 +21,13 @@ from senet_ablate.analysis.stats import (
 )
 from senet_ablate.analysis.verdicts import (
     Case,
-    Look,
     Verdict,
-    error_models,
+    error_model,
+    errors_of,
     judge,
+    looks_of,
     observed_margins,
+    reached,
 )
 from senet_ablate.records.bench import Bench
 from senet_ablate.records.class_gates import ClassGates
@@ -35,7 +36,9 @@ from senet_ablate.records.first_page import FirstPage, exploratory
 from senet_ablate.records.store import Record
 from senet_ablate.spec.paper import published
 from senet_ablate.spec.plan import Plan, fitting_plans, read_plan
-from senet_ablate.spec.spec import Experiment
+from senet_ablate.spec.spec import AnalysisPlan, Experiment
+
+Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,9 @@ class Table:
     for and nobody ran. refused: why the numbers are withheld, empty if they are not. unfair: what
     makes the rows hard to compare. resolution: the difference to the control in points that the
     test behind `differs` finds in 4 of 5 tries; NaN where nothing is known. model: of the top-1
-    errors of all rows of the page. comparisons: how many
-    differences the page's correction counts; alpha: what its last look spends. exploratory: why the
-    verdicts are so; empty where plan and claims came first.
+    errors of all rows of the page. comparisons: how many differences the page's correction counts;
+    alpha: what its last look spends. exploratory: why the verdicts are so; empty where plan and
+    claims came first.
     """
 
     name: str
@@ -86,20 +89,11 @@ def tables(
     networks: gates by class, a network a seed. benches: times by device. costs: of networks at 224
     pixels. first: what the claims said on their first page.
     """
-    by_row = _by_row(records)
-    found = {
-        name: {
-            variant: (
-                [] if _unhosted(plan, name, variant) else by_row.get(plan.run(value, 0).row_id, [])
-            )
-            for variant, value in experiment.variants.items()
-        }
-        for name, experiment in plan.experiments.items()
-    }
-    cases = {
-        name: _case(plan, name, rows, networks, benches, costs or {})
-        for name, rows in found.items()
-    }
+    by_row: dict[str, list[Record]] = {}
+    for record in sorted(records.values(), key=lambda record: record.run.seed):
+        by_row.setdefault(record.run.row_id, []).append(record)
+    beside = {"networks": networks, "benches": benches, "costs": costs or {}}
+    cases = {name: case_of(plan, name, by_row, **beside) for name in plan.experiments}
     first = first or FirstPage(experiments={})
     return {
         name: replace(table, exploratory=exploratory(plan, name, records, first))
@@ -107,161 +101,117 @@ def tables(
     }
 
 
+def case_of(plan: Plan, name: str, by_row: Mapping[str, Sequence[Record]], **beside: Any) -> Case:
+    """An experiment with its evidence, and the rows of each look of the analysis plan.
+
+    by_row: records by `Run.row_id`. beside: evidence that is in no record.
+    """
+    experiment, rules = plan.experiments[name], plan.recipe.plan
+    ids = {variant: plan.run(value, 0).row_id for variant, value in experiment.variants.items()}
+    hosts = plan.recipe.cannot_host
+    unhosted = {v: hosts[f"{name}/{v}"] for v in ids if f"{name}/{v}" in hosts}
+    rows = {v: [] if v in unhosted else by_row.get(row_id, []) for v, row_id in ids.items()}
+    evidence = Evidence(
+        rows=rows,
+        variants=experiment.variants,
+        ids=ids,
+        margins=rules.margins if rules else observed_margins(rows[experiment.control]),
+        cannot_host=unhosted,
+        made_up=plan.recipe.images == "made up",
+        **beside,
+    )
+    if rules is None:
+        return Case(experiment, evidence, (rows,))
+    looks: list[Rows | None] = []
+    waiting = ""
+    for look in rules.looks:
+        wanted = {v: plan.seeds_of(name, experiment.variants[v], look) for v in ids}
+        judged = {v: [r for r in rows[v] if r.run.seed in wanted[v]] for v in ids}
+        hosted = [len(judged[v]) == len(wanted[v]) for v in ids if v not in unhosted]
+        looks.append(judged if all(hosted) else None)
+        waiting = waiting or (
+            f"the analysis plan judges errors from {look.seeds} seeds a row on; {sum(hosted)} of"
+            f" {len(hosted)} rows have them"
+        )
+    return Case(experiment, evidence, tuple(looks), waiting)
+
+
 def tables_of_cases(plan: Plan, cases: Mapping[str, Case]) -> dict[str, Table]:
     """The tables of experiments whose evidence is at hand."""
-    found = {name: case.evidence.rows for name, case in cases.items()}
-    rules = plan.recipe.plan
-    looks = [
-        Look(look.alpha, f"{look.seeds} seeds a row, {look.reference_seeds} of plain and SE")
-        for look in (rules.looks if rules else ())
-    ] or [Look(ALPHA)]
-    shared = rules is not None and rules.spread == "shared"
-    block = rules is not None and rules.block == "seed"
-    verdicts = judge(cases, looks, shared, block)
-    model = error_models(list(found.values()), shared, block)["top1"]
+    rules, found = plan.recipe.plan, {name: case.evidence.rows for name, case in cases.items()}
+    verdicts, model = judge(cases, rules), error_model(found.values(), rules)
+    refused = {name: "; ".join(mixed(rows)) for name, rows in found.items()}
+    planned = {
+        (name, variant): (case.evidence.ids[variant], case.evidence.ids[control])
+        for name, case in cases.items()
+        for variant in case.experiment.variants
+        if (control := case.experiment.control_of(variant)) != variant
+        and not {variant, control} & case.evidence.cannot_host.keys()
+    }
     pairs = {
-        (name, variant): (
-            rows[variant][0].run.row_id,
-            rows[control][0].run.row_id,
+        (name, variant): pair
+        for (name, variant), pair in planned.items()
+        if {*pair} <= model.rows.keys() and not refused[name]
+    }
+    family = sorted({*planned.values()})
+    differ, alpha = _differences(cases, pairs, family, rules)
+    made = {}
+    for name, experiment in plan.experiments.items():
+        rows = found[name]
+        ours = {variant: pair for (of, variant), pair in pairs.items() if of == name}
+        effects = {}
+        for variant, (one, other) in ours.items():
+            d = model.contrast({one: 1, other: -1})
+            ends = {"effect_low": d.low, "effect_high": d.high}
+            effects[variant] = {"effect": d.value, **ends, "differs": (one, other) in differ}
+        have = {variant: {one.run.seed for one in records} for variant, records in rows.items()}
+        missing = {
+            variant: [s for s in plan.seeds_of(name, value) if s not in have[variant]]
+            for variant, value in experiment.variants.items()
+            if variant not in cases[name].evidence.cannot_host
+        }
+        made[name] = Table(
+            name=name,
+            experiment=experiment,
+            rows=_rows(plan, cases[name], {} if refused[name] else rows, effects),
+            records={variant: list(have) for variant, have in rows.items()},
+            missing={variant: seeds for variant, seeds in missing.items() if seeds},
+            refused=refused[name],
+            unfair=tuple(one for one in fairness(experiment, rows) if one not in mixed(rows)),
+            resolution=_resolution(
+                ours.values(), model, {*pairs.values()}, alpha / max(len(family), 1)
+            ),
+            verdicts=verdicts[name],
+            model=model,
+            comparisons=len(family),
+            alpha=alpha,
         )
-        for name, rows in found.items()
-        for variant in rows
-        if (control := plan.experiments[name].control_of(variant)) != variant
-        and control
-        and rows[variant]
-        and rows[control]
-        and not mixed(rows)
-    }
-    differ, counted, alpha = _differences(cases, pairs, looks, shared, block)
-    return {
-        name: _table(plan, name, rows, verdicts[name], model, pairs, differ, counted, alpha)
-        for name, rows in found.items()
-    }
-
-
-def table(
-    plan: Plan,
-    name: str,
-    records: Mapping[str, Record],
-    networks: Sequence[Sequence[ClassGates]] = (),
-    benches: Sequence[Bench] = (),
-) -> Table:
-    """One of `tables`."""
-    return tables(plan, records, networks, benches)[name]
+    return made
 
 
 def _differences(
     cases: Mapping[str, Case],
-    pairs: Mapping[tuple[str, str], tuple[str, str]],
-    looks: Sequence[Look],
-    shared: bool,
-    block: bool,
-) -> tuple[set[tuple[str, str]], int, float]:
-    """The distinct pairs of row and control that differ by more than noise, how many pairs are
-    corrected for, and the alpha of the last look that any table has reached.
+    pairs: Mapping[Pair, Pair],
+    family: Sequence[Pair],
+    rules: AnalysisPlan | None,
+) -> tuple[set[Pair], float]:
+    """The pairs of row and control that differ by more than noise, corrected for all that the page
+    plans to have, and the alpha of the last look that any table has reached.
     """
-    differ: set[tuple[str, str]] = set()
-    everything, alpha = sorted(_planned(cases)), looks[0].alpha
-    for number, look in enumerate(looks):
-        reached = {n: rows for n, case in cases.items() if (rows := case.looks[number]) is not None}
-        if not reached:
-            continue
-        alpha = look.alpha
-        model = error_models(list(reached.values()), shared, block)["top1"]
-        ready = {pair for (name, _), pair in pairs.items() if name in reached}
-        p_values = [difference_p(model, *pair) if pair in ready else 1.0 for pair in everything]
-        p_values = [1.0 if math.isnan(p) else p for p in p_values]
-        corrected = holm(p_values)
-        differ |= {pair for pair, p in zip(everything, corrected, strict=True) if p < look.alpha}
-    return differ, len(everything), alpha
-
-
-def _planned(cases: Mapping[str, Case]) -> set[tuple[str, str]]:
-    """The distinct pairs of row and control of a page, trained already or not."""
-    return {
-        (case.rows_by_id[variant], case.rows_by_id[control])
-        for case in cases.values()
-        for variant in case.experiment.variants
-        if (control := case.experiment.control_of(variant)) not in ("", variant)
-        and not {variant, control} & case.evidence.cannot_host.keys()
-    }
-
-
-def difference_p(model: ErrorModel, one: str, other: str) -> float:
-    """Two-sided p-value of a difference between two rows."""
-    if not {one, other} <= model.rows.keys():
-        return NAN
-    if model.failed((one, other)):
-        return min(1.0, 2 * min(model.ranks(one, other)))
-    return model.contrast({one: 1, other: -1}).p
-
-
-def _table(
-    plan: Plan,
-    name: str,
-    found: Rows,
-    verdicts: tuple[Verdict, ...],
-    model: ErrorModel,
-    pairs: Mapping[tuple[str, str], tuple[str, str]],
-    differ: set[tuple[str, str]],
-    counted: int,
-    alpha: float,
-) -> Table:
-    experiment = plan.experiments[name]
-    refused = "; ".join(mixed(found))
-    shown: Rows = {variant: [] if refused else have for variant, have in found.items()}
-    rows = pd.DataFrame([_row(plan, name, variant, shown[variant]) for variant in found]).set_index(
-        "variant"
-    )
-    effects = {}
-    for variant in found:
-        if (name, variant) not in pairs:
-            continue
-        one, other = pair = pairs[name, variant]
-        d = model.contrast({one: 1, other: -1})
-        ends = {"effect_low": d.low, "effect_high": d.high}
-        effects[variant] = {"effect": d.value, **ends, "differs": pair in differ}
-    columns = ["effect", "effect_low", "effect_high", "differs"]
-    rows = rows.join(pd.DataFrame.from_dict(effects, orient="index", columns=columns))
-    for column in columns[:3]:
-        rows[column] = rows[column].astype(float)
-    rows["differs"] = [value is True for value in rows["differs"]]
-    rows["remark"] = [_remark(plan, name, variant, have) for variant, have in found.items()]
-    missing = {
-        variant: [
-            seed
-            for seed in plan.seeds_of(name, experiment.variants[variant])
-            if seed not in {record.run.seed for record in have}
-        ]
-        for variant, have in found.items()
-        if not _unhosted(plan, name, variant)
-    }
-    return Table(
-        name=name,
-        experiment=experiment,
-        rows=rows,
-        records={variant: list(have) for variant, have in found.items()},
-        missing={variant: seeds for variant, seeds in missing.items() if seeds},
-        refused=refused,
-        unfair=tuple(one for one in fairness(experiment, found) if one not in mixed(found)),
-        resolution=_resolution(
-            [pairs[name, variant] for variant in effects],
-            model,
-            set(pairs.values()),
-            alpha / max(counted, 1),
-        ),
-        verdicts=verdicts,
-        model=model,
-        comparisons=counted,
-        alpha=alpha,
-    )
+    differ: set[Pair] = set()
+    alpha = looks_of(rules)[0].alpha
+    for number, look in enumerate(looks_of(rules)):
+        if rows := reached(cases, number):
+            model, alpha = error_model(rows.values(), rules), look.alpha
+            ready = {pair for (name, _), pair in pairs.items() if name in rows}
+            p_values = [model.p(*pair) if pair in ready else 1.0 for pair in family]
+            corrected = holm(np.nan_to_num(p_values, nan=1.0))
+            differ |= {pair for pair, p in zip(family, corrected, strict=True) if p < alpha}
+    return differ, alpha
 
 
 def _resolution(
-    ours: Sequence[tuple[str, str]],
-    model: ErrorModel,
-    pairs: Collection[tuple[str, str]],
-    alpha: float,
+    ours: Collection[Pair], model: ErrorModel, pairs: Collection[Pair], alpha: float
 ) -> float:
     """The difference that a row's test finds, at the first step of the correction, in 4 of 5 tries.
 
@@ -269,59 +219,13 @@ def _resolution(
     the page with as many seeds as those of this table.
     """
 
-    def seeds(pair: tuple[str, str]) -> tuple[int, ...]:
-        return tuple(len(model.rows[row].by_seed) for row in pair)
+    def seeds(pair: Pair) -> list[int]:
+        return [len(model.rows[row].by_seed) for row in pair]
 
-    sizes = {seeds(pair) for pair in ours}
-    tests = [
-        (d.stderr, d.df)
-        for one, other in pairs
-        if seeds((one, other)) in sizes
-        for d in [model.contrast({one: 1, other: -1})]
-    ]
-    return detectable_by(tests, alpha)
-
-
-def _case(
-    plan: Plan,
-    name: str,
-    found: dict[str, list[Record]],
-    networks: Sequence[Sequence[ClassGates]],
-    benches: Sequence[Bench],
-    costs: Costs,
-) -> Case:
-    """An experiment with its evidence, and the rows of each look of the analysis plan."""
-    experiment, rules = plan.experiments[name], plan.recipe.plan
-    unhosted = {v: why for v in found if (why := _unhosted(plan, name, v))}
-    evidence = Evidence(
-        rows=found,
-        variants=experiment.variants,
-        margins=(rules.margins if rules else observed_margins(found[experiment.control])),
-        cannot_host=unhosted,
-        networks=networks,
-        benches=benches,
-        costs=costs,
-        made_up=plan.recipe.images == "made up",
-    )
-    ids = {variant: plan.run(value, 0).row_id for variant, value in experiment.variants.items()}
-    if rules is None:
-        return Case(experiment, evidence, (found,), rows_by_id=ids)
-    hosted = [variant for variant in found if variant not in unhosted]
-    looks: list[Rows | None] = []
-    waiting = ""
-    for look in rules.looks:
-        wanted = {v: plan.seeds_of(name, experiment.variants[v], look) for v in hosted}
-        judged = {
-            v: [record for record in found[v] if record.run.seed in wanted.get(v, ())]
-            for v in found
-        }
-        ready = sum(len(judged[v]) == len(wanted[v]) for v in hosted)
-        looks.append(judged if ready == len(hosted) else None)
-        waiting = waiting or (
-            f"the analysis plan judges errors from {look.seeds} seeds a row on; {ready} of"
-            f" {len(hosted)} rows have them"
-        )
-    return Case(experiment, evidence, tuple(looks), waiting, ids)
+    sizes = [seeds(pair) for pair in ours]
+    alike = [pair for pair in pairs if seeds(pair) in sizes]
+    tests = [model.contrast({one: 1, other: -1}) for one, other in alike]
+    return detectable_by([(d.stderr, d.df) for d in tests], alpha)
 
 
 def gates_of_seeds(plan: Plan, records: Mapping[str, Record]) -> list[tuple[ClassGates, ...]]:
@@ -333,106 +237,68 @@ def gates_of_seeds(plan: Plan, records: Mapping[str, Record]) -> list[tuple[Clas
     return [blocks for blocks in found if blocks]
 
 
-def _row(plan: Plan, name: str, variant: str, records: Sequence[Record]) -> dict[str, object]:
-    value = plan.experiments[name].variants[variant]
-    made_up = plan.recipe.images == "made up"
-    paper = {} if made_up else published(plan.experiments[name], variant)
-    sound = [record for record in records if not health(record)]
-    failed = len(records) - len(sound)
-    low, high = failure_interval(failed, len(records)) if failed else (NAN, NAN)
-    row: dict[str, object] = {
-        "variant": variant,
-        "label": value.label or variant,
-        "n": len(records),
-        "failed": failed,
-        "failed_low": low,
-        "failed_high": high,
-    }
-    for quantity in ("top1", "top5"):
-        got = estimate([getattr(record, quantity) for record in records])
-        ends = (NAN, NAN) if failed else (got.low, got.high)
-        row |= {quantity: got.mean, f"{quantity}_low": ends[0], f"{quantity}_high": ends[1]}
-    row["sound_top1"] = estimate([record.top1 for record in sound]).mean if failed else NAN
-    row["image_error"] = (
-        1.96 * image_stderr(np.array([record.right() for record in records])) if records else NAN
-    )
-    row |= {key: getattr(records[0], key) if records else None for key in ("params", "macs")}
-    row |= {
-        f"paper_{ours}": paper.get(theirs, NAN)
-        for ours, theirs in (
-            ("top1", "top1_err"),
-            ("top5", "top5_err"),
-            ("params", "params"),
-            ("gflops", "gflops"),
-        )
-    }
-    return row
+def _rows(
+    plan: Plan, case: Case, found: Rows, effects: Mapping[str, Mapping[str, Any]]
+) -> pd.DataFrame:
+    """The rows of a table; found: the records that may be shown."""
+    rows = []
+    nothing = {"effect": NAN, "effect_low": NAN, "effect_high": NAN, "differs": False}
+    for variant, value in case.experiment.variants.items():
+        records = found.get(variant, ())
+        top1, top5 = (errors_of(records, quantity) for quantity in ("top1", "top5"))
+        failed, n = len(top1.failed), len(records)
+        low, high = failure_interval(failed, n) if failed else (NAN, NAN)
+        row: dict[str, object] = {"variant": variant, "label": value.label or variant, "n": n}
+        row |= {"failed": failed, "failed_low": low, "failed_high": high}
+        for quantity, got in (("top1", top1.estimate), ("top5", top5.estimate)):
+            ends = {f"{quantity}_low": got.low, f"{quantity}_high": got.high}
+            row |= {quantity: got.mean, **ends}
+        sound = [error for seed, error in top1.by_seed.items() if seed not in top1.failed]
+        row["sound_top1"] = estimate(sound).mean if failed else NAN
+        right = np.array([record.right() for record in records])
+        row["image_error"] = 1.96 * image_stderr(right) if n else NAN
+        row |= {key: getattr(records[0], key) if n else None for key in ("params", "macs")}
+        paper = {} if case.evidence.made_up else published(case.experiment, variant)
+        for key in ("top1_err", "top5_err", "params", "gflops"):
+            row[f"paper_{key.removesuffix('_err')}"] = paper.get(key, NAN)
+        unhosted = case.evidence.cannot_host.get(variant, "")
+        remark = _remark(value.note, unhosted, case.evidence.rows[variant])
+        rows.append(row | dict(effects.get(variant, nothing)) | {"remark": remark})
+    return pd.DataFrame(rows).set_index("variant")
 
 
-def _remark(plan: Plan, name: str, variant: str, records: Sequence[Record]) -> str:
+def _remark(note: str, unhosted: str, records: Sequence[Record]) -> str:
     """What a reader must know of a row: which seeds failed and why, what is odd about its gates,
     whether it is ours.
     """
-    unhosted = _unhosted(plan, name, variant)
-    remarks = [
-        plan.experiments[name].variants[variant].note,
-        f"not hosted: {unhosted}" if unhosted else "",
-    ]
-    said: dict[str, list[int]] = {}
+    said: dict[str, list[str]] = {}
     for record in records:
-        for reason in _reasons(record):
-            said.setdefault(reason, []).append(record.run.seed)
-    remarks += [f"seed {', '.join(map(str, seeds))}: {reason}" for reason, seeds in said.items()]
-    return "; ".join(filter(None, remarks))
-
-
-def _reasons(record: Record) -> Iterator[str]:
-    failures = health(record)
-    yield from (f"FAILED, {reason}" for reason in failures)
-    if not failures:
-        yield from (f"gates stuck: {one}" for one in stuck_gates(record))
-
-
-def _unhosted(plan: Plan, name: str, variant: str) -> str:
-    return plan.recipe.cannot_host.get(f"{name}/{variant}", "")
-
-
-def _by_row(records: Mapping[str, Record]) -> dict[str, list[Record]]:
-    groups: dict[str, list[Record]] = {}
-    for record in sorted(records.values(), key=lambda record: record.run.seed):
-        groups.setdefault(record.run.row_id, []).append(record)
-    return groups
+        failures = [f"FAILED, {reason}" for reason in health(record)]
+        for reason in failures or [f"gates stuck: {one}" for one in stuck_gates(record)]:
+            said.setdefault(reason, []).append(str(record.run.seed))
+    seeds = [f"seed {', '.join(seeds)}: {reason}" for reason, seeds in said.items()]
+    return "; ".join(filter(None, (note, f"not hosted: {unhosted}" if unhosted else "", *seeds)))
 
 
 def read_reported(recipe: str, records: Iterable[str], *, begun: bool = False) -> Plan:
     """The plan of a recipe's own experiments, and of those on request that have begun: that have a
-    run of their own, or one in every row that other tables have too.
+    run which none of its own has, or one in every row.
 
     records: their ids. begun: the same of the others, as pages show them, unless the recipe lists
     them or none has.
     """
-    plan = read_plan(recipe)
+    plan, fitting = read_plan(recipe), fitting_plans(recipe)
+    rows = {
+        name: [{run.id for run in row.runs} for row in one.rows()] for name, one in fitting.items()
+    }
     have = set(records)
-    shown = plan.recipe.experiments or (begun and _begun(plan, have)) or plan.experiments
-    others = have - {run.id for run in plan.runs()}
-    names = []
-    for name, fitting in fitting_plans(recipe).items():
-        rows = [{run.id for run in row.runs} for row in fitting.rows()]
-        asked = fitting.experiments[name].on_request
-        if asked and (any(others & ids for ids in rows) or all(have & ids for ids in rows)):
-            names.append(name)
-    return read_plan(recipe, list(dict.fromkeys([*shown, *names])))
 
+    def has_begun(name: str) -> bool:
+        others = {id for one in plan.experiments if one != name for ids in rows[one] for id in ids}
+        return any(have & ids - others for ids in rows[name]) or all(have & i for i in rows[name])
 
-def _begun(plan: Plan, have: set[str]) -> list[str]:
-    """The experiments that have a run which no other one has, or one in every row."""
-    rows: dict[str, list[set[str]]] = {}
-    for row in plan.rows():
-        rows.setdefault(row.experiment, []).append({run.id for run in row.runs})
-    runs = {name: set[str]().union(*ids) for name, ids in rows.items()}
-    times = Counter(id for ids in runs.values() for id in ids)
-    return [
-        name
-        for name, ids in rows.items()
-        if any(times[id] == 1 for id in have & runs[name]) or all(have & row for row in ids)
-    ]
+    shown = list(plan.experiments)
+    if begun and not plan.recipe.experiments:
+        shown = [name for name in shown if has_begun(name)] or shown
+    asked = [name for name in fitting if fitting[name].experiments[name].on_request]
+    return read_plan(recipe, list(dict.fromkeys([*shown, *filter(has_begun, asked)])))

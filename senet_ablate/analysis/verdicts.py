@@ -14,8 +14,8 @@ apart.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from senet_ablate.analysis.claims.errors import ErrorCheck
@@ -32,8 +32,7 @@ from senet_ablate.analysis.model import ErrorModel, Errors
 from senet_ablate.analysis.stats import ALPHA, holm_of_pairs
 from senet_ablate.records.store import Record
 from senet_ablate.spec.claim import Check, Claim, Ledger
-from senet_ablate.spec.spec import Experiment
-from senet_ablate.spec.spec import margins as margins_of
+from senet_ablate.spec.spec import AnalysisPlan, Experiment, Look, margins
 
 QUANTITIES = ("top1", "top5", "throughout")
 ORDER: tuple[Outcome, ...] = ("contradicted", "not tested", "unresolved", "supported")
@@ -74,16 +73,6 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Look:
-    """A time at which errors are judged: the chance of a false verdict that it spends, and how to
-    call it.
-    """
-
-    alpha: float
-    name: str = ""
-
-
-@dataclass(frozen=True)
 class Case:
     """One experiment before the judge.
 
@@ -95,25 +84,29 @@ class Case:
     evidence: Evidence
     looks: tuple[Rows | None, ...]
     waiting: str = ""
-    rows_by_id: Mapping[str, str] = field(default_factory=dict)
 
 
-def error_models(
-    rows: Sequence[Rows], shared: bool, block: bool, least: int = 1
-) -> dict[str, ErrorModel]:
-    """The model of each quantity over the distinct rows of several tables."""
+def looks_of(rules: AnalysisPlan | None) -> Sequence[Look]:
+    """When errors are judged; without an analysis plan, once, with all seeds that there are."""
+    return rules.looks if rules else (Look(seeds=1, reference_seeds=1, alpha=ALPHA),)
+
+
+def error_model(
+    tables: Iterable[Rows], rules: AnalysisPlan | None, quantity: str = "top1"
+) -> ErrorModel:
+    """The model of the distinct rows of several tables by the rules of an analysis plan; without
+    one, each row has its own spread.
+    """
     found: dict[str, Sequence[Record]] = {}
-    for table in rows:
-        for records in table.values():
-            if len(records) >= least:
-                row_id = records[0].run.row_id
-                found[row_id] = max(found.get(row_id, ()), records, key=len)
-    return {
-        quantity: ErrorModel(
-            {name: errors_of(records, quantity) for name, records in found.items()}, shared, block
-        )
-        for quantity in QUANTITIES
-    }
+    for rows in tables:
+        for records in filter(None, rows.values()):
+            row_id = records[0].run.row_id
+            found[row_id] = max(found.get(row_id, ()), records, key=len)
+    return ErrorModel(
+        {row_id: errors_of(records, quantity) for row_id, records in found.items()},
+        shared=rules is not None and rules.spread == "shared",
+        block=rules is not None and rules.block == "seed",
+    )
 
 
 def errors_of(records: Sequence[Record], quantity: str = "top1") -> Errors:
@@ -126,109 +119,70 @@ def errors_of(records: Sequence[Record], quantity: str = "top1") -> Errors:
 
 
 def judge(
-    cases: Mapping[str, Case],
-    looks: Sequence[Look] = (Look(ALPHA),),
-    shared: bool = False,
-    block: bool = False,
+    cases: Mapping[str, Case], rules: AnalysisPlan | None = None
 ) -> dict[str, tuple[Verdict, ...]]:
-    """The verdicts on every claim of a page, by experiment, in the order of its file.
-
-    shared, block: see ErrorModel. Without an analysis plan there is one look at all seeds, and each
-    row has its own spread.
-    """
-    findings: dict[str, dict[Check, Finding]] = {name: {} for name in cases}
+    """The verdicts on every claim of a page, by experiment, in the order of its file."""
+    findings: dict[tuple[str, Check], Finding] = {}
+    waiting: dict[tuple[str, ErrorCheck], Finding] = {}  # checks on errors, before their first look
     for name, case in cases.items():
         unfair = "; ".join(mixed(case.evidence.rows))
-        for check in _checks(case.experiment):
+        for check in (check for claim in case.experiment.claims for check in claim.checks):
             if unfair:
-                findings[name][check] = not_tested(unfair)
-            elif not isinstance(check, ErrorCheck):
-                findings[name][check] = check.examine(case.evidence)
-            elif all(rows is None for rows in case.looks):
-                findings[name][check] = _unjudged(check, case)
-    for number, look in enumerate(looks):
-        _judge_errors(cases, findings, number, look, looks, shared, block)
-    return {name: _verdicts(case, findings[name]) for name, case in cases.items()}
-
-
-def _checks(experiment: Experiment) -> list[Check]:
-    return list(dict.fromkeys(check for claim in experiment.claims for check in claim.checks))
-
-
-def _unjudged(check: ErrorCheck, case: Case) -> Finding:
-    """A check on errors before the first look."""
-    return _inapplicable(check, case) or not_tested(case.waiting)
-
-
-def _inapplicable(check: ErrorCheck, case: Case) -> Finding | None:
-    """Why a check is no part of the family, whatever the errors are."""
-    hosts = case.evidence.cannot_host
-    if any(name not in hosts for name in check.without) or any(
-        name in hosts for name in (*check.needs, *check.named)
-    ):
-        return check.examine(case.evidence)
-    return None
-
-
-def _judge_errors(
-    cases: Mapping[str, Case],
-    findings: dict[str, dict[Check, Finding]],
-    number: int,
-    look: Look,
-    looks: Sequence[Look],
-    shared: bool,
-    block: bool,
-) -> None:
-    """Settle what this look settles; the family is every check on errors of the page that applies,
-    judged at this look or not.
-    """
-    reached = {
-        name: rows for name, case in cases.items() if (rows := case.looks[number]) is not None
-    }
-    models = error_models(list(reached.values()), shared, block)
-    family: dict[Any, Finding] = {}
-    asked: dict[tuple[str, ErrorCheck], Finding] = {}
-    for name, case in cases.items():
-        for check in _checks(case.experiment) if not mixed(case.evidence.rows) else ():
-            if not isinstance(check, ErrorCheck):
-                continue
-            if name in reached:
-                evidence = replace(case.evidence, rows=reached[name], models=models)
-                finding = asked[name, check] = check.examine(evidence)
+                findings[name, check] = not_tested(unfair)
+            elif isinstance(check, ErrorCheck):
+                finding = check.inapplicable(case.evidence) or not_tested(case.waiting)
+                findings[name, check] = waiting[name, check] = finding
             else:
-                finding = _unjudged(check, case)
-            key = _key(check, case)  # asked by a table that waits and by one that is ready
-            if finding.applies and (name in reached or key not in family):
-                family[key] = finding
-    corrected = dict(
-        zip(
-            family,
-            holm_of_pairs(
-                [(one.p_for, one.p_against) for one in family.values()],
-                [one.exclusive for one in family.values()],
-            ).tolist(),
-            strict=True,
-        )
-    )
+                findings[name, check] = check.examine(case.evidence)
+    for number in range(len(looks_of(rules))):
+        for key, finding in _at_look(cases, waiting, rules, number).items():
+            if findings[key].outcome not in ("supported", "contradicted"):
+                findings[key] = finding
+    return {name: _verdicts(name, case, findings) for name, case in cases.items()}
+
+
+def reached(cases: Mapping[str, Case], number: int) -> dict[str, Rows]:
+    """The rows of those tables that have the seeds of a look."""
+    return {n: rows for n, case in cases.items() if (rows := case.looks[number]) is not None}
+
+
+def _at_look(
+    cases: Mapping[str, Case],
+    waiting: Mapping[tuple[str, ErrorCheck], Finding],
+    rules: AnalysisPlan | None,
+    number: int,
+) -> dict[tuple[str, ErrorCheck], Finding]:
+    """What a look says of the tables that have reached it; the family is every check on errors of
+    the page that applies, judged at this look or not.
+    """
+    rows, (look, *left) = reached(cases, number), looks_of(rules)[number:]
+    models = {name: error_model(rows.values(), rules, name) for name in QUANTITIES}
+    evidence = {
+        name: replace(cases[name].evidence, rows=have, models=models) for name, have in rows.items()
+    }
+    asked = {(name, c): c.examine(evidence[name]) for name, c in waiting if name in rows}
+    family: dict[Any, Finding] = {}
+    for key, finding in {**waiting, **asked}.items():
+        question = _question(key[1], cases[key[0]].evidence.ids)
+        if finding.applies and (key in asked or question not in family):
+            family[question] = finding
+    sides = [(one.p_for, one.p_against) for one in family.values()]
+    corrected = holm_of_pairs(sides, [one.exclusive for one in family.values()]).tolist()
+    by_question = dict(zip(family, corrected, strict=True))
     for (name, check), finding in asked.items():
-        settled = findings[name].get(check)
-        if settled is not None and settled.outcome in ("supported", "contradicted"):
-            continue
         if finding.outcome is None:
-            p_for, p_against = corrected[_key(check, cases[name])]
-            left = looks[number + 1 :]
-            finding = _settled(finding, p_for, p_against, look, left, len(family))
-        findings[name][check] = finding
+            p_for, p_against = by_question[_question(check, cases[name].evidence.ids)]
+            asked[name, check] = _settled(finding, p_for, p_against, look, left, len(family))
+    return asked
 
 
-def _key(check: ErrorCheck, case: Case) -> Any:
+def _question(check: ErrorCheck, ids: Mapping[str, str]) -> Any:
     """What a check asks, whichever table it stands in: the same question is asked once."""
-    ids = case.rows_by_id
     contrasts = tuple(
-        tuple(sorted((ids.get(name, name), weight) for name, weight in weights.items()))
+        tuple(sorted((ids[name], weight) for name, weight in weights.items()))
         for _, weights in check.contrasts()
     )
-    return type(check), getattr(check, "side", ""), check.quantity, contrasts
+    return type(check), check.asks, check.quantity, contrasts
 
 
 def _settled(
@@ -240,50 +194,43 @@ def _settled(
     questions: int,
 ) -> Finding:
     """The outcome of a check on errors by its corrected p-values."""
+    outcome: Outcome = "unresolved"
+    p, decider, reasons = p_for, finding.weakest, []
     if p_for < look.alpha:
-        return replace(
-            finding, outcome="supported", ours=_deciding(finding, finding.weakest, p_for)
-        )
-    if p_against < look.alpha:
-        ours = _deciding(finding, finding.opposed, p_against)
-        return replace(finding, outcome="contradicted", ours=ours, weakest=finding.opposed)
-    reason = ""
-    if math.isnan(finding.p_for) and math.isnan(finding.p_against):
-        reason = "no spread between seeds was seen on either side"
-    elif left and left[0].name:
-        reason = f"the plan looks again at {left[0].name}"
-    alone = math.nan if finding.weakest is None else finding.weakest.failures
-    if alone * questions >= look.alpha:
-        few = f"so few seeds cannot show it by failures alone (p = {alone:.3f})"
-        reason = "; ".join(filter(None, (reason, few)))
-    ours = _deciding(finding, finding.weakest, p_for)
-    return replace(finding, outcome="unresolved", ours=ours, reason=reason)
-
-
-def _deciding(finding: Finding, decider: Comparison | None, p: float) -> str:
-    """The sentence of a check with the comparison that decides it."""
+        outcome = "supported"
+    elif p_against < look.alpha:
+        outcome, p, decider = "contradicted", p_against, finding.opposed
+    elif math.isnan(finding.p_for) and math.isnan(finding.p_against):
+        reasons.append("no spread between seeds was seen on either side")
+    elif left:
+        reasons.append(f"the plan looks again at {left[0].words}")
     if decider is None:
-        return finding.ours
+        return replace(finding, outcome=outcome)
+    if outcome == "unresolved" and decider.failures * questions >= look.alpha:
+        alone = decider.failures
+        reasons.append(f"so few seeds cannot show it by failures alone (p = {alone:.3f})")
     d = decider.difference
     interval = "" if math.isnan(d.low) else f" [{d.low:+.2f}, {d.high:+.2f}]"
     by = "by ranks, " if math.isnan(d.low) and not math.isnan(decider.p_for) else ""
-    shown = "< 0.001" if p < 0.001 else f"= {p:.3f}"
-    return (
+    ours = (
         f"{finding.ours}; deciding: {decider.name} = {d.value:+.2f} points{interval}, {by}corrected"
-        f" p {shown}"
+        f" p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
     )
+    return replace(finding, outcome=outcome, ours=ours, reason="; ".join(reasons), weakest=decider)
 
 
-def _verdicts(case: Case, findings: Mapping[Check, Finding]) -> tuple[Verdict, ...]:
+def _verdicts(
+    name: str, case: Case, findings: Mapping[tuple[str, Check], Finding]
+) -> tuple[Verdict, ...]:
     made: dict[str, Verdict] = {}
-    claims = case.experiment.claims
-    for claim in claims:
-        if not claim.follows:
-            made[claim.id] = _verdict(claim, [findings[c] for c in claim.checks], case.evidence)
-    for claim in claims:
-        if claim.follows:
-            made[claim.id] = _following(claim, [made[name] for name in claim.follows])
-    return tuple(made[claim.id] for claim in claims)
+    for claim in sorted(case.experiment.claims, key=lambda claim: bool(claim.follows)):
+        found = [findings[name, check] for check in claim.checks]
+        made[claim.id] = (
+            _verdict(claim, found, case.evidence)
+            if found
+            else _following(claim, [made[other] for other in claim.follows])
+        )
+    return tuple(made[claim.id] for claim in case.experiment.claims)
 
 
 def _following(claim: Claim, others: Sequence[Verdict]) -> Verdict:
@@ -301,15 +248,13 @@ def _verdict(claim: Claim, findings: Sequence[Finding], evidence: Evidence) -> V
     applying = [finding for finding in findings if finding.applies]
     outcomes = {finding.outcome for finding in applying}
     outcome: Outcome = next((outcome for outcome in ORDER if outcome in outcomes), "not tested")
-    asked = list(findings)
     # a check that stands in where the network has no place for a row is no part where it has one
-    if applying:
-        asked = [
-            finding
-            for check, finding in zip(claim.checks, findings, strict=True)
-            if finding.applies or not getattr(check, "without", ())
-        ]
-    partly = bool(applying) and len(applying) < len(asked)
+    asked = [
+        finding
+        for check, finding in zip(claim.checks, findings, strict=True)
+        if finding.applies or not applying or not getattr(check, "without", ())
+    ]
+    partly = 0 < len(applying) < len(asked)
     reason = "; ".join({finding.reason: None for finding in asked if finding.reason})
     quantity = getattr(claim.checks[0], "quantity", "")
     return Verdict(
@@ -333,4 +278,4 @@ def observed_margins(plain: Sequence[Record]) -> dict[str, float]:
     errors = [
         [getattr(record, name) for record in sound] or [math.nan] for name in ("top1", "top5")
     ]
-    return margins_of(*(sum(values) / len(values) for values in errors))
+    return margins(*(sum(values) / len(values) for values in errors))

@@ -152,14 +152,14 @@ def plan(
 
 
 def _print_seeds_needed(options: RunOptions, points: float) -> None:
-    from senet_ablate.analysis.power import needs, sentence
+    from senet_ablate.analysis.power import needs
     from senet_ablate.analysis.tables import read_reported
 
     plan = read_plan(options.recipe, options.experiments)
     if not options.experiments:
         plan = read_reported(plan.recipe_name, read_records(options.results, plan.recipe_name))
-    for need in needs(plan, options.results, points):
-        print(sentence(need, points))
+    for line in needs(plan, options.results, points):
+        print(line)
 
 
 def _sweep(options: RunOptions, results: Path, tensorboard: Path | None = None) -> "Sweep":

@@ -6,12 +6,14 @@ what it makes of the evidence (registry CLAIM_KINDS).
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from senet_ablate.spec.registry import CLAIM_KINDS, BadInput
 from senet_ablate.spec.schema import Frozen, Text, parse
 
 Ledger = Literal["error", "arithmetic", "observation", "none"]
+Rows = Annotated[tuple[Text, ...], Field(min_length=1)]
+TwoRows = Annotated[tuple[Text, ...], Field(min_length=2)]
 
 
 class Check(Frozen):

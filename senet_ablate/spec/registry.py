@@ -139,6 +139,10 @@ CLAIM_KINDS = Registry(
         contrast="Contrast",
     )
     | _in("analysis.claims.exact", identical="Identical", ratio="Ratio", none="Untestable")
-    | _in("analysis.claims.gates", gates_rise="GatesRise", gates_within="GatesWithin")
-    | _in("analysis.claims.times", time="Time"),
+    | _in(
+        "analysis.claims.observed",
+        gates_rise="GatesRise",
+        gates_within="GatesWithin",
+        time="Time",
+    ),
 )

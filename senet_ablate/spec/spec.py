@@ -196,6 +196,11 @@ class Look(Frozen):
     reference_seeds: Count
     alpha: Annotated[Number, Field(gt=0, lt=1)]
 
+    @property
+    def words(self) -> str:
+        """The seeds."""
+        return f"{self.seeds} seeds a row, {self.reference_seeds} of plain and SE"
+
 
 def margins(plain_top1: float, plain_top5: float) -> dict[str, float]:
     """Within which two rows count as alike, points by quantity: a third of the gain of SE that is

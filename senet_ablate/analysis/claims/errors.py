@@ -13,40 +13,45 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import field_validator, model_validator
 
 from senet_ablate.analysis.evidence import Comparison, Evidence, Finding, not_tested
-from senet_ablate.spec.claim import Check, Ledger
+from senet_ablate.spec.claim import Check, Ledger, Rows, TwoRows
 from senet_ablate.spec.schema import Flag, Number, Text
 
 if TYPE_CHECKING:
-    from senet_ablate.analysis.model import ErrorModel
+    from senet_ablate.analysis.model import Errors
     from senet_ablate.analysis.stats import Difference
 
-Rows = tuple[Text, ...]
 Weights = dict[str, float]
+Side = Literal["below_zero", "below_margin", "within_margin", "apart"]
 NO_VALUE = {
     "top1": "no image was tested",
     "top5": "a data set of 5 classes or fewer has no top-5 error",
     "throughout": "the error was read at the last epoch alone",
 }
-BY_RANKS_NOT = "has failed runs, and ranks cannot tell whether rows are alike within a margin"
-RANKS_ARE_OF_TWO = "has failed runs, and ranks compare two rows, no more"
 
 
 class ErrorCheck(Check):
     """Comparisons of mean errors. needs, without: rows that the recipe's network must be able to
-    host, or not, for the check to make sense.
+    host, or not, for the check to make sense. asks: where a difference must lie.
     """
 
     ledger: ClassVar[Ledger] = "error"
+    asks: ClassVar[Side] = "below_zero"
     quantity: Literal["top1", "top5", "throughout"] = "top1"
-    needs: Rows = ()
-    without: Rows = ()
+    needs: tuple[Text, ...] = ()
+    without: tuple[Text, ...] = ()
+
+    @model_validator(mode="after")
+    def _rows_are_distinct(self) -> Self:
+        if len(set(self.named)) < len(self.named):
+            raise ValueError(f"a check of kind {self.kind!r} names a row twice")
+        return self
 
     @property
     def by_margin(self) -> bool:
         """Whether the check is about a margin; where it is not, equal errors speak for neither
         side, so that the hypotheses on both can be true at once.
         """
-        return True
+        return self.asks in ("below_margin", "within_margin")
 
     @property
     def mentioned(self) -> tuple[str, ...]:
@@ -56,80 +61,87 @@ class ErrorCheck(Check):
         """The weighted sums of mean errors that the check is about, by how they are written."""
         raise NotImplementedError
 
-    def sides(self, difference: "Difference", margin: float) -> tuple[float, float]:
-        """p-values for and against the check by one difference."""
-        raise NotImplementedError
-
-    def examine(self, evidence: Evidence) -> Finding:
-        """Every comparison by the model of errors. All must hold (intersection-union test, R. L.
-        Berger, Technometrics 24, 1982); one speaks against it (Bonferroni over them).
-        """
+    def inapplicable(self, evidence: Evidence) -> Finding | None:
+        """Why the check makes no sense for a network, whatever its errors are."""
         for name in self.without:
             if name not in evidence.cannot_host:
                 return not_tested(f"stated for a network that has no place for {name}", False)
         for name in (*self.needs, *self.named):
             if name in evidence.cannot_host:
                 return not_tested(f"{name}: {evidence.cannot_host[name]}", False)
+        return None
+
+    def examine(self, evidence: Evidence) -> Finding:
+        """Every comparison by the model of errors. All must hold (intersection-union test, R. L.
+        Berger, Technometrics 24, 1982); one speaks against it (Bonferroni over them). Of rows that
+        are claimed to lie apart one pair is enough, and all speak against it.
+        """
+        if finding := self.inapplicable(evidence):
+            return finding
         for name in self.named:
             if not evidence.rows.get(name):
                 return not_tested(f"{name} has no records yet")
-        ids = {name: evidence.row_id(name) for name in self.named}
         model, margin = evidence.models[self.quantity], evidence.margins[self.quantity]
-        for name, row in ids.items():
-            if any(map(math.isnan, model.rows[row].values)):
+        rows = {name: model.rows[evidence.ids[name]] for name in self.named}
+        for name, row in rows.items():
+            if any(map(math.isnan, row.values)):
                 return not_tested(NO_VALUE[self.quantity], False)
-            if len(model.rows[row].values) < 2:
+            if len(row.values) < 2:
                 return not_tested(f"{name} has fewer than 2 seeds")
-        failed = [name for name, row in ids.items() if model.rows[row].failed]
+        failed, apart = [name for name, row in rows.items() if row.failed], self.asks == "apart"
+        have = f"{', '.join(failed)} has failed runs, and ranks"
         if failed and self.by_margin:
-            return not_tested(f"{', '.join(failed)} {BY_RANKS_NOT}")
-        for name, weights in self.contrasts():
-            if len(weights) > 2 and set(failed) & set(weights):
-                return not_tested(f"{', '.join(failed)} {RANKS_ARE_OF_TWO}: {name}")
+            return not_tested(f"{have} cannot tell whether rows are alike within a margin")
         if self.by_margin and math.isnan(margin):
             return not_tested("no margin is known: the plain network has no sound run yet")
-        comparisons = []
+        found = []
         for name, weights in self.contrasts():
-            of_rows = {ids[row]: weight for row, weight in weights.items()}
-            difference = model.contrast(of_rows)
-            if model.failed(of_rows):
-                one, other = sorted(of_rows, key=lambda row: -of_rows[row])
-                sides = self.by_ranks(model, one, other)
-                alone = model.failures_alone(one, other)
-                comparisons.append(Comparison(name, difference, *sides, alone))
-            else:
-                comparisons.append(Comparison(name, difference, *self.sides(difference, margin)))
-        return self.joined(self.summary(evidence, model, margin), comparisons)
-
-    def by_ranks(self, model: "ErrorModel", one: str, other: str) -> tuple[float, float]:
-        """As `sides`, where a row has failed runs: p-values that `one` errs less, and more."""
-        return model.ranks(one, other)
-
-    def joined(self, ours: str, comparisons: list[Comparison]) -> Finding:
-        """The finding of comparisons that must all hold."""
+            difference = model.contrast({evidence.ids[row]: w for row, w in weights.items()})
+            if not {*failed} & {*weights}:
+                found.append(Comparison(name, difference, *self._sides(difference, margin)))
+                continue
+            if len(weights) > 2:
+                return not_tested(f"{have} compare two rows, no more: {name}")
+            pair = [evidence.ids[row] for row in sorted(weights, key=lambda row: -weights[row])]
+            less, more = model.ranks(*pair)
+            sides = (min(1.0, 2 * min(less, more)), math.nan) if apart else (less, more)
+            found.append(Comparison(name, difference, *sides, model.failures_alone(*pair)))
+        join_for, join_against = (_some, _every) if apart else (_every, _some)
+        p_for, weakest = join_for(found, "p_for")
+        p_against, opposed = join_against(found, "p_against")
         return Finding(
-            ours,
-            p_for=_largest([one.p_for for one in comparisons]),
-            p_against=_bonferroni([one.p_against for one in comparisons]),
-            weakest=max(comparisons, key=lambda one: _or_1(one.p_for)),
-            opposed=min(comparisons, key=lambda one: _or_1(one.p_against)),
-            exclusive=self.by_margin,
+            self._summary(rows, margin),
+            p_for=p_for,
+            p_against=p_against,
+            weakest=weakest,
+            opposed=opposed,
+            exclusive=apart or self.by_margin,
         )
 
-    def summary(self, evidence: Evidence, model: "ErrorModel", margin: float) -> str:
+    def _sides(self, d: "Difference", margin: float) -> tuple[float, float]:
+        """p-values for and against the check by one difference. Alike: two one-sided tests (D. J.
+        Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987).
+        """
+        inside = max(d.below(margin), d.above(-margin))
+        if self.asks == "apart":
+            return d.p, inside
+        if self.asks == "within_margin":
+            outside = 2 * min(d.above(margin), d.below(-margin))
+            return inside, outside if math.isnan(outside) else min(1.0, outside)
+        bound = margin if self.by_margin else 0.0
+        return d.below(bound), d.above(bound)
+
+    def _summary(self, rows: "dict[str, Errors]", margin: float) -> str:
         """The mean error of each row over all its seeds."""
-        parts, counts = [], set()
-        for name in self.named:
-            row = model.rows[evidence.row_id(name)]
-            counts.add(len(row.values))
+        parts = []
+        for name, row in rows.items():
             failed = f" ({len(row.failed)} of {len(row.values)} seeds failed)" if row.failed else ""
             parts.append(f"{name} {sum(row.values) / len(row.values):.2f}{failed}")
+        counts = {len(row.values) for row in rows.values()}
         seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
-        quantity = {"throughout": "mean of all epochs' top-1"}.get(
-            self.quantity, self.quantity.replace("top", "top-")
-        )
+        quantity = {"top1": "top-1", "top5": "top-5", "throughout": "mean of all epochs' top-1"}
         alike = f"; alike means within {margin:.2f} points" if self.by_margin else ""
-        return f"{quantity} error in %, {seeds} seeds: {', '.join(parts)}{alike}"
+        return f"{quantity[self.quantity]} error in %, {seeds} seeds: {', '.join(parts)}{alike}"
 
 
 class Pairs(ErrorCheck):
@@ -145,29 +157,17 @@ class Pairs(ErrorCheck):
 
     @model_validator(mode="after")
     def _pairs_fit(self) -> Self:
-        _distinct(self, self.named)
-        if not self.rows or not self.than:
-            raise ValueError(f"a check of kind {self.kind!r} needs rows and than")
         if self.paired and len(self.rows) != len(self.than):
             raise ValueError("pairs need as many `rows` as `than`")
         return self
 
     def contrasts(self) -> Iterator[tuple[str, Weights]]:
-        found = (
-            zip(self.rows, self.than, strict=True) if self.paired else product(self.rows, self.than)
-        )
-        return ((f"{one} − {other}", {one: 1, other: -1}) for one, other in found)
+        pairs = zip(self.rows, self.than, strict=True) if self.paired else None
+        return map(_difference, pairs or product(self.rows, self.than))
 
 
 class Better(Pairs):
     """Each of `rows` has a lower error than each of `than`."""
-
-    @property
-    def by_margin(self) -> bool:
-        return False
-
-    def sides(self, difference: "Difference", margin: float) -> tuple[float, float]:
-        return difference.below(0), difference.above(0)
 
 
 class NoWorse(Pairs):
@@ -175,83 +175,46 @@ class NoWorse(Pairs):
     lower.
     """
 
-    def sides(self, difference: "Difference", margin: float) -> tuple[float, float]:
-        return difference.below(margin), difference.above(margin)
+    asks: ClassVar[Side] = "below_margin"
 
 
 class Similar(ErrorCheck):
-    """Any two of `rows` differ by less than the margin: two one-sided tests (D. J. Schuirmann, J.
-    Pharmacokinetics and Biopharmaceutics 15, 1987).
-    """
+    """Any two of `rows` differ by less than the margin."""
 
-    rows: Rows
+    asks: ClassVar[Side] = "within_margin"
+    rows: TwoRows
 
     @property
     def named(self) -> tuple[str, ...]:
         return self.rows
 
-    @model_validator(mode="after")
-    def _two_rows(self) -> Self:
-        _distinct(self, self.rows, 2)
-        return self
-
     def contrasts(self) -> Iterator[tuple[str, Weights]]:
-        return (
-            (f"{one} − {other}", {one: 1, other: -1}) for one, other in combinations(self.rows, 2)
-        )
-
-    def sides(self, difference: "Difference", margin: float) -> tuple[float, float]:
-        return _alike(difference, margin), _beyond(difference, margin)
+        return map(_difference, combinations(self.rows, 2))
 
 
-class Differ(ErrorCheck):
+class Differ(Similar):
     """Two of `rows` differ; with `than`, two of the differences between `rows` and `than`, in
     pairs, do. Contradicted where all certainly lie within the margin.
     """
 
-    rows: Rows
-    than: Rows = ()
-
-    @property
-    def by_margin(self) -> bool:
-        return False
+    asks: ClassVar[Side] = "apart"
+    than: tuple[Text, ...] = ()
 
     @property
     def named(self) -> tuple[str, ...]:
         return (*self.rows, *self.than)
 
     @model_validator(mode="after")
-    def _two_rows(self) -> Self:
-        _distinct(self, self.rows, 2)
-        _distinct(self, self.named)
+    def _pairs_fit(self) -> Self:
         if self.than and len(self.rows) != len(self.than):
             raise ValueError("pairs need as many `rows` as `than`")
         return self
 
     def contrasts(self) -> Iterator[tuple[str, Weights]]:
-        if self.than:
-            for (a, b), (c, d) in combinations(zip(self.rows, self.than, strict=True), 2):
-                yield f"({a} − {b}) − ({c} − {d})", {a: 1, b: -1, c: -1, d: 1}
-        else:
-            for one, other in combinations(self.rows, 2):
-                yield f"{one} − {other}", {one: 1, other: -1}
-
-    def sides(self, difference: "Difference", margin: float) -> tuple[float, float]:
-        return difference.p, _alike(difference, margin)
-
-    def by_ranks(self, model: "ErrorModel", one: str, other: str) -> tuple[float, float]:
-        return min(1.0, 2 * min(model.ranks(one, other))), math.nan
-
-    def joined(self, ours: str, comparisons: list[Comparison]) -> Finding:
-        """One is enough for it, all speak against it."""
-        return Finding(
-            ours,
-            p_for=_bonferroni([one.p_for for one in comparisons]),
-            p_against=_largest([one.p_against for one in comparisons]),
-            weakest=min(comparisons, key=lambda one: _or_1(one.p_for)),
-            opposed=max(comparisons, key=lambda one: _or_1(one.p_against)),
-            exclusive=True,
-        )
+        if not self.than:
+            yield from super().contrasts()
+        for (a, b), (c, d) in combinations(zip(self.rows, self.than, strict=False), 2):
+            yield f"({a} − {b}) − ({c} − {d})", {a: 1, b: -1, c: -1, d: 1}
 
 
 class Contrast(ErrorCheck):
@@ -273,8 +236,8 @@ class Contrast(ErrorCheck):
         return hash((self.kind, *self.weights.items(), self.side, self.quantity))
 
     @property
-    def by_margin(self) -> bool:
-        return self.side != "below_zero"
+    def asks(self) -> Side:  # type: ignore[override]
+        return self.side
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -282,41 +245,29 @@ class Contrast(ErrorCheck):
 
     def contrasts(self) -> Iterator[tuple[str, Weights]]:
         text = " ".join(f"{weight:+g} {name}" for name, weight in self.weights.items())
-        return iter([(text, self.weights)])
-
-    def sides(self, difference: "Difference", margin: float) -> tuple[float, float]:
-        if self.side == "within_margin":
-            return _alike(difference, margin), _beyond(difference, margin)
-        bound = margin if self.side == "below_margin" else 0.0
-        return difference.below(bound), difference.above(bound)
+        yield text, self.weights
 
 
-def _alike(difference: "Difference", margin: float) -> float:
-    return max(difference.below(margin), difference.above(-margin))
+def _difference(pair: tuple[str, str]) -> tuple[str, Weights]:
+    one, other = pair
+    return f"{one} − {other}", {one: 1, other: -1}
 
 
-def _beyond(difference: "Difference", margin: float) -> float:
-    p = 2 * min(difference.above(margin), difference.below(-margin))
-    return p if math.isnan(p) else min(1.0, p)
+def _every(found: list[Comparison], side: str) -> tuple[float, Comparison]:
+    """p-value of "not every comparison speaks so", NaN if one is missing, and the one that does
+    least.
+    """
+    p_values = [getattr(one, side) for one in found]
+    p = math.nan if any(map(math.isnan, p_values)) else max(p_values)
+    return p, max(found, key=lambda one: _or_1(getattr(one, side)))
 
 
-def _distinct(check: Check, names: tuple[str, ...], least: int = 0) -> None:
-    if len(names) < least:
-        raise ValueError(f"a check of kind {check.kind!r} compares two rows or more")
-    if len(set(names)) < len(names):
-        raise ValueError(f"a check of kind {check.kind!r} names a row twice")
+def _some(found: list[Comparison], side: str) -> tuple[float, Comparison]:
+    """p-value of "no comparison speaks so", by Bonferroni, and the one that does most."""
+    known = [p for p in (getattr(one, side) for one in found) if not math.isnan(p)]
+    p = min(1.0, len(known) * min(known)) if known else math.nan
+    return p, min(found, key=lambda one: _or_1(getattr(one, side)))
 
 
 def _or_1(p: float) -> float:
     return 1.0 if math.isnan(p) else p
-
-
-def _largest(p_values: list[float]) -> float:
-    """p-value of "not all of them hold"; NaN if one is missing."""
-    return math.nan if any(map(math.isnan, p_values)) else max(p_values)
-
-
-def _bonferroni(p_values: list[float]) -> float:
-    """p-value of "none of them holds"."""
-    known = [p for p in p_values if not math.isnan(p)]
-    return min(1.0, len(known) * min(known)) if known else math.nan

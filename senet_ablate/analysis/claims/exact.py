@@ -1,12 +1,13 @@
 """Claims that are exact: costs are arithmetic, equal bits are equal."""
 
-from typing import ClassVar, Literal, Self
+import math
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from senet_ablate.analysis.evidence import Evidence, Finding, bounds, not_tested, within
+from senet_ablate.analysis.evidence import Evidence, Finding, Outcome, not_tested
 from senet_ablate.analysis.exclusions import outcome, shared_seeds
-from senet_ablate.spec.claim import Check, Ledger
+from senet_ablate.spec.claim import Check, Ledger, Rows, TwoRows
 from senet_ablate.spec.schema import Number, Text
 
 PAPERS_NETWORK = "resnet50"
@@ -16,17 +17,11 @@ class Identical(Check):
     """`rows` are equal bit for bit in every seed that they share; that is not tested, but seen."""
 
     ledger: ClassVar[Ledger] = "arithmetic"
-    rows: tuple[Text, ...]
+    rows: TwoRows
 
     @property
     def named(self) -> tuple[str, ...]:
         return self.rows
-
-    @model_validator(mode="after")
-    def _two_rows(self) -> Self:
-        if len(self.rows) < 2:
-            raise ValueError(f"a check of kind {self.kind!r} compares two rows or more")
-        return self
 
     def examine(self, evidence: Evidence) -> Finding:
         first, *others = (evidence.rows.get(name, ()) for name in self.rows)
@@ -38,7 +33,37 @@ class Identical(Check):
         return Finding(sentence, "supported" if same == len(pairs) else "contradicted")
 
 
-class Ratio(Check):
+class Bounded(Check):
+    """Something lies in [`low`, `high`], which may be open on one side."""
+
+    low: Number | None = None
+    high: Number | None = None
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> Self:
+        if self.low is None and self.high is None:
+            raise ValueError(f"a check of kind {self.kind!r} needs low or high")
+        return self
+
+    def of_range(self, low: float, high: float) -> Outcome:
+        """The outcome where it lies somewhere from `low` to `high`; NaN says nothing."""
+        least = -math.inf if self.low is None else self.low
+        most = math.inf if self.high is None else self.high
+        if least <= low and high <= most:
+            return "supported"
+        return "contradicted" if low > most or high < least else "unresolved"
+
+    @property
+    def wanted(self) -> str:
+        """The range in words."""
+        if self.low is None:
+            return f"(wanted: at most {self.high:g})"
+        if self.high is None:
+            return f"(wanted: at least {self.low:g})"
+        return f"(wanted: {self.low:g} to {self.high:g})"
+
+
+class Ratio(Bounded):
     """Each of `rows` over the one of `than` in its place lies in [`low`, `high`].
 
     network: `paper` is stated for ResNet-50 at 224 pixels and 1,000 classes, and counted there,
@@ -46,11 +71,9 @@ class Ratio(Check):
     """
 
     ledger: ClassVar[Ledger] = "arithmetic"
-    rows: tuple[Text, ...]
-    than: tuple[Text, ...]
+    rows: Rows
+    than: Rows
     quantity: Literal["params", "macs"]
-    low: Number | None = None
-    high: Number | None = None
     network: Literal["any", "paper"] = "any"
 
     @property
@@ -58,45 +81,39 @@ class Ratio(Check):
         return (*self.rows, *self.than)
 
     @model_validator(mode="after")
-    def _pairs_and_bounds(self) -> Self:
-        if not self.rows or len(self.rows) != len(self.than):
+    def _pairs_fit(self) -> Self:
+        if len(self.rows) != len(self.than):
             raise ValueError("pairs need as many `rows` as `than`")
-        if self.low is None and self.high is None:
-            raise ValueError(f"a check of kind {self.kind!r} needs low or high")
         return self
 
     def examine(self, evidence: Evidence) -> Finding:
-        for name in self.named:
-            if self.network == "any" and name in evidence.cannot_host:
+        for name in self.named if self.network == "any" else ():
+            if name in evidence.cannot_host:
                 return not_tested(f"{name}: {evidence.cannot_host[name]}", False)
-        counts = {name: self._count(evidence, name) for name in self.named}
-        missing = [name for name, count in counts.items() if count is None]
-        if missing and self.network == "paper":
-            return not_tested("its network's cost was not counted yet (senet-ablate cost)")
-        if missing:
-            return not_tested(f"{missing[0]} has no records yet")
-        known = {name: count for name, count in counts.items() if count is not None}
+        count = {}
+        for name in self.named:
+            if self.network == "paper":
+                counted: Any = evidence.costs.get((PAPERS_NETWORK, evidence.variants[name].se))
+                missing = "its network's cost was not counted yet (senet-ablate cost)"
+            else:  # the cost of a network does not depend on its seed
+                counted = next(iter(evidence.rows.get(name, ())), None)
+                missing = f"{name} has no records yet"
+            if counted is None:
+                return not_tested(missing)
+            count[name] = getattr(counted, self.quantity)
         what = "parameters" if self.quantity == "params" else "multiply-adds"
         where = " in ResNet-50" if self.network == "paper" else ""
-        sentences, holds = [], True
+        sentences, outcomes = [], set()
         for one, other in zip(self.rows, self.than, strict=True):
-            ratio = known[one] / known[other]
-            holds &= within(ratio, self.low, self.high)
+            ratio = count[one] / count[other]
+            outcomes.add(self.of_range(ratio, ratio))
             sentences.append(
-                f"{what} of {one} / {other}{where}: {known[one]:,} / {known[other]:,} = {ratio:.4g}"
+                f"{what} of {one} / {other}{where}: {count[one]:,} / {count[other]:,} = {ratio:.4g}"
             )
         return Finding(
-            f"{'; '.join(sentences)} (wanted: {bounds(self.low, self.high)})",
-            "supported" if holds else "contradicted",
+            f"{'; '.join(sentences)} {self.wanted}",
+            "contradicted" if "contradicted" in outcomes else "supported",
         )
-
-    def _count(self, evidence: Evidence, name: str) -> int | None:
-        """The cost of a network does not depend on its seed."""
-        if self.network == "paper":
-            cost = evidence.costs.get((PAPERS_NETWORK, evidence.variants[name].se))
-            return None if cost is None else getattr(cost, self.quantity)
-        records = evidence.rows.get(name)
-        return getattr(records[0], self.quantity) if records else None
 
 
 class Untestable(Check):
