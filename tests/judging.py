@@ -20,7 +20,7 @@ def judge(
     evidence = Evidence(
         rows=rows,
         variants=experiment.variants,
-        ids={name: have[0].run.row_id if have else name for name, have in rows.items()},
+        ids={v: rows[v][0].run.row_id if rows.get(v) else v for v in experiment.variants},
         margins=margins or observed_margins(rows.get(experiment.control, ())),
         cannot_host=cannot_host or {},
         **beside,
