@@ -13,17 +13,17 @@ import pytest
 import torch
 from fabricated import resealed
 
-from senet_ablate.bench import decoding, parts, steps, throughput
+from senet_ablate.bench import parts, steps, throughput
 from senet_ablate.bench.competitors import (
-    ClassicTraining,
     Competitor,
     PilImages,
     airbench,
     classic,
+    classic_step,
     ours,
     together,
 )
-from senet_ablate.bench.measures import MEASURES
+from senet_ablate.bench.measures import MEASURES, measure
 from senet_ablate.bench.parts import Network, random_images
 from senet_ablate.cli.main import _guarded, app
 from senet_ablate.models.build import build_model
@@ -127,12 +127,12 @@ def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_competitor_trains_both_networks_and_one_that_fails_leaves_the_others() -> None:
-    ways = {
-        Competitor("classic loop", classic, data=False): "",
-        Competitor("fails", ours, compiled="no such mode"): "classic loop",
-        Competitor("ours", ours, processes=2): "classic loop",
-        Competitor("all in one", together, runs=2): "ours",
-    }
+    ways = [
+        Competitor("classic loop", classic, data=False),
+        Competitor("fails", ours, "classic loop", compiled="no such mode"),
+        Competitor("ours", ours, "classic loop", processes=2),
+        Competitor("all in one", together, "ours", runs=2),
+    ]
     said: list[str] = []
     rows = throughput._compare(ways, TINY, "cpu", 2, said.append)
     assert [row.name for row in rows] == ["classic loop", "ours", "all in one"] * 2
@@ -146,10 +146,9 @@ def test_every_target_is_of_rows_that_are_measured(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         throughput, "_compare", lambda ways, *rest: measured.update(way.name for way in ways) or []
     )
-    monkeypatch.setattr(throughput, "part", lambda *words: None)
     for device in ("cpu", "cuda:0"):
-        throughput.loop(device, 3, "test", lambda line: None)
-        throughput.many(device, 3, "test", lambda line: None)
+        throughput.loop(device, 3, lambda line: None)
+        throughput.many(device, 3, lambda line: None)
     timm = pytest.importorskip("timm")
     for module, maker in ((steps, "build_model"), (timm, "create_model"), (torch, "compile")):
         monkeypatch.setattr(module, maker, lambda *words, **options: torch.nn.Identity())
@@ -186,12 +185,12 @@ def test_every_part_measures_something(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "networks", lambda device: TINY)
     monkeypatch.setattr(steps, "LARGE_COPY", 1 << 16)
     monkeypatch.setattr(steps, "LARGE_MATRIX", 64)
-    monkeypatch.setattr(decoding, "FILES", 4)
+    monkeypatch.setattr(throughput, "FILES", 4)
     monkeypatch.setattr(
         throughput,
         "_compare",
         lambda ways, trained, device, rounds, log: [
-            Measured(group=network.label, name=way.name, rounds=(7.0,) * rounds, over=ways[way])
+            Measured(group=network.label, name=way.name, rounds=(7.0,) * rounds, over=way.over)
             for network in trained
             for way in ways
         ],
@@ -204,8 +203,8 @@ def test_every_part_measures_something(monkeypatch: pytest.MonkeyPatch) -> None:
             (n, o, build_model(w.backbone, 1000, w.run().se)) for n, o, w in small
         ],
     )
-    for name, measure in MEASURES.items():
-        found = measure("cpu", 3, "test", lambda line: None)
+    for name in MEASURES:
+        found = measure(name, "cpu", 3, "test", lambda line: None)
         assert all(len(row.rounds) == 3 and min(row.rounds) > 0 for row in found.rows), name
         assert all(found.ratio(row) for row in found.rows if row.over), name
 
@@ -217,16 +216,12 @@ def test_the_classic_loop_learns_and_its_images_are_augmented() -> None:
     assert draws[0].shape == (3, 8, 8) and not all(
         torch.equal(draws[0], draw) for draw in draws[1:]
     )
-    training = ClassicTraining(
+    step = classic_step(
         torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10)), torch.device("cpu")
     )
     x, y = torch.randn(4, 3, 8, 8), torch.arange(4)
-    losses = []
-    for _ in range(30):
-        before = training.loss
-        training.step(x, y)
-        losses.append(training.loss - before)
-    assert losses[-1] < losses[0] and training.right > 0
+    losses, right = zip(*(step(x, y) for _ in range(30)), strict=True)
+    assert losses[-1] < losses[0] and right[-1] > 0
 
 
 def test_the_ledger_of_a_recipe_judges_the_papers_times_by_the_bench(tmp_path: Path) -> None:

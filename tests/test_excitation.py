@@ -44,7 +44,7 @@ def one_table() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         for module in (
-            "report.verify",
+            "report.pages",
             "analysis.tables",
         ):  # the other way round verify would keep the patched one for good
             plan = read_plan("smoke", ["role_of_excitation"])

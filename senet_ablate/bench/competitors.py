@@ -1,12 +1,11 @@
 """Ways to train the same network: a training step, its data path included, for each."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
+from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from senet_ablate.bench.parts import CLASSES, Network, random_images
-from senet_ablate.data.loader import Batches
 from senet_ablate.models.build import build_model
 from senet_ablate.train.launch.local import own_stream
 from senet_ablate.train.loop import make_step, prepared, train_step
@@ -33,12 +31,14 @@ Step = Callable[[], object]
 class Competitor:
     """A way to train: `make` gives its step in each of so many processes of so many threads.
 
-    compiled: a mode of torch.compile, or for ours what of the network is compiled; empty: nothing.
-    data: whether images are loaded. runs: how many a process trains at once.
+    over: the name of the one that it is compared with. compiled: a mode of torch.compile, or for
+    ours what of the network is compiled; empty: nothing. data: whether images are loaded. runs: how
+    many a process trains at once.
     """
 
     name: str
     make: Callable[[Network, "Competitor", torch.device], Step]
+    over: str = ""
     processes: int = 1
     threads: int = 1
     bf16: bool = False
@@ -68,35 +68,26 @@ class PilImages(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
 
 
-class ClassicTraining:
-    """The loop of popular CIFAR repositories: forward, backward, update, and the loss and the count
-    of right answers read at every step.
-    """
+def classic_step(
+    model: nn.Module, device: torch.device, bf16: bool = False, compiled: str = ""
+) -> Callable[[Tensor, Tensor], tuple[float, int]]:
+    """Forward, backward, update, and the loss and the count of right answers read at every step."""
+    network: Any = model.to(device).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    if compiled:
+        network = torch.compile(network, mode=compiled)
 
-    def __init__(
-        self, model: nn.Module, device: torch.device, amp: bool = False, compiled: str = ""
-    ) -> None:
-        self.device, self.amp = device, amp
-        self.model: Any = model.to(device).train()
-        self.criterion = nn.CrossEntropyLoss()
-        self.optimizer = torch.optim.SGD(
-            model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4
-        )
-        if compiled:
-            self.model = torch.compile(self.model, mode=compiled)
-        self.loss, self.right = 0.0, 0
+    def step(inputs: Tensor, targets: Tensor) -> tuple[float, int]:
+        inputs, targets = inputs.to(device), targets.to(device)
+        optimizer.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            outputs = network(inputs)
+            loss = nn.functional.cross_entropy(outputs, targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return loss.item(), outputs.max(1)[1].eq(targets).sum().item()
 
-    def step(self, inputs: Tensor, targets: Tensor) -> None:
-        """One step on a batch of the loader."""
-        inputs, targets = inputs.to(self.device), targets.to(self.device)
-        self.optimizer.zero_grad()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
-            outputs = self.model(inputs)
-            loss = self.criterion(outputs, targets)
-        loss.backward()
-        self.optimizer.step()
-        self.loss += loss.item()
-        self.right += outputs.max(1)[1].eq(targets).sum().item()
+    return step
 
 
 def classic(network: Network, way: Competitor, device: torch.device) -> Step:
@@ -105,10 +96,10 @@ def classic(network: Network, way: Competitor, device: torch.device) -> Step:
     """
     torch.backends.cudnn.allow_tf32 = True  # PyTorch's default
     model = build_model(network.backbone, CLASSES, network.run().se, stem=network.stem)
-    training = ClassicTraining(model, device, way.bf16, way.compiled)
+    step = classic_step(model, device, way.bf16, way.compiled)
     if not way.data:
         x = torch.randn(network.batch, 3, network.pixels, network.pixels)
-        return partial(training.step, x, torch.arange(network.batch) % CLASSES)
+        return partial(step, x, torch.arange(network.batch) % CLASSES)
     images = random_images(network.pixels, device.type).train
     loader = DataLoader(
         PilImages(images.images, images.labels),
@@ -120,8 +111,8 @@ def classic(network: Network, way: Competitor, device: torch.device) -> Step:
         pin_memory=device.type == "cuda",
         multiprocessing_context="fork",
     )
-    batches = _endless(lambda epoch: loader)
-    return lambda: training.step(*next(batches))
+    batches = chain.from_iterable(repeat(loader))
+    return lambda: step(*next(batches))
 
 
 def airbench(network: Network, way: Competitor, device: torch.device) -> Step:
@@ -145,7 +136,7 @@ def airbench(network: Network, way: Competitor, device: torch.device) -> Step:
     run = network.run(way.bf16)
     model, optimizer, _ = prepared(run, random_images(network.pixels), device)
     compiled: Any = torch.compile(model.train())
-    batches = _endless(lambda epoch: loader)
+    batches = chain.from_iterable(repeat(loader))
 
     def step() -> Tensor:
         x, y = next(batches)
@@ -161,30 +152,23 @@ def ours(network: Network, way: Competitor, device: torch.device) -> Step:
     what = {"": False, "model": True, "units": "units"}[way.compiled]
     train = run.train.model_copy(update={"compile": what})
     step = make_step(train, model.train(), optimizer, batches)
-    shuffled = _endless(partial(Batches.shuffled, batches, 0))
-    return lambda: step(*next(shuffled))
+    endless = chain.from_iterable(batches.shuffled(0, epoch) for epoch in count(1))
+    return lambda: step(*next(endless))
 
 
 def together(network: Network, way: Competitor, device: torch.device) -> Step:
     """A step of each of several runs in one process, each in a thread with a stream of its own."""
-    pool = ThreadPoolExecutor(way.runs)
-    streams = [own_stream(device) for _ in range(way.runs)]
 
-    def make(stream: AbstractContextManager[object]) -> Step:
+    def step_of_one() -> Step:
+        stream = own_stream(device)
         with stream:
-            return ours(network, way, device)
+            step = ours(network, way, device)
 
-    def call(step: Step, stream: AbstractContextManager[object]) -> None:
-        with stream:
-            step()
+        def call() -> None:
+            with stream:
+                step()
 
-    steps = [make(stream) for stream in streams]
-    return lambda: list(pool.map(call, steps, streams))
+        return call
 
-
-def _endless(
-    epoch_of: Callable[[int], Any],
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches, epoch after epoch."""
-    for epoch in count(1):
-        yield from epoch_of(epoch)
+    pool, steps = ThreadPoolExecutor(way.runs), [step_of_one() for _ in range(way.runs)]
+    return lambda: list(pool.map(lambda step: step(), steps))

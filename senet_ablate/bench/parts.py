@@ -16,8 +16,8 @@ from senet_ablate.train.provenance import provenance
 CLASSES = 10
 
 Log = Callable[[str], None]
-Measure = Callable[[str, int, str, Log], Part]
-"""device ("cpu" or "cuda:N"), rounds, command, and where progress is printed."""
+Timed = tuple[str, str, list[Measured]]
+"""Unit, settings in words, and what was timed."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,9 @@ class Network:
 
     @property
     def label(self) -> str:
-        """Name, with SE or not."""
         return f"{self.backbone}{' + SE' if self.se else ''}"
 
-    def run(self, bf16: bool = False, seed: int = 0) -> Run:
+    def run(self, bf16: bool = False) -> Run:
         """A run that trains it: random crops and flips, SGD with momentum."""
         train = Training(
             dataset="cifar10",
@@ -50,7 +49,7 @@ class Network:
             pad_crop=self.pixels // 8,
             precision="bf16" if bf16 else "float32",
         )
-        return Run(train, SESpec() if self.se else None, seed)
+        return Run(train, SESpec() if self.se else None, 0)
 
 
 def networks(device: str) -> list[Network]:
@@ -70,10 +69,8 @@ def networks(device: str) -> list[Network]:
 
 def sizes(device: str) -> str:
     """The networks' images and batches, in words."""
-    found = networks(device)
-    return "; ".join(
-        dict.fromkeys(f"{one.backbone}: {one.pixels} px, batch {one.batch}" for one in found)
-    )
+    found = [f"{one.backbone}: {one.pixels} px, batch {one.batch}" for one in networks(device)]
+    return "; ".join(dict.fromkeys(found))
 
 
 def threads(device: str) -> str:
@@ -97,43 +94,27 @@ def seconds(call: Callable[[], object], device: torch.device, repeats: int = 1) 
     torch.utils.benchmark.Timer makes two calls more at every measurement, a third of the time of a
     large network's step.
     """
-    _synchronize(device)
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.synchronize(device)
     started = time.perf_counter()
     for _ in range(repeats):
         call()
-    _synchronize(device)
+    if cuda:
+        torch.cuda.synchronize(device)
     return (time.perf_counter() - started) / repeats
 
 
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def part(
-    unit: str,
-    settings: str,
-    rows: list[Measured],
-    device: str,
-    command: str,
-    began: float,
-    run: Run | None = None,
-    data: str = "",
-) -> Part:
-    """The facts of a part whose measurement began at `began` (seconds of time.monotonic).
-
-    run, data: what was timed and the checksum of its images, where they are a recipe's.
-    """
-    load = os.getloadavg()[2] if hasattr(os, "getloadavg") else None
-    run = run or networks(device)[0].run()
-    data = data or random_images(8).checksum
+def part(timed: Timed, run: Run, images: ImageSet, device: str, command: str, began: float) -> Part:
+    """The facts of a part whose measurement began at `began` (seconds of time.monotonic)."""
+    unit, settings, rows = timed
     return Part(
         unit=unit,
         more_is_better=unit == "images/s",
         settings=settings,
-        load=load,
+        load=os.getloadavg()[2] if hasattr(os, "getloadavg") else None,
         rows=tuple(rows),
-        provenance=provenance(run, data, torch.device(device), command, began),
+        provenance=provenance(run, images.checksum, torch.device(device), command, began),
     )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from senet_ablate.bench.parts import (
     Log,
+    Timed,
     in_a_line,
     networks,
     part,
@@ -28,7 +29,7 @@ from senet_ablate.data.loader import Batches
 from senet_ablate.models.build import build_model
 from senet_ablate.records.bench import WORK, Measured, Part
 from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import Run, SESpec
+from senet_ablate.spec.spec import Run, SESpec, Training
 from senet_ablate.train.loop import make_step, precision, prepared
 
 LARGE_COPY, LARGE_MATRIX = 1 << 25, 1536  # float32 elements, 128 MiB; edge on a CPU
@@ -57,42 +58,42 @@ def timing(
     began = time.monotonic()
     try:
         calls = {label: _calls(run, images, device) for label, run in timed.items()}
-        by_work = {(work, label): calls[label][work] for work in WORK.values() for label in timed}
-        overs = {label: "" if label == "plain" else "plain" for label in timed}
-        rows = in_rounds(by_work, overs, device, rounds, lambda what: progress())
+        by_work = {
+            (work, label, "" if label == "plain" else "plain"): calls[label][work]
+            for work in WORK.values()
+            for label in timed
+        }
+        rows = in_rounds(by_work, device, rounds, lambda what: progress())
     except torch.OutOfMemoryError as error:
-        raise BadInput(
-            f"{len(timed)} networks at once do not fit this device's memory; leave out --all"
-        ) from error
+        many = f"{len(timed)} networks at once do not fit this device's memory; leave out --all"
+        raise BadInput(many) from error
     rows = [row.model_copy(update={"run": timed[row.name].id}) for row in rows]
     first = next(iter(timed.values()))
     pixels = first.train.crop_size or images.train.images.shape[1]
     settings = f"{pixels} pixels, batches of {first.train.batch_size} images."
-    return part("ms", settings, rows, str(device), command, began, first, images.checksum)
+    return part(("ms", settings, rows), first, images, str(device), command, began)
 
 
 def in_rounds(
-    calls: Mapping[tuple[str, str], Call],
-    overs: Mapping[str, str],
+    calls: Mapping[tuple[str, str, str], Call],
     device: torch.device,
     rounds: int,
     progress: Callable[[str], object],
 ) -> list[Measured]:
-    """Milliseconds of calls by group and name; their order turns from round to round.
-
-    overs: name -> the name that it is divided by. progress: called with what was measured.
+    """Milliseconds of calls by group, name and the name that it is divided by; their order turns
+    from round to round. progress: called with what was measured.
     """
     repeats = {key: _repeats(call, device) for key, call in calls.items()}
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
+    times = {key: list[float]() for key in calls}
     order = list(calls)
     for _ in range(rounds):
         for key in order:
             times[key].append(1000 * seconds(calls[key], device, repeats[key]))
-            progress(", ".join(key))
+            progress(", ".join(key[:2]))
         order = order[1:] + order[:1]
     return [
-        Measured(group=group, name=name, rounds=tuple(values), over=overs[name])
-        for (group, name), values in times.items()
+        Measured(group=group, name=name, rounds=tuple(values), over=over)
+        for (group, name, over), values in times.items()
     ]
 
 
@@ -107,13 +108,8 @@ def _calls(run: Run, images: ImageSet, device: torch.device) -> dict[str, Call]:
         model.train()
         step(x, y)
 
-    @torch.inference_mode()
-    def inference(images: Tensor) -> None:
-        model.eval()
-        with precision(run.train, device):
-            model(images)
-
-    work: tuple[Call, Call, Call] = (training_step, partial(inference, one), partial(inference, x))
+    infer = partial(_infers, model, run.train)
+    work: tuple[Call, Call, Call] = (training_step, partial(infer, one), partial(infer, x))
     return dict(zip(WORK.values(), work, strict=True))
 
 
@@ -123,12 +119,11 @@ def _repeats(call: Call, device: torch.device) -> int:
     return min(AT_MOST, math.ceil(AT_LEAST_S / max(seconds(call, device), 1e-6)))
 
 
-def floor(device: str, rounds: int, command: str, log: Log) -> Part:
+def floor(device: str, rounds: int, log: Log) -> Timed:
     """Time of our training step against the least that arithmetic and bytes leave, at rates
     measured beside it.
     """
-    began, on, rows = time.monotonic(), torch.device(device), list[Measured]()
-    bf16 = device != "cpu"
+    on, rows, bf16 = torch.device(device), list[Measured](), device != "cpu"
     kind = torch.bfloat16 if bf16 else torch.float32
     for network in networks(device):
         run = network.run(bf16)
@@ -136,62 +131,48 @@ def floor(device: str, rounds: int, command: str, log: Log) -> Part:
         x, y = next(batches.shuffled(0, 1))
         model.train()
         convolutions, norms = _traffic(model, x, kind.itemsize)
-        step = make_step(run.train, model, optimizer, batches)
-        found: dict[str, list[float]] = {
-            "training step": [],
-            "floor": [],
-            "floor, convolutions alone": [],
-        }
-        for number in range(rounds + 1):
+        step = partial(make_step(run.train, model, optimizer, batches), x, y)
+        found: list[tuple[float, float, float]] = []
+        for _ in range(rounds + 1):
             copies, products = _bandwidth(on), _matrix_rate(on, kind)
             least = sum(
                 max(operations / products, moved / copies) for operations, moved in convolutions
             )
-            taken = seconds(partial(step, x, y), on, max(1, network.steps // 4))
-            if number:
-                for name, value in zip(found, (taken, least + norms / copies, least), strict=True):
-                    found[name].append(1000 * value)
-        for name, values in found.items():
+            taken = seconds(step, on, max(1, network.steps // 4))
+            found.append((1000 * taken, 1000 * (least + norms / copies), 1000 * least))
+        names = ("training step", "floor", "floor, convolutions alone")
+        for name, values in zip(names, zip(*found[1:], strict=True), strict=True):
             over = "training step" if name != "training step" else ""
-            rows.append(Measured(group=network.label, name=name, rounds=tuple(values), over=over))
+            rows.append(Measured(group=network.label, name=name, rounds=values, over=over))
         log(f"floor: {network.label}")
     settings = (
         f"One process, {threads(device)}{'bfloat16' if bf16 else 'float32'}. {sizes(device)}."
         " Ratio: the fraction reached."
     )
-    return part("ms", settings, rows, device, command, began)
+    return "ms", settings, rows
 
 
-def overhead(device: str, rounds: int, command: str, log: Log) -> Part:
-    """ResNet-50 and SE-ResNet-50 at 224 pixels:
-
-    training step and inference, each way over its own plain network.
+def overhead(device: str, rounds: int, log: Log) -> Timed:
+    """ResNet-50 and SE-ResNet-50 at 224 pixels: training step and inference, each way over its own
+    plain network.
     """
-    began, on = time.monotonic(), torch.device(device)
-    batch = 256 if on.type == "cuda" else 2
+    on, gpu = torch.device(device), device != "cpu"
+    batch = 256 if gpu else 2
     x = torch.randn(batch, 3, 224, 224, device=on).to(memory_format=torch.channels_last)
     y = torch.arange(batch, device=on) % 1000
-    kinds: dict[str, tuple[Callable[..., None], int]] = {
-        WORK["training_step"]: (_trains, batch),
-        "inference": (_infers, batch),
-        WORK["inference"]: (_infers, 1),
-    }
-    ways = _ways(on, log)
-    for _, _, model in ways:
+    train = networks(device)[0].run(bf16=gpu).train
+    calls: dict[tuple[str, str, str], Call] = {}
+    for name, over, model in _ways(on, log):
         model.to(on, memory_format=torch.channels_last)
-    calls = {
-        (kind, name): partial(call, model, x[:images], y[:images])
-        for kind, (call, images) in kinds.items()
-        for name, _, model in ways
-    }
-    overs = {name: over for name, over, _ in ways}
-    rows = in_rounds(calls, overs, on, rounds, lambda what: log(f"overhead: {what}"))
+        calls[WORK["training_step"], name, over] = partial(_trains, model, train, x, y)
+        calls["inference", name, over] = partial(_infers, model, train, x)
+        calls[WORK["inference"], name, over] = partial(_infers, model, train, x[:1])
+    rows = in_rounds(calls, on, rounds, lambda what: log(f"overhead: {what}"))
     settings = (
-        f"224 px, batch {batch}, {threads(device)}"
-        f"{'bfloat16 autocast' if on.type == 'cuda' else 'float32'}, channels_last; forward and"
-        " backward, without update."
+        f"224 px, batch {batch}, {threads(device)}{'bfloat16 autocast' if gpu else 'float32'},"
+        " channels_last; forward and backward, without update."
     )
-    return part("ms", settings, rows, device, command, began)
+    return "ms", settings, rows
 
 
 def _ways(device: torch.device, log: Log) -> list[tuple[str, str, Any]]:
@@ -200,15 +181,15 @@ def _ways(device: torch.device, log: Log) -> list[tuple[str, str, Any]]:
         import timm
     except ImportError as error:
         raise BadInput("bench overhead compares with timm: pip install timm") from error
-    pairs: dict[str, list[Any]] = {
-        "": [build_model("resnet50", 1000, spec) for spec in (None, SESpec())]
-    }
+
+    def ours() -> list[Any]:
+        return [build_model("resnet50", 1000, spec) for spec in (None, SESpec())]
+
+    pairs = {"": ours()}
     if _compiles(device, log):
-        copies = [build_model("resnet50", 1000, spec).to(device) for spec in (None, SESpec())]
+        copies = [model.to(device) for model in ours()]
         pairs[", compiled"] = [torch.compile(copy, dynamic=False) for copy in copies]
-    pairs[", timm"] = [
-        timm.create_model(name, pretrained=False) for name in ("resnet50", "seresnet50")
-    ]
+    pairs[", timm"] = [timm.create_model(name) for name in ("resnet50", "seresnet50")]
     return [
         row
         for way, (plain, se) in pairs.items()
@@ -226,23 +207,18 @@ def _compiles(device: torch.device, log: Log) -> bool:
     return True
 
 
-def _autocast(x: Tensor) -> torch.autocast:
-    return torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda)
-
-
-def _trains(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    model.train()
-    for parameter in model.parameters():
-        parameter.grad = None
-    with _autocast(x):
+def _trains(model: nn.Module, train: Training, x: Tensor, y: Tensor) -> None:
+    model.train().zero_grad()
+    with precision(train, x.device):
         logits = model(x)
     nn.functional.cross_entropy(logits.float(), y).backward()  # type: ignore[no-untyped-call]
 
 
 @torch.inference_mode()
-def _infers(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    with _autocast(x):
-        model.eval()(x)
+def _infers(model: nn.Module, train: Training, x: Tensor) -> None:
+    model.eval()
+    with precision(train, x.device):
+        model(x)
 
 
 def _traffic(model: nn.Module, x: Tensor, size: int) -> tuple[list[tuple[float, float]], float]:
@@ -253,30 +229,22 @@ def _traffic(model: nn.Module, x: Tensor, size: int) -> tuple[list[tuple[float, 
     first needs no dx. A batch norm whose statistics cost nothing still makes `NORM_PASSES` over its
     feature map.
     """
-    convolutions: list[tuple[float, float]] = []
-    norms = 0.0
+    convolutions, norms = list[tuple[float, float]](), list[float]()
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> None:
-        nonlocal norms
         if isinstance(module, nn.BatchNorm2d):
-            norms += float(size * NORM_PASSES * y.numel())
-            return
-        assert isinstance(module, nn.Conv2d)
-        kernel = module.weight[0].numel()
-        passes = 3 if inputs[0].requires_grad else 2
-        moved = inputs[0].numel() * passes + y.numel() * passes
-        convolutions.append((2.0 * passes * kernel * y.numel(), float(size * moved)))
+            norms.append(size * NORM_PASSES * y.numel())
+        elif isinstance(module, nn.Conv2d):
+            passes = 3 if inputs[0].requires_grad else 2
+            moved = passes * (inputs[0].numel() + y.numel())
+            operations = 2.0 * passes * module.weight[0].numel() * y.numel()
+            convolutions.append((operations, float(size * moved)))
 
-    kinds = (nn.Conv2d, nn.BatchNorm2d)
-    hooks = [
-        module.register_forward_hook(count)
-        for module in model.modules()
-        if isinstance(module, kinds)
-    ]
+    hooks = [module.register_forward_hook(count) for module in model.modules()]
     model(x)
     for hook in hooks:
         hook.remove()
-    return convolutions, norms
+    return convolutions, sum(norms)
 
 
 def _bandwidth(on: torch.device) -> float:

@@ -1,14 +1,18 @@
-"""Images a second in training: ours against other loops, and many runs at once."""
+"""Images a second: ours against other loops in training, many runs at once, and decoding alone."""
 
 import importlib.util
+import io
 import multiprocessing
-import time
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 
+import numpy as np
 import torch
 from joblib import cpu_count
+from PIL import Image
 
 from senet_ablate.bench.competitors import (
     Competitor,
@@ -18,77 +22,79 @@ from senet_ablate.bench.competitors import (
     ours,
     together,
 )
-from senet_ablate.bench.parts import Log, Network, in_a_line, networks, part, seconds, sizes
-from senet_ablate.records.bench import Measured, Part
+from senet_ablate.bench.parts import Log, Network, Timed, in_a_line, networks, seconds, sizes
+from senet_ablate.data import load_images
+from senet_ablate.data.loader import Batches
+from senet_ablate.records.bench import Measured
+from senet_ablate.spec.spec import Training
 
 AT_ONCE = 4  # runs on one GPU
+FILES, CROP = 64, 224  # the sizes of ImageNet: about 500 x 375, seen at 224
 # steps before each measurement: they use up what the classic loader made ready while others ran
 WARM = 4
 
 
-def loop(device: str, rounds: int, command: str, log: Log) -> Part:
+def loop(device: str, rounds: int, log: Log) -> Timed:
     """Ours as written and compiled, the classic loop, and airbench's loader; plain and SE."""
-    began, cores, gpu = time.monotonic(), cpu_count(), device != "cpu"
-    base = Competitor("classic loop", classic, threads=cores)
-    ways = {
-        base: "",
-        Competitor("classic, step alone", classic, threads=cores, data=False): base.name,
-        Competitor("classic loop, compiled", classic, threads=cores, compiled="default"): base.name,
-        Competitor("ours, one process", ours, threads=cores): base.name,
-    }
+    cores, gpu, base = cpu_count(), device != "cpu", "classic loop"
+    way = partial(Competitor, threads=cores)
+    ways = [
+        way(base, classic),
+        way("classic, step alone", classic, base, data=False),
+        way("classic loop, compiled", classic, base, compiled="default"),
+        way("ours, one process", ours, base),
+    ]
     if gpu:
-        amp = "classic loop, bfloat16"
-        tuned, graph = "classic loop, max-autotune, bfloat16", "ours, compiled, bfloat16"
-        ways |= {
-            Competitor(amp, classic, threads=cores, bf16=True): "",
-            Competitor(tuned, classic, threads=cores, bf16=True, compiled="max-autotune"): amp,
-            Competitor("ours, bfloat16", ours, bf16=True): amp,
-            Competitor(graph, ours, bf16=True, compiled="model"): amp,
-            Competitor("ours, units compiled, bfloat16", ours, bf16=True, compiled="units"): amp,
-        }
+        amp, tuned = "classic loop, bfloat16", "classic loop, max-autotune, bfloat16"
+        way = partial(way, bf16=True)
+        ways += [
+            way(amp, classic),
+            way(tuned, classic, amp, compiled="max-autotune"),
+            way("ours, bfloat16", ours, amp, threads=1),
+            way("ours, compiled, bfloat16", ours, amp, threads=1, compiled="model"),
+            way("ours, units compiled, bfloat16", ours, amp, threads=1, compiled="units"),
+        ]
     else:
-        compiled = "ours, compiled, a process a core"
-        ways |= {
-            Competitor("ours, a process a core", ours, cores): base.name,
-            Competitor(compiled, ours, cores, compiled="model"): base.name,
-        }
+        name = "ours, compiled, a process a core"
+        ways += [
+            Competitor("ours, a process a core", ours, base, cores),
+            Competitor(name, ours, base, cores, compiled="model"),
+        ]
     if importlib.util.find_spec("airbench"):
-        name = "airbench's loader, compiled"
-        ways[Competitor(name, airbench, threads=cores, bf16=gpu)] = base.name
+        ways.append(way("airbench's loader, compiled", airbench, base))
     else:
         log("loop: no row of airbench's loader: pip install airbench")
-    rows = _compare(ways, networks(device), device, rounds, log)
     settings = (
         "Random uint8 images, crops and flips, SGD with momentum, float32 unless it says"
         f" otherwise. {sizes(device)}. A loop runs while the others wait."
     )
-    return part("images/s", settings, rows, device, command, began)
+    return "images/s", settings, _compare(ways, networks(device), device, rounds, log)
 
 
-def many(device: str, rounds: int, command: str, log: Log) -> Part:
+def many(device: str, rounds: int, log: Log) -> Timed:
     """All runs together: one after another, each in a process, or on a GPU all in one process."""
-    began, cores, gpu = time.monotonic(), cpu_count(), device != "cpu"
-    count = AT_ONCE if gpu else cores
-    alone = Competitor("one after another", ours, threads=cores, bf16=gpu)
-    ways = {alone: "", Competitor("a process each", ours, count, bf16=gpu): alone.name}
+    gpu, base = device != "cpu", "one after another"
+    count = AT_ONCE if gpu else cpu_count()
+    ways = [
+        Competitor(base, ours, threads=cpu_count(), bf16=gpu),
+        Competitor("a process each", ours, base, count, bf16=gpu),
+    ]
     if gpu:
-        ways[Competitor("all in one process", together, bf16=True, runs=count)] = alone.name
-    rows = _compare(ways, networks(device), device, rounds, log)
+        ways.append(Competitor("all in one process", together, base, bf16=True, runs=count))
     numbers = "bfloat16" if gpu else "float32"
     settings = f"{count} runs that differ in their seeds, {numbers}. {sizes(device)}."
-    return part("images/s", settings, rows, device, command, began)
+    return "images/s", settings, _compare(ways, networks(device), device, rounds, log)
 
 
 def _compare(
-    ways: dict[Competitor, str], trained: list[Network], device: str, rounds: int, log: Log
+    ways: list[Competitor], trained: list[Network], device: str, rounds: int, log: Log
 ) -> list[Measured]:
     """Images a second of each competitor, network by network.
 
-    ways: each with the name of the one that it is compared with. Each has processes of its own,
-    which wait while the others run. One that fails has no row, and the log says why.
+    Each has processes of its own, which wait while the others run. One that fails has no row, and
+    the log says why.
     """
     found = {(network, way): list[float]() for network in trained for way in ways}
-    failed: set[Competitor] = set()
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
         pools = {
@@ -102,7 +108,7 @@ def _compare(
         }
         for number in range(rounds):
             for (network, way), rates in found.items():
-                if way in failed:
+                if way not in pools:
                     continue
                 try:
                     calls = [
@@ -111,13 +117,13 @@ def _compare(
                     images = network.batch * way.runs
                     rates.append(sum(images / call.result() for call in calls))
                 except Exception as error:  # a missing compiler, too little memory, a lost process
-                    failed.add(way)
+                    del pools[way]
                     log(f"no row of {way.name}: {in_a_line(error)}")
             log(f"round {number + 1} of {rounds}")
     return [
-        Measured(group=network.label, name=way.name, rounds=tuple(rates), over=ways[way])
+        Measured(group=network.label, name=way.name, rounds=tuple(rates), over=way.over)
         for (network, way), rates in found.items()
-        if way not in failed
+        if way in pools
     ]
 
 
@@ -132,3 +138,48 @@ def _step_seconds(way: Competitor, network: Network, device: str) -> float:
 def _step(way: Competitor, network: Network, device: str) -> Step:
     torch.backends.cudnn.allow_tf32 = False  # float32 of a recipe is float32
     return way.make(network, way, torch.device(device))
+
+
+def loader(device: str, rounds: int, log: Log) -> Timed:
+    """Images a second of data set image-stream, which decodes and crops them, on one core."""
+    train = Training(
+        dataset="image-stream",
+        image_size=256,
+        crop_size=CROP,
+        scale_crop=(0.08, 1),  # as the ImageNet recipes draw crops
+        backbone="resnet50",
+        epochs=1,
+        batch_size=FILES,
+        lr=0.1,
+    )
+    cpu, rates = torch.device("cpu"), list[float]()
+    with tempfile.TemporaryDirectory() as folder:
+        write_images(Path(folder))
+        images = load_images(train, Path(folder))
+        batches = Batches(images.train, images, train, cpu)
+        for number in range(rounds + 1):
+            rates.append(FILES / seconds(lambda: list(batches.shuffled(0, 1)), cpu))
+            log(f"loader: round {number} of {rounds}")
+    rows = [Measured(group="one core", name="Pillow, as in image-stream", rounds=tuple(rates[1:]))]
+    settings = (
+        f"{FILES} JPEG files of 375 x 500 pixels and the like, random crops resized to {CROP}, one"
+        " thread."
+    )
+    return "images/s", settings, rows
+
+
+def write_images(root: Path) -> None:
+    """JPEG files of two classes, smooth colour and fine noise, which decode as slowly as
+    photographs do (about 75 kB each).
+    """
+    generator = np.random.default_rng(0)
+    names = [f"train/{number % 2}/{number}.jpg" for number in range(FILES)]
+    for number, name in enumerate([*names, "val/0/0.jpg", "val/1/0.jpg"]):
+        height, width = ((375, 500), (500, 375), (333, 500), (480, 640))[number % 4]
+        coarse = Image.fromarray(generator.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize((width, height)), dtype=np.float32)
+        pixels = smooth + generator.normal(0, 8, (height, width, 3))
+        content = io.BytesIO()
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(content, "JPEG", quality=90)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content.getvalue())

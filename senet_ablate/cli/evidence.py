@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from senet_ablate.cli.options import (
+    DATA,
     RESULTS,
     Cache,
     Data,
@@ -17,7 +18,6 @@ from senet_ablate.cli.options import (
     Results,
     SEFields,
     command_line,
-    data_root,
     read_se,
 )
 from senet_ablate.records.bench import PARTS, add_part
@@ -81,7 +81,7 @@ def excitation(
     classes: Annotated[
         str, typer.Option("--classes", metavar="A,B,...", help="default: four of the data set")
     ] = "",
-    data: Data = None,
+    data: Data = DATA,
     cache: Cache = None,
     results: Results = RESULTS,
     device: Device = "auto",
@@ -92,7 +92,7 @@ def excitation(
     plan = read_plan(recipe)
     rows = csv.reader([classes], skipinitialspace=True)  # a name with a comma in quotes
     names = [name.strip() for row in rows for name in row if name.strip()]
-    images = load_images(plan.recipe.train, data_root(data))
+    images = load_images(plan.recipe.train, data)
     write_gates(plan, results, images, device, names)
     write_reports([plan.recipe_name], results)
 
@@ -112,7 +112,7 @@ def bench(
     all_rows: Annotated[
         bool, typer.Option("--all", help="timing: every row, not plain and SE alone")
     ] = False,
-    data: Data = None,
+    data: Data = DATA,
     cache: Cache = None,
     results: Results = RESULTS,
     device: Device = "auto",
@@ -126,19 +126,19 @@ def bench(
     if machine := [part for part in chosen if part in PARTS]:
         _bench_machine(machine, str(on), rounds, results)
     if "timing" in chosen:
-        _bench_recipe(read_plan(recipe), rounds, all_rows, data_root(data), results, on)
+        _bench_recipe(read_plan(recipe), rounds, all_rows, data, results, on)
 
 
 def _bench_machine(parts: Sequence[str], device: str, rounds: int, results: Path) -> None:
     """Measure parts of the page of this machine, writing each as it is done."""
     from joblib import cpu_count
 
-    from senet_ablate.bench.measures import MEASURES
+    from senet_ablate.bench.measures import measure
 
     if device == "cpu":
         print("on a CPU: no CUDA graphs, no bfloat16; smaller networks and batches")
     for name in parts:
-        part = MEASURES[name](device, rounds, command_line(), print)
+        part = measure(name, device, rounds, command_line(), print)
         print(f"wrote {add_part(results, part.provenance.device, cpu_count(), name, part)}")
     # the ledgers judge the paper's times by what SE adds
     recipes = [name for name in recorded(results) if name in list_recipes()]
@@ -183,7 +183,7 @@ def import_weights(
     backbone: Annotated[str, typer.Argument(help="the network that it is of")],
     pairs: MoreSEFields = None,
     se: SEFields = None,
-    data: Data = None,
+    data: Data = DATA,
     size: Annotated[
         int | None, typer.Option("--size", min=8, help="pixels; default: the network's own")
     ] = None,
@@ -201,7 +201,7 @@ def import_weights(
     spec = read_se(se, pairs)
     model, on = load(file, backbone, spec), first_device(device)
     with tqdm(unit=" images") as bar:
-        found = evaluate_folder(model, backbone, data_root(data), size, on, bar.update)
+        found = evaluate_folder(model, backbone, data, size, on, bar.update)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{backbone}, {spec or 'plain'}, {parameters:,} parameters, from {file}")
     top5 = "" if found.top5 is None else f", top-5 error {found.top5:.2f}%"

@@ -130,11 +130,10 @@ def list_names() -> None:
 @app.command()
 def verify(recipe: AnyRecipe = None, results: Results = RESULTS) -> None:
     """Check records and generated files again; exit 1 and name what does not hold."""
-    from senet_ablate.report.pages import measured_pages, verify_page
-    from senet_ablate.report.verify import verify as problems
+    from senet_ablate.report.pages import measured_pages, verify_page, verify_recipe
 
     names = _recorded(recipe, results)
-    found = [problem for name in names for problem in problems(name, results)]
+    found = [problem for name in names for problem in verify_recipe(name, results)]
     for name in [] if recipe else measured_pages(results):
         names.append(name)
         found += verify_page(name, results)

@@ -31,9 +31,8 @@ AnyRecipe = Annotated[
     str | None, typer.Option("--recipe", help="default: every recipe that has records")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
-Data = Annotated[
-    Path | None, typer.Option("--data", help="data root; default: $SENET_ABLATE_DATA, else ./data")
-]
+Data = Annotated[Path, typer.Option("--data", envvar="SENET_ABLATE_DATA", help="data root")]
+DATA = Path("data")
 
 
 def _set_cache(folder: Path | None) -> Path | None:
@@ -95,7 +94,7 @@ class RunOptions:
     launcher: Annotated[
         str, typer.Option("--launcher", help="local: all of this machine; ray: a Ray cluster")
     ] = "local"
-    data: Data = None
+    data: Data = DATA
     cache: Cache = None
     results: Results = RESULTS
     download: Annotated[
@@ -148,11 +147,6 @@ def takes_run_options(verb: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__name__, command.__doc__ = verb.__name__, verb.__doc__
     return command
-
-
-def data_root(data: Path | None) -> Path:
-    """The folder that `--data` names, or the one that holds without it."""
-    return data or Path(os.environ.get("SENET_ABLATE_DATA") or "data")
 
 
 def command_line() -> str:

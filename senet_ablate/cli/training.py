@@ -16,7 +16,6 @@ from senet_ablate.cli.evidence import write_gates, write_reports
 from senet_ablate.cli.options import (
     RunOptions,
     command_line,
-    data_root,
     read_runs_per_gpu,
     takes_run_options,
 )
@@ -49,7 +48,6 @@ def run(
     """Train what is missing, skip what is done, then report."""
     sweep = _sweep(options, options.results, tensorboard)
     failures = _train(sweep)
-    _name_failures(sweep, failures)
     done = no_report or _report(sweep, options)
     if failures or not done:
         raise typer.Exit(1)
@@ -93,7 +91,6 @@ def reproduce(
         [run for run in runs if run.id in committed] for runs in (sweep.runs, sweep.pending)
     )
     failures = _train(sweep)
-    _name_failures(sweep, failures)
     ours = read_records(folder, recipe)
     if failures and not ours:
         raise typer.Exit(1)
@@ -121,7 +118,14 @@ def plan(
 ) -> None:
     """Train nothing: show the runs, their cost, the time left, and what the seeds can settle."""
     if points is not None:
-        _print_seeds_needed(options, points)
+        from senet_ablate.analysis import power
+        from senet_ablate.analysis.tables import read_reported
+
+        asked = read_plan(options.recipe, options.experiments)
+        if not options.experiments:
+            records = read_records(options.results, asked.recipe_name)
+            asked = read_reported(asked.recipe_name, records)
+        print("\n".join(power.needs(asked, options.results, points)))
         return
     sweep = _sweep(options, options.results)
     _print_found(sweep)
@@ -147,19 +151,7 @@ def plan(
             )
     from senet_ablate.analysis.settle import sentences
 
-    for sentence in sentences(sweep.plan, records):
-        print(sentence)
-
-
-def _print_seeds_needed(options: RunOptions, points: float) -> None:
-    from senet_ablate.analysis.power import needs
-    from senet_ablate.analysis.tables import read_reported
-
-    plan = read_plan(options.recipe, options.experiments)
-    if not options.experiments:
-        plan = read_reported(plan.recipe_name, read_records(options.results, plan.recipe_name))
-    for line in needs(plan, options.results, points):
-        print(line)
+    print("\n".join(sentences(sweep.plan, records)))
 
 
 def _sweep(options: RunOptions, results: Path, tensorboard: Path | None = None) -> "Sweep":
@@ -174,7 +166,7 @@ def _sweep(options: RunOptions, results: Path, tensorboard: Path | None = None) 
     context = SweepContext.of(
         plan,
         results,
-        data_root(options.data),
+        options.data,
         device=options.device,
         command=command_line(),
         checkpoint_every_s=options.checkpoint_every,
@@ -189,7 +181,9 @@ def _sweep(options: RunOptions, results: Path, tensorboard: Path | None = None) 
 
 
 def _train(sweep: "Sweep") -> "list[Failure]":
-    """Train what is pending, with a bar; under torchrun only rank 0 prints, and returns."""
+    """Train what is pending, with a bar, and name the runs that failed by the rows they are of;
+    under torchrun only rank 0 prints, and returns.
+    """
     from senet_ablate.train.distributed import torchrun_rank
 
     first = not torchrun_rank()
@@ -210,6 +204,13 @@ def _train(sweep: "Sweep") -> "list[Failure]":
         failures = sweep.train(progress)
     if not first:
         raise typer.Exit(1 if failures else 0)
+    for failure in failures:
+        names = ", ".join(sweep.names[failure.run.id])
+        seed = f"seed {failure.run.seed} (run {failure.run.id})"
+        print(f"failed: {names}, {seed}: {failure.cause}", file=sys.stderr)
+    if failures:
+        again = f"{len(failures)} of {pending} runs failed; the same command tries them again"
+        print(again, file=sys.stderr)
     return failures
 
 
@@ -258,19 +259,3 @@ def _print_found(sweep: "Sweep") -> None:
     print(f"{name}: {sweep.images.summary()}")
     if sweep.images.left_out:
         logging.warning("%s, left out: %s", name, listed(sweep.images.left_out))
-
-
-def _name_failures(sweep: "Sweep", failures: "list[Failure]") -> None:
-    """Say which runs failed, by the rows that they are of."""
-    for failure in failures:
-        name = ", ".join(sweep.names[failure.run.id])
-        print(
-            f"failed: {name}, seed {failure.run.seed} (run {failure.run.id}): {failure.cause}",
-            file=sys.stderr,
-        )
-    if failures:
-        print(
-            f"{len(failures)} of {len(sweep.pending)} runs failed; the same command tries them"
-            " again",
-            file=sys.stderr,
-        )

@@ -1,6 +1,5 @@
 """The pages of `bench`: a page a device with a plot for each part, and every target by device."""
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -64,12 +63,6 @@ class Target:
         bound = f"at {'least' if self.at_least else 'most'} {self.bound:g}"
         return f"{self.part}: {self.row} / {self.over} {bound}{where}"
 
-    def ratios(self, part: Part) -> list[float]:
-        """The median ratio in each group that has both rows."""
-        rows = [row for row in part.rows if row.name == self.row]
-        chosen = [row for row in rows if not self.groups or row.group in self.groups]
-        return [ratio[1] for row in chosen if (ratio := part.ratio(row, self.over))]
-
 
 TARGETS = (
     Target("loop", "ours, a process a core", "classic loop", 2.0),
@@ -107,11 +100,13 @@ def _machine(bench: Bench) -> str:
 
 def _verdict(target: Target, bench: Bench) -> str:
     part = bench.parts.get(target.part)
-    ratios = target.ratios(part) if part else []
+    rows = [row for row in part.rows if row.name == target.row] if part else []
+    chosen = [row for row in rows if not target.groups or row.group in target.groups]
+    ratios = [found[1] for row in chosen if part and (found := part.ratio(row, target.over))]
     if part is None or not ratios:
         return NOT_MEASURED
     span = " to ".join(dict.fromkeys(f"{one:.2f}" for one in (min(ratios), max(ratios))))
-    if _crowded(bench, part):
+    if _crowd(bench, part):
         return f"{span}: not judged, others used the machine"
     sign = 1 if target.at_least else -1
     count = sum(sign * ratio >= sign * target.bound for ratio in ratios)
@@ -132,9 +127,11 @@ def _section(name: str, part: Part, bench: Bench, stem: str) -> Section:
     """What a part is, its table, its targets, and its plot."""
     verdicts = {str(one): _verdict(one, bench) for one in TARGETS if one.part == name}
     lines = [f"- {one}: {said}" for one, said in verdicts.items() if said != NOT_MEASURED]
-    if name == "many":
-        lines.append(f"- {_fastest(part)}")
     rows = speed.measured([part]).assign(device="")
+    if name == "many":
+        best = rows.loc[rows.groupby("group")["median"].idxmax(), "name"].value_counts()
+        wins = [f"{one} ({count} of {best.sum()})" for one, count in best.items()]
+        lines.append(f"- Fastest: {', '.join(wins)}.")
     caption = (
         f"Median of {len(part.rows[0].rounds)} rounds [least, greatest]; ratios are taken within a"
         f" round, with their quartiles. Commit {part.provenance.commit[:10]}, PyTorch"
@@ -151,14 +148,12 @@ def _section(name: str, part: Part, bench: Bench, stem: str) -> Section:
     return Section(PARTS[name], blocks, command=part.provenance.command)
 
 
-def _crowded(bench: Bench, part: Part) -> bool:
-    """Whether others used this CPU so much that threads which wait for each other lost by it."""
-    busy = part.load is not None and part.load > CROWDED * bench.cores
-    return bench.device.startswith("cpu: ") and busy
-
-
 def _crowd(bench: Bench, part: Part) -> str:
-    if not _crowded(bench, part):
+    """What to mind where others used this CPU so much that threads which wait for each other lost
+    by it; else empty.
+    """
+    cpu = bench.device.startswith("cpu: ")
+    if not cpu or part.load is None or part.load <= CROWDED * bench.cores:
         return ""
     return (
         f" **Others used the machine: its load was {part.load:.1f} on {bench.cores} cores. Threads"
@@ -167,27 +162,15 @@ def _crowd(bench: Bench, part: Part) -> str:
     )
 
 
-def _fastest(part: Part) -> str:
-    """Which rows have the greatest median of their group, and in how many groups."""
-    groups = _groups(part).values()
-    best = Counter(max(rows, key=lambda row: row.median).name for rows in groups).most_common()
-    return f"Fastest: {', '.join(f'{name} ({wins} of {len(groups)})' for name, wins in best)}."
-
-
-def _groups(part: Part) -> dict[str, list[Measured]]:
-    return {
-        group: [row for row in part.rows if row.group == group]
-        for group in dict.fromkeys(row.group for row in part.rows)
-    }
-
-
 OTHERS = ("classic", "airbench", "plain", "one after another", "floor")
 """How the names of rows begin that ours are compared with; they are grey."""
 
 
 def _plot(part: Part) -> matplotlib.figure.Figure:
     """A panel a group: medians as bars with their extremes, and beside a bar its ratio."""
-    groups = _groups(part)
+    groups: dict[str, list[Measured]] = {}
+    for row in part.rows:
+        groups.setdefault(row.group, []).append(row)
     counts = [len(rows) for rows in groups.values()]
     height = 0.5 + 0.62 * len(groups) + 0.3 * sum(counts)
     figure = matplotlib.figure.Figure(figsize=(8.0, height), layout="constrained")

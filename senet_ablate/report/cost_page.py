@@ -19,11 +19,10 @@ from senet_ablate.records.cost import (
     PAPERS_NETWORK,
     Costs,
     NetworkCost,
-    Printed,
     printed,
     read_costs,
 )
-from senet_ablate.report.document import Document, Grid, Section, Text, drawn
+from senet_ablate.report.document import Document, Files, Grid, Section, Text, drawn
 from senet_ablate.spec.paper import paper_facts
 from senet_ablate.spec.spec import SESpec
 
@@ -42,16 +41,11 @@ def pages(results: Path) -> dict[str, Document]:
         " them. SE is the paper's: r = 16, in all stages, two layers without bias."
     )
     title, rows = "Without and with SE", networks(costs)
-    plain_and_se = Section(title, [Grid(title, _shown(rows))], _files("table", rows))
+    files: Files = {"table.csv": rows, "table.tex": latex_table(_shown(rows))}
+    plain_and_se = Section(title, [Grid(title, _shown(rows))], files)
     sections = [plain_and_se, _stage_section(costs), _paper_section(costs)]
     page = Document("What the networks cost, and what SE adds", "", lead, sections)
     return {"cost/README.md": page}
-
-
-def _files(name: str, rows: pd.DataFrame) -> dict[str, bytes]:
-    """A table in full as CSV, and as it is shown as LaTeX."""
-    csv = rows.to_csv(lineterminator="\n", float_format="%.10g")
-    return {f"{name}.csv": csv.encode(), f"{name}.tex": latex_table(_shown(rows)).encode()}
 
 
 def _stage_section(costs: Costs) -> Section:
@@ -83,18 +77,16 @@ def _paper_section(costs: Costs) -> Section:
     reasons = "\n".join(f"- {rows}: {reason}." for reason, rows in remarks.items())
     grid = Grid("Beside the paper", _shown(paper))
     again = "python -m senet_ablate cost"
-    return Section(
-        "Beside the paper", [Text(about), Text(reasons), grid], _files("paper", paper), again
-    )
+    files: Files = {"paper.csv": paper, "paper.tex": latex_table(_shown(paper))}
+    return Section("Beside the paper", [Text(about), Text(reasons), grid], files, again)
 
 
 def networks(costs: Costs) -> pd.DataFrame:
-    """All networks, one row each:
-
-    index network; pixels, params and macs without and with SE, and what it adds in %.
+    """All networks by name, those for small images last: index network; pixels, params and macs
+    without and with SE, and what it adds in %.
     """
     rows = {}
-    for name in _ordered(costs):
+    for name in sorted({name for name, _ in costs}):
         plain, se = costs[name, None], costs[name, SE]
         rows[name] = {
             "pixels": plain.pixels,
@@ -105,14 +97,8 @@ def networks(costs: Costs) -> pd.DataFrame:
             "macs_se": se.macs,
             "macs_added": _percent(se.macs, plain.macs),
         }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("network")
-
-
-def _ordered(costs: Costs) -> list[str]:
-    """The networks by name, those for small images last."""
-    return sorted(
-        {name for name, _ in costs}, key=lambda name: (costs[name, None].pixels <= 64, name)
-    )
+    found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("network")
+    return found.sort_values("pixels", key=lambda pixels: pixels <= 64, kind="stable")
 
 
 def beside_paper(costs: Costs) -> pd.DataFrame:
@@ -121,28 +107,18 @@ def beside_paper(costs: Costs) -> pd.DataFrame:
     Columns: table, row, network, pixels, params, paper_params (M), params_off (M), macs,
     paper_gflops, macs_off (%), remark. What the paper leaves empty is NaN.
     """
-    return pd.DataFrame([_beside(one, costs[one.backbone, one.se]) for one in printed()]).set_index(
-        "table"
-    )
-
-
-def _beside(one: Printed, ours: NetworkCost) -> dict[str, object]:
-    params_off = float("nan") if one.params is None else ours.params / 1e6 - one.params
-    macs_off = float("nan") if one.gflops is None else _percent(ours.macs, one.gflops * 1e9)
-    off = abs(params_off) > PARAMS_TOLERANCE or abs(macs_off) > 100 * MACS_TOLERANCE
-    return {
-        "table": one.table,
-        "row": one.row,
-        "network": ours.backbone,
-        "pixels": ours.pixels,
-        "params": ours.params,
-        "paper_params": one.params,
-        "params_off": params_off,
-        "macs": ours.macs,
-        "paper_gflops": one.gflops,
-        "macs_off": macs_off,
-        "remark": paper_facts()["cost_remarks"].get(one.row, "not explained") if off else "",
-    }
+    rows = []
+    for one in printed():
+        ours = costs[one.backbone, one.se]
+        params, gflops = one.params or np.nan, one.gflops or np.nan
+        off = ours.params / 1e6 - params, _percent(ours.macs, gflops * 1e9)
+        cost = (ours.params, params, off[0], ours.macs, gflops, off[1])
+        far = abs(off[0]) > PARAMS_TOLERANCE or abs(off[1]) > 100 * MACS_TOLERANCE
+        remark = paper_facts()["cost_remarks"].get(one.row, "not explained") if far else ""
+        rows.append((one.table, one.row, one.backbone, ours.pixels, *cost, remark))
+    columns = ["table", "row", "network", "pixels", "params", "paper_params", "params_off", "macs"]
+    columns += ["paper_gflops", "macs_off", "remark"]
+    return pd.DataFrame(rows, columns=columns).set_index("table")
 
 
 def by_stage(plain: NetworkCost, se: NetworkCost) -> pd.DataFrame:
@@ -192,7 +168,7 @@ def _shown(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _plot(costs: Costs) -> matplotlib.figure.Figure:
     """What SE adds to parameters and multiply-adds, by stage, of every network."""
-    names = _ordered(costs)
+    names = list(networks(costs).index)
     figure = matplotlib.figure.Figure(figsize=(11, 1.6 + 0.3 * len(names)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for place, name in enumerate(names):

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from senet_ablate.analysis.escape import link_target, markdown_cell, markdown_table
 from senet_ablate.analysis.evidence import Outcome
 from senet_ablate.analysis.verdicts import outcome_words
+from senet_ablate.records.facts import write_whole
 from senet_ablate.report import plots
 
 log = logging.getLogger(__name__)
@@ -208,6 +209,7 @@ def drawn(
 
 
 Block = Text | Grid | Tiles | Figure
+Files = dict[str, pd.DataFrame | str]
 
 
 def anchor(title: str) -> str:
@@ -217,13 +219,14 @@ def anchor(title: str) -> str:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page with a heading. files: what is written beside the page, by path, and linked
-    below the section, with the command that makes it again.
+    """A part of a page with a heading. files: what is written beside the page, by path (a table as
+    CSV, with its index where that has a name), and linked below the section, with the command that
+    makes it again.
     """
 
     title: str
     blocks: Sequence[Block]
-    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    files: Files = field(default_factory=dict, repr=False)
     command: str = ""
 
     @property
@@ -286,10 +289,34 @@ class Document:
 
     def files(self, path: str, more: str = "") -> dict[str, bytes]:
         """The page as Markdown in `path`, and beside it every plot and file of its sections."""
-        found: dict[str, bytes] = {}
+        folder, found = Path(path).parent, {path: self.markdown(more).encode()}
         for section in self.sections:
-            found |= section.files
-            found |= {one.path: one.svg for one in section.blocks if isinstance(one, Figure)}
-        folder = path.rpartition("/")[0]
-        beside = {f"{folder}/{name}".lstrip("/"): content for name, content in found.items()}
-        return beside | {path: self.markdown(more).encode()}
+            for name, file in section.files.items():
+                if isinstance(file, pd.DataFrame):
+                    named = file.index.name is not None
+                    file = file.to_csv(index=named, lineterminator="\n", float_format="%.10g")
+                found[str(folder / name)] = file.encode()
+            for block in section.blocks:
+                if isinstance(block, Figure):
+                    found[str(folder / block.path)] = block.svg
+        return found
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write generated files by their path in `folder`, those that differ from what is there."""
+    for name, content in files.items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != content:
+            write_whole(path, content)
+
+
+def stale(folder: Path, files: Mapping[str, bytes], source: str, rebuild: str) -> list[str]:
+    """A sentence for each generated file that is missing or differs."""
+    problems = []
+    for name, content in files.items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{path}: is missing; {rebuild} writes it")
+        elif path.read_bytes() != content:
+            problems.append(f"{path}: does not follow from {source}; {rebuild} rebuilds it")
+    return problems

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from senet_ablate.analysis.escape import markdown_cell, plot_text
+from senet_ablate.analysis.escape import link_target, markdown_cell, plot_text
 from senet_ablate.analysis.forest import COLUMNS
 from senet_ablate.records.facts import readable
 from senet_ablate.report.document import GLYPHS, Document, Grid, Section, Text, drawn
@@ -81,7 +81,7 @@ def _sections(found: pd.DataFrame, title: str, path: str, caption: str) -> list[
         return []
     about = [] if caption else [Text(NOT_EVIDENCE)]
     counts = [
-        {"recipe": f"[{markdown_cell(recipe)}]({recipe}/README.md)"}
+        {"recipe": f"[{markdown_cell(recipe)}]({link_target(str(recipe))}/README.md)"}
         | {f"{GLYPHS[name]} {says}": str((own == name).sum()) for name, says in NAMES.items()}
         for recipe, own in found.groupby("recipe")["verdict"]
     ]

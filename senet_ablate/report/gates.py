@@ -7,18 +7,18 @@ import io
 import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from senet_ablate.analysis.escape import plot_text
 from senet_ablate.analysis.exclusions import stuck_gates
 from senet_ablate.records.class_gates import ClassGates, paper_network, places
 from senet_ablate.records.gate_facts import GateFacts
-from senet_ablate.records.store import Record
+from senet_ablate.records.store import Gates, Record
 from senet_ablate.report.document import Block, Grid, Text, drawn
 
 EXPERIMENT = "role_of_excitation"
@@ -31,8 +31,6 @@ COLOURS = (
     "#56B4E9",
     "#F0E442",
 )  # Okabe and Ito
-MARKERS = "osD^v"
-COLUMNS = ("mean", "std", "within", "low", "high")  # of `by_block`, as records have them
 MEASURES = {
     "mean": "mean gate",
     "between_class_std": "spread between classes",
@@ -48,12 +46,6 @@ LEGEND = (
 )
 
 
-def files(facts: GateFacts) -> dict[str, bytes]:
-    """The table as a file, by its path in the recipe's results folder."""
-    rows = gates_table(facts.blocks).to_csv(index=False, lineterminator="\n", float_format="%.10g")
-    return {f"{EXPERIMENT}/gates.csv": rows.encode()}
-
-
 def gates_table(network: Sequence[ClassGates]) -> pd.DataFrame:
     """One row a block, in order of depth: our measures, and those of the paper's panels with the
     same place in the network.
@@ -67,61 +59,44 @@ def gates_table(network: Sequence[ClassGates]) -> pd.DataFrame:
     rows = []
     for block in network:
         panels = dict.fromkeys(drawn[at] for at, name in ours.items() if name == block.name)
-        for panel in panels or [""]:
+        for panel in panels or [None]:
             row = {"block": block.name, **{key: getattr(block, key) for key in MEASURES}}
-            values = {key: getattr(paper[panel], key) if panel else None for key in MEASURES}
-            rows.append(
-                row | {"panel": panel or None} | {f"paper_{k}": v for k, v in values.items()}
-            )
+            theirs = {f"paper_{key}": panel and getattr(paper[panel], key) for key in MEASURES}
+            rows.append({**row, "panel": panel, **theirs})
     return pd.DataFrame(rows)
 
 
-def gates_cells(facts: GateFacts) -> pd.DataFrame:
-    """The table as text:
-
-    ours first, in brackets the value read off the paper's figures for the panel named.
+def blocks(facts: GateFacts, recipe: str) -> list[Block]:
+    """Gates by class on the page: the two figures, the table (ours first, in brackets the paper's),
+    and how to make them again.
     """
+    counts = sorted(set(facts.images.values()))
+    ends = dict.fromkeys((counts[0], counts[-1]))
+    several = " to ".join(map(str, ends)) if counts[0] else "all"
+    about = (
+        f"Gates of one trained network (run {facts.run}) by class: {', '.join(facts.images)},"
+        f" {several} test images each; `all` is the mean over all {facts.tested:,}. At most fifty"
+        " channels a block are drawn, evenly spaced. Measured by `python -m senet_ablate excitation"
+        f" --recipe {recipe} --classes {_quoted(facts)}`."
+    )
+    figure6 = "Mean gate by channel and class, as the paper's figure 6"
+    figure7 = "Gates within a class, as the paper's figure 7"
+    pair = " and ".join(islice(facts.images, 2))
+    spread = f"Mean and standard deviation over the images of one class: {pair}."
     rows = gates_table(facts.blocks)
     cells = pd.DataFrame({"block": rows["block"], "the paper's panel": rows["panel"].fillna("")})
     for key, heading in MEASURES.items():
-        cells[heading] = [
-            _number(ours) if pd.isna(theirs) else f"{_number(ours)} ({_number(theirs)})"
-            for ours, theirs in zip(rows[key], rows[f"paper_{key}"], strict=True)
-        ]
-    return cells
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None or value != value else f"{value:.3f}"
-
-
-def blocks(facts: GateFacts, recipe: str) -> list[Block]:
-    """Gates by class on the page: the two figures, the table, and how to make them again."""
-    pair = " and ".join(islice(facts.images, 2))
-    again = f"python -m senet_ablate excitation --recipe {recipe} --classes {_quoted(facts)}"
-    figure6 = "Mean gate by channel and class, as the paper's figure 6"
-    figure7 = "Gates within a class, as the paper's figure 7"
-    spread = f"Mean and standard deviation over the images of one class: {pair}."
+        ours = rows[key].astype(float).map("{:.3f}".format).replace("nan", "none")
+        paper = rows[f"paper_{key}"].astype(float).map(" ({:.3f})".format).replace(" (nan)", "")
+        cells[heading] = ours + paper
     return [
         Text("### Gates by class"),
-        Text(f"{sample(facts)} Measured by `{again}`."),
+        Text(about),
         *drawn(f"{EXPERIMENT}/figure6.svg", figure6, partial(by_class, facts)),
         *drawn(f"{EXPERIMENT}/figure7.svg", figure7, partial(by_class, facts, within=True), spread),
         Text(LEGEND),
-        Grid("Gates by class", gates_cells(facts)),
+        Grid("Gates by class", cells),
     ]
-
-
-def sample(facts: GateFacts) -> str:
-    """Which network, classes and images the figures show."""
-    counts = sorted(set(facts.images.values()))
-    several = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    several = several if counts[0] else "all"
-    return (
-        f"Gates of one trained network (run {facts.run}) by class: {', '.join(facts.images)},"
-        f" {several} test images each; `all` is the mean over all {facts.tested:,}. At most fifty"
-        " channels a block are drawn, evenly spaced."
-    )
 
 
 def _quoted(facts: GateFacts) -> str:
@@ -140,6 +115,7 @@ def by_class(facts: GateFacts, within: bool = False) -> Figure:
     lines = -(-len(facts.curves) // columns)
     figure = Figure(figsize=(3.6 * columns, 2.6 * lines + 0.5), layout="constrained")
     grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    shown = list[float]()
     for axes, (name, curves) in zip(grid.flat, facts.curves.items(), strict=False):
         axes.set_title(name)
         axes.set_xlabel("channel")
@@ -153,20 +129,16 @@ def by_class(facts: GateFacts, within: bool = False) -> Figure:
             axes.plot(x, mean, label=plot_text(label), **look)
             if within:
                 axes.fill_between(x, mean - std, mean + std, alpha=0.22, lw=0, color=colour)
+        shown += [value for mean in curves.mean.values() for value in mean]
     for axes in grid.flat[len(facts.curves) :]:
         axes.set_visible(False)
     for row in grid:
         row[0].set_ylabel("gate")
-    means = [mean for curves in facts.curves.values() for mean in curves.mean.values()]
-    if all(0 <= value <= 1 for value in chain.from_iterable(means)):
+    if min(shown) >= 0 and max(shown) <= 1:
         grid[0, 0].set_ylim(-0.03, 1.03)
-    _legend(figure, grid[0, 0])
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9)
     return figure
-
-
-def _legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9)
 
 
 def by_block(records: Sequence[Record]) -> pd.DataFrame:
@@ -177,23 +149,18 @@ def by_block(records: Sequence[Record]) -> pd.DataFrame:
     of the mean, NaN for one seed), seeds, stuck (in how many seeds the block's gates stand still).
     Empty for a network without SE.
     """
-    kept = [record for record in records if record.gates and record.diverged is None]
     rows = []
-    for block in dict.fromkeys(block for record in kept for block in record.gates):
-        having = [record for record in kept if block in record.gates]
-        values = pd.DataFrame([record.gates[block].model_dump() for record in having])
-        stuck = [reason for one in having for reason in stuck_gates(one)]
-        rows.append(
-            {
-                "block": block,
-                **values.mean()[[*COLUMNS]],
-                "between_seeds": values["mean"].std(ddof=1),
-                "seeds": len(having),
-                "stuck": sum(reason.startswith(f"{block} ") for reason in stuck),
-            }
-        )
-    columns = ["block", *COLUMNS, "between_seeds", "seeds", "stuck"]
-    return pd.DataFrame(rows, columns=columns).set_index("block")
+    for record in records:
+        stuck = {reason.partition(" ")[0] for reason in stuck_gates(record)}
+        rows += [
+            {"block": block, **gates.model_dump(), "stuck": block in stuck}
+            for block, gates in record.gates.items()
+            if record.diverged is None
+        ]
+    columns = ["block", *Gates.model_fields, "stuck"]
+    by = pd.DataFrame(rows, columns=columns).groupby("block", sort=False)
+    found = by[[*Gates.model_fields]].mean()
+    return found.assign(between_seeds=by["mean"].std(), seeds=by.size(), stuck=by["stuck"].sum())
 
 
 def block_plot(rows: Mapping[str, Sequence[Record]]) -> Figure | None:
@@ -208,10 +175,10 @@ def block_plot(rows: Mapping[str, Sequence[Record]]) -> Figure | None:
     figure = Figure(figsize=(9, 4), layout="constrained")
     level, saturated = figure.subplots(1, 2)
     for number, (name, frame) in enumerate(found.items()):
-        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        look: dict[str, Any] = {"ms": 6, "lw": 1.2, "color": COLOURS[number % len(COLOURS)]}
+        marker = "osD^v"[number % 5]
         shift = 0.08 * (number - (len(found) - 1) / 2)
         x = np.array([blocks.index(block) for block in frame.index]) + shift
-        look = {"ms": 6, "lw": 1.2, "color": colour}
         level.errorbar(x, frame["mean"], yerr=frame["std"], fmt=f"{marker}-", label=name, **look)
         saturated.plot(x, 100 * frame["high"], f"{marker}-", **look)
         saturated.plot(x, 100 * frame["low"], f"{marker}--", mfc="none", **look)
@@ -221,5 +188,6 @@ def block_plot(rows: Mapping[str, Sequence[Record]]) -> Figure | None:
     level.set_ylabel("gate: mean and spread")
     saturated.set_ylabel("% over 0.9 (full), under 0.1 (dashed)")
     saturated.set_ylim(bottom=-1)
-    _legend(figure, level, columns=3)
+    handles, labels = level.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     return figure

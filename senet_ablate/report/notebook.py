@@ -94,34 +94,24 @@ class Review:
         return {name: runs(tables, name) for name in (find(tables, row) for row in rows)}
 
     def rows(self) -> pd.DataFrame:
-        """Every row that has runs, by the name to call it by:
-
-        label, sound seeds, mean error in percent.
-        """
-        found = [
-            {
-                "row": f"{one.name}/{name}",
-                "label": label,
-                "seeds": int(n),
-                "error": round(float(error), 2),
-            }
+        """Every row that has runs, by the name to call it by: label, seeds, mean error in %."""
+        found = {
+            f"{one.name}/{name}": (row["label"], row["n"], round(row["top1"], 2))
             for one in self.results.tables.values()
-            for name, label, n, error in one.rows[["label", "n", "top1"]].itertuples()
+            for name, row in one.rows.iterrows()
             if one.records[str(name)]
-        ]
-        return pd.DataFrame(found, columns=["row", "label", "seeds", "error"]).set_index("row")
+        }
+        columns = ["label", "seeds", "error"]
+        return pd.DataFrame.from_dict(found, orient="index", columns=columns).rename_axis("row")
 
     def pair(self) -> tuple[str, str]:
-        """A pair worth a first look:
-
-        the standard SE network and the plain one, or the first two rows with runs.
+        """A pair worth a first look: the standard SE network and the plain one, or the first two
+        rows with runs.
         """
         have = [str(name) for name in self.rows().index]
         for one in self.results.tables.values():
-            names = (
-                f"{one.name}/{one.experiment.reference}",
-                f"{one.name}/{one.experiment.control}",
-            )
+            pair = (one.experiment.reference, one.experiment.control)
+            names = (f"{one.name}/{pair[0]}", f"{one.name}/{pair[1]}")
             if set(names) <= set(have):
                 return names
         if not have:

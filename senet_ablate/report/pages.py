@@ -1,13 +1,23 @@
-"""The pages beside those of recipes: `report` and `verify` share this list."""
+"""The pages beside those of recipes, which `report` and `verify` share, and what `verify` finds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from senet_ablate.records.facts import Page, read_facts, write_whole
+from senet_ablate.analysis.frame import strangers
+from senet_ablate.analysis.reproduction import read_reproduction, reproduction_files
+from senet_ablate.analysis.tables import read_reported
+from senet_ablate.records.bench import read_timing, timing_files
+from senet_ablate.records.facts import Page, read_facts
+from senet_ablate.records.gate_facts import facts_path, read_gates
+from senet_ablate.records.store import read_record, runs_folder, unfinished
 from senet_ablate.report import bench_page, cost_page, forest
-from senet_ablate.report.document import Document
+from senet_ablate.report.document import Document, stale, write_files
+from senet_ablate.report.recipe_page import report_files
 from senet_ablate.spec.registry import BadInput
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,21 +73,45 @@ def verify_page(name: str, results: Path) -> list[str]:
     return stale(results, files, "its facts", "`python -m senet_ablate report`")
 
 
-def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write generated files by their path in `folder`, those that differ from what is there."""
-    for name, content in files.items():
-        path = folder / name
-        if not path.is_file() or path.read_bytes() != content:
-            write_whole(path, content)
+def verify_recipe(recipe: str, results: Path) -> list[str]:
+    """What does not hold in a recipe's results, one sentence each with what to do; empty if all is
+    sound.
+    """
+    problems = list[str]()
 
+    def sound(paths: Sequence[Path], read: Callable[[Path], T], advice: str) -> list[T]:
+        found = []
+        for path in paths:
+            try:
+                found.append(read(path))
+            except BadInput as error:
+                problems.append(f"{error}; {advice}")
+        return found
 
-def stale(folder: Path, files: Mapping[str, bytes], source: str, rebuild: str) -> list[str]:
-    """A sentence for each generated file that is missing or differs."""
-    problems = []
-    for name, content in files.items():
-        path = folder / name
-        if not path.is_file():
-            problems.append(f"{path}: is missing; {rebuild} writes it")
-        elif path.read_bytes() != content:
-            problems.append(f"{path}: does not follow from {source}; {rebuild} rebuilds it")
-    return problems
+    runs = runs_folder(results, recipe)
+    paths = sorted(path for path in runs.glob("*") if not unfinished(path))
+    if not paths:
+        return [f"{runs}: no records"]
+    read = sound(paths, read_record, "restore the file, or delete it and run again")
+    records = {record.id: record for record in read}
+    try:
+        plan = read_reported(recipe, records, begun=True)
+    except BadInput as error:
+        return [*problems, str(error)]
+    for reason, ids in strangers(recipe, records).items():
+        listed = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
+        problems.append(
+            f"{results / recipe}: {len(ids)} records belong to no row of the recipe as it stands"
+            f" ({reason}): {listed}; put the recipe back, or take them away"
+        )
+    gates = [path for path in [facts_path(results, recipe)] if path.exists()]
+    again = f"`python -m senet_ablate excitation --recipe {recipe}` writes it anew"
+    sound(gates, lambda path: read_gates(plan, results, records), again)
+    again = f"`python -m senet_ablate bench timing --recipe {recipe}`"
+    again = f"delete the file, and time again by {again}"
+    sound(timing_files(results, recipe), lambda path: read_timing(path, plan), again)
+    again = "restore the file, or delete it"
+    sound(reproduction_files(results, recipe), read_reproduction, again)
+    files = report_files(plan, results, records)
+    rebuild = f"`python -m senet_ablate report --recipe {recipe}`"
+    return problems + stale(results / recipe, files, "the records", rebuild)

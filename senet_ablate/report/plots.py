@@ -86,11 +86,17 @@ def plot(table: Table) -> Figure | None:
     """
     if table.rows["n"].sum() == 0:
         return None
-    if table.experiment.axis:
-        return _against_axis(table)
-    if any(variant.epochs or variant.lr_times for variant in table.experiment.variants.values()):
+    variants = table.experiment.variants.values()
+    if any(variant.epochs or variant.lr_times for variant in variants):
         return _budgets(table)
-    return _row_by_row(table)
+    figure = _against_axis(table) if table.experiment.axis else _row_by_row(table)
+    label = f"mean and 95% interval (n = {int(table.rows['n'].max())}); small dots: seeds"
+    handles = [
+        Line2D([], [], marker="o", ms=8, lw=2, color=OURS, label=label),
+        Line2D([], [], marker="o", ms=8, lw=1, color=PLAIN, label="control"),
+    ]
+    figure.legend(handles=handles, loc="lower center", ncols=2, fontsize=9)
+    return figure
 
 
 def _row_by_row(table: Table) -> Figure:
@@ -107,14 +113,14 @@ def _row_by_row(table: Table) -> Figure:
         _draw(effects, place, row, "effect", colour)
     if len(controls) == 1:
         _mark_control(errors.axvline, errors.axvspan, table)
-    errors.set_yticks(range(len(rows)), [_wrapped(label) for label in rows["label"]])
+    labels = [plot_text(textwrap.fill(str(label), 24)) for label in rows["label"]]
+    errors.set_yticks(range(len(rows)), labels)
     errors.set_ylim(len(rows) - 0.4, -0.6)
     errors.set_xlabel(ERROR)
     errors.set_xlim(*_possible(errors.get_xlim()))
     effects.set_xlabel("against the control, points")
     for axes in (errors, effects):
         axes.grid(axis="y", visible=False)
-    _legend(figure, table)
     return figure
 
 
@@ -137,7 +143,6 @@ def _against_axis(table: Table) -> Figure:
     params.set_ylim(bottom=0)
     for axes in (error, params):
         _log_ticks(axes, x, table.experiment.axis)
-    _legend(figure, table)
     return figure
 
 
@@ -175,10 +180,6 @@ def _mark_control(line: Any, span: Any, table: Table) -> None:
     span(control["top1_low"], control["top1_high"], color=PLAIN, alpha=0.12, lw=0)
 
 
-def _wrapped(label: object) -> str:
-    return plot_text(textwrap.fill(str(label), 24))
-
-
 def _possible(limits: tuple[float, float]) -> tuple[float, float]:
     """Limits of an axis of errors: an interval of few seeds may leave what an error can be."""
     return max(limits[0], -1.0), min(limits[1], 101.0)
@@ -191,30 +192,27 @@ def _log_ticks(axes: Axes, places: Sequence[float], label: str) -> None:
     axes.set_xlabel(label)
 
 
-def _legend(figure: Figure, table: Table) -> None:
-    label = f"mean and 95% interval (n = {int(table.rows['n'].max())}); small dots: seeds"
-    handles = [
-        Line2D([], [], marker="o", ms=8, lw=2, color=OURS, label=label),
-        Line2D([], [], marker="o", ms=8, lw=1, color=PLAIN, label="control"),
-    ]
-    figure.legend(handles=handles, loc="lower center", ncols=2, fontsize=9)
-
-
 def _budgets(table: Table) -> Figure:
     """What each network gains over the plain one of its own schedule, against epochs and rate."""
-    points = _budget_points(table)
-    own = [name for name, variant in table.experiment.variants.items() if variant.lr_times is None]
-    schedules = points[points.index.isin(own)]
+    points = table.rows[table.rows["n"] > 0].copy()
+    variants = [table.experiment.variants[str(name)] for name in points.index]
+    trains = [table.records[str(name)][0].run.train for name in points.index]
+    kinds = {None: "plain", SESpec(): "SE"}
+    names = zip(variants, points["label"], strict=True)
+    points["network"] = [kinds.get(one.se) or label.partition(",")[0] for one, label in names]
+    points["epochs"] = [train.epochs for train in trains]
+    points["lr"] = [train.lr for train in trains]
+    own = points[[variant.lr_times is None for variant in variants]]
     rates = points.groupby("epochs").filter(lambda group: group["lr"].min() < group["lr"].max())
     rates = rates[rates["epochs"] == rates["epochs"].max()]
     figure, (by_epochs, by_rate, errors) = panels(12, 4, 3)
     for network, colour, marker in (("SE", OURS, "o"), ("Static gate", PAPER, "s")):
-        _line(by_epochs, schedules, network, "epochs", "gain", colour, marker)
-        _line(by_rate, rates, network, "lr", "gain", colour, marker)
+        _line(by_epochs, own, network, "epochs", "effect", colour, marker)
+        _line(by_rate, rates, network, "lr", "effect", colour, marker)
     for network, colour in (("plain", PLAIN), ("SE", OURS)):
-        _line(errors, schedules, network, "epochs", "top1", colour, "o")
+        _line(errors, own, network, "epochs", "top1", colour, "o")
     for axes in (by_epochs, errors):
-        _log_ticks(axes, sorted(set(schedules["epochs"])), "epochs, each its own schedule")
+        _log_ticks(axes, sorted(set(own["epochs"])), "epochs, each its own schedule")
         axes.legend()
     budget = f"{rates['epochs'].iloc[0]:g}" if len(rates) else "?"
     _log_ticks(by_rate, sorted(set(rates["lr"])), f"peak learning rate, {budget} epochs")
@@ -227,33 +225,22 @@ def _budgets(table: Table) -> Figure:
 
 def _line(
     axes: Axes,
-    points: pd.DataFrame,
+    rows: pd.DataFrame,
     network: str,
     key: str,
     quantity: str,
     colour: str,
     marker: str,
 ) -> None:
-    """The points of a network with their intervals; a second network stands beside the first."""
-    points = points[points["network"] == network].sort_values(key)
-    x = points[key] * (1.06 if network == "Static gate" else 1)
-    axes.plot(x, points[quantity], f"{marker}-", ms=7, lw=1, color=colour, label=plot_text(network))
-    axes.vlines(x, points[f"{quantity}_low"], points[f"{quantity}_high"], color=colour, lw=2)
-
-
-def _budget_points(table: Table) -> pd.DataFrame:
-    """Rows with runs: network, epochs, lr, error and gain with their intervals; index variant."""
-    points = []
-    for variant, row in table.rows[table.rows["n"] > 0].iterrows():
-        se = table.experiment.variants[str(variant)].se
-        train = table.records[str(variant)][0].run.train
-        kind = "plain" if se is None else "SE" if se == SESpec() else row["label"].partition(",")[0]
-        error = [row["top1"], row["top1_low"], row["top1_high"]]
-        gain = [-row["effect"], -row["effect_high"], -row["effect_low"]]
-        points.append([variant, kind, train.epochs, train.lr, *error, *gain])
-    quantities = ["top1", "top1_low", "top1_high", "gain", "gain_low", "gain_high"]
-    columns = ["variant", "network", "epochs", "lr", *quantities]
-    return pd.DataFrame(points, columns=columns).set_index("variant")
+    """The rows of a network with their intervals, effects as gains; a second network stands beside
+    the first.
+    """
+    rows = rows[rows["network"] == network].sort_values(key)
+    x = rows[key] * (1.06 if network == "Static gate" else 1)
+    sign = -1 if quantity == "effect" else 1
+    middle, low, high = (sign * rows[f"{quantity}{end}"] for end in ("", "_low", "_high"))
+    axes.plot(x, middle, f"{marker}-", ms=7, lw=1, color=colour, label=plot_text(network))
+    axes.vlines(x, low, high, color=colour, lw=2)
 
 
 def curves(groups: Mapping[str, Sequence[Record]]) -> Figure | None:

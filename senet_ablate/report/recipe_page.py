@@ -30,6 +30,7 @@ from senet_ablate.report.document import (
     GLYPHS,
     Block,
     Document,
+    Files,
     Grid,
     Section,
     Text,
@@ -37,8 +38,8 @@ from senet_ablate.report.document import (
     anchor,
     badge,
     drawn,
+    write_files,
 )
-from senet_ablate.report.pages import write_files
 from senet_ablate.spec.paper import out_of_scope
 from senet_ablate.spec.plan import Plan
 
@@ -145,10 +146,7 @@ def claims(results: RecipeResults, outcome: str = "") -> Section:
             f"{one.id}, {one.says.rstrip('.')} ({one.paper})" for one in out_of_scope()
         )
         blocks.append(Text(markdown_cell(f"Out of scope of this suite: {others}.")))
-    csv = effects(results.plan, results.tables).to_csv(
-        index=False, lineterminator="\n", float_format="%.10g"
-    )
-    return Section("Claims", blocks, {"effects.csv": csv.encode()})
+    return Section("Claims", blocks, {"effects.csv": effects(results.plan, results.tables)})
 
 
 LEDGERS = {
@@ -160,17 +158,42 @@ LEDGERS = {
 
 
 def runs_made(results: RecipeResults) -> Section:
-    """What was run, with what."""
-    records = results.records
-    others = strangers(results.plan.recipe_name, dict(records))
+    """What was run, on what, and how to run it again."""
+    plan, records = results.plan, results.records
+    others = strangers(plan.recipe_name, dict(records))
     count = sum(map(len, others.values()))
     apart = f", of which {count} belong to no row here ({'; '.join(others)})" if count else ""
-    summary = (
+    about = (
         f"{len(records)} runs{apart}. Errors are those of the last epoch on the test images;"
         " nothing was chosen by them. Intervals are 95%, over the seeds."
     )
-    facts = "\n".join(f"- {title}: {text}" for title, text in _provenance(results).items())
-    return Section("What was run", [Text(summary), Text(facts)])
+    train = plan.recipe.train.model_dump(mode="json", exclude_defaults=True)
+    facts = {"recipe": ", ".join(f"{key} {value}" for key, value in train.items())}
+    where = [record.provenance for record in records.values()]
+    changes = " with uncommitted changes"
+    for title, values in {
+        "device": [one.device for one in where],
+        "libraries": [", ".join(f"{k} {v}" for k, v in one.versions.items()) for one in where],
+        "code": [f"commit {one.commit[:12]}{changes * one.dirty}" for one in where],
+        "data (SHA-256)": [one.data for one in where],
+        "command": [one.command for one in where],
+    }.items():
+        counts = sorted(Counter(values).items())
+        several = [f"{value} ({count} runs)" for value, count in counts]
+        facts[title] = "; ".join(several if len(counts) > 1 else values[:1])
+    if plan.recipe.plan is not None:
+        facts["analysis plan"] = f"{plan.recipe.plan_id}, which every record names"
+    if shown := results.first.experiments:
+        facts["claims"] = "; ".join(
+            f"{name} {one.claims}, first page {one.date} at commit {one.commit[:12]}"
+            for name, one in shown.items()
+        )
+    if said := summary(reproductions(results.folder, plan.recipe_name), records):
+        facts["reproduction"] = said
+    again = f"`python -m senet_ablate report --recipe {plan.recipe_argument}`"
+    facts["these files again, from the records"] = again
+    lines = "\n".join(f"- {title}: {text}" for title, text in facts.items())
+    return Section("What was run", [Text(about), Text(lines)])
 
 
 def _training(results: RecipeResults) -> list[Section]:
@@ -197,12 +220,12 @@ def _experiments(results: RecipeResults) -> Iterator[Section]:
         blocks: list[Block] = [Text(table.experiment.question), *table_blocks(table), *picture]
         if table.verdicts:
             blocks += [Text("### Claims"), Text("\n".join(map(_claim, table.verdicts)))]
-        csv, cells = table.rows.to_csv(lineterminator="\n", float_format="%.10g"), shown(table)
+        cells = shown(table)
         latex = latex_table(cells, "l" + "r" * (cells.shape[1] - 1))
-        files = {f"{name}/table.csv": csv.encode(), f"{name}/table.tex": latex.encode()}
+        files: Files = {f"{name}/table.csv": table.rows, f"{name}/table.tex": latex}
         if results.gates and name == gates.EXPERIMENT:
             blocks += gates.blocks(results.gates, results.plan.recipe_argument)
-            files |= gates.files(results.gates)
+            files[f"{name}/gates.csv"] = gates.gates_table(results.gates.blocks)
         yield Section(title, blocks, files, _command(results, table))
 
 
@@ -332,38 +355,3 @@ def _command(results: RecipeResults, table: Table) -> str:
         return command
     seeds = max([plan.recipe.seeds, *(int(one.rows["n"].max()) for one in results.tables.values())])
     return f"{command} --seeds {seeds}"
-
-
-def _provenance(results: RecipeResults) -> dict[str, str]:
-    """What was run, on what, and how to run it again."""
-    plan, records = results.plan, results.records
-    train = plan.recipe.train.model_dump(mode="json", exclude_defaults=True)
-    facts = {"recipe": ", ".join(f"{key} {value}" for key, value in train.items())}
-    where = [record.provenance for record in records.values()]
-    for title, values in {
-        "device": [one.device for one in where],
-        "libraries": [", ".join(f"{k} {v}" for k, v in one.versions.items()) for one in where],
-        "code": [
-            f"commit {one.commit[:12]}{' with uncommitted changes' * one.dirty}" for one in where
-        ],
-        "data (SHA-256)": [one.data for one in where],
-        "command": [one.command for one in where],
-    }.items():
-        counts = Counter(values)
-        facts[title] = "; ".join(
-            f"{value} ({count} runs)" if len(counts) > 1 else value
-            for value, count in sorted(counts.items())
-        )
-    if plan.recipe.plan is not None:
-        facts["analysis plan"] = f"{plan.recipe.plan_id}, which every record names"
-    if shown := results.first.experiments:
-        facts["claims"] = "; ".join(
-            f"{name} {one.claims}, first page {one.date} at commit {one.commit[:12]}"
-            for name, one in shown.items()
-        )
-    if said := summary(reproductions(results.folder, plan.recipe_name), records):
-        facts["reproduction"] = said
-    facts["these files again, from the records"] = (
-        f"`python -m senet_ablate report --recipe {plan.recipe_argument}`"
-    )
-    return facts

@@ -8,8 +8,7 @@ import pandas as pd
 
 from senet_ablate.analysis.reproduction import Agreement, Reproduction
 from senet_ablate.records.facts import write_facts
-from senet_ablate.report.document import Document, Grid, Section, Text
-from senet_ablate.report.pages import write_files
+from senet_ablate.report.document import Document, Grid, Section, Text, write_files
 
 ORDER: tuple[Agreement, ...] = ("bit for bit", "agrees", "differs", "too few seeds to say")
 
@@ -88,9 +87,8 @@ def page(folder: Path, facts: Reproduction) -> Document:
         for one in facts.verdicts
     ]
     unrounded = pd.DataFrame([row.model_dump(exclude={"failed"}) for row in facts.rows])
-    csv = unrounded.to_csv(index=False, lineterminator="\n").encode()
     grid = Grid("Rows", pd.DataFrame(rows))
-    sections = [Section("Rows", [Text(about), grid], {"agreement.csv": csv})]
+    sections = [Section("Rows", [Text(about), grid], {"agreement.csv": unrounded})]
     if verdicts:
         sections.append(Section("Verdicts", [Grid("Verdicts", pd.DataFrame(verdicts))]))
     sections.append(Section("To contribute", [Text(contribute)]))

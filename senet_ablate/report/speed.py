@@ -83,18 +83,13 @@ def sections(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> It
         " better one."
     )
     if picture := drawn("pareto.svg", title, partial(pareto, networks), caption):
-        files = {"pareto.csv": _csv(networks.reset_index())}
-        yield Section("Error against cost", picture, files)
+        yield Section("Error against cost", picture, {"pareto.csv": networks})
     if timings:
         rows = measured(timings)
         rounds = min(len(part.rows[0].rounds) for part in timings)
         legend = f"{timings[0].settings} Medians of {rounds} rounds or more. {LEGEND}"
         grid = Grid("Speed", cells(rows, timings[0].unit))
-        yield Section("Speed", [Text(legend), grid], {"speed.csv": _csv(rows)}, again)
-
-
-def _csv(rows: pd.DataFrame) -> bytes:
-    return rows.to_csv(index=False, lineterminator="\n", float_format="%.10g").encode()
+        yield Section("Speed", [Text(legend), grid], {"speed.csv": rows}, again)
 
 
 def pareto(networks: pd.DataFrame) -> Figure | None:
