@@ -414,8 +414,8 @@ def test_which_files_count_and_what_their_pixels_are_is_as_torchvision_has_it(
         theirs = ImageFolder(str(root), is_valid_file=_counts(root)) if names else None
         expected = sorted(theirs.samples) if theirs else []
         assert names == (theirs.classes if theirs else [])
-        assert sorted(zip(map(str, ours.paths), ours.labels, strict=True)) == expected
-        for path in ours.paths:
+        assert sorted(zip(map(str, ours.files), ours.labels, strict=True)) == expected
+        for path in ours.files:
             _check_pixels(path)
 
 

@@ -53,9 +53,7 @@ def _check(images: ImageSet, name: str) -> None:
 
 
 def _divide(split: Split, count: int | None, key: str) -> tuple[Split, Split]:
-    """`count` images (none: all), the same share of every class, and the others; the same ones
-    every time.
-    """
+    """`count` images (none: all), equal shares of classes, and the others; always the same ones."""
     if count in (None, len(split)):
         return split, split.take(np.arange(0))
     from sklearn.model_selection import train_test_split  # takes as long as half of PyTorch

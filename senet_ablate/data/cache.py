@@ -132,9 +132,7 @@ def _write(target: Path, build: Callable[[Path], ImageSet]) -> None:
 
 @contextmanager
 def _held(partial: Path, wait: bool = True) -> Iterator[Path]:
-    """A folder that this process alone may fill; what a killed one has left in it goes before, what
-    is left of this one after.
-    """
+    """A folder that this process alone may fill; what is left in it goes, before and after."""
     lock = FileLock(f"{partial}.lock", timeout=-1 if wait else 0, mode=0o666)
     with lock:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,6 +1,4 @@
-"""CIFAR-10 and CIFAR-100, from torchvision's files or from class folders; both give the same set,
-image for image.
-"""
+"""CIFAR-10 and CIFAR-100, the same set from torchvision's files and from class folders."""
 
 import hashlib
 import warnings
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from senet_ablate.data.cache import cached
-from senet_ablate.data.files import Files, class_folders, class_names, decode
+from senet_ablate.data.files import class_folders, class_names, decode
 from senet_ablate.data.images import ImageSet, Split, image_set
 from senet_ablate.spec.registry import BadInput
 
@@ -37,10 +35,10 @@ def _load(
     if (folders / "train").is_dir():
         names = class_names(folders / "train")
         files = [class_folders(folders / split, names) for split in ("train", "test")]
-        counts = [len(split.paths) for split in files]
+        counts = [len(split) for split in files]
         if len(names) != classes or counts != SIZES:
             raise BadInput(f"{folders}: {len(names)} classes, {counts} images: not whole {name}")
-        sources = [path for split in files for path in split.paths]
+        sources = [path for split in files for path in split.files]
         return cached(name, root, sources, lambda _: _from_folders(files, names), how_to_get)
     if download:
         _open(classes, root, download=True)
@@ -68,19 +66,17 @@ def _from_archive(classes: int, root: Path) -> ImageSet:
     return _canonical(splits, sets[0].classes)
 
 
-def _from_folders(files: list[Files], classes: list[str]) -> ImageSet:
+def _from_folders(files: list[Split], classes: list[str]) -> ImageSet:
     splits = [decode(split, None) for split in files]
     for split, found in zip(files, splits, strict=True):
         if found.images.shape[1] != PIXELS:
             size = "x".join(map(str, found.images.shape[1:3]))
-            raise BadInput(f"{split.paths[0]}: {size} pixels, where CIFAR's images have 32x32")
+            raise BadInput(f"{split.files[0]}: {size} pixels, where CIFAR's images have 32x32")
     return _canonical(splits, classes)
 
 
 def _canonical(splits: list[Split], classes: list[str]) -> ImageSet:
-    """The set with classes by name and images by a hash of their pixels, so that every source of it
-    is the same set.
-    """
+    """The set with classes by name and images by a hash of pixels, whatever its source."""
     order = np.argsort(np.asarray(classes))
     rank = np.argsort(order)
     found = []

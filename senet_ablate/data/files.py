@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from senet_ablate.data.cache import cached
-from senet_ablate.data.images import ImageSet, Pixels, Split, image_set, listed
+from senet_ablate.data.images import ImageSet, Pixels, Split, image_set, listed, undecoded
 from senet_ablate.spec.registry import BadInput
 
 DECODED_AT_ONCE = 4096  # images
@@ -25,29 +25,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Files:
-    """Image files of one split with their labels; left_out: files that are no images, by kind."""
-
-    paths: tuple[Path, ...] = ()
-    labels: tuple[int, ...] = ()
-    left_out: Counter[str] = field(default_factory=Counter)
-
-    def take(self, indices: Sequence[int]) -> "Files":
-        """The files at `indices`, in that order."""
-        return Files(tuple(self.paths[i] for i in indices), tuple(self.labels[i] for i in indices))
-
-    def split(self, size: int) -> Split:
-        """The files as a split whose images are decoded when they are needed, `size` pixels."""
-        nothing = np.empty((0, size, size, 3), np.uint8)
-        return Split(nothing, np.asarray(self.labels, dtype=np.int64), files=self.paths)
-
-
 def class_names(root: Path) -> list[str]:
-    """Names of the folders in `root` but hidden ones, sorted; none where there is no such folder.
-
-    Raises BadInput where it cannot be read.
-    """
+    """Names of the folders in `root` but hidden ones, sorted, or none. Raises BadInput."""
     try:
         folders = [entry.name for entry in os.scandir(root) if entry.is_dir()]
         return sorted(name for name in folders if not name.startswith("."))
@@ -57,22 +36,25 @@ def class_names(root: Path) -> list[str]:
         raise BadInput(f"{root}: cannot be read ({error.strerror})") from error
 
 
-def class_folders(root: Path, classes: Sequence[str]) -> Files:
-    """The image files in `<root>/<class>/` at any depth, sorted; links are followed.
-
-    Raises BadInput if a class has none, or a folder cannot be read.
-    """
-    files, left_out = [], Counter[str]()
+def class_folders(root: Path, classes: Sequence[str]) -> Split:
+    """The images in `<root>/<class>/` at any depth, sorted. Raises BadInput if a class has none."""
+    files, labels, left_out = list[Path](), list[int](), Counter[str]()
     for label, name in enumerate(classes):
         found = sorted(image_files(root / name, left_out))
         if not found:
             beside = f" (left out so far: {listed(left_out)})" if left_out else ""
             raise BadInput(f"{root / name}: no image of class {name!r} here{beside}")
-        files += [(path, label) for path in found]
+        files += found
+        labels += [label] * len(found)
     for entry in os.scandir(root) if classes else ():
         if entry.is_file() and not entry.name.startswith("."):
             left_out[f"{_kind(entry.name)} beside the class folders"] += 1
-    return Files(tuple(path for path, _ in files), tuple(label for _, label in files), left_out)
+    return undecoded(files, labels, left_out)
+
+
+def of_size(split: Split, size: int) -> Split:
+    """A split of files whose centre squares are decoded when they are needed, `size` pixels."""
+    return replace(split, images=np.empty((0, size, size, 3), np.uint8))
 
 
 def image_files(
@@ -118,8 +100,8 @@ def shown(name: str) -> str:
 def decoded(
     name: str,
     root: Path,
-    train: Files,
-    test: Files,
+    train: Split,
+    test: Split,
     size: int | None,
     classes: Sequence[str],
     how_to_get: str,
@@ -128,43 +110,43 @@ def decoded(
     """The image set of the files for training and test, see `cached`; beside: other sources."""
 
     def build(folder: Path) -> ImageSet:
-        splits = [
-            decode(files, size, folder / f"{split}_images.npy")
-            for split, files in (("train", train), ("test", test))
-        ]
-        return image_set(splits[0], splits[1], classes)
+        return image_set(
+            decode(train, size, folder / "train_images.npy"),
+            decode(test, size, folder / "test_images.npy"),
+            classes,
+        )
 
-    images = cached(name, root, [*train.paths, *test.paths, *beside], build, how_to_get)
+    images = cached(name, root, [*train.files, *test.files, *beside], build, how_to_get)
     return replace(images, left_out=train.left_out + test.left_out)
 
 
-def decode(files: Files, size: int | None, into: Path | None = None) -> Split:
+def decode(split: Split, size: int | None, into: Path | None = None) -> Split:
     """Decode every file to RGB; `size`: shorter edge resized to it, centre square kept. Raises
     BadInput with path.
 
     into: a .npy file that takes the pixels as they come, for sets that are larger than memory;
     OSError where there is no room for it.
     """
-    first = decode_one(files.paths[0], size)
+    first = decode_one(split.files[0], size)
     height, width = first.shape[:2]
     if height != width:
         raise BadInput(
-            f"{files.paths[0]}: {width}x{height} pixels, not square; give the recipe an image_size"
+            f"{split.files[0]}: {width}x{height} pixels, not square; give the recipe an image_size"
         )
-    shape = (len(files.paths), *first.shape)
+    shape = (len(split.files), *first.shape)
     images = np.empty(shape, np.uint8) if into is None else _on_disk(into, shape)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
-        for start in range(0, len(files.paths), DECODED_AT_ONCE):
-            paths = files.paths[start : start + DECODED_AT_ONCE]
+        for start in range(0, len(split.files), DECODED_AT_ONCE):
+            paths = split.files[start : start + DECODED_AT_ONCE]
             decoding = pool.map(lambda path: decode_one(path, size), paths)
             for index, pixels in enumerate(decoding, start):
                 if pixels.shape != first.shape:
                     raise BadInput(
-                        f"{files.paths[index]}: {pixels.shape[1]}x{pixels.shape[0]} pixels, the"
+                        f"{split.files[index]}: {pixels.shape[1]}x{pixels.shape[0]} pixels, the"
                         f" first image has {width}x{height}; give the recipe an image_size"
                     )
                 images[index] = pixels
-    return Split(images, np.asarray(files.labels, dtype=np.int64))
+    return Split(images, split.labels)
 
 
 def _on_disk(path: Path, shape: tuple[int, ...]) -> Pixels:
@@ -181,10 +163,7 @@ def _on_disk(path: Path, shape: tuple[int, ...]) -> Pixels:
 
 
 def decode_one(path: Path, size: int | None) -> Pixels:
-    """The image as H x W x 3; `size`: its shorter edge resized to it, the centre square kept.
-
-    Raises BadInput.
-    """
+    """The image as H x W x 3, or the centre square of edge `size`. Raises BadInput."""
     image = opened(path)
     if size is not None and image.size != (size, size):
         scale = size / min(image.size)

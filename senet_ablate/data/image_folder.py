@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from senet_ablate.data.files import (
-    Files,
     class_folders,
     class_names,
     decoded,
@@ -15,7 +14,7 @@ from senet_ablate.data.files import (
     shorter_edge,
     shown,
 )
-from senet_ablate.data.images import ImageSet
+from senet_ablate.data.images import NO_FILES, ImageSet, Split
 from senet_ablate.spec.registry import BadInput
 
 TESTS = ("val", "valid", "validation", "test")  # the first that is there
@@ -26,7 +25,7 @@ TEST_SHARE = 5  # one image in so many is a test image where there are no folder
 MEASURED = 500  # images that a set's own size is taken from
 
 
-def find(root: Path) -> tuple[list[str], Files, Files]:
+def find(root: Path) -> tuple[list[str], Split, Split]:
     """The class names and the files of train/ and of val/ or test/; nothing where there are no such
     folders.
 
@@ -35,7 +34,7 @@ def find(root: Path) -> tuple[list[str], Files, Files]:
     train = root / "train"
     test = next((root / split for split in TESTS if (root / split).is_dir()), root / TESTS[0])
     if not train.is_dir() or not test.is_dir():
-        return [], Files(), Files()
+        return [], NO_FILES, NO_FILES
     classes = _two_or_more(train, class_names(train))
     for name in class_names(test):
         if name not in classes:
@@ -66,7 +65,11 @@ def load_own(root: Path, image_size: int | None, download: bool) -> ImageSet:
         names = [name for name in class_names(folder) if image_files(folder / name, Counter())]
         classes = _two_or_more(folder, names) if names else []
         train, test = _divided(class_folders(folder, classes))
-    size = min(image_size or 2**31, _own_size(train)) if classes else None
+    size = None
+    if classes:
+        sample = train.files[:: -(-len(train) // MEASURED)]
+        own_size = int(np.median([shorter_edge(path) for path in sample]))
+        size = min(image_size or own_size, own_size)
     how_to_get = f"{root} holds no <class>/ folders of images; name yours with --data DIR"
     name, names = f"own-images-{size or ''}", list(map(shown, classes))
     return decoded(name, root, train, test, size, names, how_to_get)
@@ -83,20 +86,15 @@ def _two_or_more(folder: Path, names: list[str]) -> list[str]:
     raise BadInput(f"{folder}: {found}, where two or more are needed{deeper if below else ''}")
 
 
-def _divided(files: Files) -> tuple[Files, Files]:
+def _divided(split: Split) -> tuple[Split, Split]:
     """Training and test files. Raises BadInput for a class of one image."""
-    train, test, labels = [], [], np.asarray(files.labels)
-    for label in np.unique(labels):
-        places = np.random.default_rng(0).permutation(np.flatnonzero(labels == label))
+    train, test = list[int](), list[int]()
+    for label in np.unique(split.labels):
+        places = np.random.default_rng(0).permutation(np.flatnonzero(split.labels == label))
         if len(places) == 1:
-            raise BadInput(f"{files.paths[places[0]]}: a class needs two images or more")
+            raise BadInput(f"{split.files[places[0]]}: a class needs two images or more")
         count = max(1, len(places) // TEST_SHARE)
         test += sorted(places[:count].tolist())
         train += sorted(places[count:].tolist())
-    return replace(files.take(train), left_out=files.left_out), files.take(test)
-
-
-def _own_size(files: Files) -> int:
-    """The median of the images' shorter edges, pixels."""
-    sample = files.paths[:: -(-len(files.paths) // MEASURED)]
-    return int(np.median([shorter_edge(path) for path in sample]))
+    first, second = split.take(np.asarray(train)), split.take(np.asarray(test))
+    return replace(first, left_out=split.left_out), second

@@ -1,6 +1,7 @@
 """What a data set is."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +20,15 @@ class Split:
     """images: N x H x W x 3 uint8, possibly memory-mapped; labels: N.
 
     index: which of the images are meant, for a part of a set that is too large to copy; labels are
-    those of the part. files: where the images lie, for a set that is too large to be held decoded;
-    `images` is then empty, of their size.
+    those of the part. files: where the images lie, where they are not decoded; `images` is then
+    empty. left_out: files beside these that are no images, by kind.
     """
 
     images: Pixels
     labels: Labels
     index: Labels | None = None
     files: tuple[Path, ...] = ()
+    left_out: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -40,6 +42,15 @@ class Split:
         if len(indices) * self.images[:1].nbytes <= COPIED_WHOLE:
             return Split(self.images[places], labels)
         return Split(self.images, labels, places)
+
+
+def undecoded(files: Sequence[Path], labels: Sequence[int], left_out: Counter[str]) -> Split:
+    """The images in files."""
+    nothing = np.empty((0, 0, 0, 3), np.uint8)
+    return Split(nothing, np.asarray(labels, np.int64), files=tuple(files), left_out=left_out)
+
+
+NO_FILES = undecoded((), (), Counter())
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,7 @@ class Batches:
         self.std = torch.tensor(std, device=device)
 
     def __len__(self) -> int:
-        """Steps of an epoch; a last, smaller batch is left out, since its batch statistics would be
-        others.
-        """
+        """Steps of an epoch; a last, smaller batch has other batch statistics and is left out."""
         return len(self.labels) // self.train.batch_size
 
     def shuffled(self, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -97,9 +95,7 @@ class Batches:
 
     @property
     def batches_at_once(self) -> int:
-        """How many batches are augmented and normalised in one go: of images that lie on a GPU as
-        many as fit EPOCH_BYTES.
-        """
+        """How many batches are augmented at once: of images on a GPU what fits EPOCH_BYTES."""
         if self.stream or self.images.device.type == "cpu":
             return 1
         image = 3 * self.size**2 * 4  # float32
@@ -179,10 +175,7 @@ class Batches:
 
 
 def _scale_cropped(pixels: Tensor, size: int, draws: dict[str, Tensor]) -> Tensor:
-    """Crops of relative edges (height, width), resized to `size`, bilinear; float32.
-
-    Their place is where in the room that is left (-1 to 1).
-    """
+    """Crops of relative edges (height, width) at a place of -1 to 1, resized to `size`; float32."""
     edges = draws["edges"]
     mirror = 1.0 - 2.0 * draws["flip"].float() if "flip" in draws else 1.0
     centre = draws["place"] * (1 - edges)
@@ -201,9 +194,7 @@ def _scale_cropped(pixels: Tensor, size: int, draws: dict[str, Tensor]) -> Tenso
 
 
 def _cut_out(x: Tensor, edge: int, centres: Tensor) -> Tensor:
-    """Zeros (the mean colour) in a square around each image's centre, cut off at the border
-    (arXiv:1708.04552).
-    """
+    """Zeros (the mean colour) in a square around each image's centre (arXiv:1708.04552)."""
     steps = torch.arange(x.shape[2], device=x.device)
     start = centres - edge // 2
     inside = (steps >= start[..., None]) & (steps < start[..., None] + edge)  # N x 2 x size

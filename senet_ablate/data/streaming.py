@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from senet_ablate.data.cache import Facts, cache_folder, writing
-from senet_ablate.data.files import Files, decode, decode_one, opened, shown
+from senet_ablate.data.files import decode, decode_one, of_size, opened, shown
 from senet_ablate.data.image_folder import HOW_TO_GET, find
-from senet_ablate.data.images import ImageSet, statistics
+from senet_ablate.data.images import ImageSet, Split, statistics
 from senet_ablate.records.facts import write_whole
 from senet_ablate.spec.registry import BadInput
 
@@ -33,10 +33,7 @@ Job = tuple[int, Box | None]
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
-    """The folder's images by path.
-
-    Its checksum is over the files' names, sizes and labels, not over their pixels.
-    """
+    """The folder's images by path; the checksum is over files' names, sizes and labels."""
     classes, train, test = find(root)
     if not classes:
         raise BadInput(HOW_TO_GET.format(root))
@@ -45,20 +42,19 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
             "dataset image-stream needs an image_size: the shorter edge at which images are judged"
         )
     checksum = hashlib.sha256()
-    for files in (train, test):
-        for path, label in zip(files.paths, files.labels, strict=True):
+    for split in (train, test):
+        for path, label in zip(split.files, split.labels, strict=True):
             name = os.fsencode(path.relative_to(root))
             checksum.update(name + f"\0{path.stat().st_size}\0{label}\n".encode())
     facts = _facts(root, train, list(map(shown, classes)), image_size, checksum.hexdigest())
     about = (facts.classes, facts.mean, facts.std, facts.checksum)
     left_out = train.left_out + test.left_out
-    return ImageSet(train.split(image_size), test.split(image_size), *about, left_out=left_out)
+    train, test = of_size(train, image_size), of_size(test, image_size)
+    return ImageSet(train, test, *about, left_out=left_out)
 
 
-def _facts(root: Path, train: Files, classes: list[str], size: int, checksum: str) -> Facts:
-    """Mean and standard deviation by channel of a fixed sample of the training images, computed
-    once.
-    """
+def _facts(root: Path, train: Split, classes: list[str], size: int, checksum: str) -> Facts:
+    """Mean and standard deviation by channel of some of the training images, computed once."""
     path = cache_folder(root) / f"image-stream-{size}-{checksum[:16]}.json"
     try:
         known = Facts.read(path)
@@ -66,8 +62,8 @@ def _facts(root: Path, train: Files, classes: list[str], size: int, checksum: st
             return known
     except (OSError, ValueError):  # not there, or not whole: it is soon computed
         pass
-    chosen = np.random.default_rng(0).permutation(len(train.paths))[:SAMPLE]
-    mean, std = statistics(decode(train.take(chosen.tolist()), size).images)
+    chosen = np.random.default_rng(0).permutation(len(train))[:SAMPLE]
+    mean, std = statistics(decode(train.take(chosen), size).images)
     facts = Facts(classes=tuple(classes), mean=mean, std=std, checksum=checksum).sealed
     with writing(path.parent):
         write_whole(path, facts.model_dump_json())
@@ -75,9 +71,7 @@ def _facts(root: Path, train: Files, classes: list[str], size: int, checksum: st
 
 
 class Stream:
-    """Batches of uint8 images, N x H x W x 3, decoded in `workers` processes (0: in this one) ahead
-    of their use.
-    """
+    """Batches of uint8 images, N x H x W x 3, decoded ahead in processes (0: in this one)."""
 
     def __init__(self, paths: Sequence[Path], square: int, size: int, workers: int) -> None:
         self.batches: Iterable[list[Job]] = ()

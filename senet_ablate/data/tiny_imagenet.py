@@ -4,8 +4,10 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from senet_ablate.data.files import Files, class_folders, class_names, decoded
-from senet_ablate.data.images import ImageSet
+import numpy as np
+
+from senet_ablate.data.files import class_folders, class_names, decoded
+from senet_ablate.data.images import NO_FILES, ImageSet, Split, undecoded
 from senet_ablate.spec.registry import BadInput
 
 CLASSES, TRAIN, TEST = 200, 500, 50  # of each class so many images
@@ -27,9 +29,9 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
         f" {root}`"
     )
     train = class_folders(folder / "train", wnids)
-    test = _validation_files(annotations, wnids) if wnids else Files()
-    for files, each in ((train, TRAIN), (test, TEST)):
-        counts = [files.labels.count(label) for label in range(len(wnids))]
+    test = _validation_files(annotations, wnids) if wnids else NO_FILES
+    for split, each in ((train, TRAIN), (test, TEST)):
+        counts = np.bincount(split.labels, minlength=len(wnids)).tolist()
         if wnids and counts != [each] * CLASSES:
             log.warning(
                 "%s: %d classes of %d to %d images, where the whole set has %d of %d: results are"
@@ -41,7 +43,7 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
     return decoded(name, root, train, test, image_size, names, how_to_get, beside)
 
 
-def _validation_files(annotations: Path, wnids: list[str]) -> Files:
+def _validation_files(annotations: Path, wnids: list[str]) -> Split:
     label = {wnid: index for index, wnid in enumerate(wnids)}
     known: dict[str, int] = {}
     left_out = Counter[str]()
@@ -64,18 +66,16 @@ def _validation_files(annotations: Path, wnids: list[str]) -> Files:
     for wnid, index in label.items():
         if index not in known.values():
             raise BadInput(f"{annotations}: no image of class {wnid!r}; unzip the archive again")
-    beside = len(class_folders(annotations.parent, ["images"]).paths) - len(known)
+    beside = len(class_folders(annotations.parent, ["images"])) - len(known)
     unnamed = beside - left_out.total()
     if unnamed > 0:
         left_out["validation image without an annotation"] = unnamed
     paths, labels = zip(*sorted(known.items()), strict=True)
-    return Files(tuple(annotations.parent / "images" / image for image in paths), labels, left_out)
+    return undecoded([annotations.parent / "images" / one for one in paths], labels, left_out)
 
 
 def _names(words: Path, wnids: list[str]) -> list[str]:
-    """The first English name of each class where words.txt is there, the WordNet id otherwise, both
-    where two classes have one name.
-    """
+    """The first English name of each class, else its WordNet id; both where two have one name."""
     text = words.read_text(encoding="utf-8", errors="replace") if words.is_file() else ""
     lines = (line.partition("\t") for line in text.splitlines())
     known = {wnid: text.split(",")[0] for wnid, _, text in lines}

@@ -1,4 +1,1 @@
-"""What was measured: records of runs and other sealed facts, shared by training and analysis.
-
-No torch.
-"""
+"""What was measured: records of runs and other sealed facts. No torch."""

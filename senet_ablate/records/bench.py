@@ -75,11 +75,9 @@ class Part(Frozen):
         return next((row for row in self.rows if (row.group, row.name) == (group, name)), None)
 
     def ratio(self, row: Measured, over: str = "") -> tuple[float, float, float] | None:
-        """Lower quartile, median and upper quartile of `row` divided, round by round, by the row
-        named `over`.
+        """Quartiles of `row` divided, round by round, by the row named `over` in its group.
 
-        over: a row of the same group; empty: the one that `row` itself names. None if there is no
-        such row.
+        over: by default the one that `row` itself names. None if there is no such row.
         """
         other = self.row(row.group, over or row.over)
         if other is None:
@@ -125,10 +123,7 @@ def bench_path(results: Path, device: str, cores: int) -> Path:
 
 
 def add_part(results: Path, device: str, cores: int, name: str, part: Part) -> Path:
-    """Write a part in place of an older one of the same device; the other parts stay.
-
-    Returns the path of the facts.
-    """
+    """Write a part in place of an older one of the same device; returns the path of the facts."""
     path = bench_path(results, device, cores)
     parts = {**(read_facts(path, Bench).parts if path.exists() else {}), name: part}
     ordered = {key: parts[key] for key in PARTS if key in parts}
@@ -151,9 +146,7 @@ def plain_and_se(plan: Plan) -> dict[str, Run]:
 
 
 def write_timing(results: Path, recipe: str, timing: Part) -> Path:
-    """Write the times of a recipe's networks, in place of older ones of the same device and
-    threads; returns the path.
-    """
+    """Write the times of a recipe's networks in place of older ones of that device; the path."""
     where = timing.provenance
     name = f"timing-{_file_name(where.device, where.threads, 'threads')}"
     return write_facts(results / recipe / name, timing)

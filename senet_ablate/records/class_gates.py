@@ -1,6 +1,4 @@
-"""What the gates of one trained network do for images of different classes (paper, Section 7.2,
-Figs. 6 and 7).
-"""
+"""What the gates of a trained network do for images of different classes (Figs. 6 and 7)."""
 
 import re
 from collections.abc import Sequence
@@ -38,9 +36,7 @@ class ClassGates(Frozen):
 
     @property
     def centred_share(self) -> float:
-        """Share of the between-class spread that is left once each class has its own level; 0 where
-        there is none.
-        """
+        """Share of the between-class spread that is left once each class has its own level."""
         return (
             self.centred_between_class_std / self.between_class_std
             if self.between_class_std
@@ -49,9 +45,7 @@ class ClassGates(Frozen):
 
 
 class Curves(Frozen):
-    """The gates of one block channel by channel, over the test images; one value a drawn
-    channel.
-    """
+    """The gates of one block over the test images; one value a drawn channel."""
 
     channels: tuple[int, ...]  # which are drawn, counted from 0
     everything: tuple[float, ...]  # mean gate over all test images, whatever their class
@@ -132,10 +126,7 @@ def find(network: Sequence[ClassGates], wanted: str) -> ClassGates | None:
 
 
 def paper_network() -> list[ClassGates]:
-    """SE-ResNet-50 as digitised from Figs. 6 and 7:
-
-    50 channels a block, four classes (two for the spread within).
-    """
+    """SE-ResNet-50 by Figs. 6 and 7: 50 channels a block, four classes (two for the spread)."""
     between, within = paper_facts()["digitised_fig6"], paper_facts()["digitised_fig7"]
     return [
         ClassGates(

@@ -18,9 +18,7 @@ ALL_BUT_LAST = SESpec(stages="all_but_last")  # of which the paper tells the cos
 
 
 class StageCost(Frozen):
-    """Learnable parameters of a network's stage (or stem, pool, classifier), and multiply-adds of
-    one image.
-    """
+    """Learnable parameters of a stage (or stem, pool, classifier), multiply-adds of one image."""
 
     params: int
     macs: int
@@ -40,10 +38,7 @@ class NetworkCost(Frozen):
 
 @dataclass(frozen=True)
 class Printed:
-    """A row of the paper that prints a cost, and the network it is of. params: millions; gflops:
-
-    1e9 multiply-adds.
-    """
+    """A row of the paper that prints a cost: millions of params, 1e9 multiply-adds."""
 
     table: str
     row: str

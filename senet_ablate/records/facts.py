@@ -42,10 +42,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file that cannot be used to `<name>.bad`, or `.bad2`, ...
-
-    where that is taken; returns the new path.
-    """
+    """Rename a file that cannot be used to `<name>.bad` (.bad2, ...); returns the new path."""
     number = 1
     while (aside := path.with_name(f"{path.name}.bad{number if number > 1 else ''}")).exists():
         number += 1
@@ -62,10 +59,7 @@ def write_facts(path: Path, facts: Frozen) -> Path:
 
 
 def read_facts(path: Path, kind: type[Facts]) -> Facts:
-    """The facts in a file.
-
-    Raises BadInput, naming the file, if it is torn, edited or holds something else.
-    """
+    """The facts in a file. Raises BadInput if it is torn, edited or holds something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -61,9 +61,7 @@ def note_first_page(plan: Plan, results: Path, names: Iterable[str]) -> None:
 
 
 def exploratory(plan: Plan, name: str, records: Mapping[str, Record], first: FirstPage) -> str:
-    """Why the verdicts on an experiment are exploratory; empty where plan and claims were fixed
-    before its records.
-    """
+    """Why the verdicts on an experiment are exploratory; empty where they are not."""
     rules = plan.recipe.plan_id
     if not rules:
         return "no analysis plan was fixed before the first record"

@@ -74,10 +74,7 @@ def _recorded(record: Record) -> GateFacts | None:
 
 
 def read_gates(plan: Plan, results: Path, records: Mapping[str, Record]) -> GateFacts:
-    """The facts in a recipe's file.
-
-    Raises BadInput if it is damaged, or not of the network, the data or the weights at hand.
-    """
+    """The facts in a file. Raises BadInput if they are not of network, data and weights at hand."""
     path = facts_path(results, plan.recipe_name)
     facts = read_facts(path, GateFacts)
     if not plan.kept or facts.run != plan.kept[0].id:

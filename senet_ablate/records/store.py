@@ -107,16 +107,12 @@ class Record(Frozen):
 
     @property
     def top5(self) -> float:
-        """Top-5 test error at the last epoch, percent; NaN where there are no more than 5
-        classes.
-        """
+        """Top-5 test error at the last epoch, percent; NaN with 5 classes or fewer."""
         return float("nan") if self.wrong_top5 is None else 100 * self.wrong_top5 / self.tested
 
     @property
     def throughout(self) -> float:
-        """Top-1 test error averaged over the epochs in which it was read, percent; NaN if only in
-        the last.
-        """
+        """Top-1 test error averaged over the epochs that read it, percent; NaN if one alone."""
         read = [epoch.test_top1 for epoch in self.epochs if epoch.test_top1 is not None]
         return sum(read) / len(read) if len(read) > 1 else float("nan")
 
@@ -153,11 +149,7 @@ def checkpoint_path(results: Path, recipe: str, run_id: str) -> Path:
 
 
 def read_record(path: Path) -> Record:
-    """The record in a file. Raises BadInput that says what does not hold.
-
-    That may be JSON, checksum, fields, specification, id, file name, or counts that contradict each
-    other.
-    """
+    """The record in a file. Raises BadInput for any fact that does not hold."""
     record = read_facts(path, Record)
     if not record.id == record.run.id == path.stem:
         raise BadInput(f"{path}: its id is {record.id}, its specification's id {record.run.id}")
@@ -175,18 +167,13 @@ def unfinished(path: Path) -> bool:
 
 
 def read_records(results: Path, recipe: str) -> dict[str, Record]:
-    """Every sound record of a recipe by run id; an unsound file is named in a warning and left
-    where it is.
-    """
+    """Every sound record of a recipe by run id; an unsound file is named in a warning."""
     paths = sorted(runs_folder(results, recipe).glob("*.json"))
     return {record.id: record for record in readable(paths, read_record)}
 
 
 def recorded(results: Path) -> list[str]:
-    """The recipes of which a results folder has records, by name.
-
-    Raises BadInput if there is no such folder.
-    """
+    """The recipes of which a results folder has records. Raises BadInput if it is no folder."""
     if not results.is_dir():
         raise BadInput(
             f"{results}: no such folder; --results names the one that holds a folder a recipe"

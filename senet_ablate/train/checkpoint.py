@@ -128,10 +128,7 @@ class TrainState:
 
 
 def origin(run: Run, data: str, device: torch.device) -> dict[str, Any]:
-    """What a run is trained with: a checkpoint of another origin would end in another record.
-
-    data: SHA-256 of pixels and labels.
-    """
+    """What a run on images of checksum `data` is trained with; a checkpoint's must be equal."""
     return {
         "run": run.id,
         "data": data,
@@ -296,10 +293,7 @@ def save_weights(path: Path, model: nn.Module, run: Run) -> None:
 
 
 def load_weights(path: Path, run: Run, classes: int) -> nn.Module:
-    """The network that `run` trained, on the CPU, in evaluation mode.
-
-    Raises BadInput if the file does not hold it.
-    """
+    """The network that `run` trained, for evaluation. Raises BadInput for another's file."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             found = (file.metadata() or {}).get("run")

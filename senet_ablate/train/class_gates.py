@@ -15,7 +15,7 @@ from senet_ablate.data.loader import Batches
 from senet_ablate.records.class_gates import ClassGates, Curves, describe
 from senet_ablate.records.facts import read_facts
 from senet_ablate.records.gate_facts import GateFacts, drawn_blocks, drawn_channels, facts_path
-from senet_ablate.records.store import read_record, read_records, runs_folder, weights_path
+from senet_ablate.records.store import read_record, runs_folder, weights_path
 from senet_ablate.spec.plan import Plan
 from senet_ablate.spec.registry import BadInput, nearest
 from senet_ablate.spec.spec import Training
@@ -54,20 +54,18 @@ def measure(
             " [role_of_excitation/SE]`"
         )
     run, entry = plan.kept[0], plan.recipe.keep_weights[0]
-    again = (
-        f"`python -m senet_ablate run {entry.partition('/')[0]} --recipe {plan.recipe_argument}`"
-    )
-    record = read_records(results, recipe).get(run.id)
+    record = runs_folder(results, recipe) / f"{run.id}.json"
     path = weights_path(results, recipe, run.id)
     why = ""
-    if record is None:
+    if not record.is_file():
         why = f"has not been trained under recipe {recipe!r}"
     elif not path.is_file():
-        why = f"has a record, but no {path}; delete {runs_folder(results, recipe)}/{run.id}.json"
-    elif record.diverged is not None:
-        why = f"diverged after epoch {record.diverged}, so its gates say nothing"
+        why = f"has a record, but no {path}; delete {record}"
+    elif (last := read_record(record).diverged) is not None:
+        why = f"diverged after epoch {last}, so its gates say nothing"
     if why:
-        raise BadInput(f"{entry}, seed 0, {why}; {again} trains it")
+        words = f"run {entry.partition('/')[0]} --recipe {plan.recipe_argument}"
+        raise BadInput(f"{entry}, seed 0, {why}; `python -m senet_ablate {words}` trains it")
     names = names or default_classes(images.classes)
     model = load_weights(path, run, len(images.classes)).to(device)
     blocks, curves = by_class(model, images, device, run.train, names)
@@ -106,10 +104,7 @@ def is_due(plan: Plan, results: Path) -> bool:
 def by_class(
     model: nn.Module, images: ImageSet, device: torch.device, spec: Training, names: Sequence[str]
 ) -> tuple[tuple[ClassGates, ...], dict[str, Curves]]:
-    """Of the test images of some classes: the gates of every block, and curves of some blocks.
-
-    Raises BadInput if the network has no gate.
-    """
+    """The gates of every block for test images of some classes; curves of some. Raises BadInput."""
     labels = _labels(images, names)
     test = Batches(images.test, images, spec, device)
     chosen, overall = collect(model, test, spec, list(labels))

@@ -1,6 +1,4 @@
-"""How this process computes training steps: flags of its libraries, torch.compile, and their
-record.
-"""
+"""How this process computes training steps: its libraries' flags, torch.compile; its record."""
 
 from typing import Any
 
@@ -15,9 +13,7 @@ COMPILATIONS = 64  # of one `forward`: a deep network has a dozen shapes of unit
 
 
 def set_flags() -> None:
-    """float32 means float32, and a run on a GPU repeats as far as its libraries can: rows that are
-    one network must be equal.
-    """
+    """float32 means float32, and a run on a GPU repeats as far as its libraries can."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False  # would choose another algorithm on another day
     torch.backends.cudnn.deterministic = True
@@ -34,13 +30,6 @@ def compute_of(train: Training, graph: bool, runs_at_once: int) -> Compute:
         tf32=torch.backends.cudnn.allow_tf32,
         numerics=train.numerics,
     )
-
-
-def training_model(model: nn.Module, train: Training) -> nn.Module:
-    """`model` as training steps call it; evaluations call the model itself, whose hooks fire."""
-    if train.compile == "units":
-        return CompiledUnits(model)
-    return torch.compile(model) if train.compile else model  # type: ignore[return-value]
 
 
 class CompiledUnits(nn.Module):

@@ -25,14 +25,12 @@ class CaptureError(BadInput):
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every group; a rate that is a tensor stays the same tensor, as
-    graphs need it.
-    """
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)
-        else:
-            group["lr"] = lr
+    """Set the learning rate; one that is a tensor stays the same tensor, as graphs need it."""
+    (group,) = optimizer.param_groups
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr
 
 
 def graphed(
@@ -45,9 +43,8 @@ def graphed(
     CaptureError.
     """
     inputs = x.clone(), y.clone()
-    lr = torch.tensor(float(optimizer.param_groups[0]["lr"]), device=x.device)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+    (group,) = optimizer.param_groups
+    group["lr"] = torch.tensor(float(group["lr"]), device=x.device)
     initial = {name: value.clone() for name, value in model.state_dict().items()}
     generator = generator_of(model)
     drawn = generator.get_state() if generator else None

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from senet_ablate.data.files import class_folders, class_names
+from senet_ablate.data.files import class_folders, class_names, of_size
 from senet_ablate.data.images import ImageSet, listed
 from senet_ablate.data.loader import Batches
 from senet_ablate.models.build import native_pixels
@@ -74,10 +74,9 @@ def evaluate_folder(
     )
     device = device or torch.device("cpu")
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    files = class_folders(folder, classes)
-    if files.left_out:
-        log.warning("%s: left out: %s", folder, listed(files.left_out))
-    split = files.split(round(crop * RESIZED))
+    split = of_size(class_folders(folder, classes), round(crop * RESIZED))
+    if split.left_out:
+        log.warning("%s: left out: %s", folder, listed(split.left_out))
     images = ImageSet(split, split, tuple(classes), *NORMALISED.get(backbone, IMAGENET), "")
 
     def on_batch(module: nn.Module, inputs: tuple[Tensor]) -> None:

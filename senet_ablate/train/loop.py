@@ -30,7 +30,7 @@ from senet_ablate.models.se import se_blocks
 from senet_ablate.records.store import Epoch, Gates, Record, pack
 from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train.checkpoint import NoCheckpoints, TrainState
-from senet_ablate.train.compute import compute_of, training_model
+from senet_ablate.train.compute import CompiledUnits, compute_of
 from senet_ablate.train.cuda_graph import Step, graphed, set_lr
 from senet_ablate.train.distributed import (
     all_gather,
@@ -258,7 +258,9 @@ def make_step(
     """The training step of a run that begins: compiled as the recipe says, over all processes that
     train together; on a GPU a CUDA graph, which leaves the network as it was. Raises CaptureError.
     """
-    called = training_model(model, train)
+    called = model  # evaluations call the model itself, whose hooks fire
+    if train.compile:
+        called = CompiledUnits(model) if train.compile == "units" else torch.compile(model)  # type: ignore[assignment]
     on_gpu = batches.device.type == "cuda"
     if world_size() > 1:
         called = DistributedDataParallel(called, [batches.device.index] if on_gpu else None)

@@ -12,10 +12,7 @@ ONECYCLE_RISE, ONECYCLE_START, ONECYCLE_END = 0.3, 1 / 25, 1 / 250_000
 def lr_at(
     train: Training, step: int, steps_per_epoch: int, losses: Sequence[float | None] = ()
 ) -> float:
-    """Learning rate of a step, counted from 0.
-
-    losses: validation loss of each finished epoch (plateau only).
-    """
+    """Learning rate of a step, counted from 0. losses: validation loss by epoch (plateau only)."""
     steps = train.epochs * steps_per_epoch
     warmup = round(train.warmup_epochs * steps_per_epoch)
     if step < warmup:

@@ -1,5 +1,6 @@
 """How the runs of a sweep are trained: workers of this machine, a Ray cluster, or torchrun."""
 
+import importlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,14 +24,6 @@ def get_launcher(name: str) -> Launcher:
     """The launcher of that name; under torchrun, torchrun's. Raises BadInput."""
     if name not in ("local", "ray"):
         raise BadInput(f"--launcher {name!r}: {nearest(name, ['local', 'ray'])}")
-    if torchrun_rank() is not None:
-        from senet_ablate.train.launch import torchrun
-
-        return Launcher(torchrun.launch, torchrun.slots)
-    if name == "ray":
-        from senet_ablate.train.launch import ray
-
-        return Launcher(ray.launch, ray.slots)
-    from senet_ablate.train.launch import local
-
-    return Launcher(local.launch, local.slots)
+    name = name if torchrun_rank() is None else "torchrun"
+    module = importlib.import_module(f"{__name__}.{name}")
+    return Launcher(module.launch, module.slots)

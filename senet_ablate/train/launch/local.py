@@ -1,6 +1,4 @@
-"""Workers of this machine: on CPUs one a core, on a GPU one or several, each with some runs at
-once.
-"""
+"""Workers of this machine: on CPUs one a core, on a GPU one or several, with runs at once."""
 
 import multiprocessing
 import os

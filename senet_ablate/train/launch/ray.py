@@ -37,10 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def connect() -> Any:
-    """Ray, connected to this machine's cluster or $RAY_ADDRESS, else started here.
-
-    Raises BadInput if it is not installed.
-    """
+    """Ray, on this machine's cluster or $RAY_ADDRESS, else started here. Raises BadInput."""
     try:
         import ray
     except ImportError as error:

@@ -31,21 +31,15 @@ from senet_ablate.train.launch.local import devices
 
 def slots(context: SweepContext) -> tuple[int, str]:
     """One run at a time, on a device for each process. Raises BadInput where there are too few."""
-    kind, local = _kind(context), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if ":" in context.device:
         raise BadInput(
             f"--device {context.device}: under torchrun, each process has the GPU of its number;"
             " use cuda"
         )
-    if kind == "cuda" and len(devices("cuda")) < local:
-        raise BadInput(
-            f"torchrun started {local} processes here, and there are {len(devices('cuda'))} GPUs"
-        )
-    return 1, f"{os.environ['WORLD_SIZE']} processes on {kind}"
-
-
-def _kind(context: SweepContext) -> str:
-    return devices(context.device)[0].partition(":")[0]
+    here, local = devices(context.device), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if here[0] != "cpu" and len(here) < local:
+        raise BadInput(f"torchrun started {local} processes here, and there are {len(here)} GPUs")
+    return 1, f"{os.environ['WORLD_SIZE']} processes on {here[0].partition(':')[0]}"
 
 
 def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[Failure]:
@@ -53,7 +47,7 @@ def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[F
 
     A failure ends the sweep: processes that failed apart cannot go on in step.
     """
-    device = init_process_group(_kind(context))
+    device = init_process_group(devices(context.device)[0].partition(":")[0])
     configure_worker(device)
     for run in runs:
         if run.train.batch_size % world_size():
