@@ -96,5 +96,5 @@ def _divided(split: Split) -> tuple[Split, Split]:
         count = max(1, len(places) // TEST_SHARE)
         test += sorted(places[:count].tolist())
         train += sorted(places[count:].tolist())
-    first, second = split.take(np.asarray(train)), split.take(np.asarray(test))
+    first, second = (split.take(np.asarray(part, np.int64)) for part in (train, test))
     return replace(first, left_out=split.left_out), second
