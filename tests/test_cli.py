@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -45,9 +46,10 @@ def inside(*words: str) -> tuple[int, str, str]:
     with (
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(errors),
+        mock.patch.object(sys, "argv", ["senet-ablate", *words]),
         pytest.raises(SystemExit) as exit_,
     ):
-        main(list(words))
+        main()
     assert isinstance(exit_.value.code, int)
     return exit_.value.code, out.getvalue(), errors.getvalue()
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 from filelock import FileLock
+from test_cli import inside
 
 from senet_ablate import SESpec
-from senet_ablate.cli.main import main
 from senet_ablate.records.store import checkpoint_path, read_record, read_records, runs_folder
 from senet_ablate.spec.plan import read_plan
 from senet_ablate.spec.registry import BadInput
@@ -78,9 +78,8 @@ def test_two_runners_share_the_work_and_no_run_is_trained_twice(tmp_path: Path) 
     assert sorted((tmp_path / "trained").read_text().split()) == sorted(runs)
     assert set(read_records(tmp_path, "smoke")) == runs
     assert not list((tmp_path / "smoke" / "checkpoints").iterdir())
-    with pytest.raises(SystemExit) as exit_:
-        main(["verify", "--recipe", "smoke", "--results", str(tmp_path)])
-    assert exit_.value.code == 0, "the page is that of all records, whoever wrote it last"
+    code = inside("verify", "--recipe", "smoke", "--results", str(tmp_path))[0]
+    assert code == 0, "the page is that of all records, whoever wrote it last"
 
 
 def test_a_runner_killed_with_its_workers_alive_leaves_everything_to_the_next(

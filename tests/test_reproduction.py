@@ -1,13 +1,12 @@
 """`reproduce`: training committed runs anew and comparing, by record, by row and by verdict."""
 
-import contextlib
-import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fabricated import TESTED, record
+from test_cli import inside as senet
 
 from senet_ablate import SESpec
 from senet_ablate.analysis.reproduction import (
@@ -18,24 +17,10 @@ from senet_ablate.analysis.reproduction import (
     reproductions,
     summary,
 )
-from senet_ablate.cli.main import main
 from senet_ablate.records.store import Record, pack, read_records, write_record
 from senet_ablate.report.reproduction import page, sentences, write_reproduction
 from senet_ablate.spec.plan import Plan, read_plan
 from senet_ablate.spec.registry import BadInput
-
-
-def senet(*words: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error."""
-    out, errors = io.StringIO(), io.StringIO()
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(errors),
-        pytest.raises(SystemExit) as exit_,
-    ):
-        main(list(words))
-    assert isinstance(exit_.value.code, int)
-    return exit_.value.code, out.getvalue(), errors.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -138,7 +138,8 @@ def test_a_log_has_a_plain_line_now_and_then_and_a_terminal_a_bar(
     for file, is_hidden in ((log, False), (terminal, False), (hidden, True)):
         now[0] = 0.0
         name = "reduction/plain seed {0.seed}".format
-        with sweep_bar(4, 4000, name, is_hidden, file) as progress:
+        monkeypatch.setattr("sys.stderr", file)
+        with sweep_bar(4, 4000, name, is_hidden) as progress:
             for step in range(100):
                 now[0] += 1.0
                 progress(int(step % 25 == 24), 40, runs)

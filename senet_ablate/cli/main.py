@@ -149,10 +149,8 @@ def verify(recipe: AnyRecipe = None, results: Results = RESULTS) -> None:
     )
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
+def main() -> NoReturn:
     """Run the command line and exit with its code; no mistake of a user's ends in a traceback."""
-    if arguments is not None:
-        sys.argv[1:] = arguments
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     protect_output()

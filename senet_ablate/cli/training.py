@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -219,8 +219,7 @@ def sweep_bar(
     runs: int,
     images: int,
     name: Callable[[Run], str],
-    hidden: bool = False,
-    file: TextIO | None = None,
+    hidden: bool,
 ) -> Iterator[Callable[[int, int, list[Run]], None]]:
     """A bar of runs and images on a terminal, with the names of runs that are being trained, cut to
     its width; in a log, a plain line every LOG_EVERY_S seconds.
@@ -230,8 +229,7 @@ def sweep_bar(
     """
     from tqdm import tqdm
 
-    file = file or sys.stderr
-    finished = done = 0
+    file, finished, done = sys.stderr, 0, 0
     began = shown = time.monotonic()
     scale: dict[str, Any] = {"total": images, "unit": " images", "unit_scale": True}
     layout: dict[str, Any] = {"dynamic_ncols": True, "bar_format": "{l_bar}{bar:10}{r_bar}"}
