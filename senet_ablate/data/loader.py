@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from senet_ablate.data.images import ImageSet, Split
-from senet_ablate.data.streaming import Stream, workers
+from senet_ablate.data.streaming import Draws, Stream, workers
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Training
 
@@ -22,6 +22,8 @@ from senet_ablate.spec.spec import Training
 DEVICE_SHARE = 0.5
 EPOCH_BYTES = 2**30  # of images that a GPU augments and normalises at once
 EVALUATION_BATCH, EVALUATION_PIXELS = 1000, 4_096_000  # images at most, pixels at most
+
+Batch = tuple[Tensor, Tensor]  # images, labels
 
 
 class Batches:
@@ -63,7 +65,7 @@ class Batches:
         """Steps of an epoch; a last, smaller batch has other batch statistics and is left out."""
         return len(self.labels) // self.train.batch_size
 
-    def shuffled(self, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def shuffled(self, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         """One epoch in random order with the recipe's augmentation, from batch `start` on.
 
         Raises BadInput for a recipe without scale_crop where images are decoded as they are needed.
@@ -76,11 +78,12 @@ class Batches:
         key = hashlib.sha256(f"data/{seed}/{epoch}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key[:7]))
         count = len(self) * self.train.batch_size
-        draws = {"image": torch.randperm(len(self.labels), generator=generator)[:count]}
-        draws |= self._draw(count, generator)
         places = torch.arange(count).view(len(self), self.parts, self.own)
         mine = places[start:, self.part].flatten()
-        draws = {name: self._to_device(draw[mine]) for name, draw in draws.items()}
+        draws = {name: draw[mine] for name, draw in self._draw(count, generator).items()}
+        if self.device.type == "cuda" and not self.stream:  # copied while the host goes on
+            for name, draw in draws.items():
+                draws[name] = draw.pin_memory().to(self.device, non_blocking=True)
         step = self.own * self.batches_at_once
         parts = [
             {name: draw[first : first + step] for name, draw in draws.items()}
@@ -101,18 +104,12 @@ class Batches:
         image = 3 * self.size**2 * 4  # float32
         return max(1, EPOCH_BYTES // (image * self.own))
 
-    def _to_device(self, value: Tensor) -> Tensor:
-        """Copied while the host goes on; what is decoded on the host is drawn there."""
-        if self.stream or self.device.type == "cpu":
-            return value
-        return value.pin_memory().to(self.device, non_blocking=True)
-
-    def empty(self) -> tuple[Tensor, Tensor]:
+    def empty(self) -> Batch:
         """A black batch, in the shape and layout of those in random order."""
         x = torch.zeros(self.own, self.size, self.size, 3, device=self.device)
         return x.permute(0, 3, 1, 2), torch.zeros(self.own, dtype=torch.int64, device=self.device)
 
-    def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def in_order(self) -> Iterator[Batch]:
         """Every image once, unaugmented, centre-cropped where the recipe crops."""
         step = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // self.size**2))
         first, end = (len(self.labels) * part // self.parts for part in (self.part, self.part + 1))
@@ -133,9 +130,10 @@ class Batches:
         pixels = pixels.to(self.device, non_blocking=True).float()
         return ((pixels - self.mean) / self.std).permute(0, 3, 1, 2)
 
-    def _draw(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """What is random about each image, as tensors with `count` rows on the host."""
-        train, draws = self.train, {}
+    def _draw(self, count: int, generator: torch.Generator) -> Draws:
+        """Images in random order and what is random about them: `count` rows, on the host."""
+        train = self.train
+        draws = {"image": torch.randperm(len(self.labels), generator=generator)[:count]}
         if train.flip:
             draws["flip"] = torch.rand(count, generator=generator) < 0.5
         if train.pad_crop or (self.size < self.images.shape[1] and not train.scale_crop):
@@ -154,7 +152,7 @@ class Batches:
             draws["hole"] = torch.randint(self.size, (count, 2), generator=generator)
         return draws
 
-    def _augmented(self, draws: dict[str, Tensor]) -> Tensor:
+    def _augmented(self, draws: Draws) -> Tensor:
         """The images drawn as N x size x size x 3; crop and flip are one gather."""
         pixels = self._take(draws["image"])
         if "edges" in draws:
@@ -174,7 +172,7 @@ class Batches:
         return pixels[images, rows[:, :, None], columns[:, None, :]]
 
 
-def _scale_cropped(pixels: Tensor, size: int, draws: dict[str, Tensor]) -> Tensor:
+def _scale_cropped(pixels: Tensor, size: int, draws: Draws) -> Tensor:
     """Crops of relative edges (height, width) at a place of -1 to 1, resized to `size`; float32."""
     edges = draws["edges"]
     mirror = 1.0 - 2.0 * draws["flip"].float() if "flip" in draws else 1.0

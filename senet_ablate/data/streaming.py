@@ -30,6 +30,8 @@ SAMPLE = 2000  # training images that the channels' mean and standard deviation 
 AHEAD = 4  # batches that each worker decodes in advance
 Box = tuple[float, float, float, float, bool]  # edges (height, width), place (y, x), flipped
 Job = tuple[int, Box | None]
+Draws = dict[str, Tensor]
+"""The numbers of images, and what is random about each, by name."""
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
@@ -92,7 +94,7 @@ class Stream:
         """What the loader decodes in the epoch that begins, in this process."""
         return iter(self.batches)
 
-    def crops(self, batches: Iterable[dict[str, Tensor]]) -> Iterator[Tensor]:
+    def crops(self, batches: Iterable[Draws]) -> Iterator[Tensor]:
         """Crops of `size` for batches of draws as `Batches` makes them."""
         return self._decoded(map(_jobs, batches))
 
@@ -109,7 +111,7 @@ class Stream:
             raise BadInput(last.partition("BadInput: ")[2] or str(error)) from None
 
 
-def _jobs(draws: dict[str, Tensor]) -> list[Job]:
+def _jobs(draws: Draws) -> list[Job]:
     boxes = torch.cat([draws["edges"], draws["place"]], 1).tolist()
     flips = draws["flip"].tolist() if "flip" in draws else [False] * len(boxes)
     numbers = draws["image"].tolist()
@@ -131,23 +133,19 @@ class _Decoded(Dataset[Tensor]):
 
 
 def cropped(path: Path, size: int, box: Box) -> Tensor:
-    """A crop of an image as size x size x 3 uint8."""
-    image = opened(path)
-    top, left, h, w = edges(image.height, image.width, box)
-    crop = image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + w, top + h))
-    pixels = torch.from_numpy(np.array(crop))
-    return pixels.flip(1) if box[4] else pixels
-
-
-def edges(height: int, width: int, box: Box) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a crop in pixels.
+    """A crop of an image as size x size x 3 uint8.
 
     The edges of a box count in the square root of the image's area, so that their product is a
     share of it; its place runs from -1 to 1 over the room that is left.
     """
-    root = (height * width) ** 0.5
-    h, w = max(1, min(height, round(box[0] * root))), max(1, min(width, round(box[1] * root)))
-    return round((height - h) * (box[2] + 1) / 2), round((width - w) * (box[3] + 1) / 2), h, w
+    image, (height, width, y, x, flipped) = opened(path), box
+    root = (image.height * image.width) ** 0.5
+    h = max(1, min(image.height, round(height * root)))
+    w = max(1, min(image.width, round(width * root)))
+    top, left = round((image.height - h) * (y + 1) / 2), round((image.width - w) * (x + 1) / 2)
+    crop = image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + w, top + h))
+    pixels = torch.from_numpy(np.array(crop))
+    return pixels.flip(1) if flipped else pixels
 
 
 def workers(device: torch.device) -> int:
