@@ -18,8 +18,7 @@ from senet_ablate.analysis.exclusions import fairness
 from senet_ablate.cli.main import _guarded, app
 from senet_ablate.cli.options import read_runs_per_gpu
 from senet_ablate.data.images import ImageSet
-from senet_ablate.records.compute import Compute
-from senet_ablate.records.store import Record, checkpoint_path, read_records
+from senet_ablate.records.store import Compute, Record, checkpoint_path, read_records
 from senet_ablate.spec.plan import read_experiment, read_plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run, Training

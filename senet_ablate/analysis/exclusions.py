@@ -13,8 +13,7 @@ from typing import Any
 from scipy import special
 
 from senet_ablate.analysis.evidence import Rows
-from senet_ablate.records.compute import Compute
-from senet_ablate.records.store import Record
+from senet_ablate.records.store import Compute, Record
 from senet_ablate.spec.spec import Experiment
 
 CHANCE_ALPHA = 0.01

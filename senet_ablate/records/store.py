@@ -2,14 +2,13 @@
 
 import base64
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, PlainSerializer, PlainValidator
 
 from senet_ablate.records.class_gates import ClassGates, Curves
-from senet_ablate.records.compute import Compute
 from senet_ablate.records.facts import read_facts, readable, write_facts
 from senet_ablate.spec.registry import BadInput, nearest
 from senet_ablate.spec.schema import Frozen
@@ -45,7 +44,31 @@ class Epoch(Frozen):
     test_loss: float | None = None
     test_top1: float | None = None
     validation_loss: float | None = None
-    gates: Annotated[dict[str, Gates], Field(default_factory=dict)]
+    gates: dict[str, Gates] = Field(default_factory=dict)
+
+
+class Compute(Frozen):
+    """Settings of the process that trained a run, which move its last bits and its speed.
+
+    graph: whether the step was a CUDA graph. compiled: by torch.compile. runs_at_once: in this
+    process, each on its own CUDA stream. numerics: native, or portable over makes of CPUs.
+    """
+
+    graph: bool = False
+    compiled: Literal["no", "model", "units"] = "no"
+    runs_at_once: int = 1
+    cudnn_deterministic: bool = True
+    cudnn_benchmark: bool = False
+    tf32: bool = False
+    numerics: Literal["native", "portable"] = "native"
+
+    def word(self, setting: str) -> str:
+        """A setting in a word."""
+        value = getattr(self, setting)
+        return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {self.word(name)}" for name in Compute.model_fields)
 
 
 class Provenance(Frozen):
@@ -61,12 +84,11 @@ class Provenance(Frozen):
     wall_s: float
     train_s: float
     data: str  # SHA-256 of the data set's pixels and labels
-    # user's own parts -> SHA-256 of their source
-    operators: Annotated[dict[str, str], Field(default_factory=dict)]
+    # SHA-256 of the source of user's own parts
+    operators: dict[str, str] = Field(default_factory=dict)
     processes: int = 1  # how many trained the run together
     instructions: str = ""  # what a CPU computed with, e.g. AVX2, by torch
-    # environment variables that choose them
-    settings: Annotated[dict[str, str], Field(default_factory=dict)]
+    settings: dict[str, str] = Field(default_factory=dict)  # environment variables that choose them
     plan: str = ""  # hash of the recipe's analysis plan
     compute: Compute | None = None  # None: written before it was kept
 
@@ -96,7 +118,7 @@ class Record(Frozen):
     epochs: tuple[Epoch, ...]
     gates: dict[str, Gates]
     class_gates: tuple[ClassGates, ...] = ()
-    class_curves: Annotated[dict[str, Curves], Field(default_factory=dict)]
+    class_curves: dict[str, Curves] = Field(default_factory=dict)
     diverged: int | None = None
     provenance: Provenance
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from senet_ablate.models.units import PlainUnit, ResidualUnit
-from senet_ablate.records.compute import Compute
+from senet_ablate.records.store import Compute
 from senet_ablate.spec.spec import Training
 
 COMPILATIONS = 64  # of one `forward`: a deep network has a dozen shapes of unit

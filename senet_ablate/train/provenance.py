@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 
 from senet_ablate.records.commit import code_state
-from senet_ablate.records.compute import Compute
-from senet_ablate.records.store import Provenance
+from senet_ablate.records.store import Compute, Provenance
 from senet_ablate.spec.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES
 from senet_ablate.spec.spec import Run
 from senet_ablate.train.distributed import world_size

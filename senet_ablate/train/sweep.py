@@ -17,8 +17,7 @@ from senet_ablate.data import ImageSet, load_images
 from senet_ablate.models.build import build_model
 from senet_ablate.models.complexity import Cost, cost
 from senet_ablate.models.se import CannotHost
-from senet_ablate.records.compute import Compute
-from senet_ablate.records.store import read_records
+from senet_ablate.records.store import Compute, read_records
 from senet_ablate.spec.plan import Plan, Row
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run
