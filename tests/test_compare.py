@@ -137,9 +137,9 @@ def test_a_name_is_enough_where_it_is_clear(tmp_path: Path) -> None:
             lambda one: one.model_copy(
                 update={"provenance": one.provenance.model_copy(update={"data": "1" * 64})}
             ),
-            "data is",
+            "test data or labels differ",
         ),
-        (lambda one: one.model_copy(update={"train_images": 999}), "train_images is"),
+        (lambda one: one.model_copy(update={"train_images": 999}), "training images differ"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(change: Change, message: str, tmp_path: Path) -> None:

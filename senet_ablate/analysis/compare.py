@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 
 from senet_ablate.analysis.escape import markdown_table
-from senet_ablate.analysis.exclusions import shared_seeds
+from senet_ablate.analysis.exclusions import mixed, shared_seeds
 from senet_ablate.analysis.model import Errors
 from senet_ablate.analysis.stats import (
     ALPHA,
-    NAN,
     Difference,
     image_stderr,
     mcnemar,
@@ -22,7 +21,7 @@ from senet_ablate.analysis.tables import Table, read_reported, tables
 from senet_ablate.records.store import Record, read_records
 from senet_ablate.spec.registry import BadInput, nearest
 
-Found = tuple[str, float, float, float, float, str]
+Found = tuple[str, Difference, str]
 
 
 @dataclass(frozen=True)
@@ -74,15 +73,8 @@ def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> Comparison:
     for name, records in zip(names, (runs_a, runs_b), strict=True):
         if not records:
             raise BadInput(f"row {name!r} has no run")
-    both = (*runs_a, *runs_b)
-    facts = {
-        what: {str(getattr(one, what)) for one in both}
-        for what in ("tested", "train_images", "classes")
-    }
-    for what, values in (facts | {"data": {one.provenance.data for one in both}}).items():
-        if len(values) > 1:
-            known = " and ".join(sorted(values))
-            raise BadInput(f"the two rows cannot be compared: {what} is {known}")
+    if unfair := mixed(dict(zip(names, (runs_a, runs_b), strict=True))):
+        raise BadInput(f"the two rows cannot be compared: {'; '.join(unfair)}")
     model, rows = next(iter(tables.values())).model, (runs_a[0].run.row_id, runs_b[0].run.row_id)
     difference = replace(model.contrast({rows[0]: 1, rows[1]: -1}), p=model.p(*rows))
     failed = [side for side, row in zip("ab", rows, strict=True) if model.rows[row].failed]
@@ -90,13 +82,14 @@ def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> Comparison:
     found = [
         *_over_seeds(model.rows[rows[0]], model.rows[rows[1]], difference, test),
         *_over_images(runs_a, runs_b),
-        *_costs(runs_a, runs_b),
+        *_costs(runs_a[0], runs_b[0]),
     ]
-    columns = ["", "value", "low", "high", "p", "says"]
     sentence = _sentence(*names, len(runs_a), len(runs_b), difference)
     sentence += f" {' and '.join(failed)} has failed runs: compared by ranks." if failed else ""
     sentence += _other_training(runs_a[0], runs_b[0])
-    return Comparison(sentence, pd.DataFrame(found, columns=columns).set_index(""))
+    cells = [(what, d.value, d.low, d.high, d.p, says) for what, d, says in found]
+    columns = ["", "value", "low", "high", "p", "says"]
+    return Comparison(sentence, pd.DataFrame(cells, columns=columns).set_index(""))
 
 
 def find(tables: Mapping[str, Table], name: str) -> str:
@@ -121,33 +114,38 @@ def runs(tables: Mapping[str, Table], name: str) -> list[Record]:
 def _over_seeds(a: Errors, b: Errors, difference: Difference, test: str) -> Iterator[Found]:
     """What new seeds would give."""
     for side, got in (("a", a.estimate), ("b", b.estimate)):
-        yield f"error of {side}, %", got.mean, got.low, got.high, NAN, f"mean of {got.n} seeds"
-    d, says = difference, f"{test}: would new seeds show it again?"
-    yield "difference of the means, points", d.value, d.low, d.high, d.p, says
-    chance = probability_of_improvement(a.worst_failed, b.worst_failed)
-    says = "how often a run of a beats a run of b"
-    yield "probability of improvement", chance, NAN, NAN, NAN, says
+        mean = Difference(got.mean, low=got.low, high=got.high)
+        yield f"error of {side}, %", mean, f"mean of {got.n} seeds"
+    yield (
+        "difference of the means, points",
+        difference,
+        f"{test}: would new seeds show it again?",
+    )
+    chance = Difference(probability_of_improvement(a.worst_failed, b.worst_failed))
+    yield "probability of improvement", chance, "how often a run of a beats a run of b"
 
 
 def _over_images(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Found]:
     """What other test images would give, for these trained networks."""
     right_a, right_b = (np.array([one.right() for one in side]) for side in (a, b))
     value = 100 * float(right_b.mean() - right_a.mean())
-    half, says = 1.96 * image_stderr(right_a, right_b), "these networks, test images drawn anew"
-    yield "difference on the images, points", value, value - half, value + half, NAN, says
+    half = 1.96 * image_stderr(right_a, right_b)
+    yield (
+        "difference on the images, points",
+        Difference(value, low=value - half, high=value + half),
+        "these networks, test images drawn anew",
+    )
     for one, other in shared_seeds(a, b):
         only_a, only_b, p = mcnemar(one.right(), other.right())
-        points = 100 * (only_b - only_a) / one.tested
+        points = Difference(100 * (only_b - only_a) / one.tested, p=p)
         says = f"McNemar: only a is right on {only_a} images, only b on {only_b}"
-        yield f"seed {one.run.seed}: difference, points", points, NAN, NAN, p, says
+        yield f"seed {one.run.seed}: difference, points", points, says
 
 
-def _costs(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Found]:
-    for what, one, other in (
-        ("parameters", a[0].params, b[0].params),
-        ("multiply-adds", a[0].macs, b[0].macs),
-    ):
-        yield f"{what}, a over b", one / other, NAN, NAN, NAN, f"{one:,} against {other:,}"
+def _costs(a: Record, b: Record) -> Iterator[Found]:
+    for what, key in (("parameters", "params"), ("multiply-adds", "macs")):
+        one, other = getattr(a, key), getattr(b, key)
+        yield f"{what}, a over b", Difference(one / other), f"{one:,} against {other:,}"
 
 
 def _sentence(a: str, b: str, n_a: int, n_b: int, difference: Difference) -> str:

@@ -83,12 +83,7 @@ def fairness(experiment: Experiment, rows: Rows) -> tuple[str, ...]:
     """What makes the rows of a table unfit to be compared as they stand, in sentences; empty for a
     fair table.
     """
-    return (
-        *mixed(rows),
-        *_same_networks(experiment, rows),
-        *_missing_seeds(rows),
-        *_mixed_machines(rows),
-    )
+    return (*mixed(rows), *_same_networks(experiment, rows), *_mixed_machines(rows))
 
 
 def mixed(rows: Rows) -> tuple[str, ...]:
@@ -136,15 +131,6 @@ def shared_seeds(a: Sequence[Record], b: Sequence[Record]) -> list[tuple[Record,
     """The records of two rows in pairs, seed by seed."""
     by_seed = {record.run.seed: record for record in b}
     return [(record, by_seed[record.run.seed]) for record in a if record.run.seed in by_seed]
-
-
-def _missing_seeds(rows: Rows) -> Iterator[str]:
-    seeds = {name: {record.run.seed for record in records} for name, records in rows.items()}
-    every = set[int]().union(*seeds.values())
-    for name, have in seeds.items():
-        if missing := sorted(every - have):
-            listed = ", ".join(map(str, missing))
-            yield f"{name} has {len(have)} of {len(every)} seeds; missing: {listed}"
 
 
 def _mixed_machines(rows: Rows) -> Iterator[str]:

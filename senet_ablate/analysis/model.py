@@ -39,9 +39,14 @@ class Errors:
         return [self.by_seed[seed] for seed in sorted(self.by_seed)]
 
     @property
+    def sound(self) -> list[float]:
+        """Those of runs that did not fail."""
+        return [self.by_seed[seed] for seed in sorted(self.by_seed) if seed not in self.failed]
+
+    @property
     def worst_failed(self) -> list[float]:
-        """The errors by seed with infinity for failed runs: the worst, and all alike."""
-        return [math.inf if s in self.failed else self.by_seed[s] for s in sorted(self.by_seed)]
+        """All, with infinity for failed runs: the worst, and all alike."""
+        return self.sound + [math.inf] * len(self.failed)
 
     @property
     def estimate(self) -> Estimate:
@@ -80,7 +85,7 @@ class ErrorModel:
         self._excess: dict[str, float] = {}
         for schedule in {row.schedule for row in sound.values()} if shared else ():
             alike = {name: row for name, row in sound.items() if row.schedule == schedule}
-            p_values = _sharing(alike)
+            p_values = _sharing({name: self._tested[name] for name in alike})
             if len(p_values) < 2:
                 continue
             fit = _two_way({name: alike[name] for name in p_values}, block)
@@ -138,20 +143,18 @@ class ErrorModel:
         return min(float(stats.fisher_exact(counts, side).pvalue) for side in ("less", "greater"))
 
 
-def _spread_p_values(rows: Mapping[str, Errors]) -> dict[str, float]:
+def _spread_p_values(rows: Mapping[str, Fit]) -> dict[str, float]:
     """p-value of each row's spread being no larger than that of the others (one-sided F test)."""
-    found = {
-        name: (len(row.by_seed) - 1, variance(row.values))
-        for name, row in rows.items()
-        if len(row.by_seed) > 1
-    }
-    p_values = {}
-    for name, (df, own) in found.items():
-        others = [pair for other, pair in found.items() if other != name]
-        df_others = sum(df for df, _ in others)
-        pooled = sum(df * one for df, one in others) / max(df_others, 1)
-        p_values[name] = float(special.fdtrc(df, df_others, own / pooled)) if pooled else 1.0
-    return p_values
+    known = {name: row for name, row in rows.items() if row.df > 0}
+    df = sum(row.df for row in known.values())
+    squares = sum(row.df * row.variance for row in known.values())
+    found = {}
+    for name, row in known.items():
+        others = df - row.df
+        pooled = (squares - row.df * row.variance) / max(others, 1)
+        p = special.fdtrc(row.df, others, row.variance / pooled) if pooled > 0 else 1.0
+        found[name] = float(p)
+    return found
 
 
 def _sum(
@@ -172,7 +175,7 @@ def _sum(
     return value, total, total**2 / sum(part**2 / df for part, df in parts if part)
 
 
-def _sharing(rows: Mapping[str, Errors]) -> dict[str, float]:
+def _sharing(rows: Mapping[str, Fit]) -> dict[str, float]:
     """The rows that the shared spread is taken from, with the p-value of each one's own.
 
     Out of the first are outliers, one after another (5% over all rows), since one of them hides the
@@ -196,12 +199,10 @@ def _alone(name: str, row: Errors) -> Fit:
 
 
 def _two_way(rows: Mapping[str, Errors], block: bool) -> Fit:
-    names = list(rows)
-    cells = [(name, seed, error) for name in names for seed, error in rows[name].by_seed.items()]
-    seeds = sorted({seed for _, seed, _ in cells})
-    y = np.array([error for _, _, error in cells])
-    x = np.array([[float(name == row) for row in names] for name, _, _ in cells])
-    z = np.array([[float(seed == one) for one in seeds] for _, seed, _ in cells])
+    cells = [(name, seed, e) for name, row in rows.items() for seed, e in row.by_seed.items()]
+    of_row, of_seed, y = map(np.array, zip(*cells, strict=True))
+    names = np.unique(of_row)
+    x, z = ((of[:, None] == np.unique(of)).astype(float) for of in (of_row, of_seed))
     one_way, df = _left(y, x)
     noise, of_seeds = one_way / df, 0.0
     two_way, df_of_both = _left(y, np.hstack([x, z])) if block else (0.0, 0)
@@ -211,10 +212,10 @@ def _two_way(rows: Mapping[str, Errors], block: bool) -> Fit:
         df = df_of_both
     if not noise > 1e-18:  # equal errors: rounding is no spread
         means = np.array([np.mean(rows[name].values) for name in names])
-        return Fit(names, means, np.full((len(names), len(names)), NAN), df, NAN)
+        return Fit(list(names), means, np.full((len(names), len(names)), NAN), df, NAN)
     weight = np.linalg.inv(noise * np.eye(len(y)) + of_seeds * z @ z.T)
     covariance = np.linalg.inv(x.T @ weight @ x)
-    return Fit(names, covariance @ x.T @ weight @ y, covariance, df, noise + of_seeds)
+    return Fit(list(names), covariance @ x.T @ weight @ y, covariance, df, noise + of_seeds)
 
 
 def _left(y: Floats, x: Floats) -> tuple[float, int]:

@@ -5,9 +5,9 @@ seen.
 from collections.abc import Iterator
 from pathlib import Path
 
-from senet_ablate.analysis.exclusions import health
 from senet_ablate.analysis.stats import MOST_SEEDS, pooled_std, seeds_needed, std_interval
 from senet_ablate.analysis.tables import Table, tables
+from senet_ablate.analysis.verdicts import errors_of
 from senet_ablate.records.store import read_records
 from senet_ablate.spec.plan import Plan
 from senet_ablate.spec.registry import BadInput
@@ -29,8 +29,8 @@ def _need(table: Table, points: float) -> str:
     """
     if table.refused:
         return f"cannot be said: the table is withheld: {table.refused}"
-    rows = [[one.top1 for one in have if not health(one)] for have in table.records.values()]
-    rows = [errors for errors in rows if len(errors) > 1]
+    sound = [errors_of(have).sound for have in table.records.values()]
+    rows = [errors for errors in sound if len(errors) > 1]
     if not rows:
         return "cannot be said: no row has two sound seeds yet, so no spread is known"
     runs, std = sum(map(len, rows)), pooled_std(rows)

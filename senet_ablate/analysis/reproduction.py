@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from senet_ablate.analysis.exclusions import health
 from senet_ablate.analysis.frame import strangers
 from senet_ablate.analysis.model import ErrorModel, Errors
-from senet_ablate.analysis.tables import gates_of_seeds, tables
-from senet_ablate.analysis.verdicts import observed_margins
+from senet_ablate.analysis.stats import Difference
+from senet_ablate.analysis.tables import Table, gates_of_seeds, tables
+from senet_ablate.analysis.verdicts import errors_of
 from senet_ablate.records.facts import read_facts, readable
 from senet_ablate.records.store import Record, read_record, runs_folder
 from senet_ablate.spec.plan import Plan
@@ -105,6 +105,7 @@ def compare_records(
     theirs, mine = ({run: records[run] for run in both} for records in (committed, ours))
     where = [record.provenance for record in mine.values()]
     equal = [run for run in both if _content(theirs[run]) == _content(mine[run])]
+    a, b = (tables(plan, records, gates_of_seeds(plan, records)) for records in (theirs, mine))
     return Reproduction(
         recipe=plan.recipe_name,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -116,8 +117,8 @@ def compare_records(
         versions=where[0].versions,
         equal=tuple(equal),
         other=tuple(run for run in both if run not in equal),
-        rows=tuple(_rows(plan, theirs, mine, equal)),
-        verdicts=tuple(_verdicts(plan, theirs, mine)),
+        rows=tuple(_rows(a, b, equal)),
+        verdicts=tuple(_verdicts(a, b)),
     )
 
 
@@ -127,65 +128,50 @@ def _content(record: Record) -> dict[str, Any]:
 
 
 def _rows(
-    plan: Plan, theirs: Mapping[str, Record], mine: Mapping[str, Record], equal: Collection[str]
+    theirs: Mapping[str, Table], mine: Mapping[str, Table], equal: Collection[str]
 ) -> Iterator[RowAgreement]:
     seen = set()
-    for row in plan.rows():
-        ids, row_id = [run.id for run in row.runs if run.id in mine], row.runs[0].row_id
-        if not ids or row_id in seen:
-            continue
-        seen.add(row_id)
-        sides = [[records[run] for run in ids] for records in (theirs, mine)]
-        errors = [{one.run.seed: one.top1 for one in side} for side in sides]
-        margin, same = _margin(plan, row.experiment, theirs), sum(run in equal for run in ids)
-        model = ErrorModel(dict(zip("ab", map(Errors, errors), strict=True)), shared=False)
-        low, high = math.nan, math.nan
-        if same < len(ids):
-            difference = model.contrast({"b": 1, "a": -1})
-            low, high = difference.low, difference.high
-        failed = [sum(bool(health(one)) for one in side) for side in sides]
-        yield RowAgreement(
-            experiment=row.experiment,
-            variant=row.variant,
-            seeds=len(ids),
-            equal=same,
-            failed=(failed[0], failed[1]),
-            committed=sum(errors[0].values()) / len(ids),
-            ours=sum(errors[1].values()) / len(ids),
-            low=_finite(low),
-            high=_finite(high),
-            margin=_finite(margin),
-            outcome="bit for bit" if same == len(ids) else _outcome(low, high, margin),
-        )
+    for name, table in theirs.items():
+        for variant, records in table.records.items():
+            ids = tuple(record.id for record in records)
+            if not ids or ids in seen:
+                continue
+            seen.add(ids)
+            same = sum(run in equal for run in ids)
+            a, b = (errors_of(one.records[variant]) for one in (table, mine[name]))
+            # Welch's test with the errors that failed runs were left with, as the means are
+            model = ErrorModel({"a": Errors(a.by_seed), "b": Errors(b.by_seed)}, shared=False)
+            d = Difference(math.nan) if same == len(ids) else model.contrast({"b": 1, "a": -1})
+            yield RowAgreement(
+                experiment=name,
+                variant=variant,
+                seeds=len(ids),
+                equal=same,
+                failed=(len(a.failed), len(b.failed)),
+                committed=a.estimate.mean,
+                ours=b.estimate.mean,
+                low=_finite(d.low),
+                high=_finite(d.high),
+                margin=_finite(table.margin),
+                outcome=_outcome(d, table.margin) if same < len(ids) else "bit for bit",
+            )
 
 
-def _outcome(low: float, high: float, margin: float) -> Agreement:
+def _outcome(d: Difference, margin: float) -> Agreement:
     """Where an interval lies; every comparison with NaN is false."""
-    if -margin < low and high < margin:
+    if -margin < d.low and d.high < margin:
         return "agrees"
-    return "differs" if low > margin or high < -margin else "too few seeds to say"
+    return "differs" if d.low > margin or d.high < -margin else "too few seeds to say"
 
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _margin(plan: Plan, experiment: str, records: Mapping[str, Record]) -> float:
-    """Points of top-1 error within which rows count as alike; NaN where that is not known."""
-    if plan.recipe.plan is not None:
-        return plan.recipe.plan.margins["top1"]
-    value = plan.experiments[experiment]
-    plain = plan.run(value.variants[value.control], 0).row_id
-    return observed_margins([one for one in records.values() if one.run.row_id == plain])["top1"]
-
-
-def _verdicts(
-    plan: Plan, theirs: Mapping[str, Record], mine: Mapping[str, Record]
-) -> Iterator[VerdictAgreement]:
+def _verdicts(theirs: Mapping[str, Table], mine: Mapping[str, Table]) -> Iterator[VerdictAgreement]:
     """Of the claims that records of runs can settle, on both sides from the same runs."""
-    sides = [tables(plan, records, gates_of_seeds(plan, records)) for records in (theirs, mine)]
-    for name, table in sides[0].items():
-        for one, other in zip(table.verdicts, sides[1][name].verdicts, strict=True):
+    for name, table in theirs.items():
+        for one, other in zip(table.verdicts, mine[name].verdicts, strict=True):
             if {one.outcome, other.outcome} != {"not tested"}:
                 yield VerdictAgreement(
                     experiment=name,

@@ -12,14 +12,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from senet_ablate.analysis.exclusions import health
 from senet_ablate.analysis.stats import POWER, detectable, pooled_std
-from senet_ablate.analysis.tables import case_of
-from senet_ablate.analysis.verdicts import Case, Verdict, judge
+from senet_ablate.analysis.tables import by_row, case_of
+from senet_ablate.analysis.verdicts import Case, Verdict, errors_of, judge
 from senet_ablate.records.store import Record
 from senet_ablate.spec.paper import published
 from senet_ablate.spec.plan import Plan
-from senet_ablate.spec.spec import Run
+from senet_ablate.spec.spec import AnalysisPlan, Run
 
 RELATIVE_SPREAD = 0.006
 """Standard deviation between seeds as a share of the error, where none was measured: 0.14 points at
@@ -66,15 +65,12 @@ class MadeUp:
 
 def made_up_page(plan: Plan, top1: Draw, top5: Draw) -> dict[str, Case]:
     """Every table of a plan with made-up errors at all its looks, as the judge wants it."""
-    by_row: dict[str, dict[int, Any]] = {}
-    for row in plan.rows():
-        for run in row.runs:
-            of_row = by_row.setdefault(run.row_id, {})
-            if run.seed not in of_row:
-                (one, failed), (five, _) = (draw(run.row_id, run.seed) for draw in (top1, top5))
-                of_row[run.seed] = MadeUp(run, one, five, 1 if failed else None)
-    records = {row_id: [*of_row.values()] for row_id, of_row in by_row.items()}
-    return {name: case_of(plan, name, records) for name in plan.experiments}
+    made: dict[str, Any] = {}
+    for run in (run for row in plan.rows() for run in row.runs):
+        if run.id not in made:
+            (one, failed), (five, _) = (draw(run.row_id, run.seed) for draw in (top1, top5))
+            made[run.id] = MadeUp(run, one, five, 1 if failed else None)
+    return {name: case_of(plan, name, by_row(made)) for name in plan.experiments}
 
 
 def judge_made_up(plan: Plan, top1: Draw, top5: Draw) -> list[Verdict]:
@@ -133,17 +129,13 @@ class Chance(NamedTuple):
 
 
 def what_can_be_settled(
-    plan: Plan, spread: float | None = None, pages: int = 40
+    plan: Plan, rules: AnalysisPlan, spread: float, pages: int = 40
 ) -> Iterator[Chance]:
     """Each claim on errors with the chance that the plan settles it if the paper is right.
 
     spread: standard deviation between seeds in points. Seeded: the same plan, the same answer.
     """
-    rules = plan.recipe.plan
-    if rules is None:
-        return
     plan = replace(plan, most=None)
-    spread = RELATIVE_SPREAD * rules.plain_top1 if spread is None else spread
     narrower = spread * math.sqrt(rules.plain_top5 / rules.plain_top1)
     ids = {
         name: {variant: plan.run(value, 0).row_id for variant, value in one.variants.items()}
@@ -181,31 +173,20 @@ def what_can_be_settled(
                 )
 
 
-def measured_spread(records: Mapping[str, Record]) -> float | None:
-    """The standard deviation between sound seeds of a row, in points, over all rows with two or
-    more; None where there are none.
-    """
-    rows: dict[str, list[float]] = {}
-    for record in records.values():
-        if not health(record):
-            rows.setdefault(record.run.row_id, []).append(record.top1)
-    spread = pooled_std(rows.values())
-    return spread if spread > 0 else None
-
-
 def sentences(plan: Plan, records: Mapping[str, Record]) -> Iterator[str]:
     """What the plan's seeds can settle, in lines; none for a recipe without an analysis plan."""
-    if plan.recipe.plan is None:
+    rules = plan.recipe.plan
+    if rules is None:
         return
-    spread = measured_spread(records)
-    found = list(what_can_be_settled(plan, spread))
+    measured = pooled_std(errors_of(have).sound for have in by_row(records).values())
+    spread = measured if measured > 0 else RELATIVE_SPREAD * rules.plain_top1
+    found = list(what_can_be_settled(plan, rules, spread))
     stated = [one for one in found if not math.isnan(one.chance)]
     sure = [one.claim for one in stated if one.chance >= POWER]
-    points = spread or RELATIVE_SPREAD * plan.recipe.plan.plain_top1
     yield (
         f"if the paper's relative effects are true, {len(sure)} of {len(stated)} claims on errors"
         f" come out supported in 4 of 5 tries or more (standard deviation between seeds"
-        f" {points:.2f} points, {'measured' if spread else 'assumed'}):"
+        f" {spread:.2f} points, {'measured' if measured > 0 else 'assumed'}):"
     )
     yield f"  {', '.join(sure)}"
     for one in stated:

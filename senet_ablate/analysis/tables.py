@@ -1,6 +1,6 @@
 """Tables as data: one row a variant, our numbers over the seeds beside the paper's."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from senet_ablate.analysis.model import ErrorModel
 from senet_ablate.analysis.stats import (
     ALPHA,
     NAN,
+    Difference,
     detectable_by,
     estimate,
     failure_interval,
@@ -54,7 +55,8 @@ class Table:
     looks), params, macs, paper_top1, paper_top5 (%), paper_params (M), paper_gflops, remark.
     records: by variant, in the order of the seeds. missing: variant -> seeds that the recipe asks
     for and nobody ran. refused: why the numbers are withheld, empty if they are not. unfair: what
-    makes the rows hard to compare. resolution: the difference to the control in points that the
+    makes the rows hard to compare. margin: points of top-1 error within which rows count as alike.
+    resolution: the difference to the control in points that the
     test behind `differs` finds in 4 of 5 tries; NaN where nothing is known. model: of the top-1
     errors of all rows of the page. comparisons: how many differences the page's correction counts;
     alpha: what its last look spends. exploratory: why the verdicts are so; empty where plan and
@@ -68,6 +70,7 @@ class Table:
     missing: dict[str, list[int]]
     refused: str
     unfair: tuple[str, ...]
+    margin: float
     resolution: float
     verdicts: tuple[Verdict, ...]
     model: ErrorModel
@@ -89,11 +92,8 @@ def tables(
     networks: gates by class, a network a seed. benches: times by device. costs: of networks at 224
     pixels. first: what the claims said on their first page.
     """
-    by_row: dict[str, list[Record]] = {}
-    for record in sorted(records.values(), key=lambda record: record.run.seed):
-        by_row.setdefault(record.run.row_id, []).append(record)
     beside = {"networks": networks, "benches": benches, "costs": costs or {}}
-    cases = {name: case_of(plan, name, by_row, **beside) for name in plan.experiments}
+    cases = {name: case_of(plan, name, by_row(records), **beside) for name in plan.experiments}
     first = first or FirstPage(experiments={})
     return {
         name: replace(table, exploratory=exploratory(plan, name, records, first))
@@ -101,16 +101,24 @@ def tables(
     }
 
 
-def case_of(plan: Plan, name: str, by_row: Mapping[str, Sequence[Record]], **beside: Any) -> Case:
+def by_row(records: Mapping[str, Record]) -> dict[str, list[Record]]:
+    """Records by `Run.row_id`, in the order of the seeds."""
+    found: dict[str, list[Record]] = {}
+    for record in sorted(records.values(), key=lambda record: record.run.seed):
+        found.setdefault(record.run.row_id, []).append(record)
+    return found
+
+
+def case_of(plan: Plan, name: str, found: Mapping[str, Sequence[Record]], **beside: Any) -> Case:
     """An experiment with its evidence, and the rows of each look of the analysis plan.
 
-    by_row: records by `Run.row_id`. beside: evidence that is in no record.
+    found: records by `Run.row_id`. beside: evidence that is in no record.
     """
     experiment, rules = plan.experiments[name], plan.recipe.plan
     ids = {variant: plan.run(value, 0).row_id for variant, value in experiment.variants.items()}
     hosts = plan.recipe.cannot_host
     unhosted = {v: hosts[f"{name}/{v}"] for v in ids if f"{name}/{v}" in hosts}
-    rows = {v: [] if v in unhosted else by_row.get(row_id, []) for v, row_id in ids.items()}
+    rows = {v: [] if v in unhosted else found.get(row_id, []) for v, row_id in ids.items()}
     evidence = Evidence(
         rows=rows,
         variants=experiment.variants,
@@ -159,27 +167,27 @@ def tables_of_cases(plan: Plan, cases: Mapping[str, Case]) -> dict[str, Table]:
     for name, experiment in plan.experiments.items():
         rows = found[name]
         ours = {variant: pair for (of, variant), pair in pairs.items() if of == name}
-        effects = {}
-        for variant, (one, other) in ours.items():
-            d = model.contrast({one: 1, other: -1})
-            ends = {"effect_low": d.low, "effect_high": d.high}
-            effects[variant] = {"effect": d.value, **ends, "differs": (one, other) in differ}
-        have = {variant: {one.run.seed for one in records} for variant, records in rows.items()}
-        missing = {
-            variant: [s for s in plan.seeds_of(name, value) if s not in have[variant]]
-            for variant, value in experiment.variants.items()
-            if variant not in cases[name].evidence.cannot_host
+        effects = {
+            variant: (model.contrast({one: 1, other: -1}), (one, other) in differ)
+            for variant, (one, other) in ours.items()
         }
+        missing = {}
+        for variant, value in experiment.variants.items():
+            have = {record.run.seed for record in rows[variant]}
+            left = [seed for seed in plan.seeds_of(name, value) if seed not in have]
+            if left and variant not in cases[name].evidence.cannot_host:
+                missing[variant] = left
         made[name] = Table(
             name=name,
             experiment=experiment,
-            rows=_rows(plan, cases[name], {} if refused[name] else rows, effects),
+            rows=_rows(cases[name], {} if refused[name] else rows, effects),
             records={variant: list(have) for variant, have in rows.items()},
-            missing={variant: seeds for variant, seeds in missing.items() if seeds},
+            missing=missing,
             refused=refused[name],
             unfair=tuple(one for one in fairness(experiment, rows) if one not in mixed(rows)),
+            margin=cases[name].evidence.margins["top1"],
             resolution=_resolution(
-                ours.values(), model, {*pairs.values()}, alpha / max(len(family), 1)
+                ours.values(), model, pairs.values(), alpha / max(len(family), 1)
             ),
             verdicts=verdicts[name],
             model=model,
@@ -211,7 +219,7 @@ def _differences(
 
 
 def _resolution(
-    ours: Collection[Pair], model: ErrorModel, pairs: Collection[Pair], alpha: float
+    ours: Iterable[Pair], model: ErrorModel, pairs: Iterable[Pair], alpha: float
 ) -> float:
     """The difference that a row's test finds, at the first step of the correction, in 4 of 5 tries.
 
@@ -223,7 +231,7 @@ def _resolution(
         return [len(model.rows[row].by_seed) for row in pair]
 
     sizes = [seeds(pair) for pair in ours]
-    alike = [pair for pair in pairs if seeds(pair) in sizes]
+    alike = dict.fromkeys(pair for pair in pairs if seeds(pair) in sizes)
     tests = [model.contrast({one: 1, other: -1}) for one, other in alike]
     return detectable_by([(d.stderr, d.df) for d in tests], alpha)
 
@@ -237,33 +245,30 @@ def gates_of_seeds(plan: Plan, records: Mapping[str, Record]) -> list[tuple[Clas
     return [blocks for blocks in found if blocks]
 
 
-def _rows(
-    plan: Plan, case: Case, found: Rows, effects: Mapping[str, Mapping[str, Any]]
-) -> pd.DataFrame:
+def _rows(case: Case, found: Rows, effects: Mapping[str, tuple[Difference, bool]]) -> pd.DataFrame:
     """The rows of a table; found: the records that may be shown."""
     rows = []
-    nothing = {"effect": NAN, "effect_low": NAN, "effect_high": NAN, "differs": False}
     for variant, value in case.experiment.variants.items():
-        records = found.get(variant, ())
+        records, hosts = found.get(variant, ()), case.evidence.cannot_host
         top1, top5 = (errors_of(records, quantity) for quantity in ("top1", "top5"))
         failed, n = len(top1.failed), len(records)
         low, high = failure_interval(failed, n) if failed else (NAN, NAN)
         row: dict[str, object] = {"variant": variant, "label": value.label or variant, "n": n}
         row |= {"failed": failed, "failed_low": low, "failed_high": high}
         for quantity, got in (("top1", top1.estimate), ("top5", top5.estimate)):
-            ends = {f"{quantity}_low": got.low, f"{quantity}_high": got.high}
-            row |= {quantity: got.mean, **ends}
-        sound = [error for seed, error in top1.by_seed.items() if seed not in top1.failed]
-        row["sound_top1"] = estimate(sound).mean if failed else NAN
+            row[quantity] = got.mean
+            row |= {f"{quantity}_low": got.low, f"{quantity}_high": got.high}
+        row["sound_top1"] = estimate(top1.sound).mean if failed else NAN
         right = np.array([record.right() for record in records])
         row["image_error"] = 1.96 * image_stderr(right) if n else NAN
         row |= {key: getattr(records[0], key) if n else None for key in ("params", "macs")}
         paper = {} if case.evidence.made_up else published(case.experiment, variant)
         for key in ("top1_err", "top5_err", "params", "gflops"):
             row[f"paper_{key.removesuffix('_err')}"] = paper.get(key, NAN)
-        unhosted = case.evidence.cannot_host.get(variant, "")
-        remark = _remark(value.note, unhosted, case.evidence.rows[variant])
-        rows.append(row | dict(effects.get(variant, nothing)) | {"remark": remark})
+        d, differs = effects.get(variant, (Difference(NAN), False))
+        row |= {"effect": d.value, "effect_low": d.low, "effect_high": d.high, "differs": differs}
+        row["remark"] = _remark(value.note, hosts.get(variant, ""), case.evidence.rows[variant])
+        rows.append(row)
     return pd.DataFrame(rows).set_index("variant")
 
 
