@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from senet_ablate.analysis.evidence import Evidence, Rows
-from senet_ablate.analysis.verdicts import Case, Verdict, observed_margins
+from senet_ablate.analysis.verdicts import Verdict, observed_margins
 from senet_ablate.analysis.verdicts import judge as judge_page
 from senet_ablate.spec.spec import Experiment
 
@@ -18,11 +18,12 @@ def judge(
 ) -> tuple[Verdict, ...]:
     """The verdicts on a page of this experiment alone; beside: evidence that is in no record."""
     evidence = Evidence(
-        rows=rows,
-        variants=experiment.variants,
-        ids={v: rows[v][0].run.row_id if rows.get(v) else v for v in experiment.variants},
+        experiment,
+        rows,
+        {v: rows[v][0].run.row_id if rows.get(v) else v for v in experiment.variants},
+        looks=[rows],
         margins=margins or observed_margins(rows.get(experiment.control, ())),
         cannot_host=cannot_host or {},
         **beside,
     )
-    return judge_page({"table": Case(experiment, evidence, (rows,))})["table"]
+    return judge_page({"table": evidence})["table"]

@@ -14,7 +14,7 @@ from senet_ablate.analysis.claims.errors import Differ, ErrorCheck
 from senet_ablate.analysis.evidence import Evidence, Finding
 from senet_ablate.analysis.settle import judge_made_up, normal_errors
 from senet_ablate.analysis.tables import tables
-from senet_ablate.analysis.verdicts import Case, Verdict, judge
+from senet_ablate.analysis.verdicts import Verdict, judge
 from senet_ablate.spec import plan as planning
 from senet_ablate.spec.claim import Check, Ledger
 from senet_ablate.spec.plan import Plan, read_plan
@@ -126,7 +126,7 @@ def reduced() -> Plan:
     return read_plan("cifar100-cpu", ["role_of_squeeze", "squeeze"])
 
 
-def case(name: str, means: Mapping[str, float], looks: list[int | None], seed: int = 0) -> Case:
+def case(name: str, means: Mapping[str, float], looks: list[int | None], seed: int = 0) -> Evidence:
     """One experiment at looks of so many seeds a row (None: not reached)."""
     experiment = PAGE.experiments[name]
     draw, most = np.random.default_rng(seed), 9
@@ -142,12 +142,11 @@ def case(name: str, means: Mapping[str, float], looks: list[int | None], seed: i
         ]
     ids = {v: PAGE.run(value, 0).row_id for v, value in experiment.variants.items()}
     margins = dict.fromkeys(("top1", "top5", "throughout"), 0.7)
-    evidence = Evidence(rows, experiment.variants, ids, margins=margins)
-    by_look = tuple(None if n is None else {v: have[:n] for v, have in rows.items()} for n in looks)
-    return Case(experiment, evidence, by_look, "it waits")
+    by_look = [None if n is None else {v: have[:n] for v, have in rows.items()} for n in looks]
+    return Evidence(experiment, rows, ids, by_look, "it waits", margins=margins)
 
 
-def outcome(cases: Mapping[str, Case], looks: list[Look], claim: str) -> Verdict:
+def outcome(cases: Mapping[str, Evidence], looks: list[Look], claim: str) -> Verdict:
     found = judge(cases, rules(9, 9, *looks))
     return next(v for made in found.values() for v in made if v.claim == claim)
 
@@ -156,7 +155,7 @@ def test_what_a_look_has_settled_stays_settled() -> None:
     """T16.1: SE errs less than NoSqueeze. The seeds that come later speak against it."""
     first = case("role_of_squeeze", {"NoSqueeze": 52.0}, [3, None])
     both = case("role_of_squeeze", {"NoSqueeze": 52.0}, [3, 9])
-    for variant, have in both.evidence.rows.items():
+    for variant, have in both.rows.items():
         if variant == "NoSqueeze":
             turned = [r.model_copy(update={"wrong_top1": 440_000 + k}) for k, r in enumerate(have)]
             both.looks[1][variant] = turned
@@ -189,14 +188,11 @@ def test_a_table_that_has_not_reached_its_look_waits_and_counts_in_the_family() 
     waiting = outcome({"a": here, "b": there}, [look(0.05)], "T11.1")
     assert (waiting.outcome, waiting.reason) == ("not tested", "it waits")
 
-    def corrected(cases: Mapping[str, Case]) -> float:
+    def corrected(cases: Mapping[str, Evidence]) -> float:
         return float(outcome(cases, [look(1e-9)], "T16.1").ours.rpartition("p = ")[2])
 
     assert corrected({"a": here, "b": there}) > 1.5 * corrected({"a": here})
-    unhosted = replace(
-        there,
-        evidence=replace(there.evidence, cannot_host=dict.fromkeys(empty.evidence.rows, "no")),
-    )
+    unhosted = replace(there, cannot_host=dict.fromkeys(empty.rows, "no"))
     assert corrected({"a": here, "b": unhosted}) == corrected({"a": here}), "it can never be asked"
 
 

@@ -9,7 +9,7 @@ from senet_ablate.records.bench import Bench
 from senet_ablate.records.class_gates import ClassGates
 from senet_ablate.records.cost import Costs
 from senet_ablate.records.store import Record
-from senet_ablate.spec.spec import Variant
+from senet_ablate.spec.spec import Experiment
 
 if TYPE_CHECKING:
     from senet_ablate.analysis.model import ErrorModel
@@ -24,16 +24,20 @@ Rows = Mapping[str, Sequence[Record]]
 class Evidence:
     """All that there is on one experiment.
 
-    rows: the records of each variant; may be empty. variants: what each row is. ids: `Run.row_id`
-    of each. models: errors in % by quantity (top1, top5, throughout), rows by that id. margins:
-    within which rows count as alike, points by quantity. cannot_host: variant -> why the recipe's
-    network has no place for it. networks: gates by class, a network a seed. benches: times by
-    device. costs: of networks at 224 pixels. made_up: whether the images are.
+    rows: the records of each variant; may be empty. ids: `Run.row_id` of each. looks: the rows with
+    the seeds of each look of the analysis plan, None where they are not all there yet; without a
+    plan, one look at all rows. waiting: what the next look waits for. models: errors in % by
+    quantity (top1, top5, throughout), rows by their id. margins: within which rows count as alike,
+    points by quantity. cannot_host: variant -> why the recipe's network has no place for it.
+    networks: gates by class, a network a seed. benches: times by device. costs: of networks at 224
+    pixels. made_up: whether the images are.
     """
 
+    experiment: Experiment
     rows: Rows
-    variants: Mapping[str, Variant]
-    ids: Mapping[str, str] = field(default_factory=dict)
+    ids: Mapping[str, str]
+    looks: Sequence[Rows | None] = ()
+    waiting: str = ""
     models: Mapping[str, "ErrorModel"] = field(default_factory=dict)
     margins: Mapping[str, float] = field(default_factory=dict)
     cannot_host: Mapping[str, str] = field(default_factory=dict)

@@ -12,9 +12,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from senet_ablate.analysis.evidence import Evidence
 from senet_ablate.analysis.stats import POWER, detectable, pooled_std
 from senet_ablate.analysis.tables import by_row, case_of
-from senet_ablate.analysis.verdicts import Case, Verdict, errors_of, judge
+from senet_ablate.analysis.verdicts import Verdict, errors_of, judge
 from senet_ablate.records.store import Record
 from senet_ablate.spec.paper import published
 from senet_ablate.spec.plan import Plan
@@ -63,7 +64,7 @@ class MadeUp:
         return round(self.top1 * 100)
 
 
-def made_up_page(plan: Plan, top1: Draw, top5: Draw) -> dict[str, Case]:
+def made_up_page(plan: Plan, top1: Draw, top5: Draw) -> dict[str, Evidence]:
     """Every table of a plan with made-up errors at all its looks, as the judge wants it."""
     made: dict[str, Any] = {}
     for run in (run for row in plan.rows() for run in row.runs):

@@ -21,7 +21,6 @@ from senet_ablate.analysis.stats import (
     image_stderr,
 )
 from senet_ablate.analysis.verdicts import (
-    Case,
     Verdict,
     error_model,
     errors_of,
@@ -109,30 +108,18 @@ def by_row(records: Mapping[str, Record]) -> dict[str, list[Record]]:
     return found
 
 
-def case_of(plan: Plan, name: str, found: Mapping[str, Sequence[Record]], **beside: Any) -> Case:
-    """An experiment with its evidence, and the rows of each look of the analysis plan.
-
-    found: records by `Run.row_id`. beside: evidence that is in no record.
-    """
+def case_of(
+    plan: Plan, name: str, found: Mapping[str, Sequence[Record]], **beside: Any
+) -> Evidence:
+    """The evidence on an experiment; found: records by `Run.row_id`; beside: what none holds."""
     experiment, rules = plan.experiments[name], plan.recipe.plan
     ids = {variant: plan.run(value, 0).row_id for variant, value in experiment.variants.items()}
     hosts = plan.recipe.cannot_host
     unhosted = {v: hosts[f"{name}/{v}"] for v in ids if f"{name}/{v}" in hosts}
     rows = {v: [] if v in unhosted else found.get(row_id, []) for v, row_id in ids.items()}
-    evidence = Evidence(
-        rows=rows,
-        variants=experiment.variants,
-        ids=ids,
-        margins=rules.margins if rules else observed_margins(rows[experiment.control]),
-        cannot_host=unhosted,
-        made_up=plan.recipe.images == "made up",
-        **beside,
-    )
-    if rules is None:
-        return Case(experiment, evidence, (rows,))
-    looks: list[Rows | None] = []
+    looks: list[Rows | None] = [] if rules else [rows]
     waiting = ""
-    for look in rules.looks:
+    for look in rules.looks if rules else ():
         wanted = {v: plan.seeds_of(name, experiment.variants[v], look) for v in ids}
         judged = {v: [r for r in rows[v] if r.run.seed in wanted[v]] for v in ids}
         hosted = [len(judged[v]) == len(wanted[v]) for v in ids if v not in unhosted]
@@ -141,20 +128,30 @@ def case_of(plan: Plan, name: str, found: Mapping[str, Sequence[Record]], **besi
             f"the analysis plan judges errors from {look.seeds} seeds a row on; {sum(hosted)} of"
             f" {len(hosted)} rows have them"
         )
-    return Case(experiment, evidence, tuple(looks), waiting)
+    return Evidence(
+        experiment,
+        rows,
+        ids,
+        looks,
+        waiting,
+        margins=rules.margins if rules else observed_margins(rows[experiment.control]),
+        cannot_host=unhosted,
+        made_up=plan.recipe.images == "made up",
+        **beside,
+    )
 
 
-def tables_of_cases(plan: Plan, cases: Mapping[str, Case]) -> dict[str, Table]:
+def tables_of_cases(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
     """The tables of experiments whose evidence is at hand."""
-    rules, found = plan.recipe.plan, {name: case.evidence.rows for name, case in cases.items()}
-    verdicts, model = judge(cases, rules), error_model(found.values(), rules)
-    refused = {name: "; ".join(mixed(rows)) for name, rows in found.items()}
+    rules, verdicts = plan.recipe.plan, judge(cases, plan.recipe.plan)
+    model = error_model([case.rows for case in cases.values()], rules)
+    refused = {name: "; ".join(mixed(case.rows)) for name, case in cases.items()}
     planned = {
-        (name, variant): (case.evidence.ids[variant], case.evidence.ids[control])
+        (name, variant): (case.ids[variant], case.ids[control])
         for name, case in cases.items()
         for variant in case.experiment.variants
         if (control := case.experiment.control_of(variant)) != variant
-        and not {variant, control} & case.evidence.cannot_host.keys()
+        and not {variant, control} & case.cannot_host.keys()
     }
     pairs = {
         (name, variant): pair
@@ -164,8 +161,8 @@ def tables_of_cases(plan: Plan, cases: Mapping[str, Case]) -> dict[str, Table]:
     family = sorted({*planned.values()})
     differ, alpha = _differences(cases, pairs, family, rules)
     made = {}
-    for name, experiment in plan.experiments.items():
-        rows = found[name]
+    for name, case in cases.items():
+        experiment, rows = case.experiment, case.rows
         ours = {variant: pair for (of, variant), pair in pairs.items() if of == name}
         effects = {
             variant: (model.contrast({one: 1, other: -1}), (one, other) in differ)
@@ -175,17 +172,17 @@ def tables_of_cases(plan: Plan, cases: Mapping[str, Case]) -> dict[str, Table]:
         for variant, value in experiment.variants.items():
             have = {record.run.seed for record in rows[variant]}
             left = [seed for seed in plan.seeds_of(name, value) if seed not in have]
-            if left and variant not in cases[name].evidence.cannot_host:
+            if left and variant not in case.cannot_host:
                 missing[variant] = left
         made[name] = Table(
             name=name,
             experiment=experiment,
-            rows=_rows(cases[name], {} if refused[name] else rows, effects),
+            rows=_rows(case, {} if refused[name] else rows, effects),
             records={variant: list(have) for variant, have in rows.items()},
             missing=missing,
             refused=refused[name],
             unfair=tuple(one for one in fairness(experiment, rows) if one not in mixed(rows)),
-            margin=cases[name].evidence.margins["top1"],
+            margin=case.margins["top1"],
             resolution=_resolution(
                 ours.values(), model, pairs.values(), alpha / max(len(family), 1)
             ),
@@ -198,7 +195,7 @@ def tables_of_cases(plan: Plan, cases: Mapping[str, Case]) -> dict[str, Table]:
 
 
 def _differences(
-    cases: Mapping[str, Case],
+    cases: Mapping[str, Evidence],
     pairs: Mapping[Pair, Pair],
     family: Sequence[Pair],
     rules: AnalysisPlan | None,
@@ -245,11 +242,13 @@ def gates_of_seeds(plan: Plan, records: Mapping[str, Record]) -> list[tuple[Clas
     return [blocks for blocks in found if blocks]
 
 
-def _rows(case: Case, found: Rows, effects: Mapping[str, tuple[Difference, bool]]) -> pd.DataFrame:
+def _rows(
+    case: Evidence, found: Rows, effects: Mapping[str, tuple[Difference, bool]]
+) -> pd.DataFrame:
     """The rows of a table; found: the records that may be shown."""
     rows = []
     for variant, value in case.experiment.variants.items():
-        records, hosts = found.get(variant, ()), case.evidence.cannot_host
+        records, hosts = found.get(variant, ()), case.cannot_host
         top1, top5 = (errors_of(records, quantity) for quantity in ("top1", "top5"))
         failed, n = len(top1.failed), len(records)
         low, high = failure_interval(failed, n) if failed else (NAN, NAN)
@@ -262,12 +261,12 @@ def _rows(case: Case, found: Rows, effects: Mapping[str, tuple[Difference, bool]
         right = np.array([record.right() for record in records])
         row["image_error"] = 1.96 * image_stderr(right) if n else NAN
         row |= {key: getattr(records[0], key) if n else None for key in ("params", "macs")}
-        paper = {} if case.evidence.made_up else published(case.experiment, variant)
+        paper = {} if case.made_up else published(case.experiment, variant)
         for key in ("top1_err", "top5_err", "params", "gflops"):
             row[f"paper_{key.removesuffix('_err')}"] = paper.get(key, NAN)
         d, differs = effects.get(variant, (Difference(NAN), False))
         row |= {"effect": d.value, "effect_low": d.low, "effect_high": d.high, "differs": differs}
-        row["remark"] = _remark(value.note, hosts.get(variant, ""), case.evidence.rows[variant])
+        row["remark"] = _remark(value.note, hosts.get(variant, ""), case.rows[variant])
         rows.append(row)
     return pd.DataFrame(rows).set_index("variant")
 

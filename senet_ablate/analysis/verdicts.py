@@ -29,11 +29,13 @@ from senet_ablate.analysis.evidence import (
 )
 from senet_ablate.analysis.exclusions import health, mixed
 from senet_ablate.analysis.model import ErrorModel, Errors
-from senet_ablate.analysis.stats import ALPHA, holm_of_pairs
+from senet_ablate.analysis.stats import ALPHA, estimate, holm_of_pairs
 from senet_ablate.records.store import Record
 from senet_ablate.spec.claim import Check, Claim, Ledger
-from senet_ablate.spec.spec import AnalysisPlan, Experiment, Look, margins
+from senet_ablate.spec.spec import AnalysisPlan, Look, margins
 
+Key = tuple[str, Check]
+"""Experiment and check."""
 QUANTITIES = ("top1", "top5", "throughout")
 ORDER: tuple[Outcome, ...] = ("contradicted", "not tested", "unresolved", "supported")
 """Of a claim's checks the first one seen here decides."""
@@ -72,20 +74,6 @@ class Verdict:
         return outcome_words(self.outcome, self.made_up)
 
 
-@dataclass(frozen=True)
-class Case:
-    """One experiment before the judge.
-
-    evidence: with all records that there are. looks: the rows with the seeds of each look, None
-    where they are not all there yet. waiting: what the next look waits for.
-    """
-
-    experiment: Experiment
-    evidence: Evidence
-    looks: tuple[Rows | None, ...]
-    waiting: str = ""
-
-
 def looks_of(rules: AnalysisPlan | None) -> Sequence[Look]:
     """When errors are judged; without an analysis plan, once, with all seeds that there are."""
     return rules.looks if rules else (Look(seeds=1, reference_seeds=1, alpha=ALPHA),)
@@ -119,21 +107,21 @@ def errors_of(records: Sequence[Record], quantity: str = "top1") -> Errors:
 
 
 def judge(
-    cases: Mapping[str, Case], rules: AnalysisPlan | None = None
+    cases: Mapping[str, Evidence], rules: AnalysisPlan | None = None
 ) -> dict[str, tuple[Verdict, ...]]:
     """The verdicts on every claim of a page, by experiment, in the order of its file."""
-    findings: dict[tuple[str, Check], Finding] = {}
-    waiting: dict[tuple[str, ErrorCheck], Finding] = {}  # checks on errors, before their first look
+    findings: dict[Key, Finding] = {}
+    waiting: dict[Key, Finding] = {}  # checks on errors, before their first look
     for name, case in cases.items():
-        unfair = "; ".join(mixed(case.evidence.rows))
+        unfair = "; ".join(mixed(case.rows))
         for check in (check for claim in case.experiment.claims for check in claim.checks):
             if unfair:
                 findings[name, check] = not_tested(unfair)
             elif isinstance(check, ErrorCheck):
-                finding = check.inapplicable(case.evidence) or not_tested(case.waiting)
-                findings[name, check] = waiting[name, check] = finding
+                waiting[name, check] = check.inapplicable(case) or not_tested(case.waiting)
             else:
-                findings[name, check] = check.examine(case.evidence)
+                findings[name, check] = check.examine(case)
+    findings |= waiting
     for number in range(len(looks_of(rules))):
         for key, finding in _at_look(cases, waiting, rules, number).items():
             if findings[key].outcome not in ("supported", "contradicted"):
@@ -141,42 +129,40 @@ def judge(
     return {name: _verdicts(name, case, findings) for name, case in cases.items()}
 
 
-def reached(cases: Mapping[str, Case], number: int) -> dict[str, Rows]:
+def reached(cases: Mapping[str, Evidence], number: int) -> dict[str, Rows]:
     """The rows of those tables that have the seeds of a look."""
     return {n: rows for n, case in cases.items() if (rows := case.looks[number]) is not None}
 
 
 def _at_look(
-    cases: Mapping[str, Case],
-    waiting: Mapping[tuple[str, ErrorCheck], Finding],
+    cases: Mapping[str, Evidence],
+    waiting: Mapping[Key, Finding],
     rules: AnalysisPlan | None,
     number: int,
-) -> dict[tuple[str, ErrorCheck], Finding]:
+) -> dict[Key, Finding]:
     """What a look says of the tables that have reached it; the family is every check on errors of
     the page that applies, judged at this look or not.
     """
     rows, (look, *left) = reached(cases, number), looks_of(rules)[number:]
     models = {name: error_model(rows.values(), rules, name) for name in QUANTITIES}
-    evidence = {
-        name: replace(cases[name].evidence, rows=have, models=models) for name, have in rows.items()
-    }
-    asked = {(name, c): c.examine(evidence[name]) for name, c in waiting if name in rows}
+    seen = {name: replace(cases[name], rows=have, models=models) for name, have in rows.items()}
+    asked = {(name, c): c.examine(seen[name]) for name, c in waiting if name in seen}
+    questions = {(name, check): _question(check, cases[name].ids) for name, check in waiting}
     family: dict[Any, Finding] = {}
     for key, finding in {**waiting, **asked}.items():
-        question = _question(key[1], cases[key[0]].evidence.ids)
-        if finding.applies and (key in asked or question not in family):
-            family[question] = finding
+        if finding.applies and (key in asked or questions[key] not in family):
+            family[questions[key]] = finding
     sides = [(one.p_for, one.p_against) for one in family.values()]
     corrected = holm_of_pairs(sides, [one.exclusive for one in family.values()]).tolist()
     by_question = dict(zip(family, corrected, strict=True))
-    for (name, check), finding in asked.items():
+    for key, finding in asked.items():
         if finding.outcome is None:
-            p_for, p_against = by_question[_question(check, cases[name].evidence.ids)]
-            asked[name, check] = _settled(finding, p_for, p_against, look, left, len(family))
+            p_values = by_question[questions[key]]
+            asked[key] = _settled(finding, p_values, look, left, len(family))
     return asked
 
 
-def _question(check: ErrorCheck, ids: Mapping[str, str]) -> Any:
+def _question(check: Any, ids: Mapping[str, str]) -> Any:
     """What a check asks, whichever table it stands in: the same question is asked once."""
     contrasts = tuple(
         tuple(sorted((ids[name], weight) for name, weight in weights.items()))
@@ -186,17 +172,12 @@ def _question(check: ErrorCheck, ids: Mapping[str, str]) -> Any:
 
 
 def _settled(
-    finding: Finding,
-    p_for: float,
-    p_against: float,
-    look: Look,
-    left: Sequence[Look],
-    questions: int,
+    finding: Finding, p_values: Sequence[float], look: Look, left: Sequence[Look], questions: int
 ) -> Finding:
-    """The outcome of a check on errors by its corrected p-values."""
+    """The outcome of a check on errors by its corrected p-values, for and against it."""
+    (p, p_against), decider, reasons = p_values, finding.weakest, []
     outcome: Outcome = "unresolved"
-    p, decider, reasons = p_for, finding.weakest, []
-    if p_for < look.alpha:
+    if p < look.alpha:
         outcome = "supported"
     elif p_against < look.alpha:
         outcome, p, decider = "contradicted", p_against, finding.opposed
@@ -219,14 +200,12 @@ def _settled(
     return replace(finding, outcome=outcome, ours=ours, reason="; ".join(reasons), weakest=decider)
 
 
-def _verdicts(
-    name: str, case: Case, findings: Mapping[tuple[str, Check], Finding]
-) -> tuple[Verdict, ...]:
+def _verdicts(name: str, case: Evidence, findings: Mapping[Key, Finding]) -> tuple[Verdict, ...]:
     made: dict[str, Verdict] = {}
     for claim in sorted(case.experiment.claims, key=lambda claim: bool(claim.follows)):
         found = [findings[name, check] for check in claim.checks]
         made[claim.id] = (
-            _verdict(claim, found, case.evidence)
+            _verdict(claim, found, case)
             if found
             else _following(claim, [made[other] for other in claim.follows])
         )
@@ -273,9 +252,5 @@ def _verdict(claim: Claim, findings: Sequence[Finding], evidence: Evidence) -> V
 
 
 def observed_margins(plain: Sequence[Record]) -> dict[str, float]:
-    """Without an analysis plan: what the plain network's own errors give."""
-    sound = [record for record in plain if not health(record)]  # a failed run would widen them
-    errors = [
-        [getattr(record, name) for record in sound] or [math.nan] for name in ("top1", "top5")
-    ]
-    return margins(*(sum(values) / len(values) for values in errors))
+    """Without an analysis plan: what the plain network's own errors give, but for failed runs."""
+    return margins(*(estimate(errors_of(plain, name).sound).mean for name in ("top1", "top5")))

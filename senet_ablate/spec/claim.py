@@ -53,6 +53,14 @@ def _of_its_kind(fields: Any) -> Any:
     return parse(found, fields)
 
 
+class RowCheck(Check):
+    """A check of `rows`, `than` and `weights` as far as its kind has them."""
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        return tuple(row for key in ("rows", "than", "weights") for row in getattr(self, key, ()))
+
+
 class Claim(Frozen):
     """One statement of the paper: its words in ours, the paper's evidence, and how we test it.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import field_validator, model_validator
 
 from senet_ablate.analysis.evidence import Comparison, Evidence, Finding, not_tested
-from senet_ablate.spec.claim import Check, Ledger, Rows, TwoRows
+from senet_ablate.spec.claim import Ledger, RowCheck, Rows, TwoRows
 from senet_ablate.spec.schema import Flag, Number, Text
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ NO_VALUE = {
 }
 
 
-class ErrorCheck(Check):
+class ErrorCheck(RowCheck):
     """Comparisons of mean errors. needs, without: rows that the recipe's network must be able to
     host, or not, for the check to make sense. asks: where a difference must lie.
     """
@@ -86,7 +86,7 @@ class ErrorCheck(Check):
         for name, row in rows.items():
             if any(map(math.isnan, row.values)):
                 return not_tested(NO_VALUE[self.quantity], False)
-            if len(row.values) < 2:
+            if len(row.by_seed) < 2:
                 return not_tested(f"{name} has fewer than 2 seeds")
         failed, apart = [name for name, row in rows.items() if row.failed], self.asks == "apart"
         have = f"{', '.join(failed)} has failed runs, and ranks"
@@ -135,9 +135,10 @@ class ErrorCheck(Check):
         """The mean error of each row over all its seeds."""
         parts = []
         for name, row in rows.items():
-            failed = f" ({len(row.failed)} of {len(row.values)} seeds failed)" if row.failed else ""
-            parts.append(f"{name} {sum(row.values) / len(row.values):.2f}{failed}")
-        counts = {len(row.values) for row in rows.values()}
+            got, failed = row.estimate, len(row.failed)
+            said = f" ({failed} of {got.n} seeds failed)" if failed else ""
+            parts.append(f"{name} {got.mean:.2f}{said}")
+        counts = {len(row.by_seed) for row in rows.values()}
         seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
         quantity = {"top1": "top-1", "top5": "top-5", "throughout": "mean of all epochs' top-1"}
         alike = f"; alike means within {margin:.2f} points" if self.by_margin else ""
@@ -150,10 +151,6 @@ class Pairs(ErrorCheck):
     rows: Rows
     than: Rows
     paired: Flag = False
-
-    @property
-    def named(self) -> tuple[str, ...]:
-        return (*self.rows, *self.than)
 
     @model_validator(mode="after")
     def _pairs_fit(self) -> Self:
@@ -184,10 +181,6 @@ class Similar(ErrorCheck):
     asks: ClassVar[Side] = "within_margin"
     rows: TwoRows
 
-    @property
-    def named(self) -> tuple[str, ...]:
-        return self.rows
-
     def contrasts(self) -> Iterator[tuple[str, Weights]]:
         return map(_difference, combinations(self.rows, 2))
 
@@ -199,10 +192,6 @@ class Differ(Similar):
 
     asks: ClassVar[Side] = "apart"
     than: tuple[Text, ...] = ()
-
-    @property
-    def named(self) -> tuple[str, ...]:
-        return (*self.rows, *self.than)
 
     @model_validator(mode="after")
     def _pairs_fit(self) -> Self:
@@ -238,10 +227,6 @@ class Contrast(ErrorCheck):
     @property
     def asks(self) -> Side:  # type: ignore[override]
         return self.side
-
-    @property
-    def named(self) -> tuple[str, ...]:
-        return tuple(self.weights)
 
     def contrasts(self) -> Iterator[tuple[str, Weights]]:
         text = " ".join(f"{weight:+g} {name}" for name, weight in self.weights.items())

@@ -7,21 +7,17 @@ from pydantic import model_validator
 
 from senet_ablate.analysis.evidence import Evidence, Finding, Outcome, not_tested
 from senet_ablate.analysis.exclusions import outcome, shared_seeds
-from senet_ablate.spec.claim import Check, Ledger, Rows, TwoRows
+from senet_ablate.spec.claim import Check, Ledger, RowCheck, Rows, TwoRows
 from senet_ablate.spec.schema import Number, Text
 
 PAPERS_NETWORK = "resnet50"
 
 
-class Identical(Check):
+class Identical(RowCheck):
     """`rows` are equal bit for bit in every seed that they share; that is not tested, but seen."""
 
     ledger: ClassVar[Ledger] = "arithmetic"
     rows: TwoRows
-
-    @property
-    def named(self) -> tuple[str, ...]:
-        return self.rows
 
     def examine(self, evidence: Evidence) -> Finding:
         first, *others = (evidence.rows.get(name, ()) for name in self.rows)
@@ -63,7 +59,7 @@ class Bounded(Check):
         return f"(wanted: {self.low:g} to {self.high:g})"
 
 
-class Ratio(Bounded):
+class Ratio(Bounded, RowCheck):
     """Each of `rows` over the one of `than` in its place lies in [`low`, `high`].
 
     network: `paper` is stated for ResNet-50 at 224 pixels and 1,000 classes, and counted there,
@@ -75,10 +71,6 @@ class Ratio(Bounded):
     than: Rows
     quantity: Literal["params", "macs"]
     network: Literal["any", "paper"] = "any"
-
-    @property
-    def named(self) -> tuple[str, ...]:
-        return (*self.rows, *self.than)
 
     @model_validator(mode="after")
     def _pairs_fit(self) -> Self:
@@ -93,7 +85,9 @@ class Ratio(Bounded):
         count = {}
         for name in self.named:
             if self.network == "paper":
-                counted: Any = evidence.costs.get((PAPERS_NETWORK, evidence.variants[name].se))
+                counted: Any = evidence.costs.get(
+                    (PAPERS_NETWORK, evidence.experiment.variants[name].se)
+                )
                 missing = "its network's cost was not counted yet (senet-ablate cost)"
             else:  # the cost of a network does not depend on its seed
                 counted = next(iter(evidence.rows.get(name, ())), None)
