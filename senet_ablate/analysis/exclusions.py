@@ -65,11 +65,11 @@ def stuck_gates(record: Record) -> tuple[str, ...]:
     1/2 and 1 for sigmoids, 0 for ReLU, 0 and +-1 for tanh. Softmax gates share one unit and are
     small by design: they are stuck where they are all alike.
     """
-    se = record.run.se
+    gate = record.run.se.gate if record.run.se else "constant"
     sentences = []
-    for name, gates in record.gates.items() if se else ():
-        rests: tuple[float, ...] = RESTS.get(se.gate, OTHER_RESTS) if se else ()
-        if se and se.gate == "softmax" and gates.std < STUCK * gates.mean:
+    for name, gates in record.gates.items():
+        rests = RESTS.get(gate, OTHER_RESTS)
+        if gate == "softmax" and gates.std < STUCK * gates.mean:
             rests = (gates.mean,)
         sentences += [
             f"{name} at {rest:.2g} (mean {gates.mean:.3f}, spread {gates.std:.3f})"

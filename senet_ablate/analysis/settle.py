@@ -6,9 +6,9 @@ is written down this way can be checked by others, and no advice comes from an e
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from senet_ablate.analysis.evidence import Evidence
 from senet_ablate.analysis.stats import POWER, detectable, pooled_std
 from senet_ablate.analysis.tables import by_row, case_of
 from senet_ablate.analysis.verdicts import Verdict, errors_of, judge
-from senet_ablate.records.store import Record
+from senet_ablate.records.store import Epoch, Record
 from senet_ablate.spec.paper import published
 from senet_ablate.spec.plan import Plan
 from senet_ablate.spec.spec import AnalysisPlan, Run
@@ -28,50 +28,36 @@ Draw = Callable[[str, int], tuple[float, bool]]
 """Row id and seed -> top-1 error in % and whether the run failed."""
 
 
-@dataclass(frozen=True)
-class MadeUp:
-    """As much of a record as tables and their judge read."""
-
-    run: Run
-    top1: float
-    top5: float
-    diverged: int | None = None
-    classes: ClassVar[int] = 100
-    train_images: ClassVar[int] = 50_000
-    tested: ClassVar[int] = 10_000
-    answered: ClassVar[int] = 100
-    majority: ClassVar[int] = 100
-    params: ClassVar[int] = 1
-    macs: ClassVar[int] = 1
-    gates: ClassVar[Mapping[str, Any]] = {}
-    epochs: ClassVar[tuple[Any, ...]] = ()
-    correct: ClassVar[str] = ""
-    wrong_top5: ClassVar[int] = 0
-    provenance: ClassVar[Any] = SimpleNamespace(data="0" * 64, device="", versions={}, compute=None)
-
-    @property
-    def throughout(self) -> float:
-        """As at the end."""
-        return self.top1
-
-    def right(self) -> Any:
-        """No images."""
-        return np.zeros(2)
-
-    @property
-    def wrong_top1(self) -> int:
-        """A count that is no chance result."""
-        return round(self.top1 * 100)
-
-
 def made_up_page(plan: Plan, top1: Draw, top5: Draw) -> dict[str, Evidence]:
     """Every table of a plan with made-up errors at all its looks, as the judge wants it."""
-    made: dict[str, Any] = {}
+    made: dict[str, Record] = {}
     for run in (run for row in plan.rows() for run in row.runs):
         if run.id not in made:
             (one, failed), (five, _) = (draw(run.row_id, run.seed) for draw in (top1, top5))
-            made[run.id] = MadeUp(run, one, five, 1 if failed else None)
+            made[run.id] = _record(run, one, five, failed)
     return {name: case_of(plan, name, by_row(made)) for name in plan.experiments}
+
+
+def _record(run: Run, top1: float, top5: float, failed: bool) -> Record:
+    """As much of a record as tables and their judge read, of 100 images: errors are not rounded."""
+    epoch = Epoch.model_construct(train_loss=0.0, test_top1=top1)
+    return Record.model_construct(
+        run=run,
+        classes=100,
+        train_images=1,
+        tested=100,
+        wrong_top1=top1,
+        wrong_top5=top5,
+        correct="",
+        majority=1,
+        answered=100,
+        params=1,
+        macs=1,
+        epochs=(epoch, epoch),
+        gates={},
+        diverged=1 if failed else None,
+        provenance=SimpleNamespace(data="", device="", versions={}, compute=None),
+    )
 
 
 def judge_made_up(plan: Plan, top1: Draw, top5: Draw) -> list[Verdict]:
@@ -85,12 +71,12 @@ def expected_errors(plan: Plan, plain: float, quantity: str = "top1") -> dict[st
     paper gives no number are left out.
     """
     found: dict[str, float] = {}
-    for experiment in plan.experiments.values():
+    for name, experiment in plan.experiments.items():
         control = published(experiment, experiment.control).get(f"{quantity}_err")
-        for variant, value in experiment.variants.items():
+        for variant, row_id in plan.row_ids(name).items():
             error = published(experiment, variant).get(f"{quantity}_err")
             if control and error:
-                found[plan.run(value, 0).row_id] = plain * error / control
+                found[row_id] = plain * error / control
     return found
 
 
@@ -138,10 +124,7 @@ def what_can_be_settled(
     """
     plan = replace(plan, most=None)
     narrower = spread * math.sqrt(rules.plain_top5 / rules.plain_top1)
-    ids = {
-        name: {variant: plan.run(value, 0).row_id for variant, value in one.variants.items()}
-        for name, one in plan.experiments.items()
-    }
+    ids = {name: plan.row_ids(name) for name in plan.experiments}
     rows = [row_id for one in ids.values() for row_id in one.values()]
     known = expected_errors(plan, rules.plain_top1)
     top1 = dict.fromkeys(rows, rules.plain_top1) | known

@@ -113,8 +113,7 @@ def case_of(
 ) -> Evidence:
     """The evidence on an experiment; found: records by `Run.row_id`; beside: what none holds."""
     experiment, rules = plan.experiments[name], plan.recipe.plan
-    ids = {variant: plan.run(value, 0).row_id for variant, value in experiment.variants.items()}
-    hosts = plan.recipe.cannot_host
+    ids, hosts = plan.row_ids(name), plan.recipe.cannot_host
     unhosted = {v: hosts[f"{name}/{v}"] for v in ids if f"{name}/{v}" in hosts}
     rows = {v: [] if v in unhosted else found.get(row_id, []) for v, row_id in ids.items()}
     looks: list[Rows | None] = [] if rules else [rows]

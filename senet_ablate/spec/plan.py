@@ -76,6 +76,11 @@ class Plan:
         """The run of a variant under this plan's recipe."""
         return Run(variant.applied_to(self.recipe.train), variant.se, seed)
 
+    def row_ids(self, experiment: str) -> dict[str, str]:
+        """`Run.row_id` of each variant."""
+        variants = self.experiments[experiment].variants
+        return {name: self.run(variant, 0).row_id for name, variant in variants.items()}
+
     def runs(self) -> list[Run]:
         """Each distinct run once, breadth first: every row has one seed before any has two."""
         steps = zip_longest(*(row.runs for row in self.rows()))
