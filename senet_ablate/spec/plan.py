@@ -57,8 +57,11 @@ class Plan:
         for name, experiment in self.experiments.items():
             for variant, value in experiment.variants.items():
                 if f"{name}/{variant}" not in self.recipe.cannot_host:
-                    seeds = self.seeds_of(name, value)
-                    yield Row(name, variant, tuple(self.run(value, seed) for seed in seeds))
+                    yield Row(name, variant, self.runs_of(name, value))
+
+    def runs_of(self, experiment: str, variant: Variant) -> tuple[Run, ...]:
+        """The runs of a row."""
+        return tuple(self.run(variant, seed) for seed in self.seeds_of(experiment, variant))
 
     def seeds_of(self, experiment: str, variant: Variant, look: Look | None = None) -> Seeds:
         """The seeds of a row in the order in which they are trained: the first of its analysis
@@ -101,16 +104,17 @@ def read_plan(
     value = read_recipe(recipe, folder)
     recipe = _file(recipe, "recipe", folder).stem
     rules, known = value.plan, list_experiments(folder)
+
+    def wrong(key: str, what: str) -> BadInput:
+        return BadInput(f"recipe {recipe!r}, key {key}: {what}")
+
     for key, names in {
         "experiments": value.experiments,
         "plan.experiment_seeds": rules.experiment_seeds if rules else (),
     }.items():
         for name in names:
             if name not in known:
-                raise BadInput(
-                    f"recipe {recipe!r}, key {key}: unknown experiment {name!r};"
-                    f" {nearest(name, known)}"
-                )
+                raise wrong(key, f"unknown experiment {name!r}; {nearest(name, known)}")
     if rules and seeds and seeds > len(rules.reference_seeds):
         count = len(rules.reference_seeds)
         raise BadInput(f"recipe {recipe!r}: its analysis plan has {count} seeds, not {seeds}")
@@ -119,19 +123,17 @@ def read_plan(
     loaded = {
         _file(name, "experiment", folder).stem: read_experiment(name, folder) for name in asked
     }
-    plan = Plan(recipe, value, loaded, seeds)
-    kept = []
+    plan, kept = Plan(recipe, value, loaded, seeds), []
     for entry in (*value.cannot_host, *value.keep_weights):
         key = "cannot_host" if entry in value.cannot_host else "keep_weights"
         name, _, row = entry.partition("/")
         variants = read_experiment(name, folder).variants if name in known else {}
         if row not in variants:
-            raise BadInput(f"recipe {recipe!r}, key {key}: {entry!r} is no experiment/variant")
+            raise wrong(key, f"{entry!r} is no experiment/variant")
         if entry in value.keep_weights:
-            of_row = plan.seeds_of(name, variants[row])
-            kept.append(tuple(plan.run(variants[row], seed) for seed in of_row))
+            kept.append(plan.runs_of(name, variants[row]))
     for entry in {*value.cannot_host} & {*value.keep_weights}:
-        raise BadInput(f"recipe {recipe!r}, key keep_weights: {entry!r} stands under cannot_host")
+        raise wrong("keep_weights", f"{entry!r} stands under cannot_host")
     for experiment in loaded.values():
         for variant in experiment.variants:
             published(experiment, variant)

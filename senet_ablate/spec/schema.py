@@ -35,18 +35,17 @@ def read(path: Path, model: type[T]) -> T:
 
     Raises BadInput naming file, key, what was found and what is allowed.
     """
-    state = path.stat()
-    return _read(path, cast(Any, model), (state.st_mtime_ns, state.st_size))
-
-
-@lru_cache(maxsize=256)
-def _read(path: Path, model: Any, state: tuple[int, int]) -> Any:
-    """As `read`; a file that has not changed is parsed once."""
     try:
-        return parse(model, load_yaml(path.read_text(encoding="utf-8"), str(path)))
+        return _read(path.read_text(encoding="utf-8"), path, cast(Any, model))
     except (UnicodeDecodeError, BadInput) as error:
         where = "" if str(error).startswith(str(path)) else f"{path}: "
         raise BadInput(f"{where}{error}") from error
+
+
+@lru_cache(maxsize=256)
+def _read(text: str, path: Path, model: Any) -> Any:
+    """A file that has not changed is parsed once."""
+    return parse(model, load_yaml(text, str(path)))
 
 
 class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml where it is there

@@ -278,11 +278,8 @@ class Recipe(Frozen):
         """Hash of the analysis plan and the experiments it is for, which every record carries;
         empty without a plan.
         """
-        if self.plan is None:
-            return ""
-        return digest(
-            {"plan": self.plan.model_dump(mode="json"), "experiments": list(self.experiments)}
-        )[:16]
+        plan = self.plan and self.plan.model_dump(mode="json")
+        return digest({"plan": plan, "experiments": list(self.experiments)})[:16] if plan else ""
 
 
 class Variant(Frozen):
@@ -312,18 +309,17 @@ class Variant(Frozen):
 
     @property
     def own(self) -> dict[str, Any]:
-        """What the row sets in place of its recipe, by the recipe's keys."""
-        keys = {"backbone": "backbone", "cutout": "cutout", "epochs": "epochs", "lr": "lr_times"}
-        return {
-            key: value for key, name in keys.items() if (value := getattr(self, name)) is not None
-        }
+        """What the row sets in place of its recipe."""
+        keys = {"backbone", "cutout", "epochs", "lr_times"}
+        return self.model_dump(include=keys, exclude_none=True)
 
     def applied_to(self, train: Training) -> Training:
         """The recipe's `train` as this row has it. Raises BadInput where they conflict."""
-        own = self.own
-        if self.lr_times is not None:
-            own["lr"] = train.lr * self.lr_times
-        return parse(Training, train.model_dump(exclude_defaults=True) | own) if own else train
+        if not self.own:
+            return train
+        own = {"lr_times": 1.0} | self.own
+        own["lr"] = train.lr * own.pop("lr_times")
+        return parse(Training, train.model_dump(exclude_defaults=True) | own)
 
 
 class Experiment(Frozen):
