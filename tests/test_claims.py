@@ -1329,5 +1329,5 @@ def test_networks_that_disagree_leave_a_claim_about_gates_unresolved() -> None:
 def test_gates_that_neither_rise_nor_fall_leave_a_claim_unresolved() -> None:
     found = verdicts(ROLE, {}, networks=jittered(3, 0.0, SE_4_6=0.2))
     assert found["F6.2b"].outcome == "unresolved"
-    assert "0.018 (SE_2_3), 0.200 (SE_4_6)" in found["F6.2b"].ours
+    assert "0.018 [0.018, 0.018] (SE_2_3), 0.200 [0.200, 0.200] (SE_4_6)" in found["F6.2b"].ours
     assert found["F6.2"].outcome == "supported"

@@ -151,6 +151,15 @@ def test_what_cannot_be_compared_is_refused(change: Change, message: str, tmp_pa
         compare(tmp_path, "cue", "squeeze/Max", "16")
 
 
+def test_rows_that_are_one_network_are_equal_and_not_tested(tmp_path: Path) -> None:
+    found = compare(write_recipe(tmp_path, "cue", seeds=2), "cue", "Constant gate", "16")
+    assert "one network" not in found.sentence
+    found = compare(tmp_path, "cue", "Constant gate", "original")
+    assert "They are one network: equal bit for bit in 2 of 2 seeds." in found.sentence
+    row = found.rows.loc["difference of the means, points"]
+    assert (row["value"], row["says"]) == (0, "equal bit for bit") and np.isnan(row["p"])
+
+
 def test_a_row_without_runs_cannot_be_compared(tmp_path: Path) -> None:
     write_recipe(tmp_path, "cue", seeds=1, skip=("squeeze/Max",))
     with pytest.raises(BadInput, match="row 'squeeze/Max' has no run"):

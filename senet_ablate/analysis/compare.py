@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from senet_ablate.analysis.escape import markdown_table
-from senet_ablate.analysis.exclusions import mixed, shared_seeds
+from senet_ablate.analysis.exclusions import mixed, outcome, shared_seeds
 from senet_ablate.analysis.model import Errors
 from senet_ablate.analysis.stats import (
     ALPHA,
@@ -77,15 +77,21 @@ def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> Comparison:
         raise BadInput(f"the two rows cannot be compared: {'; '.join(unfair)}")
     model, rows = next(iter(tables.values())).model, (runs_a[0].run.row_id, runs_b[0].run.row_id)
     difference = replace(model.contrast({rows[0]: 1, rows[1]: -1}), p=model.p(*rows))
-    failed = [side for side, row in zip("ab", rows, strict=True) if model.rows[row].failed]
-    test = "ranks over all seeds, failed ones the worst" if failed else model.test
+    sentence = _sentence(*names, len(runs_a), len(runs_b), difference)
+    test, pairs = model.test, shared_seeds(runs_a, runs_b)
+    if failed := [side for side, row in zip("ab", rows, strict=True) if model.rows[row].failed]:
+        test = "ranks over all seeds, failed ones the worst"
+        sentence += f" {' and '.join(failed)} has failed runs: compared by ranks."
+    if pairs and all(outcome(one) == outcome(other) for one, other in pairs):
+        difference = Difference(difference.value)  # what is certain is not tested
+        test, count = "equal bit for bit", len(pairs)
+        sentence = f"a = {names[0]}, b = {names[1]}. They are one network: equal bit for bit in"
+        sentence += f" {count} of {count} seeds."
     found = [
         *_over_seeds(model.rows[rows[0]], model.rows[rows[1]], difference, test),
         *_over_images(runs_a, runs_b),
         *_costs(runs_a[0], runs_b[0]),
     ]
-    sentence = _sentence(*names, len(runs_a), len(runs_b), difference)
-    sentence += f" {' and '.join(failed)} has failed runs: compared by ranks." if failed else ""
     sentence += _other_training(runs_a[0], runs_b[0])
     cells = [(what, d.value, d.low, d.high, d.p, says) for what, d, says in found]
     columns = ["", "value", "low", "high", "p", "says"]
@@ -116,11 +122,8 @@ def _over_seeds(a: Errors, b: Errors, difference: Difference, test: str) -> Iter
     for side, got in (("a", a.estimate), ("b", b.estimate)):
         mean = Difference(got.mean, low=got.low, high=got.high)
         yield f"error of {side}, %", mean, f"mean of {got.n} seeds"
-    yield (
-        "difference of the means, points",
-        difference,
-        f"{test}: would new seeds show it again?",
-    )
+    says = test if np.isnan(difference.p) else f"{test}: would new seeds show it again?"
+    yield "difference of the means, points", difference, says
     chance = Difference(probability_of_improvement(a.worst_failed, b.worst_failed))
     yield "probability of improvement", chance, "how often a run of a beats a run of b"
 

@@ -53,7 +53,7 @@ class GateCheck(Check):
                 value = getattr(block, self.quantity)
                 values.setdefault(name, []).append(math.nan if value is None else value)
         outcome, wanted = self.judged([*values.values()])
-        shown = ", ".join(f"{sum(v) / len(v):.3f} ({name})" for name, v in values.items())
+        shown = ", ".join(f"{_shown(measured)} ({name})" for name, measured in values.items())
         n = len(evidence.networks)
         said = f"{self.quantity.replace('_', ' ')} {shown} [{n} network{'s' * (n > 1)}]"
         return Finding(" ".join(filter(None, (said, wanted))), outcome)
@@ -90,6 +90,11 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
         return math.nan, math.nan
     half = float(special.stdtrit(n - 1, 0.975)) * stdev(values) / math.sqrt(n)
     return fmean(values) - half, fmean(values) + half
+
+
+def _shown(values: Sequence[float]) -> str:
+    low, high = _interval(values)
+    return f"{fmean(values):.3f}" + ("" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]")
 
 
 class Time(Bounded):
