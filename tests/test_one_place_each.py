@@ -88,6 +88,7 @@ def registered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         mock.patch.dict(GATES),
         mock.patch.dict(BLOCKS),
         mock.patch.dict(BACKBONES),
+        mock.patch.dict("senet_ablate.spec.plan._given"),  # other tests know no mine.yaml
     ):
         exec(PARTS, {"__name__": "their_parts"})
         yield folder
