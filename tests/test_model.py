@@ -303,5 +303,5 @@ def test_a_row_with_failed_runs_has_a_difference_and_no_interval() -> None:
     model = ErrorModel(rows)
     ours = model.contrast({"a": 1, "b": -1})
     assert ours.value == pytest.approx(24.5) and math.isnan(ours.low) and math.isnan(ours.p)
-    assert model.failed(["b", "a"]) == ["a"]
+    assert model.p("a", "b") == pytest.approx(1.0), "by ranks: 1 and 4 against 2 and 3"
     assert model.failures_alone("a", "b") == pytest.approx(0.5), "one of four, in either row"

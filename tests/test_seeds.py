@@ -11,10 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from senet_ablate.analysis.power import needs
+from senet_ablate.analysis.settle import needs
 from senet_ablate.analysis.stats import power, std_interval
 from senet_ablate.cli.main import _guarded, app
-from senet_ablate.records.store import Epoch, Gates, Provenance, Record, pack, write_record
+from senet_ablate.records.store import (
+    Epoch,
+    Gates,
+    Provenance,
+    Record,
+    pack,
+    read_records,
+    write_record,
+)
 from senet_ablate.spec.plan import read_plan
 
 PROVENANCE = Provenance(
@@ -64,7 +72,9 @@ def test_the_answer_has_the_power_it_promises(tmp_path: Path) -> None:
     for seed, wrong in enumerate((200, 203, 206)):  # 0.3 points of spread in either row
         write(tmp_path, "SE", seed, wrong)
         write(tmp_path, "plain", seed, wrong + 40)
-    (need,) = needs(read_plan("smoke", ["role_of_excitation"]), tmp_path, 0.3)
+    (need,) = needs(
+        read_plan("smoke", ["role_of_excitation"]), read_records(tmp_path, "smoke"), 0.3
+    )
     assert need.startswith("role_of_excitation: 17 seeds a row for 0.3 points"), (
         "Cohen's table: 17 a side for d = 1 at 80%"
     )
@@ -82,7 +92,7 @@ def test_nothing_is_said_where_nothing_is_known(tmp_path: Path) -> None:
     plan = read_plan("smoke", ["role_of_excitation"])
 
     def said(points: float = 0.3) -> str:
-        return next(needs(plan, tmp_path, points))
+        return next(needs(plan, read_records(tmp_path, "smoke"), points))
 
     assert "no row has two sound seeds" in said()
     write(tmp_path, "SE", 0, 200)

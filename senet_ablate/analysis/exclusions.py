@@ -1,4 +1,4 @@
-"""Checks that run by themselves: which runs must not be averaged in, and what makes a table unfair.
+"""Checks that run by themselves: which runs have failed, and what makes a table unfair.
 
 A run has failed when its loss diverged, when its error is that of guessing, or when the gates of
 every one of its SE blocks are stuck, so that it is no evidence about SE. A single stuck block is a
@@ -29,7 +29,7 @@ OTHER_RESTS = (0.0, 0.5, 1.0)
 
 
 def health(record: Record) -> tuple[str, ...]:
-    """Why a run must not be averaged in; empty for a sound one."""
+    """Why a run has failed; empty for a sound one."""
     reasons = []
     if record.diverged is not None:
         reasons.append(f"diverged after epoch {record.diverged}")
@@ -80,10 +80,8 @@ def stuck_gates(record: Record) -> tuple[str, ...]:
 
 
 def fairness(experiment: Experiment, rows: Rows) -> tuple[str, ...]:
-    """What makes the rows of a table unfit to be compared as they stand, in sentences; empty for a
-    fair table.
-    """
-    return (*mixed(rows), *_same_networks(experiment, rows), *_mixed_machines(rows))
+    """What to mind when the rows of a table are compared, in sentences; empty for a fair table."""
+    return (*_same_networks(experiment, rows), *_mixed_machines(rows))
 
 
 def mixed(rows: Rows) -> tuple[str, ...]:

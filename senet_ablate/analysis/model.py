@@ -12,7 +12,7 @@ A row with failed runs is compared by ranks over all its seeds.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -110,13 +110,9 @@ class ErrorModel:
         shown = Difference.of(value, math.sqrt(variance), df)
         return replace(tested, low=shown.low, high=shown.high)
 
-    def failed(self, names: Iterable[str]) -> list[str]:
-        """Those of the rows that have failed runs."""
-        return [name for name in names if self.rows[name].failed]
-
     def p(self, one: str, other: str) -> float:
         """Two-sided p-value of a difference between two rows, by ranks where runs failed."""
-        if self.failed((one, other)):
+        if self.rows[one].failed or self.rows[other].failed:
             return min(1.0, 2 * min(self.ranks(one, other)))
         return self.contrast({one: 1, other: -1}).p
 

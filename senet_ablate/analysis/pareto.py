@@ -64,16 +64,16 @@ def _beaten(frame: pd.DataFrame, errors: Mapping[str, Errors]) -> list[str]:
     """For each row the best network that is no more expensive and better by more than the noise, or
     nothing.
     """
-    model = ErrorModel(errors, shared=False)
+    model, costs = ErrorModel(errors, shared=False), frame[["params", "macs"]]
     names, means = list(map(str, frame.index)), frame["top1"].round(9)  # equal whatever the order
-    no_more = frame[["params", "macs"]]
     better = [
         (name, other)
+        for other in sorted(names, key=lambda name: means[name])
         for name in names
-        for other in names
-        if means[other] < means[name] and (no_more.loc[other] <= no_more.loc[name]).all()
+        if means[other] < means[name] and (costs.loc[other] <= costs.loc[name]).all()
     ]
-    p_values = holm([model.p(other, name) for name, other in better])
-    beaten = {pair: means[pair[1]] for pair, p in zip(better, p_values, strict=True) if p < ALPHA}
-    by = {name: [pair for pair in beaten if pair[0] == name] for name in names}
-    return [min(by[name], key=lambda pair: beaten[pair])[1] if by[name] else "" for name in names]
+    beaten: dict[str, str] = {}
+    for pair, p in zip(better, holm([model.p(*pair) for pair in better]), strict=True):
+        if p < ALPHA:
+            beaten.setdefault(*pair)
+    return [beaten.get(name, "") for name in names]

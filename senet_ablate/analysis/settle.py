@@ -1,4 +1,5 @@
-"""What the seeds of an analysis plan can settle, said before anything is trained.
+"""What the seeds of an analysis plan can settle, said before anything is trained, and how many a
+difference needs.
 
 Pages of made-up errors about the paper's relative effects, judged by the real judge. A design that
 is written down this way can be checked by others, and no advice comes from an effect already seen.
@@ -13,12 +14,20 @@ from typing import NamedTuple
 import numpy as np
 
 from senet_ablate.analysis.evidence import Evidence
-from senet_ablate.analysis.stats import POWER, detectable, pooled_std
-from senet_ablate.analysis.tables import by_row, case_of
+from senet_ablate.analysis.stats import (
+    MOST_SEEDS,
+    POWER,
+    detectable,
+    pooled_std,
+    seeds_needed,
+    std_interval,
+)
+from senet_ablate.analysis.tables import Table, by_row, case_of, tables
 from senet_ablate.analysis.verdicts import Verdict, errors_of, judge
 from senet_ablate.records.store import Epoch, Record
 from senet_ablate.spec.paper import published
 from senet_ablate.spec.plan import Plan
+from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import AnalysisPlan, Run
 
 RELATIVE_SPREAD = 0.006
@@ -183,3 +192,38 @@ def sentences(plan: Plan, records: Mapping[str, Record]) -> Iterator[str]:
             yield f"  {one.claim}: {100 * one.chance:.0f}% ({short})"
     if others := [one.claim for one in found if math.isnan(one.chance)]:
         yield f"  the paper has no numbers for {', '.join(others)}"
+
+
+def needs(plan: Plan, records: Mapping[str, Record], points: float) -> Iterator[str]:
+    """A line a table: the seeds a row with which a two-sided test at 5% sees a true difference of
+    `points` in 4 of 5 tries. Raises BadInput unless that is a positive number.
+    """
+    if not 0 < points < float("inf"):
+        raise BadInput(f"--for wants a positive number of points, found {points:g}")
+    for name, table in tables(plan, records).items():
+        yield f"{name}: {_need(table, points)}"
+
+
+def _need(table: Table, points: float) -> str:
+    """By the spread pooled over the rows with two sound seeds or more, and at the ends of its 95%
+    interval.
+    """
+    if table.refused:
+        return f"cannot be said: the table is withheld: {table.refused}"
+    sound = [errors_of(have).sound for have in table.records.values()]
+    rows = [errors for errors in sound if len(errors) > 1]
+    if not rows:
+        return "cannot be said: no row has two sound seeds yet, so no spread is known"
+    runs, std = sum(map(len, rows)), pooled_std(rows)
+    if not std > 0:
+        return "cannot be said: no two seeds of a row differ, so no spread was seen"
+    low, high = std_interval(std, runs - len(rows))
+    seeds, fewest, most = (
+        f"more than {MOST_SEEDS:,}" if needed is None else str(needed)
+        for needed in (seeds_needed(points, spread) for spread in (std, low, high))
+    )
+    return (
+        f"{seeds} seeds a row for {points:g} points (if the spread is at the ends of its interval:"
+        f" {fewest}, {most}); spread {std:.2f} points [{low:.2f}, {high:.2f}], from {runs} runs in"
+        f" {len(rows)} row{'s' * (len(rows) > 1)}"
+    )

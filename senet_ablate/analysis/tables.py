@@ -180,7 +180,7 @@ def tables_of_cases(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Tabl
             records={variant: list(have) for variant, have in rows.items()},
             missing=missing,
             refused=refused[name],
-            unfair=tuple(one for one in fairness(experiment, rows) if one not in mixed(rows)),
+            unfair=fairness(experiment, rows),
             margin=case.margins["top1"],
             resolution=_resolution(
                 ours.values(), model, pairs.values(), alpha / max(len(family), 1)

@@ -118,14 +118,14 @@ def plan(
 ) -> None:
     """Train nothing: show the runs, their cost, the time left, and what the seeds can settle."""
     if points is not None:
-        from senet_ablate.analysis import power
+        from senet_ablate.analysis.settle import needs
         from senet_ablate.analysis.tables import read_reported
 
         asked = read_plan(options.recipe, options.experiments)
+        records = read_records(options.results, asked.recipe_name)
         if not options.experiments:
-            records = read_records(options.results, asked.recipe_name)
             asked = read_reported(asked.recipe_name, records)
-        print("\n".join(power.needs(asked, options.results, points)))
+        print("\n".join(needs(asked, records, points)))
         return
     sweep = _sweep(options, options.results)
     _print_found(sweep)
