@@ -251,19 +251,6 @@ def test_a_claim_on_both_errors_is_two_claims() -> None:
 
 
 @pytest.mark.parametrize(("name", "claim"), ALL_CLAIMS)
-def test_the_papers_own_numbers_support_every_claim_that_can_be_tested(
-    name: str, claim: str
-) -> None:
-    verdict = verdicts(name, as_published(name), **beside(name))[claim]
-    checks = claim_of(name, claim).checks
-    if checks and checks[0].kind == "none":
-        assert verdict.outcome == "not tested" and verdict.reason == checks[0].statement
-    else:
-        assert verdict.outcome == "supported", verdict
-        assert verdict.ours and not verdict.reason and not verdict.partly
-
-
-@pytest.mark.parametrize(("name", "claim"), ALL_CLAIMS)
 def test_the_opposite_of_each_check_contradicts_its_claim(name: str, claim: str) -> None:
     rows = as_published(name)
     for check in checks_behind(name, claim):
@@ -280,18 +267,6 @@ def test_the_opposite_of_each_check_contradicts_its_claim(name: str, claim: str)
             rows = against(check, as_published(name), EXPERIMENTS[name].control)
         found = verdicts(name, rows, **known)[claim]
         assert found.outcome == "contradicted" and found.ours, (check, found)
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_too_much_noise_leaves_every_claim_on_errors_unresolved_and_no_other(name: str) -> None:
-    found = verdicts(name, as_published(name, share=0.2), **beside(name))
-    for claim in EXPERIMENTS[name].claims:
-        behind = checks_behind(name, claim.id)
-        if behind[0].ledger == "error":
-            assert found[claim.id].outcome == "unresolved", found[claim.id]
-            assert claim.follows or "corrected p" in found[claim.id].ours
-        elif behind[0].kind != "none":
-            assert found[claim.id].outcome == "supported"
 
 
 def beside(name: str) -> dict[str, Any]:
@@ -348,34 +323,37 @@ def test_a_time_that_may_lie_on_either_side_is_unresolved() -> None:
     assert found.reason.startswith("no GPU was timed yet")
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_one_seed_supports_nothing_but_what_is_exact(name: str) -> None:
-    found = verdicts(name, as_published(name, seeds=1))
-    for claim in EXPERIMENTS[name].claims:
-        kinds = {check.kind for check in checks_behind(name, claim.id)}
-        verdict = found[claim.id]
-        if claim.ledger == "error":
-            assert verdict.outcome == "not tested" and "fewer than 2 seeds" in verdict.reason
-        elif claim.follows or not kinds <= {"ratio", "identical"} or of_paper(claim):
-            assert verdict.outcome == "not tested"
-        else:
-            assert verdict.outcome == "supported"
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_table_without_noise_resolves_nothing_but_what_is_exact(name: str) -> None:
-    found = verdicts(name, as_published(name, spread=0))
-    for claim in EXPERIMENTS[name].claims:
-        verdict = found[claim.id]
-        if claim.ledger == "error":
-            assert verdict.outcome == "unresolved" and "no spread" in verdict.reason
-        elif claim.ledger == "arithmetic" and not of_paper(claim):
-            assert verdict.outcome == "supported"
-
-
 def of_paper(claim: Claim) -> bool:
     """Whether the claim is about the cost of the paper's own network, which no record holds."""
     return any(getattr(check, "network", "") == "paper" for check in claim.checks)
+
+
+SITUATIONS: dict[str, tuple[dict[str, Any], bool, str, str]] = {
+    # of the records; whether there is other evidence; what comes out of errors, and its words
+    "the paper's own numbers": ({}, True, "supported", ""),
+    "too much noise": ({"share": 0.2}, True, "unresolved", "corrected p"),
+    "one seed": ({"seeds": 1}, False, "not tested", "fewer than 2 seeds"),
+    "no noise": ({"spread": 0}, False, "unresolved", "no spread"),
+}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_noise_leaves_errors_open_and_nothing_else(situation: str, name: str) -> None:
+    of_records, whole, of_errors, words = SITUATIONS[situation]
+    found = verdicts(name, as_published(name, **of_records), **(beside(name) if whole else {}))
+    for claim in EXPERIMENTS[name].claims:
+        verdict, behind = found[claim.id], checks_behind(name, claim.id)
+        exact = {check.kind for check in behind} <= {"ratio", "identical"} and not of_paper(claim)
+        if behind[0].ledger == "error":
+            assert verdict.outcome == of_errors, verdict
+            assert claim.follows or words in verdict.ours + verdict.reason
+        elif behind[0].kind == "none":
+            assert (verdict.outcome, verdict.reason) == ("not tested", behind[0].statement)
+        else:
+            assert verdict.outcome == ("supported" if whole or exact else "not tested"), verdict
+        if verdict.outcome == "supported":
+            assert verdict.ours and not verdict.reason and not verdict.partly
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -393,49 +371,54 @@ WHY = "a CIFAR ResNet has stages 2 to 4"
 IN_PART = f"judged in part: SE_Stage_5: {WHY}"
 
 
-def on_stages(claim: str, stages: int = 4, hosted: bool = True, **errors: float) -> Verdict:
-    """The verdict where some rows err otherwise than in the paper; of three stages, the last row is
-    missing, or cannot be hosted.
-    """
+NOT_YET = "SE_Stage_5 has no records yet"
+
+
+@pytest.mark.parametrize(
+    ("claim", "last", "errors", "outcome", "reason", "said", "unsaid"),
+    [
+        ("F6.5", "unhosted", {}, "not tested", f"SE_Stage_5: {WHY}", "", "error"),
+        # a row that is only missing may still come
+        ("F6.5", "missing", {}, "not tested", NOT_YET, "", "error"),
+        # stage 4 is the last one of three
+        ("T13.1", "unhosted", {"SE_Stage_4": 24.0}, "supported", IN_PART, "", "SE_Stage_4"),
+        ("T13.1", "there", {"SE_Stage_4": 24.0}, "contradicted", "", "SE_Stage_4", "SE_Stage_5"),
+        # the row itself is no part of the check that needs it
+        ("T13.1", "missing", {}, "supported", "", "SE_Stage_4", "SE_Stage_5"),
+        # the sum of three stages stands in for that of four where there are but three
+        ("T13.3", "unhosted", {}, "supported", IN_PART, "+2 ResNet-50 = +0.13", "SE_Stage_5"),
+        ("T13.3", "unhosted", {"SE_All": 23.28}, "contradicted", IN_PART, "= +1.13", "SE_Stage_5"),
+        (
+            "T13.3",
+            "there",
+            {"SE_Stage_5": 21.3},
+            "contradicted",
+            "",
+            "+3 ResNet-50",
+            "+2 ResNet-50",
+        ),
+        ("T13.3", "missing", {}, "not tested", NOT_YET, "", "+2 ResNet-50"),
+    ],
+)
+def test_a_network_without_a_place_for_a_row_is_judged_on_what_it_has(
+    claim: str,
+    last: str,
+    errors: dict[str, float],
+    outcome: str,
+    reason: str,
+    said: str,
+    unsaid: str,
+) -> None:
     rows = changed(as_published("stages"), errors, "top1")
-    if stages == 3:
+    if last != "there":
         del rows["SE_Stage_5"]
-    return verdicts("stages", rows, cannot_host={} if hosted else {"SE_Stage_5": WHY})[claim]
+    hosts = {"SE_Stage_5": WHY} if last == "unhosted" else {}
+    found = verdicts("stages", rows, cannot_host=hosts)[claim]
+    assert (found.outcome, found.reason) == (outcome, reason)
+    assert said in found.ours and unsaid not in found.ours
 
 
-def test_a_row_that_the_backbone_cannot_host_is_no_evidence() -> None:
-    found = on_stages("F6.5", 3, hosted=False)
-    assert (found.outcome, found.ours) == ("not tested", "")
-    assert found.reason == f"SE_Stage_5: {WHY}"
-    missing = on_stages("F6.5", 3)
-    assert missing.reason == "SE_Stage_5 has no records yet", (
-        "a row that is only missing may still come"
-    )
-
-
-def test_a_check_that_needs_a_row_is_not_made_where_the_network_has_no_place_for_it() -> None:
-    found = on_stages("T13.1", 3, hosted=False, SE_Stage_4=24.0)
-    assert found.outcome == "supported" and "SE_Stage_4" not in found.ours, (
-        "stage 4 is the last one of three"
-    )
-    assert found.reason == IN_PART
-    hosted = on_stages("T13.1", SE_Stage_4=24.0)
-    assert hosted.outcome == "contradicted" and "SE_Stage_4" in hosted.ours and not hosted.reason
-    assert on_stages("T13.1", 3).outcome == "supported", "the row itself is no part of the check"
-
-
-def test_a_check_for_networks_without_a_row_is_made_there_and_nowhere_else() -> None:
-    here = on_stages("T13.3", 3, hosted=False)
-    assert here.outcome == "supported" and here.reason == IN_PART
-    assert "SE_Stage_5" not in here.ours and "+2 ResNet-50 = +0.13" in here.ours
-    more = on_stages("T13.3", 3, hosted=False, SE_All=23.28)
-    assert more.outcome == "contradicted" and "= +1.13" in more.ours
-    there = on_stages("T13.3", SE_Stage_5=21.3)
-    assert there.outcome == "contradicted" and not there.reason, (
-        "the sum of three stages stands in for that of four where there are but three"
-    )
-    assert "+3 ResNet-50" in there.ours and "+2 ResNet-50" not in there.ours
-    assert on_stages("T13.3", 3).reason == "SE_Stage_5 has no records yet"
+def test_a_check_for_networks_without_a_row_is_made_there_alone() -> None:
     alone = table(f"{BETTER}, without: [v2]")
     rows = simulated(alone, {"v1": 20.0})
     assert judge(alone, rows, {"v2": "no place"})[0].outcome == "supported"
@@ -718,88 +701,96 @@ def about(name: str, errors: Sequence[float], quantity: str = "top1") -> list[Re
     ]
 
 
+Hit = Callable[[Sequence[Verdict]], bool]
+
+
 def rate(
     experiment: Experiment,
-    means: Mapping[str, float],
+    means: Sequence[float],
     seeds: int,
     tables: int,
-    hit: Callable[[Sequence[Verdict]], bool],
+    hit: Hit,
     margins: Mapping[str, float] | None = None,
 ) -> float:
-    draw = np.random.default_rng(seeds)
+    """How often tables with these means of v1, v2, ... are a hit."""
+    draw, planted = np.random.default_rng(seeds), {f"v{i}": m for i, m in enumerate(means, 1)}
     tries = (
-        judge(experiment, simulated(experiment, means, seeds, draw), margins=margins)
+        judge(experiment, simulated(experiment, planted, seeds, draw), margins=margins)
         for _ in range(tables)
     )
     return sum(map(hit, tries)) / tables
-
-
-def at_most(share: float, rate: float, trials: int) -> bool:
-    """Whether a measured share is compatible with a true rate of at most `rate`: four standard
-    deviations.
-    """
-    return share <= rate + 4 * math.sqrt(rate * (1 - rate) / trials)
 
 
 def outcomes(found: Sequence[Verdict]) -> list[str]:
     return [verdict.outcome for verdict in found]
 
 
-def errs_about_equal_rows(experiment: Experiment) -> Callable[[Sequence[Verdict]], bool]:
-    """Whether a verdict errs: what is within the margin is rightly no difference."""
+def errs(experiment: Experiment, differ: str) -> Hit:
+    """Whether a verdict is neither open nor, on a difference, the one that is true."""
     kinds = [claim.checks[0].kind for claim in experiment.claims]
-    right = {"differ": ("unresolved", "contradicted")}
-    return lambda found: any(
-        v.outcome not in right.get(kind, ("unresolved",))
-        for kind, v in zip(kinds, found, strict=True)
-    )
+    right = {kind: {"unresolved"} for kind in kinds} | {"differ": {"unresolved", differ}}
+    return lambda found: any(v.outcome not in right[k] for k, v in zip(kinds, found, strict=True))
 
 
-@pytest.mark.parametrize(("seeds", "trials"), [(3, 1000), (5, 200)])
-def test_a_thousand_tables_without_a_difference_give_a_false_verdict_in_5_of_100_at_most(
-    seeds: int, trials: int
-) -> None:
-    wrong_ones = rate(MIXED_TABLE, {}, seeds, trials, errs_about_equal_rows(MIXED_TABLE))
-    assert at_most(wrong_ones, 0.05, trials)
+def all_are(*expected: str) -> Hit:
+    """Whether the first verdicts are these."""
+    return lambda found: tuple(outcomes(found[: len(expected)])) == expected
 
 
-def test_rows_at_the_margin_are_called_alike_or_not_in_5_of_100_tables_at_most() -> None:
-    edge = {"v1": 22.5, "v2": 22.0, "v3": 22.25, "v4": 22.5, "v5": 22.5}
-
-    def is_wrong(found: Sequence[Verdict]) -> bool:  # that some differ is true
-        *others, differ = outcomes(found)
-        return set(others) != {"unresolved"} or differ not in ("unresolved", "supported")
-
-    assert at_most(rate(SIMILAR_TABLE, edge, 5, 300, is_wrong, HALF_A_POINT), 0.05, 300)
-
-
-def test_rows_at_the_margin_that_do_differ_are_never_shown_to_be_one() -> None:
-    edge, trials = {"v1": 22.5, "v2": 22.0, "v3": 22.0}, 400
-    denied, seen = (
-        rate(table(APART), edge, 5, trials, lambda v: v[0].outcome == outcome, HALF_A_POINT)  # noqa: B023
-        for outcome in ("contradicted", "supported")
-    )
-    assert at_most(denied, 0.05, trials) and seen > 0.6
+LONE = {
+    "kind: differ, rows: [v1, v2]": 0.02,
+    # less Bonferroni's cost
+    "kind: differ, rows: [v1, v2, v3, v4]": 0.01,
+    "kind: differ, rows: [v1, v2, v3], than: [plain, v4, v5]": 0.01,
+    WEIGHED: 0.02,
+    "kind: contrast, weights: {v1: 1, v2: -1, v3: -1, plain: 1}, side: below_zero": 0.02,
+    "kind: contrast, weights: {v1: 0.3, v2: 0.1, v3: -0.1, v4: -0.3}, side: below_zero": 0.02,
+}
+EQUAL, FIVE = errs(MIXED_TABLE, "contradicted"), ["contradicted"] * 5
+APART_BY_MARGIN = table(APART), (22.5, 22.0, 22.0), 5, 400
 
 
 @pytest.mark.parametrize(
-    ("check", "least"),
+    ("experiment", "means", "seeds", "tables", "hit", "least", "most"),
     [
-        ("kind: differ, rows: [v1, v2]", 0.02),
-        # less Bonferroni's cost
-        ("kind: differ, rows: [v1, v2, v3, v4]", 0.01),
-        ("kind: differ, rows: [v1, v2, v3], than: [plain, v4, v5]", 0.01),
-        (WEIGHED, 0.02),
-        ("kind: contrast, weights: {v1: 1, v2: -1, v3: -1, plain: 1}, side: below_zero", 0.02),
-        (
-            "kind: contrast, weights: {v1: 0.3, v2: 0.1, v3: -0.1, v4: -0.3}, side: below_zero",
-            0.02,
+        # a thousand tables without a difference
+        (MIXED_TABLE, (), 3, 1000, EQUAL, 0, 0.05),
+        (MIXED_TABLE, (), 5, 200, EQUAL, 0, 0.05),
+        *(
+            (one := table(c), (), 5, 600, errs(one, "contradicted"), p, 0.05)
+            for c, p in LONE.items()
         ),
+        # rows at the margin, alike or not; that some differ is true
+        (
+            SIMILAR_TABLE,
+            (22.5, 22, 22.25, 22.5, 22.5),
+            5,
+            300,
+            errs(SIMILAR_TABLE, "supported"),
+            0,
+            0.05,
+        ),
+        (*APART_BY_MARGIN, all_are("contradicted"), 0, 0.05),
+        (*APART_BY_MARGIN, all_are("supported"), 0.6, 1),
+        # large differences, and their opposite
+        (MIXED_TABLE, (18, 19.5, 21, 17, 19), 5, 100, all_are(*["supported"] * 10), 0.95, 1),
+        (MIXED_TABLE, (27, 25.5, 24, 24, 25.5), 5, 100, all_are(*["contradicted"] * 8), 0.95, 1),
+        (SIMILAR_TABLE, (24, 22, 22, 24, 24), 5, 100, all_are(*FIVE, "supported"), 0.95, 1),
     ],
 )
-def test_a_lone_check_of_equal_rows_errs_in_about_5_of_100_tables(check: str, least: float) -> None:
-    wrong_ones = rate(table(check), {}, 5, 600, errs_about_equal_rows(table(check)))
-    assert least <= wrong_ones and at_most(wrong_ones, 0.05, 600)
+def test_verdicts_are_as_often_wrong_and_right_as_they_may(
+    experiment: Experiment,
+    means: Sequence[float],
+    seeds: int,
+    tables: int,
+    hit: Hit,
+    least: float,
+    most: float,
+) -> None:
+    """Compatible with a true rate of at most `most`: four standard deviations."""
+    margins = None if experiment is MIXED_TABLE else HALF_A_POINT
+    share = rate(experiment, means, seeds, tables, hit, margins)
+    assert least <= share <= most + 4 * math.sqrt(most * (1 - most) / tables)
 
 
 def test_one_lone_claim_is_the_ordinary_two_sided_welch_test() -> None:
@@ -956,31 +947,11 @@ def test_the_comparison_that_decides_is_named(
 def test_a_planted_difference_is_found_as_often_as_its_power_says() -> None:
     assert seeds_needed(0.3, 0.2) == 9
     trials, found = 600, []
-    rate(ONE_CLAIM, {"v1": 21.7}, 9, trials, lambda v: bool(found.append(v[0].outcome)))
+    rate(ONE_CLAIM, [21.7], 9, trials, lambda v: bool(found.append(v[0].outcome)))
     stated = power(0.3, 0.2 * math.sqrt(2 / 9), 16)
     noise = 4 * math.sqrt(stated * (1 - stated) / trials)
     assert abs(found.count("supported") / trials - stated) <= noise
     assert found.count("contradicted") == 0
-
-
-@pytest.mark.parametrize(
-    ("experiment", "means", "expected"),
-    [
-        (MIXED_TABLE, (18.0, 19.5, 21.0, 17.0, 19.0), ["supported"] * 10),
-        (MIXED_TABLE, (27.0, 25.5, 24.0, 24.0, 25.5), ["contradicted"] * 8),
-        (SIMILAR_TABLE, (24.0, 22.0, 22.0, 24.0, 24.0), [*["contradicted"] * 5, "supported"]),
-    ],
-)
-def test_a_large_planted_difference_is_supported_and_its_opposite_contradicted_in_every_table(
-    experiment: Experiment, means: tuple[float, ...], expected: list[str]
-) -> None:
-    planted = {f"v{i}": mean for i, mean in enumerate(means, 1)}
-
-    def hit(found: Sequence[Verdict]) -> bool:
-        return outcomes(found[: len(expected)]) == expected
-
-    margins = HALF_A_POINT if experiment is SIMILAR_TABLE else None
-    assert rate(experiment, planted, 5, 100, hit, margins) > 0.95
 
 
 @pytest.mark.parametrize(
@@ -1311,23 +1282,17 @@ def test_gates_are_judged_by_students_interval_over_the_networks_of_all_seeds() 
     assert len(seen) == 2
 
 
-def test_one_network_settles_nothing_about_gates() -> None:
+def test_gates_that_do_not_agree_or_of_one_network_leave_claims_unresolved() -> None:
     found = verdicts(ROLE, {}, networks=[paper_network()])
     for claim in EXPERIMENTS[ROLE].claims:
         if claim.checks and claim.checks[0].kind.startswith("gates"):
             assert found[claim.id].outcome == "unresolved" and "[1 network]" in found[claim.id].ours
-
-
-def test_networks_that_disagree_leave_a_claim_about_gates_unresolved() -> None:
     (check,) = claim_of(ROLE, "F6.3").checks
     networks = [paper_network(), network_against(check), paper_network()]
     found = verdicts(ROLE, {}, networks=networks)
     assert found["F6.3"].outcome == "unresolved" and "3 networks" in found["F6.3"].ours
     assert found["F6.2"].outcome == found["F7.2"].outcome == "supported", "they agree in the rest"
-
-
-def test_gates_that_neither_rise_nor_fall_leave_a_claim_unresolved() -> None:
+    # they neither rise nor fall
     found = verdicts(ROLE, {}, networks=jittered(3, 0.0, SE_4_6=0.2))
-    assert found["F6.2b"].outcome == "unresolved"
+    assert found["F6.2b"].outcome == "unresolved" and found["F6.2"].outcome == "supported"
     assert "0.018 [0.018, 0.018] (SE_2_3), 0.200 [0.200, 0.200] (SE_4_6)" in found["F6.2b"].ours
-    assert found["F6.2"].outcome == "supported"
