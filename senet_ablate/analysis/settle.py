@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -110,35 +109,20 @@ def normal_errors(
     return draw
 
 
-class Chance(NamedTuple):
-    """What the seeds of a plan can settle of a claim.
-
-    chance: share of made-up pages on which it is supported; NaN where the paper has no numbers for
-    its rows. expected: points that the paper's relative effect makes of its weakest comparison.
-    needed: the difference that is found in 4 of 5 tries; NaN for claims that rows are alike.
-    """
-
-    claim: str
-    chance: float
-    expected: float = math.nan
-    needed: float = math.nan
-
-
-def what_can_be_settled(
+def if_the_paper_is_right(
     plan: Plan, rules: AnalysisPlan, spread: float, pages: int = 40
-) -> Iterator[Chance]:
-    """Each claim on errors with the chance that the plan settles it if the paper is right.
+) -> dict[str, list[Verdict]]:
+    """The verdicts on each claim on errors, on so many pages about the paper's relative effects.
 
     spread: standard deviation between seeds in points. Seeded: the same plan, the same answer.
     """
-    plan = replace(plan, most=None)
+    plan, rng = replace(plan, most=None), np.random.default_rng(0)
+    rows = [row_id for name in plan.experiments for row_id in plan.row_ids(name).values()]
+    top1, top5 = (
+        dict.fromkeys(rows, plain) | expected_errors(plan, plain, quantity)
+        for plain, quantity in ((rules.plain_top1, "top1"), (rules.plain_top5, "top5"))
+    )
     narrower = spread * math.sqrt(rules.plain_top5 / rules.plain_top1)
-    ids = {name: plan.row_ids(name) for name in plan.experiments}
-    rows = [row_id for one in ids.values() for row_id in one.values()]
-    known = expected_errors(plan, rules.plain_top1)
-    top1 = dict.fromkeys(rows, rules.plain_top1) | known
-    top5 = dict.fromkeys(rows, rules.plain_top5) | expected_errors(plan, rules.plain_top5, "top5")
-    rng = np.random.default_rng(0)
     found: dict[str, list[Verdict]] = {}
     for _ in range(pages):
         draws = (
@@ -147,51 +131,51 @@ def what_can_be_settled(
         )
         for verdict in judge_made_up(plan, *draws):
             found.setdefault(verdict.claim, []).append(verdict)
-    alpha = rules.looks[-1].alpha / max(len(found), 1)
-    for name, experiment in plan.experiments.items():
-        for claim in experiment.claims:
-            verdicts = found.get(claim.id, [])
-            named = {ids[name][row] for check in claim.checks for row in check.named}
-            if verdicts and not (named and named <= known.keys()):
-                yield Chance(claim.id, math.nan)
-            elif verdicts:
-                alike = any(getattr(check, "by_margin", False) for check in claim.checks)
-                deciding = [one.deciding.difference for one in verdicts if one.deciding]
-                needed = [detectable(d.stderr, d.df, alpha) for d in deciding if not alike]
-                yield Chance(
-                    claim.id,
-                    sum(one.outcome == "supported" for one in verdicts) / len(verdicts),
-                    float(np.mean([d.value for d in deciding] or [math.nan])),
-                    float(np.median(needed or [math.nan])),
-                )
+    return found
 
 
 def sentences(plan: Plan, records: Mapping[str, Record]) -> Iterator[str]:
-    """What the plan's seeds can settle, in lines; none for a recipe without an analysis plan."""
+    """What the plan's seeds can settle if the paper is right, and by how much the other claims fall
+    short; nothing for a recipe without an analysis plan.
+    """
     rules = plan.recipe.plan
     if rules is None:
         return
     measured = pooled_std(errors_of(have).sound for have in by_row(records).values())
     spread = measured if measured > 0 else RELATIVE_SPREAD * rules.plain_top1
-    found = list(what_can_be_settled(plan, rules, spread))
-    stated = [one for one in found if not math.isnan(one.chance)]
-    sure = [one.claim for one in stated if one.chance >= POWER]
+    found = if_the_paper_is_right(plan, rules, spread)
+    known, alpha = (
+        expected_errors(plan, rules.plain_top1),
+        rules.looks[-1].alpha / max(len(found), 1),
+    )
+    sure, short, unknown = list[str](), list[str](), list[str]()
+    for name, experiment in plan.experiments.items():
+        ids = plan.row_ids(name)
+        for claim in (claim for claim in experiment.claims if claim.id in found):
+            verdicts = found[claim.id]
+            chance = sum(one.outcome == "supported" for one in verdicts) / len(verdicts)
+            deciding = [one.deciding.difference for one in verdicts if one.deciding]
+            if not {ids[row] for check in claim.checks for row in check.named} <= known.keys():
+                unknown.append(claim.id)
+            elif chance >= POWER:
+                sure.append(claim.id)
+            elif any(getattr(check, "by_margin", False) for check in claim.checks) or not deciding:
+                more = "alike within the margin takes a smaller spread or more seeds"
+                short.append(f"  {claim.id}: {100 * chance:.0f}% ({more})")
+            else:
+                expected = np.mean([d.value for d in deciding])
+                needed = np.median([detectable(d.stderr, d.df, alpha) for d in deciding])
+                more = f"expected {expected:+.2f} points, found from {needed:.2f} on"
+                short.append(f"  {claim.id}: {100 * chance:.0f}% ({more})")
     yield (
-        f"if the paper's relative effects are true, {len(sure)} of {len(stated)} claims on errors"
-        f" come out supported in 4 of 5 tries or more (standard deviation between seeds"
+        f"if the paper's relative effects are true, {len(sure)} of {len(sure) + len(short)} claims on"
+        f" errors come out supported in 4 of 5 tries or more (standard deviation between seeds"
         f" {spread:.2f} points, {'measured' if measured > 0 else 'assumed'}):"
     )
     yield f"  {', '.join(sure)}"
-    for one in stated:
-        short = (
-            "alike within the margin takes a smaller spread or more seeds"
-            if math.isnan(one.needed)
-            else f"expected {one.expected:+.2f} points, found from {one.needed:.2f} on"
-        )
-        if one.chance < POWER:
-            yield f"  {one.claim}: {100 * one.chance:.0f}% ({short})"
-    if others := [one.claim for one in found if math.isnan(one.chance)]:
-        yield f"  the paper has no numbers for {', '.join(others)}"
+    yield from short
+    if unknown:
+        yield f"  the paper has no numbers for {', '.join(unknown)}"
 
 
 def needs(plan: Plan, records: Mapping[str, Record], points: float) -> Iterator[str]:

@@ -251,11 +251,11 @@ def _rows(
         top1, top5 = (errors_of(records, quantity) for quantity in ("top1", "top5"))
         failed, n = len(top1.failed), len(records)
         low, high = failure_interval(failed, n) if failed else (NAN, NAN)
+        d, differs = effects.get(variant, (Difference(NAN), False))
         row: dict[str, object] = {"variant": variant, "label": value.label or variant, "n": n}
-        row |= {"failed": failed, "failed_low": low, "failed_high": high}
+        row |= _columns("failed", failed, low, high)
         for quantity, got in (("top1", top1.estimate), ("top5", top5.estimate)):
-            row[quantity] = got.mean
-            row |= {f"{quantity}_low": got.low, f"{quantity}_high": got.high}
+            row |= _columns(quantity, got.mean, got.low, got.high)
         row["sound_top1"] = estimate(top1.sound).mean if failed else NAN
         right = np.array([record.right() for record in records])
         row["image_error"] = 1.96 * image_stderr(right) if n else NAN
@@ -263,11 +263,14 @@ def _rows(
         paper = {} if case.made_up else published(case.experiment, variant)
         for key in ("top1_err", "top5_err", "params", "gflops"):
             row[f"paper_{key.removesuffix('_err')}"] = paper.get(key, NAN)
-        d, differs = effects.get(variant, (Difference(NAN), False))
-        row |= {"effect": d.value, "effect_low": d.low, "effect_high": d.high, "differs": differs}
+        row |= _columns("effect", d.value, d.low, d.high) | {"differs": differs}
         row["remark"] = _remark(value.note, hosts.get(variant, ""), case.rows[variant])
         rows.append(row)
     return pd.DataFrame(rows).set_index("variant")
+
+
+def _columns(name: str, value: float, low: float, high: float) -> dict[str, float]:
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 def _remark(note: str, unhosted: str, records: Sequence[Record]) -> str:
