@@ -168,7 +168,7 @@ def sentences(plan: Plan, records: Mapping[str, Record]) -> Iterator[str]:
                 more = f"expected {expected:+.2f} points, found from {needed:.2f} on"
                 short.append(f"  {claim.id}: {100 * chance:.0f}% ({more})")
     yield (
-        f"if the paper's relative effects are true, {len(sure)} of {len(sure) + len(short)} claims on"
+        f"if the paper's relative effects are true, {len(sure)} of {len(sure + short)} claims on"
         f" errors come out supported in 4 of 5 tries or more (standard deviation between seeds"
         f" {spread:.2f} points, {'measured' if measured > 0 else 'assumed'}):"
     )
