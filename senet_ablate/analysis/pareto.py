@@ -1,21 +1,26 @@
 """Error against cost: every distinct network of a recipe, and which another makes pointless."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 
 from senet_ablate.analysis.stats import ALPHA, holm
 from senet_ablate.analysis.tables import Table
-from senet_ablate.analysis.verdicts import errors_of
 from senet_ablate.records.bench import WORK, Part
 from senet_ablate.spec.spec import SESpec
 
 COLUMNS = (
-    *("network", "label", "also", "params", "macs", "step"),
-    *("n", "top1", "top1_low", "top1_high", "beaten_by"),
+    "label",
+    "also",
+    "params",
+    "macs",
+    "step",
+    "n",
+    "top1",
+    "top1_low",
+    "top1_high",
+    "beaten_by",
 )
 
 
@@ -33,34 +38,32 @@ def tradeoffs(tables: Iterable[Table], timings: Sequence[Part] = ()) -> pd.DataF
     timing = max(timings, key=lambda part: len(part.rows), default=None)
     steps = timing.rows if timing else ()
     step_of = {row.run: row.median for row in steps if row.group == WORK["training_step"]}
-    networks: dict[str, dict[str, Any]] = {}  # by row id
+    rows = []
     for table in tables:
         for variant, records in table.records.items():
             if not records or table.refused or table.experiment.variants[variant].own:
                 continue
-            run, first = records[0].run, records[0]
-            name, label = f"{table.name}/{variant}", str(table.rows.loc[variant, "label"])
-            if same := networks.get(run.row_id):
-                same["also"] = ", ".join(filter(None, (same["also"], name)))
-                continue
-            label = "plain" if run.se is None else "SE" if run.se == SESpec() else label
-            label = name if label.isdigit() else label  # 16 says little without its table
-            got, step = errors_of(records).estimate, step_of.get(replace(run, seed=0).id, math.nan)
-            row = {"network": name, "label": label, "also": "", "beaten_by": "", "step": step}
-            row |= {"params": first.params, "macs": first.macs, "n": got.n, "top1": got.mean}
-            networks[run.row_id] = row | {"top1_low": got.low, "top1_high": got.high}
-            model = table.model
-    means = {row: round(one["top1"], 9) for row, one in networks.items()}  # whatever the order
+            model, run, name = table.model, records[0].run, f"{table.name}/{variant}"
+            row = {str(key): value for key, value in table.rows.loc[variant].items()}
+            if row["label"].isdigit():  # 16 says little without its table
+                row["label"] = name
+            if run.se in (None, SESpec()):
+                row["label"] = "SE" if run.se else "plain"
+            step = step_of.get(replace(run, seed=0).id)
+            rows.append(row | {"network": name, "row": run.row_id, "step": step, "beaten_by": ""})
+    found = pd.DataFrame(rows, columns=["row", "network", *COLUMNS])
+    also = found.groupby("row")["network"].agg(lambda names: ", ".join(names[1:]))
+    found = found.drop_duplicates("row").set_index("row").assign(also=also)
+    cheap, means = found[["params", "macs"]], found["top1"].round(9)  # equal whatever the order
     better = [
         (one, other)
-        for other in sorted(means, key=lambda row: (means[row], networks[row]["params"]))
-        for one in means
-        if means[other] < means[one]
-        and all(networks[other][cost] <= networks[one][cost] for cost in ("params", "macs"))
+        for other in found.sort_values(["top1", "params"]).index
+        for one in found.index
+        if means[other] < means[one] and (cheap.loc[other] <= cheap.loc[one]).all()
     ]
-    p_values = holm([model.p(*pair) for pair in better])
-    for (one, other), p in zip(better, p_values, strict=True):
-        if p < ALPHA:
-            networks[one]["beaten_by"] = networks[one]["beaten_by"] or networks[other]["network"]
-    frame = pd.DataFrame([*networks.values()], columns=COLUMNS)
-    return frame.sort_values(["params", "macs", "top1"], kind="stable").set_index("network")
+    for (one, other), p in zip(better, holm([model.p(*pair) for pair in better]), strict=True):
+        if p < ALPHA and not found.loc[one, "beaten_by"]:
+            found.loc[one, "beaten_by"] = found.loc[other, "network"]
+    numbers = dict.fromkeys(("params", "macs", "step", "n", "top1", "top1_low", "top1_high"), float)
+    found = found.astype(numbers | {"params": int, "macs": int, "n": int})
+    return found.sort_values(["params", "macs", "top1"], kind="stable").set_index("network")
