@@ -46,6 +46,13 @@ def test_before_any_run_the_papers_effects_and_the_plans_margins_are_there() -> 
     assert found.loc["T10.1", "top1"]["margin"] == pytest.approx(expected)
 
 
+def test_an_effect_has_the_seeds_of_the_look_that_it_was_judged_at() -> None:
+    plan = read_plan("cifar100-cpu", NAMES, seeds=4)
+    made = tables(plan, {run.id: record(run) for run in plan.runs()})
+    found = effects(plan, made).set_index(["claim", "quantity"]).loc["T10.0", "top1"]
+    assert found["n"] == 3 and made["reduction"].rows.loc["16", "n"] == 4
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")

@@ -51,11 +51,13 @@ class Evidence:
 class Comparison:
     """A difference of mean errors, with p-values for and against what is claimed of it.
 
-    failures: p-value of the numbers of failed runs alone, where there are any.
+    n: seeds of the row that has fewest. failures: p-value of the numbers of failed runs alone,
+    where there are any.
     """
 
     name: str
     difference: "Difference"
+    n: int
     p_for: float
     p_against: float
     failures: float = math.nan

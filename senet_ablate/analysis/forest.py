@@ -26,7 +26,7 @@ def effects(plan: Plan, tables: Mapping[str, Table]) -> pd.DataFrame:
     anything is judged, that the paper's numbers support least), paper_effect, effect, low, high
     (95% interval over seeds), margin (all in percent of the plain network's error; below 0 is
     better), holds_low, holds_high (where the claim holds; outside of them if low > high), n (seeds
-    of the row that has fewest), verdict. Missing where there is no run.
+    of the row that has fewest, at the look that decided), verdict. Missing where there is no run.
     """
     rows = []
     for table in tables.values():
@@ -78,6 +78,6 @@ def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> di
         "margin": margin,
         "holds_low": low,
         "holds_high": high,
-        "n": min(int(table.rows["n"][row]) for row in contrasts[name]),
+        "n": decided.n if decided else min(int(table.rows["n"][row]) for row in contrasts[name]),
         "verdict": verdict.outcome,
     }

@@ -97,15 +97,16 @@ class ErrorCheck(RowCheck):
         found = []
         for name, weights in self.contrasts():
             difference = model.contrast({evidence.ids[row]: w for row, w in weights.items()})
+            n = min(len(rows[row].by_seed) for row in weights)
             if not {*failed} & {*weights}:
-                found.append(Comparison(name, difference, *self._sides(difference, margin)))
+                found.append(Comparison(name, difference, n, *self._sides(difference, margin)))
                 continue
             if len(weights) > 2:
                 return not_tested(f"{have} compare two rows, no more: {name}")
             pair = [evidence.ids[row] for row in sorted(weights, key=lambda row: -weights[row])]
             less, more = model.ranks(*pair)
             sides = (min(1.0, 2 * min(less, more)), math.nan) if apart else (less, more)
-            found.append(Comparison(name, difference, *sides, model.failures_alone(*pair)))
+            found.append(Comparison(name, difference, n, *sides, model.failures_alone(*pair)))
         join_for, join_against = (_some, _every) if apart else (_every, _some)
         p_for, weakest = join_for(found, "p_for")
         p_against, opposed = join_against(found, "p_against")
