@@ -71,5 +71,5 @@ def exploratory(plan: Plan, name: str, records: Mapping[str, Record], first: Fir
         return "the analysis plan changed after the first record"
     shown = first.experiments.get(name)
     if shown is not None and shown.claims != claims_hash(plan.experiments[name]):
-        return "its claims changed after their first page"
+        return f"the claims of {name} changed after their first page"
     return ""
