@@ -182,7 +182,12 @@ def runs_made(results: RecipeResults) -> Section:
         several = [f"{value} ({count} runs)" for value, count in counts]
         facts[title] = "; ".join(several if len(counts) > 1 else values[:1])
     if plan.recipe.plan is not None:
-        facts["analysis plan"] = f"{plan.recipe.plan_id}, which every record names"
+        under = [one for one in where if one.plan == plan.recipe.plan_id]
+        first = min(under, key=lambda one: one.started, default=None)
+        facts["analysis plan"] = (
+            f"{plan.recipe.plan_id}, named by {len(under)} of {len(records)} records"
+            + (f" since commit {first.commit[:12]} on {first.started[:10]}" if first else "")
+        )
     if shown := results.first.experiments:
         facts["claims"] = "; ".join(
             f"{name} {one.claims}, first page {one.date} at commit {one.commit[:12]}"
