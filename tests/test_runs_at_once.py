@@ -190,23 +190,30 @@ def test_runs_at_once_write_their_checkpoints_when_asked_to_stop_and_go_on(
     long = tiny.model_copy(update={"epochs": 80})
     runs = [Run(long, None, 0), Run(long, SESpec(), 0)]
     code = f"""
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from test_runs_at_once import Run, SESpec, Training, context, launch, silent
 
+results = Path({str(tmp_path)!r})
+
+@contextmanager
+def epochs(run):
+    yield lambda number, epoch: (results / run.id).touch()
+
 if __name__ == "__main__":
     spec = Training.model_validate_json({long.model_dump_json()!r})
-    launch([Run(spec, None, 0), Run(spec, SESpec(), 0)], context(Path({str(tmp_path)!r})), silent)
+    told = replace(context(results), epoch_logger=epochs)
+    launch([Run(spec, None, 0), Run(spec, SESpec(), 0)], told, silent)
 """
     (tmp_path / "sweep.py").write_text(code)
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     process = subprocess.Popen(
         [sys.executable, str(tmp_path / "sweep.py")], env=environment, process_group=0
     )
-    locks = [checkpoint_path(tmp_path, "own", run.id).with_suffix(".lock") for run in runs]
     deadline = time.monotonic() + 120
-    while not all(lock.exists() for lock in locks) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(2)
+    while not all((tmp_path / run.id).exists() for run in runs) and time.monotonic() < deadline:
+        time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     process.wait(60)
     assert all(checkpoint_path(tmp_path, "own", run.id).exists() for run in runs)
