@@ -4,6 +4,7 @@ from facts to ratios, verdicts and files; and each measurement once, as small as
 """
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -86,11 +87,31 @@ def test_ratios_are_taken_within_a_round_and_targets_are_judged(tmp_path: Path) 
 
 
 def test_no_target_is_judged_on_a_machine_that_others_use(tmp_path: Path) -> None:
-    add_part(tmp_path, CPU, 2, "loop", part().model_copy(update={"load": 5.0}))
+    add_part(tmp_path, CPU, 2, "loop", part().model_copy(update={"others": 0.5}))
     page = pages(tmp_path)[PAGE].markdown()
-    assert "reached" not in page and "load was 5.0 on 2 cores" in page
+    assert "reached" not in page and "Others used the machine: 0.50 of its 2 cores" in page
     overview = pages(tmp_path)["bench/README.md"].markdown()
     assert "3.00: not judged" in overview and "reached" not in overview
+
+
+def test_what_others_use_is_what_the_machine_used_beyond_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stat = "cpu  {} 20 30 4000 50 6 7 8 0 0\ncpu0 ..."  # user is first; idle and waiting count not
+    ticks = os.sysconf("SC_CLK_TCK")
+    used = iter([(0, 0.0, 100.0), (5 * ticks, 3.0, 104.0)])  # user ticks, own seconds, time
+
+    def at(first: int, own: float, now: float) -> None:
+        monkeypatch.setattr(Path, "read_text", lambda self, **_: stat.format(first))
+        monkeypatch.setattr(os, "times", lambda: (own / 2, own / 2, 0.0, 0.0, now))
+        monkeypatch.setattr("time.monotonic", lambda: now)
+
+    at(*next(used))
+    began = parts.Clock.now()
+    at(*next(used))
+    assert began.others() == pytest.approx((5 - 3) / 4)
+    monkeypatch.setattr(Path, "read_text", lambda self, **_: (_ for _ in ()).throw(OSError()))
+    assert began.others() is None
 
 
 def test_parts_are_added_to_a_device_and_verified(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """What the parts of a machine's page share: networks, images, the clock, and facts put together."""
 
+import math
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -105,16 +107,46 @@ def seconds(call: Callable[[], object], device: torch.device, repeats: int = 1) 
     return (time.perf_counter() - started) / repeats
 
 
-def part(timed: Timed, run: Run, images: ImageSet, device: str, command: str, began: float) -> Part:
-    """The facts of a part whose measurement began at `began` (seconds of time.monotonic)."""
+@dataclass(frozen=True)
+class Clock:
+    """The time at which a measurement began, and what of the CPUs was used until then.
+
+    machine, own: CPU seconds of all processes since the machine started, of this one and its ended
+    children; NaN where the system does not say.
+    """
+
+    time: float
+    machine: float
+    own: float
+
+    @staticmethod
+    def now() -> "Clock":
+        """The clock of this moment."""
+        try:
+            words = Path("/proc/stat").read_text(encoding="ascii").split(None, 9)[1:9]
+            user, nice, system, _, _, *others = map(int, words)  # without idle and iowait
+            machine = (user + nice + system + sum(others)) / os.sysconf("SC_CLK_TCK")
+        except OSError:
+            machine = math.nan
+        return Clock(time.monotonic(), machine, sum(os.times()[:4]))
+
+    def others(self) -> float | None:
+        """Cores that other processes have used since, on average; None where nobody knows."""
+        now = Clock.now()
+        used = now.machine - self.machine - (now.own - self.own)
+        return None if math.isnan(used) else max(0.0, used / (now.time - self.time))
+
+
+def part(timed: Timed, run: Run, images: ImageSet, device: str, command: str, began: Clock) -> Part:
+    """The facts of a part whose measurement began at `began`."""
     unit, settings, rows = timed
     return Part(
         unit=unit,
         more_is_better=unit == "images/s",
         settings=settings,
-        load=os.getloadavg()[2] if hasattr(os, "getloadavg") else None,
+        others=began.others(),
         rows=tuple(rows),
-        provenance=provenance(run, images.checksum, torch.device(device), command, began),
+        provenance=provenance(run, images.checksum, torch.device(device), command, began.time),
     )
 
 

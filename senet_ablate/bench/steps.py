@@ -5,7 +5,6 @@ once, and networks are compared within a round.
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from senet_ablate.bench.parts import (
+    Clock,
     Log,
     Timed,
     in_a_line,
@@ -55,7 +55,7 @@ def timing(
     All networks are held on the device at once; their order turns from round to round. `progress`
     is called after each measurement. Raises BadInput if they do not fit.
     """
-    began = time.monotonic()
+    began = Clock.now()
     try:
         calls = {label: _calls(run, images, device) for label, run in timed.items()}
         by_work = {

@@ -53,14 +53,14 @@ class Measured(Frozen):
 class Part(Frozen):
     """The quantities of one part.
 
-    settings: how they were measured, in words. load: load average of the 15 minutes before the end;
-    None where the system does not say.
+    settings: how they were measured, in words. others: cores that other processes used meanwhile,
+    on average; None where the system does not say.
     """
 
     unit: str
     more_is_better: Flag
     settings: str
-    load: float | None = None
+    others: float | None = None
     rows: tuple[Measured, ...]
     provenance: Provenance
 

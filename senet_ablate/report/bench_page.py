@@ -44,7 +44,7 @@ ABOUT = {
     ),
 }
 NOT_MEASURED = "not measured"
-CROWDED = 1.5  # load a core; ours and the classic loop's own workers stay below
+CROWDED = 0.1  # of the cores, used by others while a part was measured
 
 
 @dataclass(frozen=True)
@@ -153,12 +153,12 @@ def _crowd(bench: Bench, part: Part) -> str:
     by it; else empty.
     """
     cpu = bench.device.startswith("cpu: ")
-    if not cpu or part.load is None or part.load <= CROWDED * bench.cores:
+    if not cpu or part.others is None or part.others <= CROWDED * bench.cores:
         return ""
     return (
-        f" **Others used the machine: its load was {part.load:.1f} on {bench.cores} cores. Threads"
-        " that wait for each other lose most by that, so the ratios flatter processes of one"
-        " thread, and no target is judged.** Measure again on a quiet machine."
+        f" **Others used the machine: {part.others:.2f} of its {counted(bench.cores, 'core')}."
+        " Threads that wait for each other lose most by that, so the ratios flatter processes of"
+        " one thread, and no target is judged.** Measure again on a quiet machine."
     )
 
 
