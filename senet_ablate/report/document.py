@@ -255,7 +255,7 @@ class Section:
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        for block in self.all_blocks():
+        for block in self.blocks:  # links to files lead nowhere from a notebook
             display(block)  # type: ignore[no-untyped-call]
 
 
