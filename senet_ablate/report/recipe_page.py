@@ -102,7 +102,11 @@ def document(results: RecipeResults) -> Document:
     ]
     if results.records:
         sections.append(_every_run(results))
-    return Document(recipe.title, recipe.warning, recipe.about, sections)
+    planned = {run.id for run in results.plan.runs()}
+    done = len(planned & results.records.keys())
+    missing = f" **Under way: {done} of {len(planned)} planned runs are in.**"
+    lead = recipe.about + (missing if done < len(planned) else "")
+    return Document(recipe.title, recipe.warning, lead, sections)
 
 
 def claims(results: RecipeResults, outcome: str = "") -> Section:
