@@ -1,11 +1,12 @@
 """Run every check of tests/networks.py over every network, plain and with SE in every place; write
 docs/networks.md.
 
-    nice -n 19 python tools/check_networks.py [NAME ...] [--kept FILE]
+    nice -n 19 python tools/check_networks.py [NAME ...]
 
 Takes hours, most of it torch.compile, which comes last; networks of few layers come first. One line
-a check as it ends, kept in FILE: the same command goes on where it was, first with what was never
-run, then with what was run on other sources. The page says which are of those, and what is missing.
+a check as it ends, kept in docs/networks.jsonl: the same command goes on where it was, first with
+what was never run, then with what was run on other sources. The page, which is written when it ends
+or is interrupted, says which are of those, and what is missing.
 """
 
 import argparse
@@ -14,8 +15,8 @@ import gc
 import hashlib
 import json
 import os
+import signal
 import sys
-import tempfile
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -33,7 +34,7 @@ from senet_ablate.models.build import list_backbones
 from senet_ablate.train.provenance import processor
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "networks.md"
+PAGE, KEPT = (ROOT / "docs" / f"networks.{suffix}" for suffix in ("md", "jsonl"))
 COMPILED = ("torch.compile", "compiled step")
 Check = tuple[str, str, str]  # network, its form, label of the check
 Found = dict[str, Any]
@@ -47,24 +48,27 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     words.add_argument("names", nargs="*", metavar="NAME", help="networks; by default all")
-    words.add_argument(
-        "--kept", type=Path, default=Path(tempfile.gettempdir()) / "check_networks.jsonl"
-    )
     given = words.parse_args()
     if unknown := sorted({*given.names} - {*list_backbones()}):
         words.error(f"no network {unknown[0]!r}; known: {', '.join(list_backbones())}")
     torch.set_num_threads(1)
     warnings.simplefilter("error")  # as in the tests
     names = sorted(list_backbones(), key=layers)
-    every, kept, these = checks(names), read(given.kept), sources()
-    for check in sorted(every, key=lambda check: check in kept):  # what was never run first
-        done = check in kept and kept[check]["sources"] == these
-        if check[0] in (given.names or names) and not done:
-            kept[check] = found = {"sources": these, "check": check, **outcome(*check)}
-            print(*check, f"{found['seconds']:.1f} s", found["error"] or "ok", flush=True)
-            with given.kept.open("a") as file:
-                file.write(json.dumps(found) + "\n")
-    PAGE.write_text(page(every, {check: kept[check] for check in every if check in kept}))
+    every, kept, these = checks(names), read(KEPT), sources()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        for check in sorted(every, key=lambda check: check in kept):  # what was never run first
+            done = check in kept and kept[check]["sources"] == these
+            if check[0] in (given.names or names) and not done:
+                kept[check] = found = {"sources": these, "check": check, **outcome(*check)}
+                print(*check, f"{found['seconds']:.1f} s", found["error"] or "ok", flush=True)
+                with KEPT.open("a") as file:
+                    file.write(json.dumps(found) + "\n")
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on")
+    kept = {check: kept[check] for check in every if check in kept}
+    KEPT.write_text("".join(json.dumps(found) + "\n" for found in kept.values()))
+    PAGE.write_text(page(every, kept))
     print(f"{PAGE} is written")
     return int(any(found["error"] for found in kept.values()))
 
