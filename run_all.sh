@@ -33,6 +33,7 @@ install() {
     pip=$!
     trap 'kill $pip $(pgrep -P $pip) 2>/dev/null; exit 130' INT TERM
     SECONDS=0
+    sleep 1
     while kill -0 $pip 2>/dev/null; do
         printf "%4d s, %5d MB, %-60.60s$end" $SECONDS "$(du -sm .venv | cut -f 1)" "$(tail -n 1 "$log")" >&2
         for ((tick = 0; tick < pause; tick++)); do kill -0 $pip 2>/dev/null || break; sleep 1; done

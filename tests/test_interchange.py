@@ -29,7 +29,9 @@ def resnet50(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]
     return theirs, path
 
 
-@pytest.mark.parametrize("name", ["resnet101", "resnext50_32x4d", "vgg16_bn"])
+@pytest.mark.parametrize(
+    "name", ["resnet101", "resnext50_32x4d", pytest.param("vgg16_bn", marks=pytest.mark.slow)]
+)
 def test_torchvisions_file_gives_torchvisions_logits(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     theirs = randomised(torchvision.models.get_model(name, num_classes=CLASSES))

@@ -119,6 +119,7 @@ def test_an_unknown_name_is_answered_with_a_new_one(registered: Path) -> None:
     assert code == 2 and "did you mean 'power'?" in errors
 
 
+@pytest.mark.slow
 def test_the_tests_of_the_others_run_on_new_names(folder: Path) -> None:
     files = [f"tests/test_{name}.py" for name in ("se", "backbones", "describe")]
     words = [

@@ -14,7 +14,7 @@ STUB = """#!/bin/sh
 if [ "$2" = pip ]; then
     echo "$*" >> pips
     case "$*" in *download.pytorch.org*) exit ${CPU_INDEX:-0};; esac
-    echo "Collecting torch"; sleep 1.5; echo "ERROR: no network"; exit ${PIP_STATUS:-0}
+    echo "Collecting torch"; sleep 2; echo "ERROR: no network"; exit ${PIP_STATUS:-0}
 fi
 echo "$*" >> calls
 if [ "$3" = reproduce ]; then
@@ -71,6 +71,7 @@ def test_it_installs_once_trains_anew_and_ends_with_the_agreement(checkout: Path
     assert "installing" not in run_all(checkout)[0].stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reached", [True, False])
 def test_without_a_gpu_the_small_build_of_pytorch_is_tried_first(
     checkout: Path, reached: bool
@@ -115,6 +116,7 @@ def test_exit_codes_are_those_of_the_commands(checkout: Path) -> None:
     assert run_all(checkout, "cifar100", FAILING="cifar100", STATUS="130")[0].returncode == 130
 
 
+@pytest.mark.slow
 def test_an_installation_that_fails_says_why_and_is_tried_again(checkout: Path) -> None:
     for _ in range(2):
         done, calls = run_all(checkout, PIP_STATUS="1")
