@@ -2,7 +2,7 @@
 # The CIFAR-100 sweep: frozen code, its own environment, records that come home by commits.
 #
 #   tools/resume_sweep.sh start      rebuild worktree, environment and data, and go on in the background (nice 19)
-#   tools/resume_sweep.sh collect    copy new records into results/ and commit them
+#   tools/resume_sweep.sh collect    copy new records into results/, make their pages anew, and commit both
 #   tools/resume_sweep.sh stop       SIGTERM, wait for the checkpoints, collect
 #   tools/resume_sweep.sh status     the last lines of the log
 #
@@ -27,7 +27,10 @@ collect() {
     done
     git add "$runs"
     if ! git diff --cached --quiet -- "$runs"; then
-        git commit --quiet -m "cifar100-cpu: $(ls "$runs" | wc -l) records of the sweep at ${commit:0:12}" -- "$runs"
+        # the pages follow from the records, so they go with them
+        if [ -x .venv/bin/python ]; then .venv/bin/python -m senet_ablate report --recipe "$recipe" >/dev/null; fi
+        git add results
+        git commit --quiet -m "cifar100-cpu: $(ls "$runs" | wc -l) records of the sweep at ${commit:0:12}" -- results
     fi
     echo "$new new records, $(ls "$runs" | wc -l) in all"
 }
