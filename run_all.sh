@@ -48,7 +48,11 @@ install() {
     printf '%4d s, installed%70s\n' $SECONDS '' >&2
 }
 
-[ -x .venv/bin/python ] || "$python" -m venv .venv
+if [ ! -x .venv/bin/python ] && ! "$python" -m venv .venv; then
+    rm -rf .venv
+    echo "run_all.sh: '$python -m venv' failed (on Debian and Ubuntu: apt install python3-venv)" >&2
+    exit 2
+fi
 installed=.venv/requirements.installed # what was last installed, so that a second run needs no network
 if ! cmp -s requirements-run.txt "$installed"; then
     install

@@ -74,16 +74,16 @@ def test_ratios_are_taken_within_a_round_and_targets_are_judged(tmp_path: Path) 
     add_part(tmp_path, CPU, 2, "loop", part())
     page = pages(tmp_path)[PAGE].markdown()
     target = "loop: ours, a process a core / classic loop at least 2"
-    assert f"- {target}: 3.00: reached (1 of 1)" in page
+    assert f"- {target}: 3.00: reached by 1 of 1" in page
     overview = pages(tmp_path)["bench/README.md"].markdown()
-    assert re.search(rf"{target} *\\| 3.00: reached \(1 of 1\)", overview)
+    assert re.search(rf"{target} *\\| 3.00: reached by 1 of 1", overview)
     assert "not measured" in overview
     assert "Not measured here: many, floor" in page
     add_part(tmp_path, CPU, 2, "loop", part(1.5))
     add_part(tmp_path, CPU, 2, "many", part())
     page = pages(tmp_path)[PAGE].markdown()
     assert "Fastest: ours, a process a core (1 of 1)." in page
-    assert "1.50: missed (0 of 1)" in page
+    assert "1.50: reached by 0 of 1" in page
 
 
 def test_no_target_is_judged_on_a_machine_that_others_use(tmp_path: Path) -> None:

@@ -364,7 +364,7 @@ def test_an_empty_table_is_not_tested_and_says_why(name: str) -> None:
             verdict = found[claim.id]
             why = verdict.ours if claim.follows else verdict.reason
             assert verdict.outcome == "not tested" and why
-            assert all(f"{other} is not tested" in verdict.ours for other in claim.follows)
+            assert all(f"{other}: not tested" in verdict.ours for other in claim.follows)
 
 
 WHY = "a CIFAR ResNet has stages 2 to 4"
@@ -386,7 +386,7 @@ NOT_YET = "SE_Stage_5 has no records yet"
         # the row itself is no part of the check that needs it
         ("T13.1", "missing", {}, "supported", "", "SE_Stage_4", "SE_Stage_5"),
         # the sum of three stages stands in for that of four where there are but three
-        ("T13.3", "unhosted", {}, "supported", IN_PART, "+2 ResNet-50 = +0.13", "SE_Stage_5"),
+        ("T13.3", "unhosted", {}, "supported", IN_PART, "+2 × ResNet-50 = +0.13", "SE_Stage_5"),
         ("T13.3", "unhosted", {"SE_All": 23.28}, "contradicted", IN_PART, "= +1.13", "SE_Stage_5"),
         (
             "T13.3",
@@ -394,10 +394,10 @@ NOT_YET = "SE_Stage_5 has no records yet"
             {"SE_Stage_5": 21.3},
             "contradicted",
             "",
-            "+3 ResNet-50",
-            "+2 ResNet-50",
+            "+3 × ResNet-50",
+            "+2 × ResNet-50",
         ),
-        ("T13.3", "missing", {}, "not tested", NOT_YET, "", "+2 ResNet-50"),
+        ("T13.3", "missing", {}, "not tested", NOT_YET, "", "+2 × ResNet-50"),
     ],
 )
 def test_a_network_without_a_place_for_a_row_is_judged_on_what_it_has(
@@ -440,7 +440,7 @@ def test_a_claim_that_follows_from_others_holds_where_they_all_hold() -> None:
     ):
         found = verdicts(name, others)
         assert found["T14.3"].outcome == outcome
-        said = [f"{claim} is {found[claim].outcome}" for claim in ("T14.1", "T14.2")]
+        said = [f"{claim}: {found[claim].outcome}" for claim in ("T14.1", "T14.2")]
         assert found["T14.3"].ours == "; ".join(said)
 
 

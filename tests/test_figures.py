@@ -99,7 +99,7 @@ def test_the_text_shows_interval_effect_star_what_is_missing_and_what_can_be_res
     plan: Plan,
 ) -> None:
     text = under(tables(plan, known(plan))["squeeze"])
-    assert "30.00 [27.58, 32.54]" in text and "-10.00* [" in text and "Std (seeds 0, 1, 2)" in text
+    assert "30.00 [27.58, 32.54]" in text and "-10.00* [" in text and "Std: seeds 0 to 2" in text
     assert "22.57" in text and "4 of 5 tries" in text and "| 1.00 " in text and "2.00" in text
 
 

@@ -54,6 +54,7 @@ class Verdict:
     reason: why it was not tested, or not in every part, or what is still to come. partly: whether a
     part of the claim makes no sense here. deciding: the comparison that decides it, where errors
     do. margin: points within which rows count as alike. made_up: whether the images are.
+    ours_alone: whether the paper does not say it.
     """
 
     claim: str
@@ -67,6 +68,7 @@ class Verdict:
     deciding: Comparison | None = None
     margin: float = math.nan
     made_up: bool = False
+    ours_alone: bool = False
 
     @property
     def words(self) -> str:
@@ -216,10 +218,13 @@ def _following(claim: Claim, others: Sequence[Verdict]) -> Verdict:
     """The verdict of a claim that holds where `others` hold."""
     outcomes = {verdict.outcome for verdict in others}
     outcome: Outcome = next(outcome for outcome in ORDER if outcome in outcomes)
-    listed = "; ".join(f"{verdict.claim} is {verdict.words}" for verdict in others)
+    listed = "; ".join(f"{verdict.claim}: {verdict.words}" for verdict in others)
+    partly = any(verdict.partly for verdict in others)
     made_up, ledger = others[0].made_up, others[0].ledger
     paper = "" if made_up else claim.paper
-    return Verdict(claim.id, claim.says, paper, listed, outcome, "", ledger, made_up=made_up)
+    return Verdict(
+        claim.id, claim.says, paper, listed, outcome, "", ledger, partly=partly, made_up=made_up
+    )
 
 
 def _verdict(claim: Claim, findings: Sequence[Finding], evidence: Evidence) -> Verdict:
@@ -248,6 +253,7 @@ def _verdict(claim: Claim, findings: Sequence[Finding], evidence: Evidence) -> V
         deciding=next((f.weakest for f in findings if f.outcome == outcome and f.weakest), None),
         margin=evidence.margins.get(quantity, math.nan) if claim.ledger == "error" else math.nan,
         made_up=evidence.made_up,
+        ours_alone=claim.paper.startswith(("not in the paper", "no such row")),
     )
 
 

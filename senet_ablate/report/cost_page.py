@@ -54,8 +54,8 @@ def _stage_section(costs: Costs) -> Section:
     stages = by_stage(plain, se)
     last = stages["params"].iloc[-1] / stages["params"].sum()
     about = (
-        "Late stages are wide and small, early ones narrow and large: SE adds its parameters late,"
-        " its multiply-adds at all stages. In ResNet-50 SE adds"
+        "Late stages have many channels and small maps, early ones the reverse: SE adds its"
+        " parameters late, its multiply-adds at all stages. In ResNet-50 SE adds"
         f" {_percent(se.params, plain.params):.1f}% to the parameters, and without the last stage"
         f" {_percent(most.params, plain.params):.1f}%; the last stage holds {last:.0%} of what is"
         " added. (The paper, Section 4, says about 10% and about 4%.)"

@@ -19,11 +19,13 @@ from senet_ablate.report.plots import OURS, PAPER, PLAIN, panels
 from senet_ablate.spec.registry import BadInput
 
 LEAD = (
-    "Every claim of the paper on test errors, beside what the recipes of this folder found."
+    "The paper's claims on one test error each, beside what the recipes of this folder found; a"
+    " recipe's own page has more (controls, sums of rows)."
     " **✓** the runs show it; **✗** they show the opposite; **?** they cannot tell; **–** not"
-    " judged yet, or this network cannot answer. Effects are differences of errors in percent of"
-    " the plain network's error, so that networks of different accuracy can be compared; below 0 is"
-    " better."
+    " judged yet, or this network cannot answer. An effect is the error of the row that the claim"
+    " calls better minus that of the other, in percent of the plain network's error, so that"
+    " networks of different accuracy can be compared: below 0 speaks for the claim. Of several"
+    " comparisons the one that decides is shown."
 )
 CAPTION = (
     "Green: where a claim holds; its edge is 0 or the margin within which errors count as alike. A"

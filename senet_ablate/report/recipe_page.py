@@ -3,9 +3,10 @@
 Nothing here trains, and nothing is typed.
 """
 
+import math
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -118,12 +119,14 @@ def claims(results: RecipeResults, outcome: str = "") -> Section:
     if recipe.warning:
         said.append("Each verdict is about these images and this training alone.")
     if recipe.plan is not None:
-        looks = ", ".join(
-            f"{look.seeds} seeds a row ({look.reference_seeds} of plain and SE) at"
-            f" {100 * look.alpha:g}%"
+        looks = "; ".join(
+            f"{look.seeds} seeds, {look.reference_seeds} of plain and SE ({100 * look.alpha:g}%)"
             for look in recipe.plan.looks
         )
-        said.append(f"The analysis plan judges errors, all of this page's together, at {looks}.")
+        said.append(
+            "The analysis plan judges the errors of a table when every row has so many seeds (in"
+            f" brackets the chance of any false verdict on the page): {looks}."
+        )
     if reasons := dict.fromkeys(one.exploratory for one in tables if one.exploratory):
         said.append(f"**Exploratory**: {'; '.join(reasons)}.")
     blocks: list[Block] = [Text(" ".join(said))] if said else []
@@ -132,7 +135,7 @@ def claims(results: RecipeResults, outcome: str = "") -> Section:
             {
                 "claim": f"[{markdown_cell(v.claim)}](#{anchor(one.experiment.title)})",
                 "verdict": badge(v.words, ", in part" if v.partly else ""),
-                "the paper says": v.says,
+                "says": v.says + " (Ours, not the paper's.)" * v.ours_alone,
                 "table": one.experiment.title,
                 "words": v.words,
             }
@@ -256,9 +259,10 @@ def _every_run(results: RecipeResults) -> Section:
         }
         for record in sorted(results.records.values(), key=lambda record: not names[record.id])
     ]
-    folded = f"{len(rows)} records, each with its own provenance"
+    folded = "All of them, with seed, error and training time"
     grid = Grid("Every run", pd.DataFrame(rows), ("rows", "record"), folded)
-    return Section("Every run", [grid])
+    about = Text(f"{len(rows)} records, in [runs/](runs).")
+    return Section("Every run", [about, grid])
 
 
 def table_blocks(table: Table) -> list[Block]:
@@ -338,7 +342,7 @@ def shown(table: Table) -> pd.DataFrame:
 def notes(table: Table) -> list[str]:
     """What stands under a table: what its numbers can resolve, what to mind, what is missing."""
     parts = []
-    if table.resolution == table.resolution:
+    if not math.isnan(table.resolution):
         parts.append(
             f"`*`: differs from its control by more than the noise between seeds (Holm over the"
             f" {table.comparisons} comparisons of the page, at {100 * table.alpha:g}%). This test"
@@ -348,19 +352,28 @@ def notes(table: Table) -> list[str]:
         )
     parts += [f"**Mind**: {sentence}." for sentence in table.unfair]
     if table.missing:
-        names = ", ".join(
-            f"{name} (seeds {', '.join(map(str, seeds))})" for name, seeds in table.missing.items()
+        labels = table.rows["label"]
+        names = "; ".join(
+            f"{labels[name]}: {_seeds(seeds)}" for name, seeds in table.missing.items()
         )
         parts.append(f"**Not run yet**: {names}.")
     return parts
 
 
+def _seeds(seeds: Sequence[int]) -> str:
+    """Seeds in words; three and more in a row as a span."""
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
 def _command(results: RecipeResults, table: Table) -> str:
-    """What makes a table again, with the seeds that it has."""
+    """What trains a table: what is missing, or, where nothing is, all anew to compare."""
     plan = results.plan
-    words = ["run", table.name, "--recipe", plan.recipe_argument]
-    command = f"python -m senet_ablate {shlex.join(words)}"
-    if plan.recipe.plan is not None:  # it says the seeds
+    words = [table.name, "--recipe", plan.recipe_argument]
+    verb = "run" if table.missing else "reproduce"
+    command = f"python -m senet_ablate {verb} {shlex.join(words)}"
+    if plan.recipe.plan is not None or verb == "reproduce":  # the plan, or the records, say
         return command
     seeds = max([plan.recipe.seeds, *(int(one.rows["n"].max()) for one in results.tables.values())])
     return f"{command} --seeds {seeds}"

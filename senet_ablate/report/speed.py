@@ -1,5 +1,6 @@
 """Times as a table, and what SE costs on the page of a recipe: time, and error against cost."""
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -60,13 +61,18 @@ def measured(parts: Sequence[Part]) -> pd.DataFrame:
 def cells(rows: pd.DataFrame, unit: str) -> pd.DataFrame:
     """The table as text, without the columns that say nothing."""
 
-    def spread(value: float | None, low: float, high: float) -> str:
-        return "" if pd.isna(value) else f"{value:.4g} [{low:.4g}, {high:.4g}]"
+    def spread(*values: float) -> str:
+        if math.isnan(values[0]):
+            return ""
+        text, low, high = (f"{one:.0f}" if one >= 1000 else f"{one:.4g}" for one in values)
+        return f"{text} [{low}, {high}]"
 
     shown = pd.DataFrame({"device": rows["device"], "of": rows["group"], "what": rows["name"]})
-    shown[unit] = [spread(*one) for one in rows[["median", "least", "greatest"]].to_numpy()]
+    shown[unit] = [spread(*one) for one in rows[["median", "least", "greatest"]].to_numpy(float)]
     shown["over"] = rows["over"]
-    shown["ratio"] = [spread(*one) for one in rows[["ratio", "ratio_low", "ratio_high"]].to_numpy()]
+    shown["ratio"] = [
+        spread(*one) for one in rows[["ratio", "ratio_low", "ratio_high"]].to_numpy(float)
+    ]
     shown["paper: ratio"] = ["" if pd.isna(one) else f"{one:.3f}" for one in rows["paper_ratio"]]
     return shown.loc[:, (shown != "").any()]
 

@@ -230,7 +230,7 @@ class Contrast(ErrorCheck):
         return self.side
 
     def contrasts(self) -> Iterator[tuple[str, Weights]]:
-        text = " ".join(f"{weight:+g} {name}" for name, weight in self.weights.items())
+        text = " ".join(f"{weight:+g} × {name}" for name, weight in self.weights.items())
         yield text, self.weights
 
 

@@ -47,8 +47,8 @@ class GateCheck(Check):
         for network in evidence.networks:
             blocks = {block.name: block for name in self.rows if (block := find(network, name))}
             if len(blocks) < len(self.rows):
-                listed = ", ".join(self.rows)
-                return not_tested(f"this network has not the blocks {listed}, all different", False)
+                listed = f"block{'s' * (len(self.rows) > 1)} {', '.join(self.rows)}"
+                return not_tested(f"this network has no distinct {listed}", False)
             for name, block in blocks.items():
                 value = getattr(block, self.quantity)
                 values.setdefault(name, []).append(math.nan if value is None else value)
@@ -56,7 +56,8 @@ class GateCheck(Check):
         shown = ", ".join(f"{_shown(measured)} ({name})" for name, measured in values.items())
         n = len(evidence.networks)
         said = f"{self.quantity.replace('_', ' ')} {shown} [{n} network{'s' * (n > 1)}]"
-        return Finding(" ".join(filter(None, (said, wanted))), outcome)
+        few = "it takes the networks of two seeds" if n == 1 else ""
+        return Finding(" ".join(filter(None, (said, wanted))), outcome, few)
 
 
 class GatesRise(GateCheck):
