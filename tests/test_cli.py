@@ -93,7 +93,7 @@ def test_every_experiment_has_its_table_in_three_forms_and_its_plot(smoke: Path)
 def test_the_page_shows_every_table_and_plot_and_how_to_make_them_again(smoke: Path) -> None:
     page = (smoke / "smoke" / "README.md").read_text()
     for name in read_plan("smoke").experiments:
-        assert f"({name}/plot.svg)" in page and f"run {name} --recipe smoke" in page
+        assert f"({name}/plot.svg)" in page and f"reproduce {name} --recipe smoke" in page
     assert "say nothing about SE" in page and "(curves.svg)" in page and "22.28" in page
     assert "not hosted: the tiny ResNet has stages 2 to 4" in page
 
@@ -180,11 +180,11 @@ def test_a_half_finished_sweep_reports_what_it_has_and_names_what_is_missing(
         copy_record(smoke, tmp_path, run)
     assert inside("report", "--recipe", "smoke", "--results", str(tmp_path))[0] == 0
     table = (tmp_path / "smoke" / "squeeze" / "table.md").read_text()
-    assert "Not run yet" in table and "Avg (seeds 0)" in table
+    assert "Not run yet" in table and "Avg: seed 0" in table
     assert (tmp_path / "smoke" / "squeeze" / "plot.svg").exists()
     assert (
         not (tmp_path / "smoke" / "conv3x3" / "plot.svg").exists()
-        or "SE_3x3 (seeds 0)" in (tmp_path / "smoke" / "conv3x3" / "table.md").read_text()
+        or "SE_3x3: seed 0" in (tmp_path / "smoke" / "conv3x3" / "table.md").read_text()
     )
     assert inside("verify", "--results", str(tmp_path))[0] == 0
 

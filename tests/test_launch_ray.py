@@ -62,7 +62,7 @@ def settled(record: Record) -> dict[str, Any]:
 
 
 def runs(tiny: Training, epochs: int) -> list[Run]:
-    spec = tiny.model_copy(update={"epochs": epochs})
+    spec = tiny.model_copy(update={"epochs": epochs, "test_every": epochs})
     return [Run(spec, se, seed) for seed in (0, 1) for se in (None, SESpec())]
 
 
@@ -128,7 +128,7 @@ from test_launch_ray import Training, context, runs
 from senet_ablate.cli.main import _guarded
 from senet_ablate.train.launch.ray import launch
 signal.signal(signal.SIGTERM, signal.default_int_handler)
-todo = runs(Training.model_validate({tiny}), 60)
+todo = runs(Training.model_validate({tiny}), 200)
 sys.exit(_guarded(lambda: launch(todo, context(Path({results!r})), lambda *_: None)))
 """
 
@@ -161,7 +161,7 @@ def test_a_driver_asked_to_stop_leaves_what_the_next_goes_on_from(
         and "the same command resumes" in errors
         and "Traceback" not in errors
     ), errors
-    todo, done = runs(tiny, 60), read_records(tmp_path, "own")
+    todo, done = runs(tiny, 200), read_records(tmp_path, "own")
     assert len(done) < len(todo) and list(checkpoints.glob("*.pt"))
     assert launch(todo, context(tmp_path), lambda *_: None) == []
     assert set(read_records(tmp_path, "own")) == {run.id for run in todo} and not list(

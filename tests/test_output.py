@@ -131,7 +131,7 @@ def test_odd_names_are_shown_as_they_are_with_their_numbers_under_their_headings
         for name in ("[18] max|avg", "*SE* (ours)", "$x_{$", "_cat", "&lt;b&gt;plain&lt;/b&gt;"):
             assert re.search(rf"<td[^>]*>{re.escape(name)}</td>", html), name
         for link in re.findall(r'(?:href|src)="([^"#]+)"', html):
-            assert (page.parent / unquote(link)).is_file(), link
+            assert (page.parent / unquote(link)).exists(), link
     rows = (page.parent / "my odd" / "table.tex").read_text().partition("\\midrule\n")[2]
     assert rows.startswith("{[}18] max\\textbar{}avg") and "\n{*}SE*" in rows
     assert "run 'my odd' --recipe smoke" in page.read_text()
