@@ -134,7 +134,7 @@ def test_odd_names_are_shown_as_they_are_with_their_numbers_under_their_headings
             assert (page.parent / unquote(link)).exists(), link
     rows = (page.parent / "my odd" / "table.tex").read_text().partition("\\midrule\n")[2]
     assert rows.startswith("{[}18] max\\textbar{}avg") and "\n{*}SE*" in rows
-    assert "run 'my odd' --recipe smoke" in page.read_text()
+    assert "reproduce 'my odd' --recipe smoke" in page.read_text()
     assert "<b>names" not in (page.parent / "report.html").read_text()
     drawn = (page.parent / "my odd" / "plot.svg").read_text()
     assert "$x_{$" in drawn and "_cat" in drawn and "漢字" in drawn
