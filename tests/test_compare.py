@@ -34,16 +34,16 @@ def wrong_on(record: Record, images: range) -> Record:
 
 def planted(folder: Path, errors: dict[str, list[range]]) -> Path:
     """Results in which the rows of `reduction` are wrong on the given images, one range a seed."""
-    plan = read_plan("cue", ["reduction"], seeds=len(next(iter(errors.values()))))
+    plan = read_plan("digits", ["reduction"], seeds=len(next(iter(errors.values()))))
     for row in plan.rows():
         for run, images in zip(row.runs, errors.get(row.variant, []), strict=False):
-            write_record(folder, "cue", wrong_on(record(run), images))
+            write_record(folder, "digits", wrong_on(record(run), images))
     return folder
 
 
 def tables(folder: Path) -> dict[str, Table]:
-    records = read_records(folder, "cue")
-    return made_tables(read_reported("cue", records), records)
+    records = read_records(folder, "digits")
+    return made_tables(read_reported("digits", records), records)
 
 
 def test_a_planted_difference_is_found_by_every_view(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_planted_difference_is_found_by_every_view(tmp_path: Path) -> None:
         "2": [range(40), range(44), range(42)],
         "original": [range(120), range(124), range(128)],
     }
-    found = compare(planted(tmp_path, errors), "cue", "reduction/2", "reduction/original")
+    found = compare(planted(tmp_path, errors), "digits", "reduction/2", "reduction/original")
     rows = found.rows
     welch = scipy_stats.ttest_ind([10, 11, 10.5], [30, 31, 32], equal_var=False)
     difference = rows.loc["difference of the means, points"]
@@ -70,7 +70,7 @@ def test_a_planted_difference_is_found_by_every_view(tmp_path: Path) -> None:
     )
     assert seed["p"] == pytest.approx(scipy_stats.binomtest(80, 80).pvalue)
     assert "20.50 points less than b, and that is more than the noise" in found.sentence
-    back = compare(tmp_path, "cue", "reduction/original", "reduction/2")
+    back = compare(tmp_path, "digits", "reduction/original", "reduction/2")
     assert back.rows.loc["difference of the means, points", "value"] == pytest.approx(20.5)
     assert (
         "more than b" in back.sentence and back.rows.loc["probability of improvement", "value"] == 0
@@ -80,7 +80,7 @@ def test_a_planted_difference_is_found_by_every_view(tmp_path: Path) -> None:
 def test_a_pair_is_compared_by_the_model_of_its_page() -> None:
     """Welch's test without an analysis plan; with one, the difference that stands in the table."""
     for recipe, words in (
-        ("cue", "Welch's test: "),
+        ("digits", "Welch's test: "),
         ("cifar100-cpu", "the page's model of errors (spread shared, seed as block): "),
     ):
         plan = read_plan(recipe, ["reduction", "squeeze"], seeds=3)
@@ -102,8 +102,8 @@ def test_noise_is_called_noise_and_one_seed_says_nothing(tmp_path: Path) -> None
         "8": [range(30)],
     }
     results = planted(tmp_path, errors)
-    assert "noise between seeds can explain" in compare(results, "cue", "2", "4").sentence
-    single = compare(results, "cue", "2", "8")
+    assert "noise between seeds can explain" in compare(results, "digits", "2", "4").sentence
+    single = compare(results, "digits", "2", "8")
     assert (
         "3 and 1 seeds" in single.sentence
         and "nothing can be said about new runs" in single.sentence
@@ -119,15 +119,15 @@ def test_noise_is_called_noise_and_one_seed_says_nothing(tmp_path: Path) -> None
 
 
 def test_a_name_is_enough_where_it_is_clear(tmp_path: Path) -> None:
-    results = write_recipe(tmp_path, "cue", seeds=2)
-    assert compare(results, "cue", "Max", "NoSqueeze").sentence.startswith("a = squeeze/Max, b = ")
-    assert "/plain. Over" in compare(results, "cue", "SE", "plain").sentence, (
+    results = write_recipe(tmp_path, "digits", seeds=2)
+    assert compare(results, "digits", "Max", "NoSqueeze").sentence.startswith("a = squeeze/Max, b = ")
+    assert "/plain. Over" in compare(results, "digits", "SE", "plain").sentence, (
         "one network under several names"
     )
     with pytest.raises(BadInput, match="unknown row 'squeeze/Maks'; did you mean 'squeeze/Max'"):
-        compare(results, "cue", "squeeze/Maks", "16")
+        compare(results, "digits", "squeeze/Maks", "16")
     with pytest.raises(BadInput, match="the same runs"):
-        compare(results, "cue", "reduction/16", "squeeze/Avg")
+        compare(results, "digits", "reduction/16", "squeeze/Avg")
 
 
 @pytest.mark.parametrize(
@@ -143,34 +143,34 @@ def test_a_name_is_enough_where_it_is_clear(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_compared_is_refused(change: Change, message: str, tmp_path: Path) -> None:
-    write_recipe(tmp_path, "cue", seeds=1)
-    plan = read_plan("cue", ["squeeze"], seeds=1)
+    write_recipe(tmp_path, "digits", seeds=1)
+    plan = read_plan("digits", ["squeeze"], seeds=1)
     run = plan.run(plan.experiments["squeeze"].variants["Max"], 0)
-    write_record(tmp_path, "cue", change(record(run)))
+    write_record(tmp_path, "digits", change(record(run)))
     with pytest.raises(BadInput, match=message):
-        compare(tmp_path, "cue", "squeeze/Max", "16")
+        compare(tmp_path, "digits", "squeeze/Max", "16")
 
 
 def test_rows_that_are_one_network_are_equal_and_not_tested(tmp_path: Path) -> None:
-    found = compare(write_recipe(tmp_path, "cue", seeds=2), "cue", "Constant gate", "16")
+    found = compare(write_recipe(tmp_path, "digits", seeds=2), "digits", "Constant gate", "16")
     assert "one network" not in found.sentence
-    found = compare(tmp_path, "cue", "Constant gate", "original")
+    found = compare(tmp_path, "digits", "Constant gate", "original")
     assert "They are one network: equal bit for bit in 2 of 2 seeds." in found.sentence
     row = found.rows.loc["difference of the means, points"]
     assert (row["value"], row["says"]) == (0, "equal bit for bit") and np.isnan(row["p"])
 
 
 def test_a_row_without_runs_cannot_be_compared(tmp_path: Path) -> None:
-    write_recipe(tmp_path, "cue", seeds=1, skip=("squeeze/Max",))
+    write_recipe(tmp_path, "digits", seeds=1, skip=("squeeze/Max",))
     with pytest.raises(BadInput, match="row 'squeeze/Max' has no run"):
-        compare(tmp_path, "cue", "squeeze/Max", "16")
+        compare(tmp_path, "digits", "squeeze/Max", "16")
 
 
 def test_failed_runs_count_and_are_compared_by_ranks(tmp_path: Path) -> None:
     guessing = [range(300 + k) for k in range(2)]
     sound = [range(80 + k) for k in range(4)]
     errors = {"2": [*sound[:2], *guessing], "4": sound}
-    found = compare(planted(tmp_path, errors), "cue", "reduction/2", "reduction/4")
+    found = compare(planted(tmp_path, errors), "digits", "reduction/2", "reduction/4")
     assert "a has failed runs: compared by ranks" in found.sentence
     row = found.rows.loc["difference of the means, points"]
     mean = (80 + 81 + 300 + 301) / 16 - (80 + 81 + 82 + 83) / 16
@@ -189,7 +189,7 @@ def test_failed_runs_count_and_are_compared_by_ranks(tmp_path: Path) -> None:
 
 
 def test_a_network_that_is_dearer_and_worse_beyond_noise_is_beaten(tmp_path: Path) -> None:
-    plan = read_plan("cue", ["reduction"], seeds=3)
+    plan = read_plan("digits", ["reduction"], seeds=3)
     facts = {
         "2": (300, [100, 101, 102]),
         "4": (200, [50, 51, 52]),
@@ -201,7 +201,7 @@ def test_a_network_that_is_dearer_and_worse_beyond_noise_is_beaten(tmp_path: Pat
             one = wrong_on(
                 record(plan.run(plan.experiments["reduction"].variants[name], seed)), range(count)
             )
-            write_record(tmp_path, "cue", one.model_copy(update={"params": params, "macs": params}))
+            write_record(tmp_path, "digits", one.model_copy(update={"params": params, "macs": params}))
     found = tradeoffs(tables(tmp_path).values())
     assert list(found.index) == ["reduction/original", "reduction/8", "reduction/4", "reduction/2"]
     assert found.loc["reduction/2", "beaten_by"] == "reduction/8"
@@ -221,7 +221,7 @@ def test_nothing_recorded_is_an_empty_table_and_no_plot(tmp_path: Path) -> None:
 
 
 def test_gates_are_averaged_over_seeds_and_stuck_ones_counted() -> None:
-    plan = read_plan("cue", ["reduction"], seeds=2)
+    plan = read_plan("digits", ["reduction"], seeds=2)
     runs: list[Run] = [
         plan.run(plan.experiments["reduction"].variants["16"], seed) for seed in (0, 1)
     ]
@@ -240,7 +240,7 @@ def test_gates_are_averaged_over_seeds_and_stuck_ones_counted() -> None:
 
 
 def test_rows_of_one_network_differ_by_budget_and_rate(tmp_path: Path) -> None:
-    plan = read_plan("cue", ["schedule"], seeds=3)
+    plan = read_plan("digits", ["schedule"], seeds=3)
     wrong = {
         "SE, 2 epochs": 90,
         "plain, 2 epochs": 80,
@@ -250,13 +250,13 @@ def test_rows_of_one_network_differ_by_budget_and_rate(tmp_path: Path) -> None:
     for row in plan.rows():
         for run in row.runs if row.variant in wrong else ():
             write_record(
-                tmp_path, "cue", wrong_on(record(run), range(wrong[row.variant] + run.seed))
+                tmp_path, "digits", wrong_on(record(run), range(wrong[row.variant] + run.seed))
             )
-    behind = compare(tmp_path, "cue", "SE, 2 epochs", "plain, 2 epochs")
+    behind = compare(tmp_path, "digits", "SE, 2 epochs", "plain, 2 epochs")
     assert behind.rows.loc["difference of the means, points", "value"] == pytest.approx(2.5)
     assert "Mind" not in behind.sentence
-    longer = compare(tmp_path, "cue", "SE, 8 epochs", "SE, 2 epochs")
+    longer = compare(tmp_path, "digits", "SE, 8 epochs", "SE, 2 epochs")
     assert longer.rows.loc["difference of the means, points", "value"] == pytest.approx(-12.5)
     assert "they differ in epochs too" in longer.sentence
-    faster = compare(tmp_path, "cue", "SE, 8 epochs, rate x 2", "SE, 8 epochs")
+    faster = compare(tmp_path, "digits", "SE, 8 epochs, rate x 2", "SE, 8 epochs")
     assert "they differ in lr too" in faster.sentence

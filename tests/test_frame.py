@@ -28,7 +28,7 @@ def exit_code(*words: str) -> int:
 
 
 def test_all_seeds_make_the_mean_of_the_table_and_the_sound_ones_that_beside_it() -> None:
-    plan = read_plan("cue", ["role_of_squeeze"], seeds=4)
+    plan = read_plan("digits", ["role_of_squeeze"], seeds=4)
     records = {run.id: fabricated(run) for run in plan.runs()}
     spoiled = next(run for run in plan.runs() if run.se == SESpec() and run.seed == 2)
     records[spoiled.id] = guessing(records[spoiled.id])

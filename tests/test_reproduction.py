@@ -91,7 +91,7 @@ def test_what_cannot_be_compared_is_one_clear_line(committed: Path, tmp_path: Pa
 
 
 def plan() -> Plan:
-    return read_plan("cue", ["role_of_excitation"], seeds=4)
+    return read_plan("digits", ["role_of_excitation"], seeds=4)
 
 
 def moved(one: Record, points: float) -> Record:
@@ -139,17 +139,17 @@ def test_a_row_agrees_where_the_interval_lies_within_the_margin() -> None:
 
 
 def test_verdicts_are_made_from_the_same_runs_on_both_sides() -> None:
-    plan = read_plan("cue", ["controls"], seeds=4)
+    plan = read_plan("digits", ["controls"], seeds=4)
     theirs = {run.id: record(run) for run in plan.runs()}
     standard = {name for name, one in theirs.items() if one.run.se == SESpec()}
     worse = {name: moved(one, 30) if name in standard else one for name, one in theirs.items()}
     same = compare_records(plan, theirs, theirs, "test")
     assert not same.other and all(one.committed == one.ours for one in same.verdicts)
     other = {one.claim: one for one in compare_records(plan, theirs, worse, "test").verdicts}
-    assert other["control.4"].ours == "not seen" != other["control.4"].committed
+    assert other["control.4"].ours == "contradicted" != other["control.4"].committed
     assert other["control.1"].ours == other["control.1"].committed
     assert any(
-        "claim control.4: not seen here" in one
+        "claim control.4: contradicted here" in one
         for one in sentences(compare_records(plan, theirs, worse, "test"))
     )
 
@@ -169,5 +169,5 @@ def test_facts_are_sealed_and_the_page_names_what_differs(tmp_path: Path) -> Non
 
 
 def test_committed_records_are_read_strictly(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no records of recipe 'cue'"):
+    with pytest.raises(BadInput, match="no records of recipe 'digits'"):
         committed_records(plan(), tmp_path)

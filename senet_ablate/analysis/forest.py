@@ -56,7 +56,7 @@ def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> di
     name = decided.name if decided else least
     plain = float(table.rows[check.quantity][control]) / 100
     if math.isnan(plain) and rules:  # what the plan expects, until it is measured
-        plain = getattr(rules, f"plain_{check.quantity}") / 100
+        plain = (getattr(rules, f"plain_{check.quantity}") or math.nan) / 100
     margin, seen = verdict.margin / plain, decided.difference if decided else Difference(math.nan)
     low, high = {  # between which effects the claim holds; outside of them if low is the larger
         "below_zero": (-math.inf, 0.0),

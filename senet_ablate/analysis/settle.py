@@ -120,9 +120,9 @@ def if_the_paper_is_right(
     rows = [row_id for name in plan.experiments for row_id in plan.row_ids(name).values()]
     top1, top5 = (
         dict.fromkeys(rows, plain) | expected_errors(plan, plain, quantity)
-        for plain, quantity in ((rules.plain_top1, "top1"), (rules.plain_top5, "top5"))
+        for plain, quantity in ((rules.plain_top1, "top1"), (rules.plain_top5 or 0, "top5"))
     )
-    narrower = spread * math.sqrt(rules.plain_top5 / rules.plain_top1)
+    narrower = spread * math.sqrt((rules.plain_top5 or 0) / rules.plain_top1)
     found: dict[str, list[Verdict]] = {}
     for _ in range(pages):
         draws = (
@@ -136,10 +136,10 @@ def if_the_paper_is_right(
 
 def sentences(plan: Plan, records: Mapping[str, Record]) -> Iterator[str]:
     """What the plan's seeds can settle if the paper is right, and by how much the other claims fall
-    short; nothing for a recipe without an analysis plan.
+    short; nothing for a recipe without an analysis plan, or of made-up images.
     """
     rules = plan.recipe.plan
-    if rules is None:
+    if rules is None or plan.recipe.images == "made up":
         return
     measured = pooled_std(errors_of(have).sound for have in by_row(records).values())
     spread = measured if measured > 0 else RELATIVE_SPREAD * rules.plain_top1

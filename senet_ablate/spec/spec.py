@@ -202,11 +202,11 @@ class Look(Frozen):
         return f"{self.seeds} seeds a row, {self.reference_seeds} of plain and SE"
 
 
-def margins(plain_top1: float, plain_top5: float) -> dict[str, float]:
+def margins(plain_top1: float, plain_top5: float | None) -> dict[str, float]:
     """Within which two rows count as alike, points by quantity: a third of the gain of SE that is
     expected from the plain errors in %, which is the paper's relative gain (Tables 10 to 16).
     """
-    top1, top5 = 1.02 / 23.30 * plain_top1 / 3, 0.52 / 6.55 * plain_top5 / 3
+    top1, top5 = 1.02 / 23.30 * plain_top1 / 3, 0.52 / 6.55 * (plain_top5 or 0) / 3
     return {"top1": top1, "top5": top5, "throughout": top1}
 
 
@@ -223,9 +223,9 @@ class AnalysisPlan(Frozen):
     reference_seeds: Annotated[Seeds, Field(min_length=1)]
     experiment_seeds: dict[Text, Seeds] = Field(default_factory=dict)
     looks: Annotated[tuple[Look, ...], Field(min_length=1)]
-    # %, of the plain network in the search, on held-out images
+    # %, of the plain network in the search, on held-out images; with 5 classes there is no top-5
     plain_top1: Positive
-    plain_top5: Positive
+    plain_top5: Positive | None = None
     family: Literal["page"]  # all claims on errors of the recipe's page
     spread: Literal["shared", "own"]
     block: Literal["seed", "none"]
