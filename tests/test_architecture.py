@@ -74,6 +74,16 @@ def test_no_two_modules_of_a_folder_import_each_other(folder: str) -> None:
     tuple(TopologicalSorter(needs).static_order())  # raises CycleError
 
 
+def test_no_two_concepts_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    twice = {name: found for name, found in places.items() if len(found) > 1}
+    assert len(places) > 50 and not twice
+
+
 def test_reporting_never_imports_torch() -> None:
     modules = [
         ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)

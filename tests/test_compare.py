@@ -120,7 +120,9 @@ def test_noise_is_called_noise_and_one_seed_says_nothing(tmp_path: Path) -> None
 
 def test_a_name_is_enough_where_it_is_clear(tmp_path: Path) -> None:
     results = write_recipe(tmp_path, "digits", seeds=2)
-    assert compare(results, "digits", "Max", "NoSqueeze").sentence.startswith("a = squeeze/Max, b = ")
+    assert compare(results, "digits", "Max", "NoSqueeze").sentence.startswith(
+        "a = squeeze/Max, b = "
+    )
     assert "/plain. Over" in compare(results, "digits", "SE", "plain").sentence, (
         "one network under several names"
     )
@@ -201,7 +203,9 @@ def test_a_network_that_is_dearer_and_worse_beyond_noise_is_beaten(tmp_path: Pat
             one = wrong_on(
                 record(plan.run(plan.experiments["reduction"].variants[name], seed)), range(count)
             )
-            write_record(tmp_path, "digits", one.model_copy(update={"params": params, "macs": params}))
+            write_record(
+                tmp_path, "digits", one.model_copy(update={"params": params, "macs": params})
+            )
     found = tradeoffs(tables(tmp_path).values())
     assert list(found.index) == ["reduction/original", "reduction/8", "reduction/4", "reduction/2"]
     assert found.loc["reduction/2", "beaten_by"] == "reduction/8"

@@ -21,7 +21,7 @@ from senet_ablate.spec.plan import read_plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train.job import (
-    Outcome,
+    RunStatus,
     SweepContext,
     locked,
     remove_finished,
@@ -127,11 +127,11 @@ def test_with_the_lock_held_it_is_looked_again_whether_the_record_is_there(
 ) -> None:
     run, images = Run(tiny.model_copy(update={"epochs": 1}), None, 0), list[int]()
     with locked(run, context(tmp_path)) as mine:
-        assert mine and train_if_missing(run, context(tmp_path), CPU, silent) is Outcome.BUSY
-    assert train_if_missing(run, context(tmp_path), CPU, silent) is Outcome.TRAINED
+        assert mine and train_if_missing(run, context(tmp_path), CPU, silent) is RunStatus.BUSY
+    assert train_if_missing(run, context(tmp_path), CPU, silent) is RunStatus.TRAINED
     path = runs_folder(tmp_path, "own") / f"{run.id}.json"
     before = path.stat().st_mtime_ns
-    assert train_if_missing(run, context(tmp_path), CPU, images.append) is Outcome.FOUND
+    assert train_if_missing(run, context(tmp_path), CPU, images.append) is RunStatus.FOUND
     assert path.stat().st_mtime_ns == before and images == [96], (
         "the bar counts what others have trained"
     )
@@ -148,12 +148,12 @@ def test_the_lock_of_a_dead_process_is_nobodys(tiny: Training, tmp_path: Path) -
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert holder.stdout and holder.stdout.readline()
-    assert train_if_missing(run, context(tmp_path), CPU, silent) is Outcome.BUSY
+    assert train_if_missing(run, context(tmp_path), CPU, silent) is RunStatus.BUSY
     holder.kill()
     holder.communicate()
     assert (
         path.exists()
-        and train_if_missing(run, context(tmp_path), CPU, silent) is Outcome.TRAINED
+        and train_if_missing(run, context(tmp_path), CPU, silent) is RunStatus.TRAINED
         and not path.exists()
     )
 
@@ -165,7 +165,7 @@ def test_what_a_killed_process_left_is_cleared(tiny: Training, tmp_path: Path) -
     fragment.parent.mkdir(parents=True)
     fragment.write_text("{")
     assert (
-        train_if_missing(run, context(tmp_path), CPU, silent) is Outcome.TRAINED
+        train_if_missing(run, context(tmp_path), CPU, silent) is RunStatus.TRAINED
         and not fragment.exists()
     )
     checkpoint.write_text("of a run on record")
@@ -182,7 +182,7 @@ def test_an_unsound_record_is_set_aside_and_its_run_trained_again(
     path.parent.mkdir(parents=True)
     for number in ("", "2"):  # twice: nothing that was set aside is written over
         path.write_text(content + number)
-        assert train_if_missing(run, context(tmp_path), CPU, silent) is Outcome.TRAINED
+        assert train_if_missing(run, context(tmp_path), CPU, silent) is RunStatus.TRAINED
         assert path.with_name(f"{path.name}.bad{number}").read_text() == content + number
         assert read_record(path).id == run.id
     assert len(caplog.records) == 2 and "set aside as" in caplog.text and path.name in caplog.text
@@ -202,7 +202,7 @@ def test_too_little_gpu_memory_fails_the_run_by_name_with_advice(
             MemoryError, match=r"out of GPU memory at 32 images.*smaller batch_size.*bf16"
         ):
             train_if_missing(run, context(tmp_path), CPU, silent)
-    assert train_if_missing(run, context(tmp_path), CPU, silent) is Outcome.TRAINED, (
+    assert train_if_missing(run, context(tmp_path), CPU, silent) is RunStatus.TRAINED, (
         "its lock was given back"
     )
 

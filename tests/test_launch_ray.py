@@ -20,7 +20,7 @@ from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train.job import (
     Failure,
-    Outcome,
+    RunStatus,
     SweepContext,
     configure_worker,
     train_if_missing,
@@ -180,7 +180,7 @@ def test_a_run_whose_capture_failed_is_trained_again_without_a_graph_and_no_more
     def answered(run: Run, context: SweepContext, *_: object) -> tuple[object, object]:
         sent.append((run, context.graph))
         failure = Failure(run, "no graph", again=True, graph=False, ends=True)
-        return object(), Outcome.TRAINED if run.se and not context.graph else failure
+        return object(), RunStatus.TRAINED if run.se and not context.graph else failure
 
     def remote(*actor: object, **options: Any) -> Any:
         if not actor:

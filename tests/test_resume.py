@@ -29,7 +29,7 @@ from senet_ablate.train.checkpoint import (
     origin,
     save_checkpoint,
 )
-from senet_ablate.train.job import Outcome, SweepContext, remove_finished, train_if_missing
+from senet_ablate.train.job import RunStatus, SweepContext, remove_finished, train_if_missing
 from senet_ablate.train.loop import prepared, train
 
 CPU = torch.device("cpu")
@@ -268,7 +268,7 @@ def test_a_checkpoint_that_cannot_be_used_is_set_aside_with_one_warning(
     with caplog.at_level(logging.WARNING):
         assert (
             train_if_missing(run, context(tmp_path, 1e9), CPU, lambda images: None)
-            is Outcome.TRAINED
+            is RunStatus.TRAINED
         )
     assert [
         why in line.getMessage() and "starts anew" in line.getMessage() for line in caplog.records
@@ -284,7 +284,7 @@ def test_a_sound_checkpoint_is_used(cut_off: tuple[Run, Path], tmp_path: Path, c
     state = load_checkpoint(path, origin(run, images.checksum, CPU))
     assert (state["epoch"], state["step"]) == (1, 5) and float(state["loss_sum"]) > 0
     assert (
-        train_if_missing(run, context(tmp_path), CPU, lambda images: None) is Outcome.TRAINED
+        train_if_missing(run, context(tmp_path), CPU, lambda images: None) is RunStatus.TRAINED
         and not caplog.records
     )
 
@@ -307,7 +307,7 @@ def test_a_full_disk_stops_no_training_and_loses_no_checkpoint(
     assert len(caplog.records) == 1 and "training goes on" in caplog.text
     assert path.read_bytes() == before and not read_records(tmp_path, "own")
     assert not list(tmp_path.rglob("*.tmp"))
-    assert train_if_missing(run, context(tmp_path), CPU, lambda images: None) is Outcome.TRAINED
+    assert train_if_missing(run, context(tmp_path), CPU, lambda images: None) is RunStatus.TRAINED
     assert settled(read_records(tmp_path, "own")[run.id]) == settled(
         train(run, _images(tmp_path), CPU, "test")
     )

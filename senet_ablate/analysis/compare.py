@@ -25,7 +25,7 @@ Found = tuple[str, Difference, str]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RowComparison:
     """Two rows, in one sentence and in numbers.
 
     rows: index what is asked; columns value, low, high (95% interval), p (two-sided, as it is: one
@@ -52,7 +52,7 @@ class Comparison:
         return f"{self.sentence}\n\n{markdown_table(cells)}"
 
 
-def compare(results: str | Path, recipe: str, a: str, b: str) -> Comparison:
+def compare(results: str | Path, recipe: str, a: str, b: str) -> RowComparison:
     """Two rows of a recipe, named `experiment/variant` or by a variant's name alone where that is
     clear.
 
@@ -64,7 +64,7 @@ def compare(results: str | Path, recipe: str, a: str, b: str) -> Comparison:
     return compare_rows(tables(plan, records), a, b)
 
 
-def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> Comparison:
+def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> RowComparison:
     """As `compare`, of tables that are at hand, by the model of errors of their page."""
     names = find(tables, a), find(tables, b)
     runs_a, runs_b = (runs(tables, name) for name in names)
@@ -95,7 +95,7 @@ def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> Comparison:
     sentence += _other_training(runs_a[0], runs_b[0])
     cells = [(what, d.value, d.low, d.high, d.p, says) for what, d, says in found]
     columns = ["", "value", "low", "high", "p", "says"]
-    return Comparison(sentence, pd.DataFrame(cells, columns=columns).set_index(""))
+    return RowComparison(sentence, pd.DataFrame(cells, columns=columns).set_index(""))
 
 
 def find(tables: Mapping[str, Table], name: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib.figure
 import pandas as pd
 
-from senet_ablate.analysis.compare import Comparison, compare_rows, find, runs
+from senet_ablate.analysis.compare import RowComparison, compare_rows, find, runs
 from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import read_reported
 from senet_ablate.records.store import Record, read_records, recorded
@@ -119,7 +119,7 @@ class Review:
             raise BadInput(f"the records of {name!r} belong to no row of its experiments now")
         return have[0], have[min(1, len(have) - 1)]
 
-    def compare(self, a: str, b: str) -> Comparison | Text:
+    def compare(self, a: str, b: str) -> RowComparison | Text:
         """Two rows against each other, see `compare.compare`; or why they cannot be."""
         try:
             return compare_rows(self.results.tables, a, b)

@@ -30,7 +30,7 @@ def check_installed() -> None:
 
 
 @dataclass(frozen=True)
-class Curves:
+class EventFiles:
     """Event files, a folder a run: `<folder>/<experiment> <variant> seed <n> <run id>`. names: run
     id -> the first row of the plan that the run is of."""
 
@@ -72,13 +72,13 @@ class Curves:
         return len(missing)
 
 
-def curves_of(plan: Plan, folder: Path) -> Curves:
+def curves_of(plan: Plan, folder: Path) -> EventFiles:
     """The event files of a plan's runs below `folder`."""
     names: dict[str, str] = {}
     for row in plan.rows():
         for run in row.runs:
             names.setdefault(run.id, re.sub(r"[/\\]", "-", f"{row.experiment} {row.variant}"))
-    return Curves(folder / plan.recipe_name, names)
+    return EventFiles(folder / plan.recipe_name, names)
 
 
 def _write(

@@ -27,7 +27,7 @@ NORMALISED: dict[str, Colours] = {"inception_resnet_v2": ((127.5,) * 3, (127.5,)
 
 
 @dataclass(frozen=True)
-class Errors:
+class FolderErrors:
     """Top-1 and top-5 error in percent; top5 is None where there are 5 classes or fewer."""
 
     images: int
@@ -42,7 +42,7 @@ def evaluate_folder(
     size: int | None = None,
     device: torch.device | None = None,
     progress: Callable[[int], object] = lambda images: None,
-) -> Errors:
+) -> FolderErrors:
     """The errors of `model` on the images in `<root>/val/<class>/`, or `<root>/<class>/`.
 
     Classes are numbered in the sorted order of their folders' names: for ImageNet's synsets that is
@@ -85,7 +85,7 @@ def evaluate_folder(
     with model.register_forward_pre_hook(on_batch):
         found = evaluate(model, Batches(split, images, spec, device), spec)
     top5 = None if found.wrong_top5 is None else 100 * found.wrong_top5 / len(split)
-    return Errors(len(split), found.curves["test_top1"], top5)
+    return FolderErrors(len(split), found.curves["test_top1"], top5)
 
 
 def _ordered(names: list[str]) -> list[str]:

@@ -111,7 +111,7 @@ class Failure:
     ends: bool = False
 
 
-class Outcome(Enum):
+class RunStatus(Enum):
     """Of an attempt at a run: trained now, on record already, or locked by another process."""
 
     TRAINED = "trained"
@@ -133,7 +133,7 @@ def configure_worker(device: torch.device) -> None:
 
 def attempt(
     run: Run, context: SweepContext, device: torch.device, progress: Callable[[int], None]
-) -> Outcome | Failure:
+) -> RunStatus | Failure:
     """`train_if_missing`, with a failure in place of an error that it raises."""
     try:
         return train_if_missing(run, context, device, progress)
@@ -148,7 +148,7 @@ def attempt(
 
 def train_if_missing(
     run: Run, context: SweepContext, device: torch.device, progress: Callable[[int], None]
-) -> Outcome:
+) -> RunStatus:
     """Train `run` and write its record, unless it has one or another process is training it.
 
     progress: called with the number of images trained on since. An unsound record is set aside with
@@ -157,9 +157,9 @@ def train_if_missing(
     """
     with locked(run, context) if rank() == 0 else nullcontext(False) as mine:
         record = _read_sound(run, context) if mine else None
-        found = Outcome.FOUND if record else Outcome.TRAINED
-        outcome = broadcast(found if mine else Outcome.BUSY)
-        if outcome is Outcome.TRAINED:
+        found = RunStatus.FOUND if record else RunStatus.TRAINED
+        outcome = broadcast(found if mine else RunStatus.BUSY)
+        if outcome is RunStatus.TRAINED:
             trained = _train(run, context, device, progress)
             if mine:
                 write_record(context.results, context.recipe, trained)

@@ -21,8 +21,8 @@ from senet_ablate.train.checkpoint import Interrupted, StopRequest, request_stop
 from senet_ablate.train.job import (
     RETRY_S,
     Failure,
-    Outcome,
     Progress,
+    RunStatus,
     SweepContext,
     attempt,
     cached_images,
@@ -166,7 +166,7 @@ class _Pool:
                 finished += not message.again
                 if message.ends:
                     continue
-            elif run and message is Outcome.BUSY:
+            elif run and message is RunStatus.BUSY:
                 self.queue.append(run)
             elif run:
                 finished += 1
@@ -254,7 +254,7 @@ def _serve(
                     leaving.set()
                 if leaving.is_set():  # it may be the process that failed, and not the run
                     answer = replace(answer, again=True)
-            elif answer is Outcome.BUSY:
+            elif answer is RunStatus.BUSY:
                 time.sleep(RETRY_S)
             send(answer)
     connection.close()

@@ -21,8 +21,8 @@ from senet_ablate.spec.spec import Run
 from senet_ablate.train.job import (
     RETRY_S,
     Failure,
-    Outcome,
     Progress,
+    RunStatus,
     SweepContext,
     attempt,
     configure_worker,
@@ -112,7 +112,7 @@ def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[F
                 if isinstance(answer, Failure) and answer.again and run not in again:
                     again[run] = answer
                     waiting[submit(run)] = run
-                elif answer is Outcome.BUSY:
+                elif answer is RunStatus.BUSY:
                     waiting[submit(run, RETRY_S)] = run
                 else:
                     finished += 1
@@ -132,10 +132,10 @@ def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[F
     return failures
 
 
-def _answer(ray: Any, ref: Any, run: Run) -> Outcome | Failure:
+def _answer(ray: Any, ref: Any, run: Run) -> RunStatus | Failure:
     """How a task ended, or what became of its process."""
     try:
-        answer: Outcome | Failure = ray.get(ref)
+        answer: RunStatus | Failure = ray.get(ref)
         return answer
     except ray.exceptions.RayTaskError as error:  # before the run began
         return Failure(run, f"{type(error.cause).__name__}: {error.cause}")
@@ -169,7 +169,7 @@ class Meter:
 
 def _task(
     run: Run, context: SweepContext, folder: str, meter: Any, wait_s: float
-) -> Outcome | Failure:
+) -> RunStatus | Failure:
     import ray
 
     time.sleep(wait_s)
@@ -191,10 +191,10 @@ def _task(
             _thread.interrupt_main()  # as Ctrl-C: the run writes its checkpoint
 
     if stopping():
-        return Outcome.BUSY
+        return RunStatus.BUSY
     try:
         return attempt(run, context, device, progress)
     except KeyboardInterrupt as error:
         if error.args == (signal.SIGTERM,):
             os._exit(143)  # this process is to end, not the run: Ray starts it again
-        return Outcome.BUSY  # the driver waits no more; the next one resumes from the checkpoint
+        return RunStatus.BUSY  # the driver waits no more; the next one resumes from the checkpoint

@@ -20,8 +20,8 @@ from senet_ablate.train.distributed import init_process_group, world_size
 from senet_ablate.train.job import (
     RETRY_S,
     Failure,
-    Outcome,
     Progress,
+    RunStatus,
     SweepContext,
     attempt,
     configure_worker,
@@ -58,7 +58,7 @@ def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[F
     while queue:
         run = queue.popleft()
         answer = attempt(run, context, device, lambda images: progress(0, images, [run]))  # noqa: B023
-        if answer is Outcome.BUSY:
+        if answer is RunStatus.BUSY:
             queue.append(run)
             time.sleep(RETRY_S)
         elif isinstance(answer, Failure):
