@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from senet_ablate import records, spec
+from senet_ablate.records.store import Record
+from senet_ablate.spec.registry import BadInput
+
 PACKAGE = Path(__file__).parent.parent / "senet_ablate"
 BELOW = {
     "spec": set(),
@@ -105,6 +109,7 @@ def test_the_public_names_are_what_they_say() -> None:
         " and SESpec().reduction == 16 and isinstance(SEBlock, type)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, check=True)
+    assert spec.BadInput is BadInput and records.Record is Record
 
 
 def test_the_picture_of_the_architecture_is_the_one_that_holds() -> None:

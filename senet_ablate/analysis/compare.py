@@ -18,8 +18,8 @@ from senet_ablate.analysis.stats import (
     probability_of_improvement,
 )
 from senet_ablate.analysis.tables import Table, read_reported, tables
-from senet_ablate.records.store import Record, read_records
-from senet_ablate.spec.registry import BadInput, nearest
+from senet_ablate.records import Record, read_records
+from senet_ablate.spec import BadInput, nearest
 
 Found = tuple[str, Difference, str]
 

@@ -5,11 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from senet_ablate.records.bench import Bench
-from senet_ablate.records.class_gates import ClassGates
-from senet_ablate.records.cost import Costs
-from senet_ablate.records.store import Record
-from senet_ablate.spec.spec import Experiment
+from senet_ablate.records import Bench, ClassGates, Costs, Record
+from senet_ablate.spec import Experiment
 
 if TYPE_CHECKING:
     from senet_ablate.analysis.model import ErrorModel

@@ -13,8 +13,8 @@ from typing import Any
 from scipy import special
 
 from senet_ablate.analysis.evidence import Rows
-from senet_ablate.records.store import Compute, Record
-from senet_ablate.spec.spec import Experiment
+from senet_ablate.records import Compute, Record
+from senet_ablate.spec import Experiment
 
 CHANCE_ALPHA = 0.01
 STUCK = 0.02  # of a gate's scale, root mean square; FC layers start out several times further apart

@@ -9,8 +9,8 @@ from senet_ablate.analysis.claims.errors import ErrorCheck
 from senet_ablate.analysis.stats import Difference
 from senet_ablate.analysis.tables import Table
 from senet_ablate.analysis.verdicts import Verdict
+from senet_ablate.spec import Plan
 from senet_ablate.spec.paper import published
-from senet_ablate.spec.plan import Plan
 
 COLUMNS = (
     *("claim", "text", "quantity", "recipe", "warned", "contrast", "paper_effect", "effect"),

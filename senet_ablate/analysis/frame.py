@@ -10,9 +10,10 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from senet_ablate.analysis.exclusions import health
-from senet_ablate.records.store import Record, check_recorded, read_records
-from senet_ablate.spec.plan import fitting_plans, list_recipes
-from senet_ablate.spec.spec import SESpec
+from senet_ablate.records import Record, read_records
+from senet_ablate.records.store import check_recorded
+from senet_ablate.spec import SESpec, list_recipes
+from senet_ablate.spec.plan import fitting_plans
 
 log = logging.getLogger(__name__)
 FIELDS = tuple(TypeAdapter(SESpec).dump_python(SESpec()))

@@ -7,8 +7,9 @@ import pandas as pd
 
 from senet_ablate.analysis.stats import ALPHA, holm
 from senet_ablate.analysis.tables import Table
-from senet_ablate.records.bench import WORK, Part
-from senet_ablate.spec.spec import SESpec
+from senet_ablate.records import Part
+from senet_ablate.records.bench import WORK
+from senet_ablate.spec import SESpec
 
 COLUMNS = (
     "label",

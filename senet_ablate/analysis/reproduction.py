@@ -17,10 +17,10 @@ from senet_ablate.analysis.model import ErrorModel, Errors
 from senet_ablate.analysis.stats import Difference
 from senet_ablate.analysis.tables import Table, gates_of_seeds, tables
 from senet_ablate.analysis.verdicts import errors_of
+from senet_ablate.records import Record, read_record
 from senet_ablate.records.facts import read_facts, readable
-from senet_ablate.records.store import Record, read_record, runs_folder
-from senet_ablate.spec.plan import Plan
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.records.store import runs_folder
+from senet_ablate.spec import BadInput, Plan
 from senet_ablate.spec.schema import Frozen
 
 Agreement = Literal["bit for bit", "agrees", "differs", "too few seeds to say"]

@@ -23,11 +23,9 @@ from senet_ablate.analysis.stats import (
 )
 from senet_ablate.analysis.tables import Table, by_row, case_of, tables
 from senet_ablate.analysis.verdicts import Verdict, errors_of, judge
-from senet_ablate.records.store import Epoch, Record
+from senet_ablate.records import Epoch, Record
+from senet_ablate.spec import AnalysisPlan, BadInput, Plan, Run
 from senet_ablate.spec.paper import published
-from senet_ablate.spec.plan import Plan
-from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import AnalysisPlan, Run
 
 RELATIVE_SPREAD = 0.006
 """Standard deviation between seeds as a share of the error, where none was measured: 0.14 points at

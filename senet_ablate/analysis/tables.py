@@ -29,14 +29,11 @@ from senet_ablate.analysis.verdicts import (
     observed_margins,
     reached,
 )
-from senet_ablate.records.bench import Bench
-from senet_ablate.records.class_gates import ClassGates
-from senet_ablate.records.cost import Costs
+from senet_ablate.records import Bench, ClassGates, Costs, Record
 from senet_ablate.records.first_page import FirstPage, exploratory
-from senet_ablate.records.store import Record
+from senet_ablate.spec import AnalysisPlan, Experiment, Plan, read_plan
 from senet_ablate.spec.paper import published
-from senet_ablate.spec.plan import Plan, fitting_plans, read_plan
-from senet_ablate.spec.spec import AnalysisPlan, Experiment
+from senet_ablate.spec.plan import fitting_plans
 
 Pair = tuple[str, str]
 

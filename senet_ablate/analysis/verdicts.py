@@ -30,9 +30,10 @@ from senet_ablate.analysis.evidence import (
 from senet_ablate.analysis.exclusions import health, mixed
 from senet_ablate.analysis.model import ErrorModel, Errors
 from senet_ablate.analysis.stats import ALPHA, estimate, holm_of_pairs
-from senet_ablate.records.store import Record
+from senet_ablate.records import Record
+from senet_ablate.spec import AnalysisPlan
 from senet_ablate.spec.claim import Check, Claim, Ledger
-from senet_ablate.spec.spec import AnalysisPlan, Look, margins
+from senet_ablate.spec.spec import Look, margins
 
 Key = tuple[str, Check]
 """Experiment and check."""

@@ -3,7 +3,7 @@
 from senet_ablate.bench.parts import Clock, Log, networks, part, random_images
 from senet_ablate.bench.steps import floor, overhead
 from senet_ablate.bench.throughput import loader, loop, many
-from senet_ablate.records.bench import Part
+from senet_ablate.records import Part
 
 MEASURES = {"loop": loop, "many": many, "floor": floor, "overhead": overhead, "loader": loader}
 

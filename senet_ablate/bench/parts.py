@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from senet_ablate.data.images import ImageSet, Split, image_set
-from senet_ablate.records.bench import Measured, Part, counted
-from senet_ablate.spec.spec import Run, SESpec, Training
+from senet_ablate.records import Part
+from senet_ablate.records.bench import Measured, counted
+from senet_ablate.spec import Run, SESpec, Training
 from senet_ablate.train.provenance import provenance
 
 CLASSES = 10

@@ -27,9 +27,9 @@ from senet_ablate.bench.parts import (
 from senet_ablate.data.images import ImageSet
 from senet_ablate.data.loader import Batches
 from senet_ablate.models.build import build_model
-from senet_ablate.records.bench import WORK, Measured, Part
-from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import Run, SESpec, Training
+from senet_ablate.records import Part
+from senet_ablate.records.bench import WORK, Measured
+from senet_ablate.spec import BadInput, Run, SESpec, Training
 from senet_ablate.train.loop import make_step, precision, prepared
 
 LARGE_COPY, LARGE_MATRIX = 1 << 25, 1536  # float32 elements, 128 MiB; edge on a CPU

@@ -26,7 +26,7 @@ from senet_ablate.bench.parts import Log, Network, Timed, in_a_line, networks, s
 from senet_ablate.data import load_images
 from senet_ablate.data.loader import Batches
 from senet_ablate.records.bench import Measured
-from senet_ablate.spec.spec import Training
+from senet_ablate.spec import Training
 
 AT_ONCE = 4  # runs on one GPU
 FILES, CROP = 64, 224  # the sizes of ImageNet: about 500 x 375, seen at 224

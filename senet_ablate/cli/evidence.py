@@ -20,10 +20,10 @@ from senet_ablate.cli.options import (
     command_line,
     read_se,
 )
+from senet_ablate.records import read_records
 from senet_ablate.records.bench import PARTS, add_part
-from senet_ablate.records.store import read_records, recorded
-from senet_ablate.spec.plan import Plan, list_recipes, read_plan
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.records.store import recorded
+from senet_ablate.spec import BadInput, Plan, list_recipes, read_plan
 
 if TYPE_CHECKING:
     import torch

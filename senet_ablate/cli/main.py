@@ -24,16 +24,16 @@ from senet_ablate.cli.options import (
 )
 from senet_ablate.cli.output import protect_output
 from senet_ablate.records.store import check_recorded, recorded
-from senet_ablate.spec import registry
-from senet_ablate.spec.plan import (
+from senet_ablate.spec import (
+    PLACEMENTS,
+    BadInput,
     list_experiments,
     list_recipes,
     read_experiment,
     read_recipe,
-    recipe_name,
+    registry,
 )
-from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import PLACEMENTS
+from senet_ablate.spec.plan import recipe_name
 
 app = typer.Typer(
     help="Which part of a Squeeze-and-Excitation block matters, and can the answer be believed?",

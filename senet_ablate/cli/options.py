@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
+from senet_ablate.spec import BadInput, SESpec
 from senet_ablate.spec.plan import RESULTS_DIR
-from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.schema import field_names, load_yaml, parse
-from senet_ablate.spec.spec import MOST_SEEDS, SESpec
+from senet_ablate.spec.spec import MOST_SEEDS
 
 RESULTS = RESULTS_DIR
 

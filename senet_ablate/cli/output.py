@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec import BadInput
 
 
 class _Output(io.FileIO):

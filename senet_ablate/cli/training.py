@@ -20,10 +20,11 @@ from senet_ablate.cli.options import (
     takes_run_options,
 )
 from senet_ablate.cli.output import worked
-from senet_ablate.records.store import check_recorded, read_records
+from senet_ablate.records import read_records
+from senet_ablate.records.store import check_recorded
 from senet_ablate.report import tensorboard as event_files
-from senet_ablate.spec.plan import read_plan, read_recipe, recipe_name
-from senet_ablate.spec.spec import Run
+from senet_ablate.spec import Run, read_plan, read_recipe
+from senet_ablate.spec.plan import recipe_name
 from senet_ablate.train.numerics import set_numerics
 
 if TYPE_CHECKING:

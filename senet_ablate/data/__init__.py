@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from senet_ablate.data.images import ImageSet, Split
-from senet_ablate.spec.registry import DATASETS, BadInput
-from senet_ablate.spec.spec import Training
+from senet_ablate.spec import DATASETS, BadInput, Training
 
 __all__ = ["ImageSet", "Split", "load_images"]
 

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field
 
 from senet_ablate.data.images import ImageSet, Split, checksum
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec import BadInput
 from senet_ablate.spec.schema import Frozen, Number, Text, parse
 from senet_ablate.spec.spec import digest
 

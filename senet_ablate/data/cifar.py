@@ -11,7 +11,7 @@ import numpy as np
 from senet_ablate.data.cache import cached
 from senet_ablate.data.files import class_folders, class_names, decode
 from senet_ablate.data.images import ImageSet, Split, image_set
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec import BadInput
 
 if TYPE_CHECKING:  # what is cached needs no torchvision, which takes as long to import as torch
     from torchvision.datasets import CIFAR10

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from senet_ablate.data.images import ImageSet, Split, image_set
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec import BadInput
 
 SIZE, BAND, PERIOD, NOISE = 20, 2, 4, 0.12  # pixels; noise of 0 to 1
 COLOURS = np.array([[0.9, 0.3, 0.3], [0.3, 0.3, 0.9]])  # as drawn, mirrored

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from senet_ablate.data.images import ImageSet, Split, image_set
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec import BadInput
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:

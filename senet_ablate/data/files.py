@@ -17,7 +17,7 @@ from PIL import Image
 
 from senet_ablate.data.cache import cached
 from senet_ablate.data.images import ImageSet, Pixels, Split, image_set, listed, undecoded
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec import BadInput
 
 DECODED_AT_ONCE = 4096  # images
 # those of torchvision, whose import takes as long as PyTorch's

@@ -15,7 +15,7 @@ from senet_ablate.data.files import (
     shown,
 )
 from senet_ablate.data.images import NO_FILES, ImageSet, Split
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec import BadInput
 
 TESTS = ("val", "valid", "validation", "test")  # the first that is there
 HOW_TO_GET = (

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from senet_ablate.data.images import ImageSet, Split
 from senet_ablate.data.streaming import Draws, Stream, workers
-from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import Training
+from senet_ablate.spec import BadInput, Training
 
 # of the free memory of a GPU may hold images; a larger split stays memory-mapped on the host
 DEVICE_SHARE = 0.5

@@ -24,7 +24,7 @@ from senet_ablate.data.files import decode, decode_one, of_size, opened, shown
 from senet_ablate.data.image_folder import HOW_TO_GET, find
 from senet_ablate.data.images import ImageSet, Split, statistics
 from senet_ablate.records.facts import write_whole
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec import BadInput
 
 SAMPLE = 2000  # training images that the channels' mean and standard deviation are taken from
 AHEAD = 4  # batches that each worker decodes in advance

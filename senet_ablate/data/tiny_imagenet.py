@@ -8,7 +8,7 @@ import numpy as np
 
 from senet_ablate.data.files import class_folders, class_names, decoded
 from senet_ablate.data.images import NO_FILES, ImageSet, Split, undecoded
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec import BadInput
 
 CLASSES, TRAIN, TEST = 200, 500, 50  # of each class so many images
 log = logging.getLogger(__name__)

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from senet_ablate.models.build import build_model
-from senet_ablate.spec.registry import BACKBONES, BadInput
-from senet_ablate.spec.spec import SESpec
+from senet_ablate.spec import BACKBONES, BadInput, SESpec
 
 State = dict[str, Tensor]
 

@@ -11,8 +11,8 @@ from senet_ablate.models.build import build_model, list_backbones, native_pixels
 from senet_ablate.models.complexity import cost
 from senet_ablate.models.se import FCExcitation, se_blocks
 from senet_ablate.records.cost import ALL_BUT_LAST, PAPERS_NETWORK, NetworkCost, StageCost, printed
+from senet_ablate.spec import SESpec
 from senet_ablate.spec.schema import field_names
-from senet_ablate.spec.spec import SESpec
 
 
 def classes_at(pixels: int) -> int:

@@ -10,10 +10,8 @@ from pydantic import Field, model_validator
 
 from senet_ablate.records.facts import read_facts, readable, write_facts
 from senet_ablate.records.store import Provenance
-from senet_ablate.spec.plan import Plan
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec import BadInput, Plan, Run, SESpec
 from senet_ablate.spec.schema import Count, Flag, Frozen
-from senet_ablate.spec.spec import Run, SESpec
 
 PARTS = {
     "loop": "Training throughput",

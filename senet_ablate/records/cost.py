@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from senet_ablate.records.facts import read_facts, write_facts
+from senet_ablate.spec import BadInput, SESpec, read_experiment
 from senet_ablate.spec.paper import paper_facts, published
-from senet_ablate.spec.plan import read_experiment
-from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.schema import Frozen
-from senet_ablate.spec.spec import SESpec
 
 COMPARED = ("backbones", "mobile", "reduction", "stages", "conv3x3", "role_of_squeeze")
 """Experiments whose tables (2, 3, 10, 13, 15, 16) print parameters or multiply-adds."""

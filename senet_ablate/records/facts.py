@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec import BadInput
 from senet_ablate.spec.schema import Frozen, parse
 from senet_ablate.spec.spec import digest
 

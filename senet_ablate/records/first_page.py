@@ -11,9 +11,9 @@ from pathlib import Path
 from senet_ablate.records.commit import code_state
 from senet_ablate.records.facts import read_facts, write_facts
 from senet_ablate.records.store import Record
-from senet_ablate.spec.plan import Plan
+from senet_ablate.spec import Experiment, Plan
 from senet_ablate.spec.schema import Frozen
-from senet_ablate.spec.spec import Experiment, digest
+from senet_ablate.spec.spec import digest
 
 
 class Shown(Frozen):

@@ -7,8 +7,7 @@ from pathlib import Path
 from senet_ablate.records.class_gates import ClassGates, Curves, places
 from senet_ablate.records.facts import read_facts, readable
 from senet_ablate.records.store import Provenance, Record, weights_path
-from senet_ablate.spec.plan import Plan
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec import BadInput, Plan
 from senet_ablate.spec.schema import Frozen
 
 DRAWN = 50  # channels a panel at most, "fifty uniformly sampled channels" (paper, Section 7.2)

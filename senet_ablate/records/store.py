@@ -10,9 +10,8 @@ from pydantic import Field, PlainSerializer, PlainValidator
 
 from senet_ablate.records.class_gates import ClassGates, Curves
 from senet_ablate.records.facts import read_facts, readable, write_facts
-from senet_ablate.spec.registry import BadInput, nearest
+from senet_ablate.spec import BadInput, Run, nearest
 from senet_ablate.spec.schema import Frozen
-from senet_ablate.spec.spec import Run
 
 
 class Gates(Frozen):

@@ -8,7 +8,8 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 
-from senet_ablate.records.bench import PARTS, WORK, Bench, Measured, Part, bench_files, counted
+from senet_ablate.records import Bench, Part
+from senet_ablate.records.bench import PARTS, WORK, Measured, bench_files, counted
 from senet_ablate.records.facts import read_facts
 from senet_ablate.report import speed
 from senet_ablate.report.document import Block, Document, Grid, Section, Text, drawn

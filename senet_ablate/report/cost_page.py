@@ -14,17 +14,11 @@ import pandas as pd
 from matplotlib.patches import Patch
 
 from senet_ablate.analysis.escape import latex_table
-from senet_ablate.records.cost import (
-    ALL_BUT_LAST,
-    PAPERS_NETWORK,
-    Costs,
-    NetworkCost,
-    printed,
-    read_costs,
-)
+from senet_ablate.records import Costs
+from senet_ablate.records.cost import ALL_BUT_LAST, PAPERS_NETWORK, NetworkCost, printed, read_costs
 from senet_ablate.report.document import Document, Files, Grid, Section, Text, drawn
+from senet_ablate.spec import SESpec
 from senet_ablate.spec.paper import paper_facts
-from senet_ablate.spec.spec import SESpec
 
 PARAMS_TOLERANCE, MACS_TOLERANCE = 0.15, 0.01  # million; share
 # viridis, early to late

@@ -16,7 +16,7 @@ from senet_ablate.analysis.forest import COLUMNS
 from senet_ablate.records.facts import readable
 from senet_ablate.report.document import GLYPHS, Document, Grid, Section, Text, drawn
 from senet_ablate.report.plots import OURS, PAPER, PLAIN, panels
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec import BadInput
 
 LEAD = (
     "The paper's claims on one test error each, beside what the recipes of this folder found; a"

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 
 from senet_ablate.analysis.escape import plot_text
 from senet_ablate.analysis.exclusions import stuck_gates
-from senet_ablate.records.class_gates import ClassGates, paper_network, places
+from senet_ablate.records import ClassGates, Gates, Record
+from senet_ablate.records.class_gates import paper_network, places
 from senet_ablate.records.gate_facts import GateFacts
-from senet_ablate.records.store import Gates, Record
 from senet_ablate.report.document import Block, Grid, Text, drawn
 
 EXPERIMENT = "role_of_excitation"

@@ -14,12 +14,13 @@ import pandas as pd
 from senet_ablate.analysis.compare import RowComparison, compare_rows, find, runs
 from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import read_reported
-from senet_ablate.records.store import Record, read_records, recorded
+from senet_ablate.records import Record, read_records
+from senet_ablate.records.store import recorded
 from senet_ablate.report import gates, plots, recipe_page
 from senet_ablate.report.document import Document, Figure, Section, Text, drawn
 from senet_ablate.report.recipe_page import RecipeResults, read_results
-from senet_ablate.spec.plan import RESULTS_DIR, list_recipes
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec import BadInput, list_recipes
+from senet_ablate.spec.plan import RESULTS_DIR
 
 
 def recipes_with_records(results: Path) -> list[str]:

@@ -8,14 +8,15 @@ from typing import TypeVar
 from senet_ablate.analysis.frame import strangers
 from senet_ablate.analysis.reproduction import read_reproduction, reproduction_files
 from senet_ablate.analysis.tables import read_reported
+from senet_ablate.records import read_record
 from senet_ablate.records.bench import read_timing, timing_files
 from senet_ablate.records.facts import Page, read_facts
 from senet_ablate.records.gate_facts import facts_path, read_gates
-from senet_ablate.records.store import read_record, runs_folder, unfinished
+from senet_ablate.records.store import runs_folder, unfinished
 from senet_ablate.report import bench_page, cost_page, forest
 from senet_ablate.report.document import Document, stale, write_files
 from senet_ablate.report.recipe_page import report_files
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec import BadInput
 
 T = TypeVar("T")
 

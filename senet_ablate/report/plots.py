@@ -19,8 +19,8 @@ from matplotlib.lines import Line2D
 
 from senet_ablate.analysis.escape import plot_text
 from senet_ablate.analysis.tables import Table
-from senet_ablate.records.store import Record
-from senet_ablate.spec.spec import SESpec
+from senet_ablate.records import Record
+from senet_ablate.spec import SESpec
 
 OURS, PAPER, PLAIN = "#0072B2", "#D55E00", "#595959"  # Okabe and Ito's blue and vermilion; grey
 ERROR = "top-1 test error, % (lower is better)"

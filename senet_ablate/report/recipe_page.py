@@ -21,11 +21,11 @@ from senet_ablate.analysis.reproduction import reproductions, summary
 from senet_ablate.analysis.tables import Table, gates_of_seeds
 from senet_ablate.analysis.tables import tables as tables_of
 from senet_ablate.analysis.verdicts import Verdict
-from senet_ablate.records.bench import Part, read_benches, read_timings
+from senet_ablate.records import Part, Record
+from senet_ablate.records.bench import read_benches, read_timings
 from senet_ablate.records.cost import read_costs_if_any
 from senet_ablate.records.first_page import FirstPage, note_first_page, read_first_page
 from senet_ablate.records.gate_facts import GateFacts, current_gates
-from senet_ablate.records.store import Record
 from senet_ablate.report import gates, plots, speed
 from senet_ablate.report.document import (
     GLYPHS,
@@ -41,8 +41,8 @@ from senet_ablate.report.document import (
     drawn,
     write_files,
 )
+from senet_ablate.spec import Plan
 from senet_ablate.spec.paper import out_of_scope
-from senet_ablate.spec.plan import Plan
 
 
 @dataclass(frozen=True)

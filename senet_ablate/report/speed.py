@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 
 from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import Table
-from senet_ablate.records.bench import WORK, Part
+from senet_ablate.records import Part
+from senet_ablate.records.bench import WORK
 from senet_ablate.report.document import Grid, Section, Text, drawn
 from senet_ablate.report.plots import OURS, PAPER, PLAIN
+from senet_ablate.spec import Plan
 from senet_ablate.spec.paper import paper_facts
-from senet_ablate.spec.plan import Plan
 
 LABELS = 10  # names of networks a panel at most; the table has all
 LEGEND = (

@@ -12,10 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from senet_ablate.records.store import Epoch, Gates, Record
-from senet_ablate.spec.plan import Plan
-from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import Run
+from senet_ablate.records import Epoch, Gates, Record
+from senet_ablate.spec import BadInput, Plan, Run
 
 
 def check_installed() -> None:

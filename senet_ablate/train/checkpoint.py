@@ -26,11 +26,10 @@ from torch import Tensor, nn
 
 from senet_ablate.models.build import build_model
 from senet_ablate.models.layers import generator_of
+from senet_ablate.records import Epoch
 from senet_ablate.records.commit import training_code
 from senet_ablate.records.facts import set_aside, write_whole
-from senet_ablate.records.store import Epoch
-from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import Run
+from senet_ablate.spec import BadInput, Run
 from senet_ablate.train.distributed import all_reduce, broadcast, rank, rank_seed, world_size
 from senet_ablate.train.provenance import own_operators
 

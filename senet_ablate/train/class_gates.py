@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from senet_ablate.data.images import ImageSet
 from senet_ablate.data.loader import Batches
-from senet_ablate.records.class_gates import ClassGates, Curves, describe
+from senet_ablate.records import ClassGates, read_record
+from senet_ablate.records.class_gates import Curves, describe
 from senet_ablate.records.facts import read_facts
 from senet_ablate.records.gate_facts import GateFacts, drawn_blocks, drawn_channels, facts_path
-from senet_ablate.records.store import read_record, runs_folder, weights_path
-from senet_ablate.spec.plan import Plan
-from senet_ablate.spec.registry import BadInput, nearest
-from senet_ablate.spec.spec import Training
+from senet_ablate.records.store import runs_folder, weights_path
+from senet_ablate.spec import BadInput, Plan, Training, nearest
 from senet_ablate.train.checkpoint import load_weights
 from senet_ablate.train.loop import evaluation_rng, gate_hooks, precision
 from senet_ablate.train.provenance import provenance

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from senet_ablate.models.units import PlainUnit, ResidualUnit
-from senet_ablate.records.store import Compute
-from senet_ablate.spec.spec import Training
+from senet_ablate.records import Compute
+from senet_ablate.spec import Training
 
 COMPILATIONS = 64  # of one `forward`: a deep network has a dozen shapes of unit
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from senet_ablate.models.layers import generator_of
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec import BadInput
 
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """N x 3 x H x W images, N labels in; mean loss, N x K logits out (detached until the next call)."""

@@ -13,8 +13,7 @@ from senet_ablate.data.files import class_folders, class_names, of_size
 from senet_ablate.data.images import ImageSet, listed
 from senet_ablate.data.loader import Batches
 from senet_ablate.models.build import native_pixels
-from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import Training
+from senet_ablate.spec import BadInput, Training
 from senet_ablate.train.loop import evaluate
 
 log = logging.getLogger(__name__)

@@ -21,20 +21,11 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from senet_ablate.data import ImageSet, load_images
+from senet_ablate.records import Epoch, Record, read_record, write_record
 from senet_ablate.records.commit import code_state, training_code
 from senet_ablate.records.facts import set_aside
-from senet_ablate.records.store import (
-    Epoch,
-    Record,
-    checkpoint_path,
-    read_record,
-    runs_folder,
-    weights_path,
-    write_record,
-)
-from senet_ablate.spec.plan import Plan
-from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import Run, Training
+from senet_ablate.records.store import checkpoint_path, runs_folder, weights_path
+from senet_ablate.spec import BadInput, Plan, Run, Training
 from senet_ablate.train.checkpoint import EVERY_S, Checkpoints, origin, save_weights
 from senet_ablate.train.class_gates import by_class, default_classes
 from senet_ablate.train.compute import set_flags

@@ -27,8 +27,9 @@ from senet_ablate.models.build import build_model
 from senet_ablate.models.complexity import cost
 from senet_ablate.models.layers import draw_from, drawing_from
 from senet_ablate.models.se import se_blocks
-from senet_ablate.records.store import Epoch, Gates, Record, pack
-from senet_ablate.spec.spec import Run, Training
+from senet_ablate.records import Epoch, Gates, Record
+from senet_ablate.records.store import pack
+from senet_ablate.spec import Run, Training
 from senet_ablate.train.checkpoint import NoCheckpoints, TrainState
 from senet_ablate.train.compute import CompiledUnits, compute_of
 from senet_ablate.train.cuda_graph import Step, graphed, set_lr

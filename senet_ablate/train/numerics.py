@@ -9,8 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import Training
+from senet_ablate.spec import BadInput, Training
 
 PORTABLE = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "COMPATIBLE"}
 _START = f"start Python with {' '.join(f'{name}={value}' for name, value in PORTABLE.items())}"

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import torch
 
+from senet_ablate.records import Compute, Provenance
 from senet_ablate.records.commit import code_state
-from senet_ablate.records.store import Compute, Provenance
-from senet_ablate.spec.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES
-from senet_ablate.spec.spec import Run
+from senet_ablate.spec import BLOCKS, EXCITATIONS, GATES, SQUEEZES, Run
 from senet_ablate.train.distributed import world_size
 from senet_ablate.train.numerics import settings
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from senet_ablate.spec.spec import Training
+from senet_ablate.spec import Training
 
 # torch's defaults for OneCycleLR: share of the steps that rise, first and last rate over the peak
 ONECYCLE_RISE, ONECYCLE_START, ONECYCLE_END = 0.3, 1 / 25, 1 / 250_000

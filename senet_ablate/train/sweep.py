@@ -17,10 +17,8 @@ from senet_ablate.data import ImageSet, load_images
 from senet_ablate.models.build import build_model
 from senet_ablate.models.complexity import Cost, cost
 from senet_ablate.models.se import CannotHost
-from senet_ablate.records.store import Compute, read_records
-from senet_ablate.spec.plan import Plan, Row
-from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import Run
+from senet_ablate.records import Compute, read_records
+from senet_ablate.spec import BadInput, Plan, Row, Run
 from senet_ablate.train.checkpoint import SHARE, SLOW_DISK
 from senet_ablate.train.compute import compute_of, set_flags
 from senet_ablate.train.distributed import torchrun_rank

@@ -4,8 +4,7 @@ import importlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from senet_ablate.spec.registry import BadInput, nearest
-from senet_ablate.spec.spec import Run
+from senet_ablate.spec import BadInput, Run, nearest
 from senet_ablate.train.distributed import torchrun_rank
 from senet_ablate.train.job import Failure, Progress, SweepContext
 

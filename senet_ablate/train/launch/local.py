@@ -15,8 +15,7 @@ from multiprocessing.connection import Connection, wait
 import torch
 from joblib import cpu_count
 
-from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import Run
+from senet_ablate.spec import BadInput, Run
 from senet_ablate.train.checkpoint import Interrupted, StopRequest, request_stop
 from senet_ablate.train.job import (
     RETRY_S,

@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 
-from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import Run
+from senet_ablate.spec import BadInput, Run
 from senet_ablate.train.job import (
     RETRY_S,
     Failure,

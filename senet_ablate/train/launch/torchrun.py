@@ -14,8 +14,7 @@ from collections import deque
 
 import torch.distributed as dist
 
-from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import Run
+from senet_ablate.spec import BadInput, Run
 from senet_ablate.train.distributed import init_process_group, world_size
 from senet_ablate.train.job import (
     RETRY_S,
