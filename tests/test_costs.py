@@ -6,9 +6,11 @@ counted facts as committed, the paper's columns beside them, and what verify say
 from pathlib import Path
 
 import pytest
+import torch
 from test_cli import inside
 
-from senet_ablate.models.build import list_backbones
+from senet_ablate.models.build import build_model, list_backbones
+from senet_ablate.models.complexity import cost
 from senet_ablate.models.summary import count, to_count
 from senet_ablate.records.cost import facts_path, read_costs, write_costs
 from senet_ablate.report.cost_page import (
@@ -19,7 +21,7 @@ from senet_ablate.report.cost_page import (
     pages,
 )
 from senet_ablate.report.pages import verify_page, write_page
-from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec import BadInput, SESpec
 
 RESULTS = Path(__file__).parent.parent / "results"
 COSTS = read_costs(RESULTS)
@@ -88,3 +90,13 @@ def test_a_changed_file_or_fact_is_named_and_report_writes_the_page_again(tmp_pa
 def test_without_facts_the_page_says_which_command_makes_them(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"facts\.json.*senet_ablate cost"):
         write_page("cost", tmp_path)
+
+
+def reads_values(x: torch.Tensor) -> torch.Tensor:
+    return x.mean((2, 3), keepdim=True) * min(1.0, abs(x.max().item()) + 1)
+
+
+def test_an_operator_that_reads_values_is_counted_on_real_tensors() -> None:
+    own = SESpec(squeeze=f"{__name__}:reads_values")
+    found, usual = (cost(build_model("resnet20", 10, se), (3, 32, 32)) for se in (own, SESpec()))
+    assert found.params == usual.params and found.macs >= usual.macs

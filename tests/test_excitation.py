@@ -57,7 +57,7 @@ def one_table() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The two runs of the experiment under the smoke recipe, as `run` leaves them."""
+    """The two runs of the experiment under the smoke recipe, and what `excitation` finds."""
     folder = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["senet-ablate"])
@@ -71,6 +71,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "--results",
             str(folder),
         )
+        assert senet(*words) == 0
+        assert not (folder / "smoke" / "excitation.json").exists(), "the record has the gates"
+        words = ("excitation", "--recipe", "smoke", "--device", "cpu", "--results", str(folder))
         assert senet(*words) == 0
     return folder
 
@@ -170,21 +173,6 @@ def test_a_second_run_leaves_the_facts_and_verify_holds(
     )
     assert path.stat().st_mtime_ns == before
     assert senet("verify", "--results", str(copy)) == 0
-    path.unlink()
-    assert (
-        senet(
-            "run",
-            "role_of_excitation",
-            "--recipe",
-            "smoke",
-            "--device",
-            "cpu",
-            "--results",
-            str(copy),
-        )
-        == 0
-    )
-    assert path.is_file()
 
 
 def test_classes_are_chosen_by_name(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

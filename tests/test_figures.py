@@ -167,7 +167,7 @@ def test_a_table_of_budgets_and_rates_is_drawn_as_gains_against_both() -> None:
     assert list(np.ravel(by_rate.lines[0].get_xdata())) == pytest.approx(
         [rate / 4, rate / 2, rate, 2 * rate]
     )
-    assert {line.get_label() for line in errors.lines} == {"plain", "SE"}
+    assert {line.get_label() for line in errors.lines} == {"plain", "SE", "Static gate"}
     some = tables(
         schedule, {key: value for key, value in made.items() if value.run.train.epochs == 2}
     )["schedule"]

@@ -98,3 +98,26 @@ def test_the_paper_is_drawn_where_it_is_and_verdicts_have_signs() -> None:
     assert any(text.endswith("another, n = 5") for text in texts)
     assert {text[0] for text in texts} <= set("✓✗?–")
     assert not [line for line in without.axes[0].lines if line.get_marker() == "D"]
+
+
+def test_the_check_that_decides_is_the_one_that_is_drawn() -> None:
+    """T13.1 holds for each stage, and which rows it names depends on what the network can host."""
+    plan = read_plan("cifar100-cpu", ["stages"])
+    records = {run.id: record(run) for run in plan.runs()}
+    made = tables(plan, records)
+    (verdict,) = (v for v in made["stages"].verdicts if v.claim == "T13.1")
+    found = effects(plan, made).set_index(["claim", "quantity"]).loc["T13.1", "top1"]
+    assert verdict.deciding and found["contrast"] == verdict.deciding.name
+    assert found["partly"] and found["effect"] == found["effect"]
+
+
+def test_a_recipe_may_be_called_as_a_number_or_as_nothing(tmp_path: Path) -> None:
+    plan = read_plan("cifar10", NAMES)
+    rows = effects(plan, tables(plan, {}))
+    for name in ("2024", "nan"):
+        (tmp_path / name).mkdir()
+        rows.assign(recipe=name).to_csv(tmp_path / name / "effects.csv", index=False)
+    (page,) = write_page("forest", tmp_path)
+    assert (
+        "[2024](2024/README.md)" in page.read_text() and "[nan](nan/README.md)" in page.read_text()
+    )

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +248,13 @@ def test_launchers_are_known_by_name() -> None:
         get_launcher("locla")
     with pytest.raises(BadInput, match="known: local, ray"):
         get_launcher("torchrun")  # is what torchrun chooses, not a user
+
+
+def test_kept_gates_of_a_network_without_gates_cost_no_record(
+    tiny: Training, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run(tiny.model_copy(update={"epochs": 1}), None, 0)
+    asked = replace(context(tmp_path), class_gates_of=frozenset({run.id}))
+    assert train_if_missing(run, asked, CPU, silent) is RunStatus.TRAINED
+    assert not read_records(tmp_path, "own")[run.id].class_gates
+    assert "no gates by class are kept" in caplog.text

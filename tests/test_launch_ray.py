@@ -120,21 +120,38 @@ def test_a_run_that_fails_is_named_and_stops_no_other(
     assert set(read_records(tmp_path / "results", "own")) == {two[1].id}
 
 
+SLOW = """
+import time
+from pathlib import Path
+
+HOLD = Path(__file__).with_name("hold")
+
+def squeeze(x):
+    if HOLD.exists():
+        time.sleep(0.02)
+    return x.mean((2, 3), keepdim=True)
+"""
 DRIVER = """
 import signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_launch_ray import Training, context, runs
+from test_launch_ray import Training, context, slow_runs
 from senet_ablate.cli.main import _guarded
 from senet_ablate.train.launch.ray import launch
 signal.signal(signal.SIGTERM, signal.default_int_handler)
-todo = runs(Training.model_validate({tiny}), 200)
+todo = slow_runs(Training.model_validate({tiny}))
 sys.exit(_guarded(lambda: launch(todo, context(Path({results!r})), lambda *_: None)))
 """
 
 
+def slow_runs(tiny: Training) -> list[Run]:
+    """They take a minute, and seconds once the file `hold` is gone."""
+    spec = tiny.model_copy(update={"epochs": 30, "test_every": 30})
+    return [Run(spec, SESpec(squeeze="ray_slow:squeeze"), seed) for seed in range(3)]
+
+
 def test_a_driver_asked_to_stop_leaves_what_the_next_goes_on_from(
-    cluster: Any, tiny: Training, tmp_path: Path
+    cluster: Any, tiny: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGTERM, as a scheduler sends it:
 
@@ -142,9 +159,12 @@ def test_a_driver_asked_to_stop_leaves_what_the_next_goes_on_from(
     """
     from senet_ablate.train.launch.ray import launch
 
+    monkeypatch.chdir(tmp_path)
     script, checkpoints = tmp_path / "driver.py", tmp_path / "own" / "checkpoints"
     fields = tiny.model_dump(mode="json")
     script.write_text(DRIVER.format(tests=str(ROOT / "tests"), tiny=fields, results=str(tmp_path)))
+    (tmp_path / "ray_slow.py").write_text(SLOW)
+    (tmp_path / "hold").touch()
     environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": cluster.address}
     first = subprocess.Popen(
         [sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, text=True
@@ -161,8 +181,9 @@ def test_a_driver_asked_to_stop_leaves_what_the_next_goes_on_from(
         and "the same command resumes" in errors
         and "Traceback" not in errors
     ), errors
-    todo, done = runs(tiny, 200), read_records(tmp_path, "own")
-    assert len(done) < len(todo) and list(checkpoints.glob("*.pt"))
+    assert not read_records(tmp_path, "own") and list(checkpoints.glob("*.pt"))
+    (tmp_path / "hold").unlink()
+    todo = slow_runs(tiny)
     assert launch(todo, context(tmp_path), lambda *_: None) == []
     assert set(read_records(tmp_path, "own")) == {run.id for run in todo} and not list(
         checkpoints.iterdir()

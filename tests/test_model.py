@@ -305,3 +305,11 @@ def test_a_row_with_failed_runs_has_a_difference_and_no_interval() -> None:
     assert ours.value == pytest.approx(24.5) and math.isnan(ours.low) and math.isnan(ours.p)
     assert model.p("a", "b") == pytest.approx(1.0), "by ranks: 1 and 4 against 2 and 3"
     assert model.failures_alone("a", "b") == pytest.approx(0.5), "one of four, in either row"
+
+
+def test_ranks_say_nothing_against_the_means_that_they_stand_beside() -> None:
+    sound, plain = {s: 10 + 0.01 * s for s in range(14)}, {s: 12 + 0.01 * s for s in range(15)}
+    rows = {"a": Errors(sound | {14: 99.0}, frozenset({14})), "b": Errors(plain)}
+    model = ErrorModel(rows)
+    assert model.contrast({"a": 1, "b": -1}).value > 0 and model.ranks("a", "b")[0] < 0.001
+    assert model.p("a", "b") == model.p("b", "a") == 1, "the mean is worse, the ranks are better"

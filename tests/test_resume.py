@@ -1,5 +1,6 @@
 """A run that is cut off anywhere ends, on the CPU, with the very record of one that never was."""
 
+import datetime
 import errno
 import logging
 import multiprocessing
@@ -353,3 +354,18 @@ def test_an_unfit_file_leaves_the_state_as_it_was(
         state.load_state_dict(other)
     after = state.state_dict()["model"]
     assert all(torch.equal(value, before[name]) for name, value in after.items())
+
+
+def test_a_resumed_run_began_when_it_was_first_started(tiny: Training, tmp_path: Path) -> None:
+    from senet_ablate.data import load_images
+
+    run, images, path = Run(tiny, None, 3), load_images(tiny, tmp_path), tmp_path / "one.pt"
+    of_run = origin(run, images.checksum, CPU)
+    with pytest.raises(Interrupted):
+        train(run, images, CPU, checkpoints=Cut(path, of_run, 4))
+    state = load_checkpoint(path, of_run)
+    save_checkpoint(path, of_run, state | {"seconds": state["seconds"] + 1000})
+    made = train(run, images, CPU, checkpoints=Checkpoints(path, of_run)).provenance
+    assert made.wall_s >= made.train_s > 1000
+    began = datetime.datetime.fromisoformat(made.started)
+    assert (datetime.datetime.now(datetime.UTC) - began).total_seconds() > 1000

@@ -129,6 +129,10 @@ def test_fields_of_no_run_are_refused(fields: object) -> None:
 def test_yaml_with_a_repeated_key_is_refused() -> None:
     with pytest.raises(BadInput, match=r"line 2.*twice"):
         load_yaml("a: 1\na: 2\n", "file")
+    merged = load_yaml("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\n", "file")
+    assert merged["b"] == {"x": 3, "y": 2}, "what is merged may be written anew"
+    with pytest.raises(BadInput, match=r"line 2.*twice"):
+        load_yaml("a: &a {x: 1}\nb: {<<: *a, x: 3, x: 4}\n", "file")
 
 
 @pytest.mark.parametrize(
@@ -442,6 +446,9 @@ def test_a_margin_is_a_third_of_the_papers_relative_gain() -> None:
     [
         ({"reference_seeds": [3, 2, 4]}, "must begin with"),
         ({"seeds": [2, 2]}, "named twice"),
+        ({"experiment_seeds": {"schedule": [7, 7]}}, "named twice"),
+        ({"experiment_seeds": {"schedule": []}}, "without a seed"),
+        ({"looks": [PLAN["looks"][1], *PLAN["looks"]]}, "the seeds of the one before"),
         (
             {"looks": [{"seeds": 2, "reference_seeds": 2, "alpha": 0.01}]},
             "last look must be at all seeds",

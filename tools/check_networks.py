@@ -10,13 +10,16 @@ or is interrupted, says which are of those, and what is missing.
 """
 
 import argparse
+import atexit
 import datetime
 import gc
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +27,8 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # one process, and the compiler's
+# the usual one may hold code compiled for other instructions, which ends the process
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import torch
@@ -52,6 +57,7 @@ def main() -> int:
     if unknown := sorted({*given.names} - {*list_backbones()}):
         words.error(f"no network {unknown[0]!r}; known: {', '.join(list_backbones())}")
     torch.set_num_threads(1)
+    atexit.register(shutil.rmtree, os.environ["TORCHINDUCTOR_CACHE_DIR"])
     warnings.simplefilter("error")  # as in the tests
     names = sorted(list_backbones(), key=layers)
     every, kept, these = checks(names), read(KEPT), sources()

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from senet_ablate.analysis.escape import markdown_table
-from senet_ablate.analysis.exclusions import mixed, outcome, shared_seeds
+from senet_ablate.analysis.escape import markdown_cell, markdown_table
+from senet_ablate.analysis.exclusions import mixed, one_network, shared_seeds
 from senet_ablate.analysis.model import Errors
 from senet_ablate.analysis.stats import (
     ALPHA,
@@ -49,7 +49,7 @@ class RowComparison:
                 "in words": list(self.rows["says"]),
             }
         )
-        return f"{self.sentence}\n\n{markdown_table(cells)}"
+        return f"{markdown_cell(self.sentence)}\n\n{markdown_table(cells)}"
 
 
 def compare(results: str | Path, recipe: str, a: str, b: str) -> RowComparison:
@@ -68,23 +68,23 @@ def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> RowComparison:
     """As `compare`, of tables that are at hand, by the model of errors of their page."""
     names = find(tables, a), find(tables, b)
     runs_a, runs_b = (runs(tables, name) for name in names)
-    if runs_a == runs_b:
-        raise BadInput(f"{names[0]} and {names[1]} are the same runs")
     for name, records in zip(names, (runs_a, runs_b), strict=True):
         if not records:
             raise BadInput(f"row {name!r} has no run")
+    if runs_a == runs_b:
+        raise BadInput(f"{names[0]} and {names[1]} are the same runs")
     if unfair := mixed(dict(zip(names, (runs_a, runs_b), strict=True))):
         raise BadInput(f"the two rows cannot be compared: {'; '.join(unfair)}")
     model, rows = next(iter(tables.values())).model, (runs_a[0].run.row_id, runs_b[0].run.row_id)
     difference = replace(model.contrast({rows[0]: 1, rows[1]: -1}), p=model.p(*rows))
     sentence = _sentence(*names, len(runs_a), len(runs_b), difference)
-    test, pairs = model.test, shared_seeds(runs_a, runs_b)
+    test = model.test
     if failed := [side for side, row in zip("ab", rows, strict=True) if model.rows[row].failed]:
         test = "ranks over all seeds, failed ones the worst"
         sentence += f" {' and '.join(failed)} has failed runs: compared by ranks."
-    if pairs and all(outcome(one) == outcome(other) for one, other in pairs):
-        difference = Difference(difference.value)  # what is certain is not tested
-        test, count = "equal bit for bit", len(pairs)
+    if count := one_network(runs_a, runs_b):
+        difference = Difference(0.0)  # what is certain is not tested
+        test = "equal bit for bit"
         sentence = f"a = {names[0]}, b = {names[1]}. They are one network: equal bit for bit in"
         sentence += f" {count} of {count} seeds."
     found = [
@@ -159,7 +159,7 @@ def _sentence(a: str, b: str, n_a: int, n_b: int, difference: Difference) -> str
     gap = f"a = {a}, b = {b}. Over {seeds} a errs by {abs(difference.value):.2f} points {more}"
     if np.isnan(difference.p):
         return f"{gap} than b; without a spread between seeds nothing can be said about new runs."
-    interval = f"p = {difference.p:.3f}"
+    interval = "p < 0.001" if difference.p < 0.001 else f"p = {difference.p:.3f}"
     if not np.isnan(difference.low):
         interval = f"95% interval {difference.low:+.2f} to {difference.high:+.2f}, {interval}"
     if difference.p < ALPHA:

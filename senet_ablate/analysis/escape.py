@@ -45,14 +45,18 @@ def markdown_cell(text: object) -> str:
 
 def markdown_table(rows: pd.DataFrame, markup: Collection[str] = ()) -> str:
     """A table of texts in Markdown; the cells of the columns `markup` are Markdown already."""
-    cells = pd.DataFrame(
-        {
-            place: [str(one) if heading in markup else markdown_cell(one) for one in column]
-            for place, (heading, column) in enumerate(rows.items())
-        }
+    columns = [
+        [
+            markdown_cell(heading),
+            *(str(one) if heading in markup else markdown_cell(one) for one in column),
+        ]
+        for heading, column in rows.items()
+    ]
+    first, *others = (
+        "|" + "|".join(f" {cell.strip()} " if cell.strip() else " " for cell in line) + "|"
+        for line in zip(*columns, strict=True)
     )
-    headings = [markdown_cell(heading) for heading in rows]
-    return cells.to_markdown(index=False, headers=headings, disable_numparse=True)
+    return "\n".join([first, "|" + ":---|" * len(columns), *others])
 
 
 def latex_text(text: object) -> str:

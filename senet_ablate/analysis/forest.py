@@ -14,7 +14,7 @@ from senet_ablate.spec.paper import published
 
 COLUMNS = (
     *("claim", "text", "quantity", "recipe", "warned", "contrast", "paper_effect", "effect"),
-    *("low", "high", "margin", "holds_low", "holds_high", "n", "verdict"),
+    *("low", "high", "margin", "holds_low", "holds_high", "n", "verdict", "partly"),
 )
 
 
@@ -26,15 +26,18 @@ def effects(plan: Plan, tables: Mapping[str, Table]) -> pd.DataFrame:
     anything is judged, that the paper's numbers support least), paper_effect, effect, low, high
     (95% interval over seeds), margin (all in percent of the plain network's error; below 0 is
     better), holds_low, holds_high (where the claim holds; outside of them if low > high), n (seeds
-    of the row that has fewest, at the look that decided), verdict. Missing where there is no run.
+    of the row that has fewest, at the look that decided), verdict, partly (whether a part of the
+    claim makes no sense here). Missing where there is no run.
     """
     rows = []
     for table in tables.values():
         checks = {one.id: one.checks for one in table.experiment.claims}
         for verdict in table.verdicts:
-            for check in checks[verdict.claim][:1]:
-                if isinstance(check, ErrorCheck) and check.quantity != "throughout":
-                    rows.append(_effect(plan, table, verdict, check))
+            asked = [one for one in checks[verdict.claim] if isinstance(one, ErrorCheck)]
+            asked = [one for one in asked if one.quantity != "throughout"]
+            decides = verdict.deciding.name if verdict.deciding else ""
+            asked.sort(key=lambda check: decides not in dict(check.contrasts()))
+            rows += [_effect(plan, table, verdict, check) for check in asked[:1]]
     found = pd.DataFrame(rows, columns=list(COLUMNS))
     return found[found["paper_effect"].notna()].reset_index(drop=True)
 
@@ -80,4 +83,5 @@ def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> di
         "holds_high": high,
         "n": decided.n if decided else min(int(table.rows["n"][row]) for row in contrasts[name]),
         "verdict": verdict.outcome,
+        "partly": verdict.partly,
     }

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from senet_ablate.analysis.exclusions import health
 from senet_ablate.records import Record, read_records
 from senet_ablate.records.store import check_recorded
-from senet_ablate.spec import SESpec, list_recipes
+from senet_ablate.spec import SESpec, list_recipes, read_recipe
 from senet_ablate.spec.plan import fitting_plans
 
 log = logging.getLogger(__name__)
@@ -78,6 +78,7 @@ def strangers(recipe: str, records: Mapping[str, Record]) -> dict[str, list[str]
     """Ids of the records that belong to no row of any experiment under a recipe as it stands, by
     the reason.
     """
+    read_recipe(recipe)  # which says what is wrong with it
     runs = [row.runs[0] for plan in fitting_plans(recipe).values() for row in plan.rows()]
     rows = {run.row_id for run in runs}
     trains = {run.train.model_dump_json(): run.train for run in runs}.values()

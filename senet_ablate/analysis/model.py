@@ -111,9 +111,12 @@ class ErrorModel:
         return replace(tested, low=shown.low, high=shown.high)
 
     def p(self, one: str, other: str) -> float:
-        """Two-sided p-value of a difference between two rows, by ranks where runs failed."""
+        """Two-sided p-value of a difference between two rows; by ranks where runs failed, which
+        must speak for the side that the means speak for.
+        """
         if self.rows[one].failed or self.rows[other].failed:
-            return min(1.0, 2 * min(self.ranks(one, other)))
+            more = self.rows[one].estimate.mean > self.rows[other].estimate.mean
+            return min(1.0, 2 * self.ranks(one, other)[more])
         return self.contrast({one: 1, other: -1}).p
 
     def ranks(self, one: str, other: str) -> tuple[float, float]:

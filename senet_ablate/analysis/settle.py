@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from senet_ablate.analysis.claims.errors import ErrorCheck
 from senet_ablate.analysis.evidence import Evidence
 from senet_ablate.analysis.stats import (
     MOST_SEEDS,
@@ -118,7 +119,7 @@ def if_the_paper_is_right(
     rows = [row_id for name in plan.experiments for row_id in plan.row_ids(name).values()]
     top1, top5 = (
         dict.fromkeys(rows, plain) | expected_errors(plan, plain, quantity)
-        for plain, quantity in ((rules.plain_top1, "top1"), (rules.plain_top5 or 0, "top5"))
+        for plain, quantity in ((rules.plain_top1, "top1"), (rules.plain_top5 or math.nan, "top5"))
     )
     narrower = spread * math.sqrt((rules.plain_top5 or 0) / rules.plain_top1)
     found: dict[str, list[Verdict]] = {}
@@ -141,23 +142,29 @@ def sentences(plan: Plan, records: Mapping[str, Record]) -> Iterator[str]:
         return
     measured = pooled_std(errors_of(have).sound for have in by_row(records).values())
     spread = measured if measured > 0 else RELATIVE_SPREAD * rules.plain_top1
-    found = if_the_paper_is_right(plan, rules, spread)
+    found = {
+        claim: verdicts
+        for claim, verdicts in if_the_paper_is_right(plan, rules, spread).items()
+        if any(one.outcome != "not tested" for one in verdicts)
+    }
     known, alpha = (
         expected_errors(plan, rules.plain_top1),
         rules.looks[-1].alpha / max(len(found), 1),
     )
     sure, short, unknown = list[str](), list[str](), list[str]()
     for name, experiment in plan.experiments.items():
-        ids = plan.row_ids(name)
+        ids, case = plan.row_ids(name), case_of(plan, name, {})
         for claim in (claim for claim in experiment.claims if claim.id in found):
             verdicts = found[claim.id]
+            checks = [one for one in claim.checks if isinstance(one, ErrorCheck)]
+            checks = [one for one in checks if not one.inapplicable(case)]
             chance = sum(one.outcome == "supported" for one in verdicts) / len(verdicts)
             deciding = [one.deciding.difference for one in verdicts if one.deciding]
-            if not {ids[row] for check in claim.checks for row in check.named} <= known.keys():
+            if not {ids[row] for check in checks for row in check.named} <= known.keys():
                 unknown.append(claim.id)
             elif chance >= POWER:
                 sure.append(claim.id)
-            elif any(getattr(check, "by_margin", False) for check in claim.checks) or not deciding:
+            elif any(check.by_margin for check in checks) or not deciding:
                 more = "alike within the margin takes a smaller spread or more seeds"
                 short.append(f"  {claim.id}: {100 * chance:.0f}% ({more})")
             else:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from senet_ablate.analysis.evidence import Evidence, Rows
-from senet_ablate.analysis.exclusions import fairness, health, mixed, stuck_gates
+from senet_ablate.analysis.exclusions import fairness, health, mixed, one_network, stuck_gates
 from senet_ablate.analysis.model import ErrorModel
 from senet_ablate.analysis.stats import (
     ALPHA,
@@ -161,7 +161,9 @@ def tables_of_cases(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Tabl
         experiment, rows = case.experiment, case.rows
         ours = {variant: pair for (of, variant), pair in pairs.items() if of == name}
         effects = {
-            variant: (model.contrast({one: 1, other: -1}), (one, other) in differ)
+            variant: (Difference(0.0), False)  # what is certain is not tested
+            if one_network(rows[variant], rows[experiment.control_of(variant)])
+            else (model.contrast({one: 1, other: -1}), (one, other) in differ)
             for variant, (one, other) in ours.items()
         }
         missing = {}

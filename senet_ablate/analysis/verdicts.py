@@ -7,7 +7,8 @@ an equivalence test with the plan's margin, contradicted only by a difference th
 the margin. The p-values of all distinct checks on errors of the page, both sides, are one family:
 at each look of the analysis plan the chance of any false verdict among them is at most its alpha
 (Holm, counting only hypotheses that can be true together), and the looks' alphas add up to 5%. What
-a look has settled stays settled. Before the first look no error is judged.
+a look has settled stays settled once every table has reached it. Before the first look no error is
+judged.
 
 Costs and equal bits are arithmetic; gates and times are observations. The three ledgers are counted
 apart.
@@ -149,6 +150,10 @@ def _at_look(
     rows, (look, *left) = reached(cases, number), looks_of(rules)[number:]
     models = {name: error_model(rows.values(), rules, name) for name in QUANTITIES}
     seen = {name: replace(cases[name], rows=have, models=models) for name, have in rows.items()}
+    late = len(cases) - len(rows)  # whose spread the model does not know yet
+    waits = (
+        f"provisional: {late} of {len(cases)} tables are not there yet" if late and rules else ""
+    )
     asked = {(name, c): c.examine(seen[name]) for name, c in waiting if name in seen}
     questions = {(name, check): _question(check, cases[name].ids) for name, check in waiting}
     family: dict[Any, Finding] = {}
@@ -161,7 +166,8 @@ def _at_look(
     for key, finding in asked.items():
         if finding.outcome is None:
             p_values = by_question[questions[key]]
-            asked[key] = _settled(finding, p_values, look, left, len(family))
+            found = _settled(finding, p_values, look, left, len(family))
+            asked[key] = replace(found, reason="; ".join(filter(None, (found.reason, waits))))
     return asked
 
 
@@ -186,6 +192,8 @@ def _settled(
         outcome, p, decider = "contradicted", p_against, finding.opposed
     elif math.isnan(finding.p_for) and math.isnan(finding.p_against):
         reasons.append("no spread between seeds was seen on either side")
+    elif math.isnan(finding.p_for) and decider:
+        reasons.append(f"{decider.name}: no spread between seeds was seen, so it is not tested")
     elif left:
         reasons.append(f"the plan looks again at {left[0].words}")
     if decider is None:
@@ -196,10 +204,9 @@ def _settled(
     d = decider.difference
     interval = "" if math.isnan(d.low) else f" [{d.low:+.2f}, {d.high:+.2f}]"
     by = "by ranks, " if math.isnan(d.low) and not math.isnan(decider.p_for) else ""
-    ours = (
-        f"{finding.ours}; deciding: {decider.name} = {d.value:+.2f} points{interval}, {by}corrected"
-        f" p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
-    )
+    ours = f"{finding.ours}; deciding: {decider.name} = {d.value:+.2f} points{interval}"
+    if outcome != "unresolved" or not math.isnan(finding.p_for):
+        ours += f", {by}corrected p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
     return replace(finding, outcome=outcome, ours=ours, reason="; ".join(reasons), weakest=decider)
 
 

@@ -82,7 +82,7 @@ def many(device: str, rounds: int, log: Log) -> Timed:
     if gpu:
         ways.append(Competitor("all in one process", together, base, bf16=True, runs=count))
     numbers = "bfloat16" if gpu else "float32"
-    settings = f"{count} runs that differ in their seeds, {numbers}. {sizes(device)}."
+    settings = f"{count} equal runs, {numbers}. {sizes(device)}."
     return "images/s", settings, _compare(ways, networks(device), device, rounds, log)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,11 +25,10 @@ from senet_ablate.records import read_records
 from senet_ablate.records.bench import PARTS, add_part
 from senet_ablate.records.store import recorded
 from senet_ablate.spec import BadInput, Plan, list_recipes, read_plan
+from senet_ablate.train.numerics import set_numerics
 
 if TYPE_CHECKING:
     import torch
-
-    from senet_ablate.data import ImageSet
 
 
 def write_reports(
@@ -64,18 +64,6 @@ def first_device(kind: str, threads: int = 1) -> "torch.device":
     return device
 
 
-def write_gates(
-    plan: Plan, results: Path, images: "ImageSet", device: str, names: Sequence[str] = ()
-) -> None:
-    """Measure the gates by class of the network whose weights the recipe keeps. Raises BadInput."""
-    from senet_ablate.records.facts import write_facts
-    from senet_ablate.records.gate_facts import facts_path
-    from senet_ablate.train.class_gates import measure
-
-    facts = measure(plan, results, images, first_device(device), command_line(), names)
-    print(f"wrote {write_facts(facts_path(results, plan.recipe_name), facts)}")
-
-
 def excitation(
     recipe: RecipeName = "cue",
     classes: Annotated[
@@ -87,13 +75,18 @@ def excitation(
     device: Device = "auto",
 ) -> None:
     """Look at the gates of a trained SE network by class (figures 6 and 7), then report."""
-    from senet_ablate.data import load_images
-
     plan = read_plan(recipe)
+    set_numerics(plan.recipe.train)  # before torch is loaded
+    from senet_ablate.data import load_images
+    from senet_ablate.records.facts import write_facts
+    from senet_ablate.records.gate_facts import facts_path
+    from senet_ablate.train.class_gates import measure
+
     rows = csv.reader([classes], skipinitialspace=True)  # a name with a comma in quotes
     names = [name.strip() for row in rows for name in row if name.strip()]
     images = load_images(plan.recipe.train, data)
-    write_gates(plan, results, images, device, names)
+    facts = measure(plan, results, images, first_device(device), command_line(), names)
+    print(f"wrote {write_facts(facts_path(results, plan.recipe_name), facts)}")
     write_reports([plan.recipe_name], results)
 
 
@@ -122,11 +115,14 @@ def bench(
     for part in chosen:
         if part not in known:
             raise BadInput(f"unknown part {part!r}; known: {', '.join(known)}")
+    plan = read_plan(recipe) if "timing" in chosen else None
+    if plan:
+        set_numerics(plan.recipe.train)  # before torch is loaded
     on = first_device(device, threads)
     if machine := [part for part in chosen if part in PARTS]:
         _bench_machine(machine, str(on), rounds, results)
-    if "timing" in chosen:
-        _bench_recipe(read_plan(recipe), rounds, all_rows, data, results, on)
+    if plan:
+        _bench_recipe(plan, rounds, all_rows, data, results, on)
 
 
 def _bench_machine(parts: Sequence[str], device: str, rounds: int, results: Path) -> None:
@@ -158,8 +154,11 @@ def _bench_recipe(
     networks = plain_and_se(plan)
     if all_rows:
         known = {run.id for run in networks.values()}
-        rows = {row.runs[0].id: row for row in plan.rows() if row.runs[0].id not in known}
-        networks |= {f"{row.experiment}/{row.variant}": row.runs[0] for row in rows.values()}
+        for row in plan.rows():
+            run = replace(row.runs[0], seed=0)  # as those of plain and SE
+            if run.id not in known:
+                known.add(run.id)
+                networks[f"{row.experiment}/{row.variant}"] = run
     images = load_images(plan.recipe.train, data)
     with tqdm(total=3 * rounds * len(networks), unit=" measurements") as bar:
         found = timing(networks, images, device, rounds, command_line(), bar.update)
@@ -204,5 +203,6 @@ def import_weights(
         found = evaluate_folder(model, backbone, data, size, on, bar.update)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{backbone}, {spec or 'plain'}, {parameters:,} parameters, from {file}")
-    top5 = "" if found.top5 is None else f", top-5 error {found.top5:.2f}%"
-    print(f"{found.images:,} images: top-1 error {found.top1:.2f}%{top5}")
+    count, wrong = len(found.correct), found.wrong_top5
+    top5 = "" if wrong is None else f", top-5 error {100 * wrong / count:.2f}%"
+    print(f"{count:,} images: top-1 error {found.curves['test_top1']:.2f}%{top5}")

@@ -84,7 +84,7 @@ def describe(
     se: SEFields = None,
     size: Annotated[
         int | None,
-        typer.Option("--size", min=8, help="pixels; default: 224, or 32 for CIFAR networks"),
+        typer.Option("--size", min=8, help="pixels; default: those that the network was made for"),
     ] = None,
     classes: Annotated[
         int | None, typer.Option("--classes", min=1, help="default: 1000, or 100")

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from senet_ablate.cli.evidence import write_gates, write_reports
+from senet_ablate.cli.evidence import write_reports
 from senet_ablate.cli.options import (
     RunOptions,
     command_line,
@@ -49,24 +50,10 @@ def run(
     """Train what is missing, skip what is done, then report."""
     sweep = _sweep(options, options.results, tensorboard)
     failures = _train(sweep)
-    done = no_report or _report(sweep, options)
+    report = partial(write_reports, [sweep.plan.recipe_name], options.results)
+    done = no_report or worked("report", report)
     if failures or not done:
         raise typer.Exit(1)
-
-
-def _report(sweep: "Sweep", options: RunOptions) -> bool:
-    """Write the gates by class that are missing, and the pages; whether both worked."""
-    from senet_ablate.train.class_gates import is_due
-
-    done = True
-    if is_due(sweep.plan, options.results):
-        device = options.device if options.launcher == "local" else "auto"
-        done = worked(
-            "gates by class",
-            lambda: write_gates(sweep.plan, options.results, sweep.images, device),
-        )
-    recipes = [sweep.plan.recipe_name]
-    return done & worked("report", lambda: write_reports(recipes, options.results))
 
 
 @takes_run_options
@@ -242,7 +229,8 @@ def sweep_bar(
             state = f"{finished}/{runs} runs"
             bar.set_postfix_str(", ".join([state, *map(name, running)]), refresh=False)
             bar.update(more_images)
-            if bar.disable and not hidden and (now - shown >= LOG_EVERY_S or finished == runs):
+            due = now - shown >= LOG_EVERY_S or (finished == runs and shown < math.inf)
+            if bar.disable and not hidden and due:
                 line = tqdm.format_meter(done, elapsed=now - began, ncols=0, postfix=state, **scale)
                 print(line, file=file, flush=True)
                 shown = now if finished < runs else math.inf

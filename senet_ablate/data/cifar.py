@@ -2,7 +2,6 @@
 
 import hashlib
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,5 +86,11 @@ def _canonical(splits: list[Split], classes: list[str]) -> ImageSet:
     return image_set(found[0], found[1], [classes[index] for index in order])
 
 
-load_cifar10 = partial(_load, 10, "cifar-10-batches-py")
-load_cifar100 = partial(_load, 100, "cifar-100-python")
+def load_cifar10(root: Path, image_size: int | None, download: bool) -> ImageSet:
+    """CIFAR-10: the pickled batches as published, or class folders."""
+    return _load(10, "cifar-10-batches-py", root, image_size, download)
+
+
+def load_cifar100(root: Path, image_size: int | None, download: bool) -> ImageSet:
+    """CIFAR-100: the pickled batches as published, or class folders."""
+    return _load(100, "cifar-100-python", root, image_size, download)

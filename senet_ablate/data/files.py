@@ -155,7 +155,8 @@ def _on_disk(path: Path, shape: tuple[int, ...]) -> Pixels:
     room = path.stat().st_size
     with path.open("rb+") as file:
         try:
-            os.posix_fallocate(file.fileno(), 0, room)
+            if hasattr(os, "posix_fallocate"):  # macOS has none
+                os.posix_fallocate(file.fileno(), 0, room)
         except OSError as error:
             words = f"{error.strerror}, {room:,} bytes are needed"
             raise OSError(error.errno, words, str(path)) from error

@@ -71,7 +71,7 @@ def load_own(root: Path, image_size: int | None, download: bool) -> ImageSet:
         own_size = int(np.median([shorter_edge(path) for path in sample]))
         size = min(image_size or own_size, own_size)
     how_to_get = f"{root} holds no <class>/ folders of images; name yours with --data DIR"
-    name, names = f"own-images-{size or ''}", list(map(shown, classes))
+    name, names = f"own-images-{size}" if size else "own-images", list(map(shown, classes))
     return decoded(name, root, train, test, size, names, how_to_get)
 
 

@@ -54,8 +54,11 @@ class Batches:
         if self.size > stored:
             raise BadInput(f"crop_size {self.size} exceeds the stored images, {stored} pixels")
         if device.type == "cuda":
-            room = DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
+            kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            room = DEVICE_SHARE * (torch.cuda.mem_get_info(device)[0] + kept)
             self.images = self.images.to(device if self.images.nbytes < room else "cpu")
+        if self.index is not None:
+            self.index = self.index.to(self.images.device)
         self.mean = torch.tensor(images.mean, device=device)
         std = images.std if train.normalise == "mean_std" else (255.0,) * 3
         self.std = torch.tensor(std, device=device)
@@ -82,7 +85,8 @@ class Batches:
         draws = {name: draw[mine] for name, draw in self._draw(count, generator).items()}
         if self.device.type == "cuda" and not self.stream:  # copied while the host goes on
             for name, draw in draws.items():
-                draws[name] = draw.pin_memory().to(self.device, non_blocking=True)
+                where = self.images.device if name == "image" else self.device
+                draws[name] = draw.pin_memory().to(where, non_blocking=True)
         step = self.own * self.batches_at_once
         parts = [
             {name: draw[first : first + step] for name, draw in draws.items()}
@@ -90,7 +94,7 @@ class Batches:
         ]
         crops = self.stream.crops(parts) if self.stream else map(self._augmented, parts)
         for now, pixels in zip(parts, crops, strict=True):
-            x, y = self._normalised(pixels), self.labels[now["image"]]
+            x, y = self._normalised(pixels), self.labels[now["image"].to(self.device)]
             if "hole" in now:
                 x = _cut_out(x, self.train.cutout, now["hole"].to(self.device))
             yield from zip(torch.split(x, self.own), torch.split(y, self.own), strict=True)
@@ -121,9 +125,11 @@ class Batches:
             yield self._normalised(square), self.labels[chosen]
 
     def _take(self, chosen: Tensor) -> Tensor:
-        if self.index is not None:
-            chosen = self.index[chosen.to(self.index.device)]
-        return self.images[chosen.to(self.images.device)].to(self.device)
+        chosen = chosen.to(self.images.device)
+        pixels = self.images[chosen if self.index is None else self.index[chosen]]
+        if pixels.device.type != self.device.type:  # copied while the GPU computes
+            pixels = pixels.pin_memory()
+        return pixels.to(self.device, non_blocking=True)
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         pixels = pixels.to(self.device, non_blocking=True).float()

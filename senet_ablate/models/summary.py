@@ -11,7 +11,7 @@ from senet_ablate.models.build import build_model, list_backbones, native_pixels
 from senet_ablate.models.complexity import cost
 from senet_ablate.models.se import FCExcitation, se_blocks
 from senet_ablate.records.cost import ALL_BUT_LAST, PAPERS_NETWORK, NetworkCost, StageCost, printed
-from senet_ablate.spec import SESpec
+from senet_ablate.spec import BadInput, SESpec
 from senet_ablate.spec.schema import field_names
 
 
@@ -26,7 +26,10 @@ def _network(
     """A network on the meta device, and its cost."""
     with torch.device("meta"):
         model = build_model(backbone, classes, se, stem=stem)
-    found = cost(model, (3, pixels, pixels))
+    try:
+        found = cost(model, (3, pixels, pixels))
+    except RuntimeError as error:
+        raise BadInput(f"{backbone}: {pixels} pixels do not go through it: {error}") from error
     parts = {
         name: StageCost(params=found.params_by_module[name], macs=found.macs_by_module[name])
         for name, _ in model.named_children()

@@ -46,14 +46,13 @@ def facts_path(results: Path, recipe: str) -> Path:
 
 
 def current_gates(plan: Plan, results: Path, records: Mapping[str, Record]) -> GateFacts | None:
-    """The facts on the network whose weights the recipe keeps, by `excitation` or, where that was
-    not called, by its record; None if there are none, or, with a warning, if they are unsound or of
-    another network.
+    """The facts on the network whose weights the recipe keeps, by `excitation`, or, where that was
+    not called or, with a warning, what it wrote is unsound or of another network, by its record;
+    None if there are none.
     """
-    path = facts_path(results, plan.recipe_name)
-    if path.exists():
-        found = readable([path], lambda _: read_gates(plan, results, records))
-        return found[0] if found else None
+    paths = [path for path in [facts_path(results, plan.recipe_name)] if path.exists()]
+    for found in readable(paths, lambda _: read_gates(plan, results, records)):
+        return found
     return next((_recorded(records[run.id]) for run in plan.kept if run.id in records), None)
 
 

@@ -33,8 +33,8 @@ ABOUT = {
         " the bytes that convolutions must move at the rate of a large copy, whichever is longer,"
         " layer by layer, and of seven passes of each batch norm over its feature map (two forward,"
         " five backward, statistics for nothing). Both rates are measured in the same rounds. ReLU,"
-        " addition, SE and update are nothing there. A step that is faster than its floor has"
-        " convolutions that do with fewer multiplications than they count."
+        " addition, squeeze, scaling and update are nothing there. A step that is faster"
+        " than its floor has convolutions that do with fewer multiplications than they count."
     ),
     "overhead": (
         "SE-ResNet-50 over ResNet-50: as they are, `compiled` by torch.compile, and those of"

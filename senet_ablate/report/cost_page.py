@@ -31,9 +31,9 @@ def pages(results: Path) -> dict[str, Document]:
     costs = read_costs(results)
     lead = (
         "Every network that the suite knows, at the input size it was made for, with 1,000 classes,"
-        " or 100 for small images. Multiply-adds are those of one image, pooling and scaling among"
-        " them. SE is the paper's: r = 16, in all stages, two layers without bias. The counts:"
-        " [facts.json](facts.json)."
+        " or 100 for small images. Multiply-adds are those of one image, global pooling and scaling"
+        " among them. SE is the paper's: r = 16, in all stages, two layers without bias. The"
+        " counts: [facts.json](facts.json)."
     )
     title, rows = "Without and with SE", networks(costs)
     files: Files = {"table.csv": rows, "table.tex": latex_table(_shown(rows))}

@@ -74,11 +74,7 @@ class Grid:
     folded: str = ""
 
     def markdown(self) -> str:
-        """The table, without the spaces that align it."""
-        if self.folded:
-            return ""
-        table = markdown_table(self.cells, self.markup)
-        return re.sub(r"  +(?=\|)", " ", re.sub(r"-{4,}", "---", table))
+        return "" if self.folded else markdown_table(self.cells, self.markup)
 
     def html(self) -> str:
         """The table, to be sorted by the numbers in it, by its first column as it was."""

@@ -72,7 +72,11 @@ def pages(results: Path) -> dict[str, Document]:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path)[list(COLUMNS)].astype({"warned": bool})
+        texts = dict.fromkeys(
+            ("claim", "text", "recipe", "contrast"), str
+        )  # a recipe may be "2024"
+        found = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
+        return found[list(COLUMNS)].astype({"warned": bool, "partly": bool})
     except (ValueError, KeyError) as error:
         raise BadInput(f"{path}: not the effects of a recipe ({error})") from error
 
@@ -108,7 +112,8 @@ def _table(found: pd.DataFrame) -> Grid:
 def _cell(row: pd.Series) -> str:
     effect = "" if pd.isna(row["effect"]) else f" {row['effect']:+.1f}%"
     interval = "" if pd.isna(row["low"]) else f" [{row['low']:+.1f}, {row['high']:+.1f}]"
-    return f"{GLYPHS[row['verdict']]}{effect}{interval}" + (f", n = {row['n']}" if effect else "")
+    said = f"{effect}{interval}, n = {row['n']}" if effect else ""
+    return f"{GLYPHS[row['verdict']]}{said}{', in part' if row['partly'] else ''}"
 
 
 def forest(found: pd.DataFrame, paper: bool) -> matplotlib.figure.Figure:

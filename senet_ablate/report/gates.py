@@ -20,17 +20,9 @@ from senet_ablate.records import ClassGates, Gates, Record
 from senet_ablate.records.class_gates import paper_network, places
 from senet_ablate.records.gate_facts import GateFacts
 from senet_ablate.report.document import Block, Grid, Text, drawn
+from senet_ablate.report.plots import COLOURS
 
 EXPERIMENT = "role_of_excitation"
-COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#F0E442",
-)  # Okabe and Ito
 MEASURES = {
     "mean": "mean gate",
     "between_class_std": "spread between classes",

@@ -79,7 +79,7 @@ class Review:
         return found[0] if found else Text(f"This recipe has nothing on `{name}` yet.")
 
     def curves(self, *rows: str) -> Figure | Text:
-        """Loss and error by epoch of the rows (up to four), mean and range over their seeds."""
+        """Loss and error by epoch of the rows, mean and range over their seeds."""
         return _picture(partial(plots.curves, self._runs(rows)))
 
     def gates(self, row: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -22,7 +23,9 @@ from senet_ablate.analysis.tables import Table
 from senet_ablate.records import Record
 from senet_ablate.spec import SESpec
 
-OURS, PAPER, PLAIN = "#0072B2", "#D55E00", "#595959"  # Okabe and Ito's blue and vermilion; grey
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+# Okabe and Ito's, blue and vermilion first; grey
+OURS, PAPER, PLAIN = *COLOURS[:2], "#595959"
 ERROR = "top-1 test error, % (lower is better)"
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -89,7 +92,9 @@ def plot(table: Table) -> Figure | None:
     if any(variant.epochs or variant.lr_times for variant in variants):
         return _budgets(table)
     figure = _against_axis(table) if table.experiment.axis else _row_by_row(table)
-    label = f"mean and 95% interval (n = {int(table.rows['n'].max())}); small dots: seeds"
+    counts = table.rows["n"][table.rows["n"] > 0]
+    seeds = " to ".join(dict.fromkeys(str(n) for n in (counts.min(), counts.max())))
+    label = f"mean and 95% interval (n = {seeds}); small dots: seeds"
     handles = [
         Line2D([], [], marker="o", ms=8, lw=2, color=OURS, label=label),
         Line2D([], [], marker="o", ms=8, lw=1, color=PLAIN, label="control"),
@@ -204,18 +209,22 @@ def _budgets(table: Table) -> Figure:
     own = points[[variant.lr_times is None for variant in variants]]
     rates = points.groupby("epochs").filter(lambda group: group["lr"].min() < group["lr"].max())
     rates = rates[rates["epochs"] == rates["epochs"].max()]
-    figure, (by_epochs, by_rate, errors) = panels(12, 4, 3)
-    for network, colour, marker in (("SE", OURS, "o"), ("Static gate", PAPER, "s")):
-        _line(by_epochs, own, network, "epochs", "effect", colour, marker)
-        _line(by_rate, rates, network, "lr", "effect", colour, marker)
-    for network, colour in (("plain", PLAIN), ("SE", OURS)):
-        _line(errors, own, network, "epochs", "top1", colour, "o")
-    for axes in (by_epochs, errors):
+    networks = sorted({*points["network"]} - {"plain"}, key=lambda name: (name != "SE", name))
+    looks = dict(zip(networks, cycle(COLOURS), strict=False))
+    figure, (*gains, errors) = panels(12, 4, 3 if len(rates) else 2)
+    _line(errors, own, "plain", "epochs", "top1", PLAIN)
+    for place, (network, colour) in enumerate(looks.items()):
+        _line(errors, own, network, "epochs", "top1", colour, place)
+        _line(gains[0], own, network, "epochs", "effect", colour, place)
+        if len(rates):
+            _line(gains[1], rates, network, "lr", "effect", colour, place)
+    for axes in (gains[0], errors):
         _log_ticks(axes, sorted(set(own["epochs"])), "epochs, each its own schedule")
         axes.legend()
-    budget = f"{rates['epochs'].iloc[0]:g}" if len(rates) else "?"
-    _log_ticks(by_rate, sorted(set(rates["lr"])), f"peak learning rate, {budget} epochs")
-    for axes in (by_epochs, by_rate):
+    if len(rates):
+        budget = f"peak learning rate, {rates['epochs'].iloc[0]:g} epochs"
+        _log_ticks(gains[1], sorted(set(rates["lr"])), budget)
+    for axes in gains:
         axes.axhline(0, color=PLAIN, lw=1)
         axes.set_ylabel("gain over the plain network, points")
     errors.set_ylabel(ERROR)
@@ -229,13 +238,14 @@ def _line(
     key: str,
     quantity: str,
     colour: str,
-    marker: str,
+    place: int = 0,
 ) -> None:
-    """The rows of a network with their intervals, effects as gains; a second network stands beside
-    the first.
+    """The rows of a network with their intervals, effects as gains; place: of the networks that
+    stand beside each other.
     """
     rows = rows[rows["network"] == network].sort_values(key)
-    x = rows[key] * (1.06 if network == "Static gate" else 1)
+    x = rows[key] * 1.06**place
+    marker = "os^D"[place % 4]
     sign = -1 if quantity == "effect" else 1
     middle, low, high = (sign * rows[f"{quantity}{end}"] for end in ("", "_low", "_high"))
     axes.plot(x, middle, f"{marker}-", ms=7, lw=1, color=colour, label=plot_text(network))
@@ -252,7 +262,7 @@ def curves(groups: Mapping[str, Sequence[Record]]) -> Figure | None:
     if not any(kept.values()):
         return None
     figure, (loss, error) = panels(9, 3.8, 2)
-    for (name, records), colour in zip(kept.items(), (PLAIN, OURS, PAPER, "#009E73"), strict=False):
+    for (name, records), colour in zip(kept.items(), cycle((PLAIN, *COLOURS)), strict=False):
         for axes, what in ((loss, "loss"), (error, "top1")):
             _curve(axes, records, f"train_{what}", colour, "--", f"{name}, training")
             _curve(axes, records, f"test_{what}", colour, "-", f"{name}, test")

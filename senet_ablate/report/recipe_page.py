@@ -348,7 +348,7 @@ def notes(table: Table) -> list[str]:
             f" {table.comparisons} comparisons of the page, at {100 * table.alpha:g}%). This test"
             f" finds a difference in 4 of 5 tries if it is {table.resolution:.2f} points or more."
             f" Intervals are 95%, over seeds, uncorrected; other test images of this kind would"
-            f" move an error by about ± {table.rows['image_error'].median():.2f} points."
+            f" move a row's error by ± {_span(table.rows['image_error'])} points."
         )
     parts += [f"**Mind**: {sentence}." for sentence in table.unfair]
     if table.missing:
@@ -358,6 +358,11 @@ def notes(table: Table) -> list[str]:
         )
         parts.append(f"**Not run yet**: {names}.")
     return parts
+
+
+def _span(values: pd.Series) -> str:
+    """From the least to the largest, in two digits."""
+    return " to ".join(dict.fromkeys(f"{one:.2f}" for one in (values.min(), values.max())))
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -83,10 +83,8 @@ class Claim(Frozen):
 
     @property
     def ledger(self) -> Ledger:
-        """The ledger in which the claim stands: that of its checks; a claim that follows from
-        others is an observation.
-        """
-        return next(iter(self.ledgers), "observation" if self.follows else "none")
+        """The ledger of its checks; a claim that follows from others stands where they do."""
+        return next(iter(self.ledgers), "none")
 
     @model_validator(mode="after")
     def _has_one_kind_of_evidence(self) -> Self:

@@ -56,8 +56,13 @@ class Plan:
         """Every row that the recipe's backbone can host, in the order of the files."""
         for name, experiment in self.experiments.items():
             for variant, value in experiment.variants.items():
-                if f"{name}/{variant}" not in self.recipe.cannot_host:
+                if f"{name}/{variant}" in self.recipe.cannot_host:
+                    continue
+                try:
                     yield Row(name, variant, self.runs_of(name, value))
+                except BadInput as error:
+                    where = f"recipe {self.recipe_name!r}, row {name}/{variant}"
+                    raise BadInput(f"{where}: {error}") from error
 
     def runs_of(self, experiment: str, variant: Variant) -> tuple[Run, ...]:
         """The runs of a row."""

@@ -72,14 +72,18 @@ def _scalar(pattern: str, value: Callable[[str], Any], why: str) -> Callable[...
 
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[str, Any]:
-    loader.flatten_mapping(node)
+    written = [key for key, _ in node.value]
+    loader.flatten_mapping(node)  # what `<<` merges comes first, and may be written anew
     mapping: dict[str, Any] = {}
+    seen = set[str]()
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         if type(key) not in (str, int):
             raise BadInput(f"{_line(key_node)}: {key!r} cannot be a key")
-        if str(key) in mapping:
+        if str(key) in seen:
             raise BadInput(f"{_line(key_node)}: key {key!r} is written twice")
+        if key_node in written:
+            seen.add(str(key))
         mapping[str(key)] = loader.construct_object(value_node, deep=True)
     return mapping
 

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -240,7 +241,16 @@ class AnalysisPlan(Frozen):
     def _looks_add_up(self) -> Self:
         last, both = self.looks[-1], (self.seeds, self.reference_seeds)
         rules = {
-            "a seed is named twice": all(len(set(seeds)) == len(seeds) for seeds in both),
+            "a seed is named twice": all(
+                len(set(seeds)) == len(seeds) for seeds in (*both, *self.experiment_seeds.values())
+            ),
+            "experiment_seeds names an experiment without a seed": all(
+                self.experiment_seeds.values()
+            ),
+            "each look must have the seeds of the one before": all(
+                one.seeds <= other.seeds and one.reference_seeds <= other.reference_seeds
+                for one, other in pairwise(self.looks)
+            ),
             "reference_seeds must begin with `seeds`: rows are compared seed by seed": (
                 self.reference_seeds[: len(self.seeds)] == self.seeds
             ),

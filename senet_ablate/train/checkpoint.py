@@ -269,7 +269,8 @@ class Checkpoints(NoCheckpoints):
 
     def _write(self, state: TrainState) -> None:
         if state.device.type == "cuda":
-            torch.cuda.synchronize(state.device)  # steps under way are training, not writing
+            # steps under way are training, not writing; other streams may be capturing theirs
+            torch.cuda.current_stream(state.device).synchronize()
         began = time.monotonic()
         loss_sum, correct = all_reduce(state.loss_sum).cpu(), all_reduce(state.correct).cpu()
         if rank() == 0:

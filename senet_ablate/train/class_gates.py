@@ -14,8 +14,7 @@ from senet_ablate.data.images import ImageSet
 from senet_ablate.data.loader import Batches
 from senet_ablate.records import ClassGates, read_record
 from senet_ablate.records.class_gates import Curves, describe
-from senet_ablate.records.facts import read_facts
-from senet_ablate.records.gate_facts import GateFacts, drawn_blocks, drawn_channels, facts_path
+from senet_ablate.records.gate_facts import GateFacts, drawn_blocks, drawn_channels
 from senet_ablate.records.store import runs_folder, weights_path
 from senet_ablate.spec import BadInput, Plan, Training, nearest
 from senet_ablate.train.checkpoint import load_weights
@@ -64,7 +63,9 @@ def measure(
         why = f"diverged after epoch {last}, so its gates say nothing"
     if why:
         words = f"run {entry.partition('/')[0]} --recipe {plan.recipe_argument}"
-        raise BadInput(f"{entry}, seed 0, {why}; `python -m senet_ablate {words}` trains it")
+        raise BadInput(
+            f"{entry}, seed {run.seed}, {why}; `python -m senet_ablate {words}` trains it"
+        )
     names = names or default_classes(images.classes)
     model = load_weights(path, run, len(images.classes)).to(device)
     blocks, curves = by_class(model, images, device, run.train, names)
@@ -80,24 +81,6 @@ def measure(
         curves=curves,
         provenance=provenance(run, images.checksum, device, command, began),
     )
-
-
-def is_due(plan: Plan, results: Path) -> bool:
-    """Whether the weights that the recipe keeps have no facts on their gates yet."""
-    if not plan.kept:
-        return False
-    run = plan.kept[0]
-    weights = weights_path(results, plan.recipe_name, run.id)
-    try:
-        record = read_record(runs_folder(results, plan.recipe_name) / f"{run.id}.json")
-        path = facts_path(results, plan.recipe_name)
-        facts = read_facts(path, GateFacts) if path.exists() else None
-    except BadInput:
-        return False  # verify names what is unsound; nothing unsound is written over
-    if not weights.is_file() or record.diverged is not None:
-        return False
-    checksum = hashlib.sha256(weights.read_bytes()).hexdigest()
-    return facts is None or (facts.run, facts.weights) != (run.id, checksum)
 
 
 def by_class(

@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from senet_ablate.data.images import ImageSet, listed
 from senet_ablate.data.loader import Batches
 from senet_ablate.models.build import native_pixels
 from senet_ablate.spec import BadInput, Training
-from senet_ablate.train.loop import evaluate
+from senet_ablate.train.loop import Evaluation, evaluate
 
 log = logging.getLogger(__name__)
 
@@ -25,15 +24,6 @@ IMAGENET: Colours = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 NORMALISED: dict[str, Colours] = {"inception_resnet_v2": ((127.5,) * 3, (127.5,) * 3)}
 
 
-@dataclass(frozen=True)
-class FolderErrors:
-    """Top-1 and top-5 error in percent; top5 is None where there are 5 classes or fewer."""
-
-    images: int
-    top1: float
-    top5: float | None
-
-
 def evaluate_folder(
     model: nn.Module,
     backbone: str,
@@ -41,7 +31,7 @@ def evaluate_folder(
     size: int | None = None,
     device: torch.device | None = None,
     progress: Callable[[int], object] = lambda images: None,
-) -> FolderErrors:
+) -> Evaluation:
     """The errors of `model` on the images in `<root>/val/<class>/`, or `<root>/<class>/`.
 
     Classes are numbered in the sorted order of their folders' names: for ImageNet's synsets that is
@@ -82,9 +72,7 @@ def evaluate_folder(
         progress(len(inputs[0]))
 
     with model.register_forward_pre_hook(on_batch):
-        found = evaluate(model, Batches(split, images, spec, device), spec)
-    top5 = None if found.wrong_top5 is None else 100 * found.wrong_top5 / len(split)
-    return FolderErrors(len(split), found.curves["test_top1"], top5)
+        return evaluate(model, Batches(split, images, spec, device), spec)
 
 
 def _ordered(names: list[str]) -> list[str]:

@@ -82,7 +82,7 @@ class SweepContext:
             data,
             plan=plan.recipe.plan_id,
             keep_weights_of=frozenset(run.id for run in plan.kept),
-            class_gates_of=frozenset(run.id for row in plan.kept_rows for run in row),
+            class_gates_of=frozenset(run.id for row in plan.kept_rows for run in row if run.se),
             **settings,
         )
 
@@ -177,7 +177,13 @@ def _train(
         if run.id not in context.class_gates_of or not finite:
             return {}
         classes = default_classes(images.classes)
-        blocks, curves = by_class(model, images, device, run.train, classes)
+        try:
+            blocks, curves = by_class(model, images, device, run.train, classes)
+        except (
+            BadInput
+        ) as error:  # a block without a gate: the run is worth its record all the same
+            log.warning("run %s: no gates by class are kept: %s", run.id, error)
+            return {}
         return {"class_gates": blocks, "class_curves": curves}
 
     logger = context.epoch_logger if rank() == 0 else None

@@ -27,7 +27,7 @@ from senet_ablate.models.build import build_model
 from senet_ablate.models.complexity import cost
 from senet_ablate.models.layers import draw_from, drawing_from
 from senet_ablate.models.se import se_blocks
-from senet_ablate.records import Epoch, Gates, Record
+from senet_ablate.records import Epoch, Gates, Provenance, Record
 from senet_ablate.records.store import pack
 from senet_ablate.spec import Run, Training
 from senet_ablate.train.checkpoint import NoCheckpoints, TrainState
@@ -118,9 +118,13 @@ def train(
     state = TrainState(model, optimizer, device, on_epoch_end=on_epoch_end)
     graph = graph and device.type == "cuda" and world_size() == 1
     compute = compute_of(spec, graph, runs_at_once)
-    stamp = partial(
-        provenance, run, images.checksum, device, command, state.started, plan=plan, compute=compute
-    )
+
+    def stamp(train_s: float = 0.0) -> Provenance:
+        began = state.started  # a resumed run began when it was first started
+        return provenance(
+            run, images.checksum, device, command, began, train_s, plan=plan, compute=compute
+        )
+
     stamp()  # what it cannot read fails now, not after training
     step = make_step(spec, model, optimizer, batches, graph)
     test = batches_of(images.test, images, spec, device)
@@ -179,7 +183,7 @@ def train(
         epochs=tuple(epochs),
         gates={} if diverged else final.gates,
         diverged=len(epochs) if diverged else None,
-        provenance=stamp(train_s=train_s),
+        provenance=stamp(train_s),
         **more,
     )
 

@@ -21,8 +21,10 @@ from senet_ablate.records import Compute, read_records
 from senet_ablate.spec import BadInput, Plan, Row, Run
 from senet_ablate.train.checkpoint import SHARE, SLOW_DISK
 from senet_ablate.train.compute import compute_of, set_flags
+from senet_ablate.train.cuda_graph import CaptureError
 from senet_ablate.train.distributed import torchrun_rank
 from senet_ablate.train.job import (
+    OUT_OF_MEMORY,
     Failure,
     Progress,
     SweepContext,
@@ -196,10 +198,24 @@ def pending(plan: Plan, results: Path, images: ImageSet) -> list[Run]:
 
 
 def seconds_per_image(run: Run, images: ImageSet, device: torch.device) -> float:
-    """Seconds of one worker for one training image: the median of a few steps after the first."""
-    moments = []
-    for _ in first_steps(run, images, device, 6):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        moments.append(time.perf_counter())
+    """Seconds of one worker for one training image: the median of a few steps after the first.
+
+    Raises BadInput if they do not fit the GPU's memory.
+    """
+    try:
+        moments = _moments(run, images, device, graph=True)
+    except CaptureError:  # such a run is trained without
+        moments = _moments(run, images, device, graph=False)
     return statistics.median(np.diff(moments)) / run.train.batch_size
+
+
+def _moments(run: Run, images: ImageSet, device: torch.device, graph: bool) -> list[float]:
+    moments = []
+    try:
+        for _ in first_steps(run, images, device, 6, graph):
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            moments.append(time.perf_counter())
+    except torch.OutOfMemoryError as error:
+        raise BadInput(OUT_OF_MEMORY.format(batch=run.train.batch_size)) from error
+    return moments

@@ -84,7 +84,7 @@ class ErrorCheck(RowCheck):
         model, margin = evidence.models[self.quantity], evidence.margins[self.quantity]
         rows = {name: model.rows[evidence.ids[name]] for name in self.named}
         for name, row in rows.items():
-            if any(map(math.isnan, row.values)):
+            if any(map(math.isnan, row.sound)):
                 return not_tested(NO_VALUE[self.quantity], False)
             if len(row.by_seed) < 2:
                 return not_tested(f"{name} has fewer than 2 seeds")
@@ -96,7 +96,10 @@ class ErrorCheck(RowCheck):
             return not_tested("no margin is known: the plain network has no sound run yet")
         found = []
         for name, weights in self.contrasts():
-            difference = model.contrast({evidence.ids[row]: w for row, w in weights.items()})
+            sums: dict[str, float] = {}  # two rows may be one network under this recipe
+            for which, weight in weights.items():
+                sums[evidence.ids[which]] = sums.get(evidence.ids[which], 0.0) + weight
+            difference = model.contrast(sums)
             n = min(len(rows[row].by_seed) for row in weights)
             if not {*failed} & {*weights}:
                 found.append(Comparison(name, difference, n, *self._sides(difference, margin)))

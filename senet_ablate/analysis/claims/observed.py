@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import ClassVar, Literal
 
+import numpy as np
 from scipy import special
 
 from senet_ablate.analysis.claims.exact import Bounded
@@ -89,7 +90,7 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
     n = len(values)
     if n < 2:
         return math.nan, math.nan
-    half = float(special.stdtrit(n - 1, 0.975)) * stdev(values) / math.sqrt(n)
+    half = float(special.stdtrit(n - 1, 0.975) * np.std(values, ddof=1)) / math.sqrt(n)
     return fmean(values) - half, fmean(values) + half
 
 

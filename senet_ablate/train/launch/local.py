@@ -1,5 +1,6 @@
 """Workers of this machine: on CPUs one a core, on a GPU one or several, with runs at once."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -37,6 +38,7 @@ MOST_AT_ONCE = 4  # runs in a process where the memory decides
 MEMORY_SHARE = 0.8  # of a GPU's free memory that runs may take together
 MARGIN = 1.5  # a row may need more memory than the one that was measured
 _spawn = multiprocessing.get_context("spawn")
+log = logging.getLogger(__name__)
 
 
 def devices(kind: str) -> list[str]:
@@ -198,7 +200,11 @@ def _work(connections: list[Connection], context: SweepContext, device: str, fir
     threading.Thread(target=_end_with_parent, daemon=True).start()
     on, leaving = torch.device(device), threading.Event()
     configure_worker(on)
-    count = context.runs_per_gpu or runs_that_fit(first, context, on)
+    try:
+        count = context.runs_per_gpu or runs_that_fit(first, context, on)
+    except Exception as error:  # the run fails by its own name when it is trained
+        log.warning("%s: %s; it trains one run at a time", device, error)
+        count = 1
     context = replace(context, runs_per_gpu=count)
     training = set[Connection]()
     threads = [

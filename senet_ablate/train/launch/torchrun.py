@@ -9,13 +9,16 @@ is to be trained, and writes.
 """
 
 import os
+import signal
 import time
 from collections import deque
 
+import torch
 import torch.distributed as dist
 
 from senet_ablate.spec import BadInput, Run
-from senet_ablate.train.distributed import init_process_group, world_size
+from senet_ablate.train.checkpoint import Interrupted, StopRequest
+from senet_ablate.train.distributed import all_reduce, broadcast, init_process_group, world_size
 from senet_ablate.train.job import (
     RETRY_S,
     Failure,
@@ -48,6 +51,7 @@ def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[F
     """
     device = init_process_group(devices(context.device)[0].partition(":")[0])
     configure_worker(device)
+    runs = broadcast(runs)  # records may have appeared between two processes' looks at the folder
     for run in runs:
         if run.train.batch_size % world_size():
             raise BadInput(
@@ -57,6 +61,9 @@ def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[F
     while queue:
         run = queue.popleft()
         answer = attempt(run, context, device, lambda images: progress(0, images, [run]))  # noqa: B023
+        asked = all_reduce(torch.tensor(StopRequest.signal, device=device))  # in an evaluation, say
+        if asked and queue:
+            raise Interrupted(signal.SIGTERM)
         if answer is RunStatus.BUSY:
             queue.append(run)
             time.sleep(RETRY_S)
