@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from senet_ablate.analysis.frame import load_records
-    from senet_ablate.models.build import build_model, list_backbones
-    from senet_ablate.models.complexity import cost
-    from senet_ablate.models.se import SEBlock
-    from senet_ablate.spec.spec import SESpec
+    from senet_ablate.models import SEBlock, build_model, cost, list_backbones
+    from senet_ablate.spec import SESpec
 
 _HOMES = {
-    "SESpec": "spec.spec",
-    "SEBlock": "models.se",
-    "build_model": "models.build",
-    "list_backbones": "models.build",
-    "cost": "models.complexity",
+    "SESpec": "spec",
+    **dict.fromkeys(("SEBlock", "build_model", "list_backbones", "cost"), "models"),
     "load_records": "analysis.frame",
 }
 

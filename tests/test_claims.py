@@ -945,8 +945,7 @@ def test_a_planted_difference_is_found_as_often_as_its_power_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seeds", "wanted"),
-    [(9, [*["supported"] * 5, "contradicted"]), (2, ["unresolved"] * 6)],
+    ("seeds", "wanted"), [(9, [*["supported"] * 5, "contradicted"]), (2, ["unresolved"] * 6)]
 )
 def test_alike_is_supported_with_enough_seeds_and_unresolved_with_two(
     seeds: int, wanted: list[str]
@@ -1059,10 +1058,7 @@ def test_rows_are_identical_where_every_shared_seed_is_equal_bit_for_bit() -> No
 
     is_one(rows["v2"], "contradicted", "0 of 5 pairs of runs")
     is_one(copies, "supported", "5 of 5 pairs of runs")
-    for field, value in (
-        *(("correct", "0"), ("wrong_top5", 1), ("params", 1)),
-        ("epochs", (odd,)),
-    ):
+    for field, value in (*(("correct", "0"), ("wrong_top5", 1), ("params", 1)), ("epochs", (odd,))):
         other = changed_by(copies[4:], **{field: value})
         is_one([*copies[:4], *other], "contradicted", "4 of 5 pairs")
     # a multiplication by 1 is counted and changes nothing

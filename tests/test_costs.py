@@ -13,13 +13,7 @@ from senet_ablate.models.build import build_model, list_backbones
 from senet_ablate.models.complexity import cost
 from senet_ablate.models.summary import count, to_count
 from senet_ablate.records.cost import facts_path, read_costs, write_costs
-from senet_ablate.report.cost_page import (
-    SE,
-    beside_paper,
-    by_stage,
-    networks,
-    pages,
-)
+from senet_ablate.report.cost_page import SE, beside_paper, by_stage, networks, pages
 from senet_ablate.report.pages import verify_page, write_page
 from senet_ablate.spec import BadInput, SESpec
 

@@ -117,11 +117,7 @@ def test_kept_weights_are_the_network_that_was_judged(results: Path, tiny: Train
 def test_the_page_has_figures_table_and_judged_claims(results: Path) -> None:
     folder = results / "smoke" / "role_of_excitation"
     names = {path.name for path in folder.iterdir()}
-    assert names >= {
-        "figure6.svg",
-        "figure7.svg",
-        "gates.csv",
-    }
+    assert names >= {"figure6.svg", "figure7.svg", "gates.csv"}
     assert (
         ">SE_4_1<" in (folder / "figure6.svg").read_text()
         and ">all<" in (folder / "figure6.svg").read_text()

@@ -167,11 +167,7 @@ def test_every_suffix_of_torchvisions_counts_and_the_others_are_counted(folder: 
     theirs = [ImageFolder(str(folder / split)) for split in ("train", "val")]
     assert counts(images) == [[13, 8], [7, 4]]
     assert counts(images) == [np.bincount(one.targets).tolist() for one in theirs]
-    assert images.left_out == {
-        ".gif": 5,
-        "without a suffix": 1,
-        ".png beside the class folders": 1,
-    }
+    assert images.left_out == {".gif": 5, "without a suffix": 1, ".png beside the class folders": 1}
 
 
 def test_a_class_of_unreadable_suffixes_says_what_is_there(folder: Path) -> None:

@@ -107,10 +107,7 @@ def test_an_experiment_on_request_is_shown_where_other_tables_have_all_its_runs(
         name
         for name in read_reported("smoke", read_records(tmp_path, "smoke")).experiments
         if name in ("backbones", "depth")
-    ] == [
-        "backbones",
-        "depth",
-    ]
+    ] == ["backbones", "depth"]
 
 
 @pytest.mark.parametrize("verb", ["report", "verify"])

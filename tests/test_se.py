@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
 
 from senet_ablate import SEBlock, SESpec, build_model
 from senet_ablate.models.se import CannotHost, FCExcitation, RandomSqueeze, se_blocks
@@ -17,10 +18,9 @@ def test_the_block_is_the_papers_formula() -> None:
     block = SEBlock(32, SESpec(reduction=8)).double()
     x = torch.randn(3, 32, 5, 7, dtype=torch.float64)
     first, second = (p[:, :, 0, 0] for p in block.parameters())
-    assert first.shape == (4, 32) and second.shape == (
-        32,
-        4,
-    ), "two matrices, no bias, C // r exactly"
+    assert first.shape == (4, 32) and second.shape == (32, 4), (
+        "two matrices, no bias, C // r exactly"
+    )
     z = x.sum((2, 3)) / 35
     s = 1 / (1 + torch.exp(-(torch.clamp(z @ first.T, min=0) @ second.T)))
     torch.testing.assert_close(block(x), x * s[:, :, None, None])
@@ -150,10 +150,7 @@ def test_the_blocks_sit_where_the_specification_says() -> None:
     ]
     assert {
         name[:4] for name in se_blocks(build_model("resnet20", 10, SESpec(stages="all_but_last")))
-    } == {
-        "SE_2",
-        "SE_3",
-    }
+    } == {"SE_2", "SE_3"}
     widths = {
         placement: [
             module.reduce.in_channels
@@ -202,3 +199,36 @@ def test_a_users_own_operators_work_by_reference(tmp_path, monkeypatch) -> None:
         model = build_model(NET, 5, spec)
         assert model(torch.randn(2, 3, 8, 8)).shape == (2, 5)
         assert len(se_blocks(model)) == 3
+
+
+class Attention(nn.Module):
+    """A user's block that draws as it is built, and calls a part of it as networks call blocks."""
+
+    def __init__(self, channels: int, spec: SESpec) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.randn(channels, 1, 1))
+        self.se_part = nn.Sequential(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(self.scale + self.se_part(x))
+
+
+def test_what_a_block_of_a_user_draws_as_it_is_built_is_seeded_too() -> None:
+    spec, found = SESpec(block=f"{__name__}:Attention"), []
+    for disturbance in (1, 2):
+        torch.manual_seed(disturbance)
+        state = torch.get_rng_state()
+        model = build_model("resnet20", 10, spec, seed=3)
+        assert torch.equal(torch.get_rng_state(), state), "the global generator stays as it was"
+        found.append(dict(model.named_parameters()))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    other = dict(build_model("resnet20", 10, spec, seed=4).named_parameters())
+    name = "stage2.0.se_standard.scale"
+    assert not torch.equal(found[0][name], other[name])
+
+
+def test_a_block_is_found_and_not_a_part_of_it() -> None:
+    blocks = se_blocks(build_model("resnet20", 10, SESpec(block=f"{__name__}:Attention")))
+    assert len(blocks) == 9 and {type(block) for block in blocks.values()} == {Attention}
+    outside = nn.ModuleDict({"features": nn.ModuleDict({"a": nn.ModuleDict({"se_b": nn.ReLU()})})})
+    assert se_blocks(outside) == {}

@@ -81,8 +81,7 @@ def test_only_the_first_pooling_and_the_batch_norms_epsilon_tell_the_imported_ne
 def test_a_file_with_se_does_not_fit_the_plain_network(tmp_path: Path) -> None:
     _, path = saved("legacy_seresnet50", tmp_path)
     with pytest.raises(
-        BadInput,
-        match=r"as torchvision.resnet50: missing .*; unexpected .*with SE or without",
+        BadInput, match=r"as torchvision.resnet50: missing .*; unexpected .*with SE or without"
     ):
         import_weights(path, "resnet50")
     with pytest.raises(

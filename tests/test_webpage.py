@@ -128,13 +128,9 @@ def test_a_click_sorts_by_the_number_in_front_of_the_interval_and_leaves_the_emp
     click(page, "reduction-ratio", "against the control")
     assert column(page, "reduction-ratio", "against the control")[-1] == ""
     click(page, "reduction-ratio", "row")
-    assert column(page, "reduction-ratio", "row")[:5] == [
-        "2",
-        "4",
-        "8",
-        "16",
-        "32",
-    ], "back to the paper's order"
+    assert column(page, "reduction-ratio", "row")[:5] == ["2", "4", "8", "16", "32"], (
+        "back to the paper's order"
+    )
 
 
 def test_a_row_without_records_is_sorted_last(page: Any) -> None:

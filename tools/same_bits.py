@@ -14,12 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NETWORKS = {
-    "plain": None,
-    "SE": {},
-    "NoSqueeze": {"squeeze": "none"},
-    "tanh": {"gate": "tanh"},
-}
+NETWORKS = {"plain": None, "SE": {}, "NoSqueeze": {"squeeze": "none"}, "tanh": {"gate": "tanh"}}
 SHORT = {"epochs": 2, "train_images": 4000, "test_images": 2000, "test_every": 1}
 
 
@@ -79,10 +74,7 @@ def main() -> None:
                 check=True,
             ).stdout.splitlines()[-1]
         )
-        for python, where in (
-            (sys.executable, Path.cwd()),
-            (options.python, options.checkout),
-        )
+        for python, where in ((sys.executable, Path.cwd()), (options.python, options.checkout))
     ]
     for name in NETWORKS:
         ours, theirs = sides[0][name], sides[1][name]

@@ -20,14 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from senet_ablate.analysis.claims.errors import ErrorCheck
-from senet_ablate.analysis.evidence import (
-    Comparison,
-    Evidence,
-    Finding,
-    Outcome,
-    Rows,
-    not_tested,
-)
+from senet_ablate.analysis.evidence import Comparison, Evidence, Finding, Outcome, Rows, not_tested
 from senet_ablate.analysis.exclusions import health, mixed
 from senet_ablate.analysis.model import ErrorModel, Errors
 from senet_ablate.analysis.stats import ALPHA, estimate, holm_of_pairs

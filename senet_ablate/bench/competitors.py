@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from senet_ablate.bench.parts import CLASSES, Network, random_images
-from senet_ablate.models.build import build_model
+from senet_ablate.models import build_model
 from senet_ablate.train.launch.local import own_stream
 from senet_ablate.train.loop import make_step, prepared, train_step
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from senet_ablate.data.images import ImageSet, Split, image_set
+from senet_ablate.data import ImageSet, Split
+from senet_ablate.data.images import image_set
 from senet_ablate.records import Part
 from senet_ablate.records.bench import Measured, counted
 from senet_ablate.spec import Run, SESpec, Training

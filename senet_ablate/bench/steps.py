@@ -24,9 +24,8 @@ from senet_ablate.bench.parts import (
     sizes,
     threads,
 )
-from senet_ablate.data.images import ImageSet
-from senet_ablate.data.loader import Batches
-from senet_ablate.models.build import build_model
+from senet_ablate.data import Batches, ImageSet
+from senet_ablate.models import build_model
 from senet_ablate.records import Part
 from senet_ablate.records.bench import WORK, Measured
 from senet_ablate.spec import BadInput, Run, SESpec, Training

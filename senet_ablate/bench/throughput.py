@@ -14,17 +14,9 @@ import torch
 from joblib import cpu_count
 from PIL import Image
 
-from senet_ablate.bench.competitors import (
-    Competitor,
-    Step,
-    airbench,
-    classic,
-    ours,
-    together,
-)
+from senet_ablate.bench.competitors import Competitor, Step, airbench, classic, ours, together
 from senet_ablate.bench.parts import Log, Network, Timed, in_a_line, networks, seconds, sizes
-from senet_ablate.data import load_images
-from senet_ablate.data.loader import Batches
+from senet_ablate.data import Batches, load_images
 from senet_ablate.records.bench import Measured
 from senet_ablate.spec import Training
 

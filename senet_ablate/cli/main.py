@@ -14,14 +14,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from senet_ablate.cli import evidence, training
-from senet_ablate.cli.options import (
-    RESULTS,
-    AnyRecipe,
-    MoreSEFields,
-    Results,
-    SEFields,
-    read_se,
-)
+from senet_ablate.cli.options import RESULTS, AnyRecipe, MoreSEFields, Results, SEFields, read_se
 from senet_ablate.cli.output import protect_output
 from senet_ablate.records.store import check_recorded, recorded
 from senet_ablate.spec import (

@@ -14,12 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from senet_ablate.cli.evidence import write_reports
-from senet_ablate.cli.options import (
-    RunOptions,
-    command_line,
-    read_runs_per_gpu,
-    takes_run_options,
-)
+from senet_ablate.cli.options import RunOptions, command_line, read_runs_per_gpu, takes_run_options
 from senet_ablate.cli.output import worked
 from senet_ablate.records import read_records
 from senet_ablate.records.store import check_recorded
@@ -42,11 +37,7 @@ TensorBoard = Annotated[
 
 
 @takes_run_options
-def run(
-    options: RunOptions,
-    tensorboard: TensorBoard = None,
-    no_report: NoReport = False,
-) -> None:
+def run(options: RunOptions, tensorboard: TensorBoard = None, no_report: NoReport = False) -> None:
     """Train what is missing, skip what is done, then report."""
     sweep = _sweep(options, options.results, tensorboard)
     failures = _train(sweep)
@@ -204,10 +195,7 @@ def _train(sweep: "Sweep") -> "list[Failure]":
 
 @contextmanager
 def sweep_bar(
-    runs: int,
-    images: int,
-    name: Callable[[Run], str],
-    hidden: bool,
+    runs: int, images: int, name: Callable[[Run], str], hidden: bool
 ) -> Iterator[Callable[[int, int, list[Run]], None]]:
     """A bar of runs and images on a terminal, with the names of runs that are being trained, cut to
     its width; in a log, a plain line every LOG_EVERY_S seconds.

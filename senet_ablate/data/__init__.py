@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from senet_ablate.data.images import ImageSet, Split
+from senet_ablate.data.loader import Batches
 from senet_ablate.spec import DATASETS, BadInput, Training
 
-__all__ = ["ImageSet", "Split", "load_images"]
+__all__ = ["Batches", "ImageSet", "Split", "load_images"]
 
 
 def load_images(train: Training, root: Path, download: bool = False) -> ImageSet:

@@ -8,8 +8,7 @@ from torch import nn
 
 from senet_ablate.models.layers import initialise
 from senet_ablate.models.se import CannotHost, se_blocks
-from senet_ablate.spec.registry import BACKBONES, BadInput
-from senet_ablate.spec.spec import PLACEMENTS, Placement, SESpec
+from senet_ablate.spec import BACKBONES, PLACEMENTS, BadInput, Placement, SESpec
 
 
 def list_backbones() -> list[str]:
@@ -33,7 +32,9 @@ def build_model(
     """
     builder = BACKBONES[name]
     try:
-        model: nn.Module = builder(num_classes, se, stem)
+        with torch.random.fork_rng(devices=[]):  # for what a user's block draws as it is built
+            torch.default_generator.manual_seed(seed)
+            model: nn.Module = builder(num_classes, se, stem)
         if se is not None and not se_blocks(model):
             with torch.device("meta"):
                 elsewhere = [

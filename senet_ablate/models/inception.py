@@ -20,7 +20,7 @@ from senet_ablate.models.layers import (
 )
 from senet_ablate.models.se import SEPlacement
 from senet_ablate.models.units import PlainUnit
-from senet_ablate.spec.spec import SESpec
+from senet_ablate.spec import SESpec
 
 # arXiv:1409.4842, Table 1: 1x1; 3x3 reduce and 3x3; 5x5 reduce and 5x5; pool projection
 GOOGLENET = {

@@ -21,7 +21,7 @@ from senet_ablate.models.layers import (
 )
 from senet_ablate.models.se import SEPlacement
 from senet_ablate.models.units import ResidualUnit
-from senet_ablate.spec.spec import SESpec
+from senet_ablate.spec import SESpec
 
 
 def _path(inputs: int, *steps: tuple[int, Kernel], halves: bool = False) -> nn.Sequential:

@@ -8,8 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import SESpec
+from senet_ablate.spec import BadInput, SESpec
 
 Kernel = int | tuple[int, int]
 Builder = Callable[[int, SESpec | None, str], nn.Module]

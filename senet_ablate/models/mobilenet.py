@@ -2,17 +2,10 @@
 
 from torch import nn
 
-from senet_ablate.models.layers import (
-    conv,
-    conv_norm_relu,
-    head,
-    norm,
-    sequential,
-    stem_strides,
-)
+from senet_ablate.models.layers import conv, conv_norm_relu, head, norm, sequential, stem_strides
 from senet_ablate.models.se import SEPlacement
 from senet_ablate.models.units import PlainUnit, make_stages
-from senet_ablate.spec.spec import SESpec
+from senet_ablate.spec import SESpec
 
 OUTPUTS = {1: 64, 2: 128, 3: 256, 4: 512, 5: 1024}
 

@@ -1,6 +1,7 @@
 """ResNets: ImageNet's at 224 pixels (arXiv:1512.03385, arXiv:1611.05431; stages 2 to 5),
-SENet-154 (paper, Section 5.4 and appendix) and CIFAR's (arXiv:1512.03385, Section 4.2; their
-stages carry the numbers 2 to 4, as convN_x does in the others)."""
+SENet-154 (paper, Section 5.4 and appendix) and CIFAR's (arXiv:1512.03385, Section 4.2, with
+projections, its option B, where it has option A; their stages carry the numbers 2 to 4, as convN_x
+does in the others)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +20,7 @@ from senet_ablate.models.layers import (
 )
 from senet_ablate.models.se import SEPlacement
 from senet_ablate.models.units import UnitMaker, basic_unit, bottleneck_unit, make_stages
-from senet_ablate.spec.spec import SESpec
+from senet_ablate.spec import SESpec
 
 IMAGENET = {2: 256, 3: 512, 4: 1024, 5: 2048}
 

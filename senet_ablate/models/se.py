@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet_ablate.models.layers import FullyConnected, Random
-from senet_ablate.spec.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES, BadInput
-from senet_ablate.spec.spec import SESpec
+from senet_ablate.spec import BLOCKS, EXCITATIONS, GATES, SQUEEZES, BadInput, SESpec
 
 
 class CannotHost(BadInput):
@@ -181,10 +180,14 @@ class SEPlacement:
 
 def se_blocks(model: nn.Module) -> dict[str, nn.Module]:
     """A network's SE blocks by the paper's panel names: SE_2_3 is the third unit of stage 2."""
-    blocks = {}
+    blocks, within = {}, "none"
     for path, module in model.named_modules():
         stage, _, rest = path.partition(".")
         unit, _, place = rest.partition(".")
-        if place.rpartition(".")[2].startswith("se_") and not isinstance(module, nn.Identity):
+        is_block = place.rpartition(".")[2].startswith("se_") and not isinstance(
+            module, nn.Identity
+        )
+        if is_block and unit.isdigit() and not path.startswith(within):
             blocks[f"SE_{stage.removeprefix('stage')}_{int(unit) + 1}"] = module
+            within = f"{path}."  # what a block calls its own parts is its own affair
     return blocks

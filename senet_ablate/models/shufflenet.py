@@ -14,7 +14,7 @@ from senet_ablate.models.layers import (
 )
 from senet_ablate.models.se import SEPlacement
 from senet_ablate.models.units import ResidualUnit, concatenate, make_stages
-from senet_ablate.spec.spec import SESpec
+from senet_ablate.spec import SESpec
 
 GROUPS = 3
 OUTPUTS = {3: 240, 4: 480, 5: 960}

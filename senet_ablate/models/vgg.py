@@ -5,15 +5,10 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from senet_ablate.models.layers import (
-    Dropout,
-    conv_norm_relu,
-    sequential,
-    stem_strides,
-)
+from senet_ablate.models.layers import Dropout, conv_norm_relu, sequential, stem_strides
 from senet_ablate.models.se import SEPlacement
 from senet_ablate.models.units import PlainUnit, make_stages
-from senet_ablate.spec.spec import SESpec
+from senet_ablate.spec import SESpec
 
 OUTPUTS = {1: 64, 2: 128, 3: 256, 4: 512, 5: 512}
 

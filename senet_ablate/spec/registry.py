@@ -140,9 +140,6 @@ CLAIM_KINDS = Registry(
     )
     | _in("analysis.claims.exact", identical="Identical", ratio="Ratio", none="Untestable")
     | _in(
-        "analysis.claims.observed",
-        gates_rise="GatesRise",
-        gates_within="GatesWithin",
-        time="Time",
+        "analysis.claims.observed", gates_rise="GatesRise", gates_within="GatesWithin", time="Time"
     ),
 )

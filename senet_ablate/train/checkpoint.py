@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from senet_ablate.models.build import build_model
+from senet_ablate.models import build_model
 from senet_ablate.models.layers import generator_of
 from senet_ablate.records import Epoch
 from senet_ablate.records.commit import training_code

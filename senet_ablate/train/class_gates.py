@@ -10,8 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from senet_ablate.data.images import ImageSet
-from senet_ablate.data.loader import Batches
+from senet_ablate.data import Batches, ImageSet
 from senet_ablate.records import ClassGates, read_record
 from senet_ablate.records.class_gates import Curves, describe
 from senet_ablate.records.gate_facts import GateFacts, drawn_blocks, drawn_channels

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from senet_ablate.data import Batches, ImageSet
 from senet_ablate.data.files import class_folders, class_names, of_size
-from senet_ablate.data.images import ImageSet, listed
-from senet_ablate.data.loader import Batches
-from senet_ablate.models.build import native_pixels
+from senet_ablate.data.images import listed
+from senet_ablate.models import native_pixels
 from senet_ablate.spec import BadInput, Training
 from senet_ablate.train.loop import Evaluation, evaluate
 

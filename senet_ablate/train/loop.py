@@ -21,12 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from senet_ablate.data.images import ImageSet, Split
-from senet_ablate.data.loader import Batches
-from senet_ablate.models.build import build_model
-from senet_ablate.models.complexity import cost
+from senet_ablate.data import Batches, ImageSet, Split
+from senet_ablate.models import build_model, cost, se_blocks
 from senet_ablate.models.layers import draw_from, drawing_from
-from senet_ablate.models.se import se_blocks
 from senet_ablate.records import Epoch, Gates, Provenance, Record
 from senet_ablate.records.store import pack
 from senet_ablate.spec import Run, Training

@@ -14,9 +14,7 @@ import torch
 from torch import nn
 
 from senet_ablate.data import ImageSet, load_images
-from senet_ablate.models.build import build_model
-from senet_ablate.models.complexity import Cost, cost
-from senet_ablate.models.se import CannotHost
+from senet_ablate.models import CannotHost, Cost, build_model, cost
 from senet_ablate.records import Compute, read_records
 from senet_ablate.spec import BadInput, Plan, Row, Run
 from senet_ablate.train.checkpoint import SHARE, SLOW_DISK
