@@ -113,7 +113,7 @@ def test_the_id_hashes_what_can_change_the_numbers_and_nothing_else() -> None:
 
 def test_a_run_comes_back_from_its_fields_through_json() -> None:
     for one in (run(), run(SESpec(stages=(2, 4), gate="relu"), seed=3, pad_crop=4), run(SESpec())):
-        again = Run.from_fields(json.loads(json.dumps(one.fields)))
+        again = parse(Run, json.loads(json.dumps(one.fields)))
         assert again == one and again.id == one.id
 
 
@@ -123,7 +123,7 @@ def test_a_run_comes_back_from_its_fields_through_json() -> None:
 )
 def test_fields_of_no_run_are_refused(fields: object) -> None:
     with pytest.raises(BadInput):
-        Run.from_fields(fields)
+        parse(Run, fields)
 
 
 def test_yaml_with_a_repeated_key_is_refused() -> None:

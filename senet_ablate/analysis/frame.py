@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import TypeAdapter
 
 from senet_ablate.analysis.exclusions import health
 from senet_ablate.records import Record, read_records
 from senet_ablate.records.store import check_recorded
 from senet_ablate.spec import SESpec, list_recipes, read_recipe
 from senet_ablate.spec.plan import fitting_plans
+from senet_ablate.spec.schema import field_names
 
 log = logging.getLogger(__name__)
-FIELDS = tuple(TypeAdapter(SESpec).dump_python(SESpec()))
+FIELDS = tuple(field_names(SESpec))
 
 
 def load_records(results_dir: str | Path, recipe: str) -> pd.DataFrame:

@@ -11,18 +11,7 @@ from senet_ablate.records import Part
 from senet_ablate.records.bench import WORK
 from senet_ablate.spec import SESpec
 
-COLUMNS = (
-    "label",
-    "also",
-    "params",
-    "macs",
-    "step",
-    "n",
-    "top1",
-    "top1_low",
-    "top1_high",
-    "beaten_by",
-)
+NUMBERS = ("params", "macs", "step", "n", "top1", "top1_low", "top1_high")
 
 
 def tradeoffs(tables: Iterable[Table], timings: Sequence[Part] = ()) -> pd.DataFrame:
@@ -52,7 +41,8 @@ def tradeoffs(tables: Iterable[Table], timings: Sequence[Part] = ()) -> pd.DataF
                 row["label"] = "SE" if run.se else "plain"
             step = step_of.get(replace(run, seed=0).id)
             rows.append(row | {"network": name, "row": run.row_id, "step": step, "beaten_by": ""})
-    found = pd.DataFrame(rows, columns=["row", "network", *COLUMNS])
+    columns = ["row", "network", "label", "also", *NUMBERS, "beaten_by"]
+    found = pd.DataFrame(rows, columns=columns)
     also = found.groupby("row")["network"].agg(lambda names: ", ".join(names[1:]))
     found = found.drop_duplicates("row").set_index("row").assign(also=also)
     cheap, means = found[["params", "macs"]], found["top1"].round(9)  # equal whatever the order
@@ -65,6 +55,7 @@ def tradeoffs(tables: Iterable[Table], timings: Sequence[Part] = ()) -> pd.DataF
     for (one, other), p in zip(better, holm([model.p(*pair) for pair in better]), strict=True):
         if p < ALPHA and not found.loc[one, "beaten_by"]:
             found.loc[one, "beaten_by"] = found.loc[other, "network"]
-    numbers = dict.fromkeys(("params", "macs", "step", "n", "top1", "top1_low", "top1_high"), float)
-    found = found.astype(numbers | {"params": int, "macs": int, "n": int})
+    found = found.astype(
+        dict.fromkeys(NUMBERS, float) | dict.fromkeys(("params", "macs", "n"), int)
+    )
     return found.sort_values(["params", "macs", "top1"], kind="stable").set_index("network")

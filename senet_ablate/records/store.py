@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, PlainSerializer, PlainValidator
+from pydantic import Field, PlainSerializer
 
 from senet_ablate.records.class_gates import ClassGates, Curves
 from senet_ablate.records.facts import read_facts, readable, write_facts
@@ -103,7 +103,7 @@ class Record(Frozen):
     """
 
     id: str
-    run: Annotated[Run, PlainValidator(Run.from_fields), PlainSerializer(lambda run: run.fields)]
+    run: Annotated[Run, PlainSerializer(lambda run: run.fields)]
     classes: int
     train_images: int
     tested: int

@@ -41,22 +41,13 @@ def measured(parts: Sequence[Part]) -> pd.DataFrame:
     for part in parts:
         for row in part.rows:
             low, middle, high = part.ratio(row) or (None, None, None)
-            rows.append(
-                {
-                    "device": part.device,
-                    "group": row.group,
-                    "name": row.name,
-                    "median": row.median,
-                    "least": min(row.rounds),
-                    "greatest": max(row.rounds),
-                    "over": row.over,
-                    "ratio": middle,
-                    "ratio_low": low,
-                    "ratio_high": high,
-                    "paper_ratio": papers.get(row.group) if row.name == "SE" else None,
-                }
-            )
-    return pd.DataFrame(rows)
+            times = row.median, min(row.rounds), max(row.rounds)
+            paper = papers.get(row.group) if row.name == "SE" else None
+            ratio = row.over, middle, low, high, paper
+            rows.append((part.device, row.group, row.name, *times, *ratio))
+    columns = ["device", "group", "name", "median", "least", "greatest"]
+    columns += ["over", "ratio", "ratio_low", "ratio_high", "paper_ratio"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def cells(rows: pd.DataFrame, unit: str) -> pd.DataFrame:
@@ -132,22 +123,14 @@ def _panel(axes: Axes, networks: pd.DataFrame, x: npt.NDArray[np.float64]) -> No
     plain, se = ((networks["label"] == name).to_numpy() for name in ("plain", "SE"))
     beaten = (networks["beaten_by"] != "").to_numpy()
     other = ~plain & ~se
-    looks: dict[str, tuple[npt.NDArray[np.bool_], str, dict[str, Any]]] = {
-        "another variant": (
-            other & ~beaten,
-            "o",
-            {"mfc": "none", "mec": OURS, "mew": 1.4, "ms": 6.5},
-        ),
-        "beaten: one no dearer is better": (
-            other & beaten,
-            "x",
-            {"mec": PAPER, "mew": 1.4, "ms": 6},
-        ),
-        "standard SE": (se, "o", {"color": OURS, "ms": 8}),
-        "plain network": (plain, "s", {"color": PLAIN, "ms": 8}),
-    }
-    for label, (chosen, marker, look) in looks.items():
+
+    def draw(chosen: npt.NDArray[np.bool_], marker: str, label: str, **look: Any) -> None:
         axes.plot(x[chosen], y[chosen], marker, lw=0, label=label, **look)
+
+    draw(other & ~beaten, "o", "another variant", mfc="none", mec=OURS, mew=1.4, ms=6.5)
+    draw(other & beaten, "x", "beaten: one no dearer is better", mec=PAPER, mew=1.4, ms=6)
+    draw(se, "o", "standard SE", color=OURS, ms=8)
+    draw(plain, "s", "plain network", color=PLAIN, ms=8)
     few = beaten if beaten.sum() < len(networks) / 2 else ~beaten
     for place in np.flatnonzero(few & other)[:LABELS]:
         name = str(networks["label"].iloc[place]).rpartition("/")[2]

@@ -61,6 +61,20 @@ class RowCheck(Check):
         return tuple(row for key in ("rows", "than", "weights") for row in getattr(self, key, ()))
 
 
+class RowPairs(RowCheck):
+    """Each of `rows` and the one of `than` in its place, unless `paired` says otherwise."""
+
+    rows: Rows
+    than: Rows
+
+    @model_validator(mode="after")
+    def _pairs_fit(self) -> Self:
+        paired = getattr(self, "paired", True)
+        if paired and self.than and len(self.rows) != len(self.than):
+            raise ValueError("pairs need as many `rows` as `than`")
+        return self
+
+
 class Claim(Frozen):
     """One statement of the paper: its words in ours, the paper's evidence, and how we test it.
 

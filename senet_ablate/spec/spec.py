@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
@@ -402,13 +402,13 @@ class Experiment(Frozen):
         return next(plain, "")
 
 
-@dataclass(frozen=True)
+@validated_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Run:
     """Recipe + variant + seed: the unit of training."""
 
     train: Training
     se: SESpec | None
-    seed: int
+    seed: Integer
 
     @cached_property
     def fields(self) -> dict[str, Any]:
@@ -428,19 +428,6 @@ class Run:
     def row_id(self) -> str:
         """As `id`, without the seed: equal for all seeds of a row."""
         return digest({key: self.fields[key] for key in ("train", "se")})[:16]
-
-    @staticmethod
-    def from_fields(fields: Any) -> "Run":
-        """The run that `fields` were taken from. Raises BadInput if they no longer parse."""
-        return fields if isinstance(fields, Run) else Run(**vars(parse(_Fields, fields)))
-
-
-class _Fields(Frozen):
-    """A run in its record."""
-
-    train: Training
-    se: SESpec | None
-    seed: Integer
 
 
 def digest(value: Any) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import field_validator, model_validator
 
 from senet_ablate.analysis.evidence import Comparison, Evidence, Finding, not_tested
-from senet_ablate.spec.claim import Ledger, RowCheck, Rows, TwoRows
+from senet_ablate.spec.claim import Ledger, RowCheck, RowPairs, TwoRows
 from senet_ablate.spec.schema import Flag, Number, Text
 
 if TYPE_CHECKING:
@@ -149,18 +149,10 @@ class ErrorCheck(RowCheck):
         return f"{quantity[self.quantity]} error in %, {seeds} seeds: {', '.join(parts)}{alike}"
 
 
-class Pairs(ErrorCheck):
+class Pairs(ErrorCheck, RowPairs):
     """Each of `rows` against each of `than`; paired: against the one in its place."""
 
-    rows: Rows
-    than: Rows
     paired: Flag = False
-
-    @model_validator(mode="after")
-    def _pairs_fit(self) -> Self:
-        if self.paired and len(self.rows) != len(self.than):
-            raise ValueError("pairs need as many `rows` as `than`")
-        return self
 
     def contrasts(self) -> Iterator[tuple[str, Weights]]:
         pairs = zip(self.rows, self.than, strict=True) if self.paired else None
@@ -189,19 +181,14 @@ class Similar(ErrorCheck):
         return map(_difference, combinations(self.rows, 2))
 
 
-class Differ(Similar):
+class Differ(Similar, RowPairs):
     """Two of `rows` differ; with `than`, two of the differences between `rows` and `than`, in
     pairs, do. Contradicted where all certainly lie within the margin.
     """
 
     asks: ClassVar[Side] = "apart"
+    rows: TwoRows
     than: tuple[Text, ...] = ()
-
-    @model_validator(mode="after")
-    def _pairs_fit(self) -> Self:
-        if self.than and len(self.rows) != len(self.than):
-            raise ValueError("pairs need as many `rows` as `than`")
-        return self
 
     def contrasts(self) -> Iterator[tuple[str, Weights]]:
         if not self.than:

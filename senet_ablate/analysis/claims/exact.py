@@ -7,10 +7,9 @@ from pydantic import model_validator
 
 from senet_ablate.analysis.evidence import Evidence, Finding, Outcome, not_tested
 from senet_ablate.analysis.exclusions import outcome, shared_seeds
-from senet_ablate.spec.claim import Check, Ledger, RowCheck, Rows, TwoRows
+from senet_ablate.records.cost import PAPERS_NETWORK
+from senet_ablate.spec.claim import Check, Ledger, RowCheck, RowPairs, TwoRows
 from senet_ablate.spec.schema import Number, Text
-
-PAPERS_NETWORK = "resnet50"
 
 
 class Identical(RowCheck):
@@ -59,7 +58,7 @@ class Bounded(Check):
         return f"(wanted: {self.low:g} to {self.high:g})"
 
 
-class Ratio(Bounded, RowCheck):
+class Ratio(Bounded, RowPairs):
     """Each of `rows` over the one of `than` in its place lies in [`low`, `high`].
 
     network: `paper` is stated for ResNet-50 at 224 pixels and 1,000 classes, and counted there,
@@ -67,16 +66,8 @@ class Ratio(Bounded, RowCheck):
     """
 
     ledger: ClassVar[Ledger] = "arithmetic"
-    rows: Rows
-    than: Rows
     quantity: Literal["params", "macs"]
     network: Literal["any", "paper"] = "any"
-
-    @model_validator(mode="after")
-    def _pairs_fit(self) -> Self:
-        if len(self.rows) != len(self.than):
-            raise ValueError("pairs need as many `rows` as `than`")
-        return self
 
     def examine(self, evidence: Evidence) -> Finding:
         for name in self.named if self.network == "any" else ():
