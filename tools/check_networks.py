@@ -10,6 +10,7 @@ or is interrupted, says which are of those, and what is missing.
 """
 
 import argparse
+import ast
 import atexit
 import datetime
 import gc
@@ -116,11 +117,28 @@ def outcome(name: str, form: str, label: str) -> dict[str, str | float]:
 def sources() -> str:
     """12 hexadecimal digits that stand for the networks, the checks and the version of torch."""
     hashed = hashlib.sha256(torch.__version__.encode())
-    folder, others = ROOT / "senet_ablate" / "models", ("complexity", "pretrained", "summary")
-    networks = [path for path in sorted(folder.glob("*.py")) if path.stem not in others]
+    folder = ROOT / "senet_ablate" / "models"
+    networks = [path for path in sorted(folder.glob("*.py")) if path.stem not in OTHER_FILES]
     for path in (*networks, ROOT / "tests" / "networks.py"):
-        hashed.update(path.read_bytes())
+        hashed.update(code(path).encode())
     return hashed.hexdigest()[:12]
+
+
+OTHER_FILES = ("__init__", "build", "complexity", "pretrained", "summary")
+OTHER_NAMES = ("initialise", "se_blocks")  # what starts and what finds, not what computes
+
+
+def code(path: Path) -> str:
+    """What a file computes: without imports, comments, docstrings, layout and OTHER_NAMES."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    names = [node for node in tree.body if getattr(node, "name", "") not in OTHER_NAMES]
+    tree.body = [node for node in names if not isinstance(node, ast.Import | ast.ImportFrom)]
+    return ast.unparse(tree)
 
 
 def read(path: Path) -> dict[Check, Found]:
