@@ -3,6 +3,7 @@ graphs.
 """
 
 import copy
+import threading
 from collections import deque
 from functools import partial
 from typing import Any
@@ -21,7 +22,15 @@ from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train import cuda_graph as cuda_graph_module
 from senet_ablate.train.checkpoint import TrainState
 from senet_ablate.train.compute import CompiledUnits
-from senet_ablate.train.cuda_graph import WARM, Call, CaptureError, Step, cuda_graph, graphed
+from senet_ablate.train.cuda_graph import (
+    WARM,
+    Call,
+    CaptureError,
+    CaptureLost,
+    Step,
+    cuda_graph,
+    graphed,
+)
 from senet_ablate.train.loop import (
     ProgressMeter,
     evaluate,
@@ -126,12 +135,14 @@ def test_a_failed_capture_names_the_error_behind_it(monkeypatch: pytest.MonkeyPa
     fakes: dict[str, Any] = {
         "Stream": Stream,
         "current_stream": Stream,
+        "default_stream": Stream,
         "stream": lambda stream: torch.no_grad(),
         "CUDAGraph": object,
-        "graph": lambda graph, capture_error_mode: FakeGraph(),
+        "graph": lambda graph, stream, capture_error_mode: FakeGraph(),
     }
     for name, fake in fakes.items():
         monkeypatch.setattr(cuda_graph_module.torch.cuda, name, fake)
+    monkeypatch.setattr(cuda_graph_module, "_broken", threading.Event())
     calls = 0
 
     def step() -> tuple[Tensor, Tensor]:
@@ -144,6 +155,8 @@ def test_a_failed_capture_names_the_error_behind_it(monkeypatch: pytest.MonkeyPa
     with pytest.raises(CaptureError, match="not permitted when stream is capturing") as error:
         cuda_graph(step)
     assert "not permitted" in str(error.value.__cause__) and error.value.__cause__.__traceback__
+    with pytest.raises(CaptureLost, match="a capture failed in this process"):
+        cuda_graph(lambda: (torch.zeros(1), torch.zeros(1)))
 
 
 class Waits(TorchDispatchMode):

@@ -57,6 +57,8 @@ def main() -> None:
     words.add_argument(
         "--results", type=Path, default=Path(__file__).resolve().parent.parent / "results"
     )
+    words.add_argument("--device", default="cpu")
+    words.add_argument("--runs-per-gpu", type=int, default=1)
     given = words.parse_args()
     recipe = read_recipe(given.recipe).train
     folder = given.results / given.recipe
@@ -67,7 +69,14 @@ def main() -> None:
         for se in (None, SESpec())
     ]
     done = read_records(folder, "search")
-    context = SweepContext(folder, "search", given.data, "cpu", "python tools/search_schedule.py")
+    context = SweepContext(
+        folder,
+        "search",
+        given.data,
+        given.device,
+        "python tools/search_schedule.py",
+        runs_per_gpu=given.runs_per_gpu,
+    )
     for failure in launch_local(
         [run for run in runs if run.id not in done], context, lambda *_: None
     ):
@@ -174,7 +183,7 @@ Top-1 error in %, means over seeds:
 ![Error against the peak rate](search.svg)
 
 These files again, from the records in `search/runs`: `python tools/search_schedule.py {recipe}`. It was computed
-with native numerics, the tables with portable ones: a rate is settled by tenths of a point, not by last bits.
+with native numerics: a rate is settled by tenths of a point, not by last bits.
 """
 
 

@@ -94,9 +94,12 @@ class Batches:
         ]
         crops = self.stream.crops(parts) if self.stream else map(self._augmented, parts)
         for now, pixels in zip(parts, crops, strict=True):
-            x, y = self._normalised(pixels), self.labels[now["image"].to(self.device)]
+            x, y = (
+                self._normalised(pixels),
+                self.labels[now["image"].to(self.device, non_blocking=True)],
+            )
             if "hole" in now:
-                x = _cut_out(x, self.train.cutout, now["hole"].to(self.device))
+                x = _cut_out(x, self.train.cutout, now["hole"].to(self.device, non_blocking=True))
             yield from zip(torch.split(x, self.own), torch.split(y, self.own), strict=True)
 
     @property
@@ -104,7 +107,7 @@ class Batches:
         """How many batches are augmented at once: of images on a GPU what fits EPOCH_BYTES."""
         if self.stream or self.images.device.type == "cpu":
             return 1
-        image = 3 * self.size**2 * 4  # float32
+        image = 3 * max(self.size, self.images.shape[1]) ** 2 * 4  # float32
         return max(1, EPOCH_BYTES // (image * self.own))
 
     def empty(self) -> Batch:

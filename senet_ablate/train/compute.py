@@ -9,7 +9,7 @@ from senet_ablate.models.units import PlainUnit, ResidualUnit
 from senet_ablate.records import Compute
 from senet_ablate.spec import Training
 
-COMPILATIONS = 64  # of one `forward`: a deep network has a dozen shapes of unit
+COMPILATIONS = 4096  # in a process: a dozen shapes of unit for each variant that it trains
 
 
 def set_flags() -> None:
@@ -17,6 +17,13 @@ def set_flags() -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False  # would choose another algorithm on another day
     torch.backends.cudnn.deterministic = True
+
+
+def allow_compilations() -> None:
+    """All variants that a process trains are compiled, or none: never silently as written."""
+    config: Any = torch._dynamo.config
+    config.recompile_limit = config.accumulated_recompile_limit = COMPILATIONS
+    config.fail_on_recompile_limit_hit = True
 
 
 def compute_of(train: Training, graph: bool, runs_at_once: int) -> Compute:
@@ -40,7 +47,6 @@ class CompiledUnits(nn.Module):
     def __init__(self, model: nn.Module, backend: str = "inductor") -> None:
         super().__init__()
         self.model = model
-        torch._dynamo.config.recompile_limit = COMPILATIONS
         kinds = (PlainUnit, ResidualUnit)
         units: list[nn.Module] = [one for one in model.modules() if isinstance(one, kinds)]
         self.calls: list[tuple[nn.Module, Any]] = []

@@ -15,6 +15,10 @@ Call = Callable[[], tuple[Tensor, Tensor]]
 WARM = 3  # calls before the capture, in which libraries choose their algorithms
 
 _one_at_a_time = threading.Lock()
+# A capture, or a replay or emptying the cache, never both: every graph registers the process's
+# default generator, whose state counts one capture at a time (torch 2.11).
+alone = threading.Lock()
+_broken = threading.Event()
 
 
 class CaptureError(BadInput):
@@ -22,6 +26,10 @@ class CaptureError(BadInput):
 
     The process may not capture or empty its cache any more (torch 2.11): end it.
     """
+
+
+class CaptureLost(RuntimeError):
+    """The capture of another run in this process failed, which it does not survive."""
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -70,25 +78,38 @@ def cuda_graph(call: Call, generator: torch.Generator | None = None) -> Call:
 
     generator: what the network draws from; it goes on from replay to replay. Raises CaptureError.
     """
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
+    current = torch.cuda.current_stream()
+    # cuBLAS keeps its workspaces by stream: no two runs' graphs may share one
+    usual = current == torch.cuda.default_stream()
+    stream = torch.cuda.Stream() if usual else current  # type: ignore[no-untyped-call]
+    stream.wait_stream(current)
+    with torch.cuda.stream(stream):
         for _ in range(WARM):
             call()
-    torch.cuda.current_stream().wait_stream(side)
+    current.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     if generator is not None:
         graph.register_generator_state(generator)
-    try:
-        # thread_local: other threads (other runs, a loader that pins memory) go on meanwhile
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            results = call()
-    except Exception as error:  # torch raises another one while it ends the capture
-        cause = error.__context__ or error
-        raise CaptureError(f"the training step is no CUDA graph: {cause}") from cause
+    with alone:
+        _check_whole()
+        try:
+            # thread_local: other threads (other runs, a loader that pins memory) go on meanwhile
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                results = call()
+        except Exception as error:  # torch raises another one while it ends the capture
+            _broken.set()
+            cause = error.__context__ or error
+            raise CaptureError(f"the training step is no CUDA graph: {cause}") from cause
 
     def replay() -> tuple[Tensor, Tensor]:
-        graph.replay()
+        with alone:
+            _check_whole()
+            graph.replay()
         return results
 
     return replay
+
+
+def _check_whole() -> None:
+    if _broken.is_set():
+        raise CaptureLost("a capture failed in this process")

@@ -29,7 +29,7 @@ from senet_ablate.spec import BadInput, Plan, Run, Training
 from senet_ablate.train.checkpoint import EVERY_S, Checkpoints, origin, save_weights
 from senet_ablate.train.class_gates import by_class, default_classes
 from senet_ablate.train.compute import set_flags
-from senet_ablate.train.cuda_graph import CaptureError
+from senet_ablate.train.cuda_graph import CaptureError, CaptureLost, alone
 from senet_ablate.train.distributed import broadcast, rank
 from senet_ablate.train.loop import train
 
@@ -129,12 +129,29 @@ def attempt(
     try:
         return train_if_missing(run, context, device, progress)
     except CaptureError as error:
-        log.warning("%s; run %s is trained without a graph", error, run.id, exc_info=True)
-        return Failure(run, str(error), again=True, graph=False, ends=True)
+        full = isinstance(error.__cause__, torch.OutOfMemoryError)
+        how = "again" if full else "without a graph"
+        log.warning("%s; run %s is trained %s", error, run.id, how, exc_info=True)
+        return Failure(run, str(error), again=True, graph=full, ends=True)
+    except CaptureLost as error:
+        return Failure(run, str(error), again=True, ends=True)
     except Exception as error:  # in a user's operator, in memory, on the disk
-        ends = isinstance(error, torch.AcceleratorError)  # every later call would fail, too
+        ends = isinstance(error, torch.AcceleratorError) or _is_lost(device)
         crowded = isinstance(error, MemoryError) and context.runs_per_gpu > 1
         return Failure(run, f"{type(error).__name__}: {error}", again=ends or crowded, ends=ends)
+
+
+def _is_lost(device: torch.device) -> bool:
+    """Whether every later call on a GPU would fail, too: cuBLAS, cuDNN and Triton hide the kind of
+    an error.
+    """
+    if device.type != "cuda":
+        return False
+    try:
+        torch.cuda.current_stream(device).synchronize()
+    except Exception:
+        return True
+    return False
 
 
 def train_if_missing(
@@ -207,7 +224,8 @@ def _train(
                 on_train_end=on_train_end,
             )
     except torch.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
+        with alone:
+            torch.cuda.empty_cache()
         raise MemoryError(OUT_OF_MEMORY.format(batch=run.train.batch_size)) from error
 
 

@@ -28,7 +28,7 @@ from senet_ablate.records import Epoch, Gates, Provenance, Record
 from senet_ablate.records.store import pack
 from senet_ablate.spec import Run, Training
 from senet_ablate.train.checkpoint import NoCheckpoints, TrainState
-from senet_ablate.train.compute import CompiledUnits, compute_of
+from senet_ablate.train.compute import CompiledUnits, allow_compilations, compute_of
 from senet_ablate.train.cuda_graph import Step, graphed, set_lr
 from senet_ablate.train.distributed import (
     all_gather,
@@ -262,6 +262,7 @@ def make_step(
     """
     called = model  # evaluations call the model itself, whose hooks fire
     if train.compile:
+        allow_compilations()
         called = CompiledUnits(model) if train.compile == "units" else torch.compile(model)  # type: ignore[assignment]
     on_gpu = batches.device.type == "cuda"
     if world_size() > 1:

@@ -61,15 +61,15 @@ def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[F
     while queue:
         run = queue.popleft()
         answer = attempt(run, context, device, lambda images: progress(0, images, [run]))  # noqa: B023
+        if isinstance(answer, Failure):  # the others may wait for this process within the run
+            why = f"not tried, since run {run.id} failed"
+            return [answer, *(Failure(other, why) for other in queue)]
         asked = all_reduce(torch.tensor(StopRequest.signal, device=device))  # in an evaluation, say
         if asked and queue:
             raise Interrupted(signal.SIGTERM)
         if answer is RunStatus.BUSY:
             queue.append(run)
             time.sleep(RETRY_S)
-        elif isinstance(answer, Failure):
-            why = f"not tried, since run {run.id} failed"
-            return [answer, *(Failure(other, why) for other in queue)]
         else:
             progress(1, 0, [])
     dist.destroy_process_group()
