@@ -18,7 +18,7 @@ python=${PYTHON:-python3}
 
 unpack() { # WORK: code, wheels and images, once
     work=$(mkdir -p "$1" && cd "$1" && pwd)
-    export PYTHONPATH="$work/code:$work/site" PYTHONUNBUFFERED=1
+    export PYTHONPATH="$work/code:$work/site" PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 # not the code of the folder one is in
     [ -f "$work/unpacked" ] && return
     mkdir -p "$work/code" "$work/site" "$work/data/cache" "$work/results"
     tar -xf "$here/code.tar" -C "$work/code"
