@@ -37,7 +37,8 @@ class Probe:
         self.torch, self.device = torch, torch.device(device)
         configure_worker(self.device)
         self.gpu = self.device.type == "cuda"
-        self.train = train.model_copy(update={"epochs": 1, "numerics": "native"})
+        short: dict[str, Any] = {"epochs": 1, "warmup_epochs": 0.0, "numerics": "native"}
+        self.train = train.model_copy(update=short)
         self.until, self.batch = time.monotonic() + 60 * minutes, batch
         self.found: dict[str, Any] = {
             "device": torch.cuda.get_device_name(self.device) if self.gpu else "cpu",
@@ -130,7 +131,12 @@ def captures(probe: Probe, plan: Any) -> None:
             return
         run, began = row.runs[0], time.monotonic()
         train = run.train.model_copy(
-            update={"epochs": 1, "batch_size": probe.batch, "numerics": "native"}
+            update={
+                "epochs": 1,
+                "warmup_epochs": 0.0,
+                "batch_size": probe.batch,
+                "numerics": "native",
+            }
         )
         note: dict[str, Any] = {"row": f"{row.experiment}/{row.variant}"}
         try:

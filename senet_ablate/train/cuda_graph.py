@@ -101,7 +101,8 @@ def cuda_graph(call: Call, generator: torch.Generator | None = None) -> Call:
             cause = error.__context__ or error
             raise CaptureError(f"the training step is no CUDA graph: {cause}") from cause
 
-    def replay() -> tuple[Tensor, Tensor]:
+    # a graph does not hold the tensors that it computes with: freed, it would write to nowhere
+    def replay(holds: Call = call) -> tuple[Tensor, Tensor]:
         with alone:
             _check_whole()
             graph.replay()
