@@ -1302,3 +1302,46 @@ def test_two_rows_that_are_one_network_under_a_recipe_differ_by_nothing() -> Non
     rows["NoSqueeze"] = rows["SE"]
     found = verdicts(name, rows)["T16.1"]
     assert found.outcome == "unresolved" and "SE − NoSqueeze = +0.00 points" in found.ours
+
+
+def test_measures_of_gates_by_class_of_unequal_channels() -> None:
+    gates = np.array([[0.05, 0.95, 0.5], [0.15, 0.85, 0.1], [0.3, 0.7, 0.2], [0.5, 0.3, 0.4]])
+    labels = np.array([0, 0, 1, 1])
+    one = describe("SE_2_1", gates, labels, {0: "a", 1: "b"}, np.array([0.05, 0.95, 0.5]))
+    a, b = gates[:2].mean(0), gates[2:].mean(0)
+    assert one.correlation == pytest.approx(np.corrcoef(a, b)[0, 1])
+    assert one.between_class_std == pytest.approx(np.mean(np.abs(a - b) / 2))
+    centred = (a - a.mean()) - (b - b.mean())
+    assert one.centred_between_class_std == pytest.approx(np.mean(np.abs(centred) / 2))
+    inner = [np.abs(g[0] - g[1]).mean() / 2 for g in (gates[:2], gates[2:])]
+    assert one.within_class_std == pytest.approx(np.mean(inner))
+    assert (one.share_high, one.share_low) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+
+
+def test_rows_with_failures_are_two_sided_where_a_claim_says_different() -> None:
+    asked = table("kind: differ, rows: [v1, plain]")
+    rows = simulated(asked, {"v1": 24.0}, 4)
+    rows["v1"] = failing(rows["v1"][:3], 0)  # 3 worst of 7: 1 / 35 one-sided
+    (found,) = judge(asked, rows)
+    assert found.outcome == "unresolved" and "corrected p = 0.057" in found.ours
+
+
+def test_chance_is_counted_to_the_image() -> None:
+    first = next(k for k in range(501) if scipy_stats.binom.sf(k - 1, 500, 0.1) <= 0.01)
+    for right, failed in ((first, False), (first - 1, True)):
+        few = {"tested": 500, "classes": 10, "majority": 50, "wrong_top1": 500 - right}
+        assert bool(health(record(Run(TRAIN, None, 0), 0, **few))) == failed
+
+
+def test_the_printed_interval_of_gates_is_students() -> None:
+    networks = jittered(4, 0.02)
+    (check,) = claim_of(ROLE, "F6.2b").checks
+    values = [getattr(find(one, check.rows[0]), check.quantity) for one in networks]
+    low, high = scipy_stats.t.interval(0.95, 3, np.mean(values), scipy_stats.sem(values))
+    assert f"[{low:.3f}, {high:.3f}]" in verdicts(ROLE, {}, networks=networks)["F6.2b"].ours
+
+
+def test_devices_that_disagree_leave_a_time_open() -> None:
+    slow = paper_benches(times=2.0)[0].model_copy(update={"device": "another GPU"})
+    found = verdicts("reduction", {}, benches=[*paper_benches(), slow])["cost.4"]
+    assert found.outcome == "unresolved"

@@ -267,5 +267,5 @@ def test_a_graph_has_the_loss_curve_of_the_plain_loop(tiny: Training, digits: Im
         step = make_step(run.train, model, optimizer, batches, graph)
         curves.append(epochs(TrainState(model, optimizer, device), batches, step, run, 2))
     for (lr, loss, error), written in zip(*curves, strict=True):
-        assert (lr, loss) == pytest.approx(written[:2], rel=1e-3)
+        assert (lr, loss) == pytest.approx(written[:2], rel=1e-2), "0.2% on an H200"
         assert abs(error - written[2]) < 3.2, "three of 96 images may fall on either side"

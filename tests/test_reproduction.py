@@ -11,12 +11,14 @@ from test_cli import inside as senet
 from senet_ablate import SESpec
 from senet_ablate.analysis.reproduction import (
     Reproduction,
+    _outcome,
     committed_records,
     compare_records,
     read_reproduction,
     reproductions,
     summary,
 )
+from senet_ablate.analysis.stats import Difference
 from senet_ablate.records.store import Record, pack, read_records, write_record
 from senet_ablate.report.reproduction import page, sentences, write_reproduction
 from senet_ablate.spec.plan import Plan, read_plan
@@ -171,3 +173,13 @@ def test_facts_are_sealed_and_the_page_names_what_differs(tmp_path: Path) -> Non
 def test_committed_records_are_read_strictly(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no records of recipe 'digits'"):
         committed_records(plan(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(-0.4, 0.4, "agrees"), (0.6, 1, "differs"), (-1, -0.6, "differs"), (-1, 0, "too few seeds")],
+)
+def test_an_interval_outside_the_margin_on_either_side_differs(
+    low: float, high: float, said: str
+) -> None:
+    assert _outcome(Difference(0, low=low, high=high), 0.5).startswith(said)

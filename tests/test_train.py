@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from natively import natively
 
 from senet_ablate import SESpec, build_model
@@ -59,35 +58,6 @@ def test_how_often_the_test_set_is_read_changes_no_number(tiny: Training, digits
     assert often.correct == once.correct
     assert once.epochs[0].test_top1 is None and often.epochs[0].test_top1 is not None
     assert once.epochs[-1] == often.epochs[-1]
-
-
-def test_one_epoch_is_sgd_as_written_in_the_textbook(tiny: Training, digits: ImageSet) -> None:
-    """An independent loop: own momentum, weight decay and rate, on the same batches, in float64."""
-    spec = tiny.model_copy(
-        update={"epochs": 1, "schedule": "cosine", "label_smoothing": 0.1, "weight_decay": 0.01}
-    )
-    run = Run(spec, SESpec(), 0)
-    model, optimizer, batches = prepared(run, digits, CPU)
-    model.double()
-    twin = build_model(spec.backbone, 10, run.se, seed=0).double()
-    velocity = [torch.zeros_like(p) for p in twin.parameters()]
-    for step, (x, y) in enumerate(batches.shuffled(0, 1)):
-        rate = spec.lr * 0.5 * (1 + math.cos(math.pi * step / 3))
-        logits = twin(x.double()).log_softmax(1)
-        target = F.one_hot(y, 10).double() * 0.9 + 0.01
-        grads = torch.autograd.grad(-(target * logits).sum(1).mean(), list(twin.parameters()))
-        with torch.no_grad():
-            for p, v, g in zip(twin.parameters(), velocity, grads, strict=True):
-                v.mul_(0.9).add_(g + 0.01 * p)
-                p.sub_(rate * v)
-        for group in optimizer.param_groups:
-            group["lr"] = lr_at(spec, step, 3)
-        loss = F.cross_entropy(model(x.double()), y, label_smoothing=0.1)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
 def test_training_learns_the_digits(digits: ImageSet, tiny: Training, tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -253,20 +223,6 @@ def test_bf16_is_only_used_where_the_recipe_says_so(tiny: Training, digits: Imag
     assert set(seen[: len(seen) // 2]) == {torch.float32} and set(seen[len(seen) // 2 :]) == {
         torch.bfloat16
     }
-
-
-def test_bf16_errs_as_float32_does_within_the_spread_of_seeds(tiny: Training, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    from senet_ablate.data import load_images
-
-    errors = []
-    for precision in ("float32", "bf16"):
-        fields = {"train_images": 600, "test_images": None, "epochs": 3, "precision": precision}
-        chosen = tiny.model_copy(update=fields)
-        images = load_images(chosen, tmp_path)
-        errors.append([train(Run(chosen, SESpec(), seed), images, CPU).top1 for seed in range(4)])
-    exact, rounded = map(np.array, errors)
-    spread = np.sqrt((exact.var(ddof=1) + rounded.var(ddof=1)) / 2)
-    assert exact.mean() < 50 and abs(exact.mean() - rounded.mean()) < 2 * spread, errors
 
 
 def test_a_user_can_train_on_any_image_set() -> None:

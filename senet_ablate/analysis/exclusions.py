@@ -53,8 +53,8 @@ def at_chance(record: Record) -> bool:
     return right == 0 or float(special.bdtrc(right - 1, record.tested, chance)) > CHANCE_ALPHA
 
 
-def stuck_gates(record: Record) -> tuple[str, ...]:
-    """A sentence for each SE block whose gates all stand at one place where they say nothing.
+def stuck_gates(record: Record) -> dict[str, float]:
+    """The SE blocks whose gates all stand at one place where they say nothing, and that place.
 
     "At" means that the root mean square distance of all gates (images and channels) from that
     place, which takes in mean and spread, is under STUCK. The places depend on the gate's range: 0,
@@ -62,17 +62,15 @@ def stuck_gates(record: Record) -> tuple[str, ...]:
     small by design: they are stuck where they are all alike.
     """
     gate = record.run.se.gate if record.run.se else "constant"
-    sentences = []
+    found = {}
     for name, gates in record.gates.items():
         rests = RESTS.get(gate, OTHER_RESTS)
         if gate == "softmax" and gates.std < STUCK * gates.mean:
             rests = (gates.mean,)
-        sentences += [
-            f"{name} at {rest:.2g} (mean {gates.mean:.3f}, spread {gates.std:.3f})"
-            for rest in rests
-            if math.hypot(gates.mean - rest, gates.std) < STUCK
-        ]
-    return tuple(sentences)
+        for rest in rests:
+            if math.hypot(gates.mean - rest, gates.std) < STUCK:
+                found[name] = rest
+    return found
 
 
 def fairness(experiment: Experiment, rows: Rows) -> tuple[str, ...]:

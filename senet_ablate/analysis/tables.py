@@ -276,13 +276,25 @@ def _remark(note: str, unhosted: str, records: Sequence[Record]) -> str:
     """What a reader must know of a row: which seeds failed and why, what is odd about its gates,
     whether it is ours.
     """
-    said: dict[str, list[str]] = {}
+    failed, stuck = dict[str, list[int]](), dict[str, dict[str, list[int]]]()
     for record in records:
-        failures = [f"FAILED, {reason}" for reason in health(record)]
-        for reason in failures or [f"gates stuck: {one}" for one in stuck_gates(record)]:
-            said.setdefault(reason, []).append(str(record.run.seed))
-    seeds = [f"seed {', '.join(seeds)}: {reason}" for reason, seeds in said.items()]
-    return "; ".join(filter(None, (note, f"not hosted: {unhosted}" if unhosted else "", *seeds)))
+        for reason in health(record):
+            failed.setdefault(f"FAILED, {reason}", []).append(record.run.seed)
+        for block, place in ({} if health(record) else stuck_gates(record)).items():
+            blocks = stuck.setdefault(f"gates stuck at {place:.2g}", {})
+            blocks.setdefault(block, []).append(record.run.seed)
+    said = [f"{seeds_in_words(seeds)}: {reason}" for reason, seeds in failed.items()]
+    for where, blocks in stuck.items():
+        listed = (f"{block} ({seeds_in_words(seeds)})" for block, seeds in sorted(blocks.items()))
+        said.append(f"{where}: {', '.join(listed)}")
+    return "; ".join(filter(None, (note, f"not hosted: {unhosted}" if unhosted else "", *said)))
+
+
+def seeds_in_words(seeds: Sequence[int]) -> str:
+    """Seeds in words; three and more in a row as a span."""
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def read_reported(recipe: str, records: Iterable[str], *, begun: bool = False) -> Plan:

@@ -143,7 +143,7 @@ def by_block(records: Sequence[Record]) -> pd.DataFrame:
     """
     rows = []
     for record in records:
-        stuck = {reason.partition(" ")[0] for reason in stuck_gates(record)}
+        stuck = stuck_gates(record)
         rows += [
             {"block": block, **gates.model_dump(), "stuck": block in stuck}
             for block, gates in record.gates.items()

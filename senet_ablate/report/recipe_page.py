@@ -6,7 +6,7 @@ Nothing here trains, and nothing is typed.
 import math
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from senet_ablate.analysis.exclusions import health
 from senet_ablate.analysis.forest import effects
 from senet_ablate.analysis.frame import strangers
 from senet_ablate.analysis.reproduction import reproductions, summary
-from senet_ablate.analysis.tables import Table, gates_of_seeds
+from senet_ablate.analysis.tables import Table, gates_of_seeds, seeds_in_words
 from senet_ablate.analysis.tables import tables as tables_of
 from senet_ablate.analysis.verdicts import Verdict
 from senet_ablate.records import Part, Record
@@ -354,7 +354,7 @@ def notes(table: Table) -> list[str]:
     if table.missing:
         labels = table.rows["label"]
         names = "; ".join(
-            f"{labels[name]}: {_seeds(seeds)}" for name, seeds in table.missing.items()
+            f"{labels[name]}: {seeds_in_words(seeds)}" for name, seeds in table.missing.items()
         )
         parts.append(f"**Not run yet**: {names}.")
     return parts
@@ -363,13 +363,6 @@ def notes(table: Table) -> list[str]:
 def _span(values: pd.Series) -> str:
     """From the least to the largest, in two digits."""
     return " to ".join(dict.fromkeys(f"{one:.2f}" for one in (values.min(), values.max())))
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    """Seeds in words; three and more in a row as a span."""
-    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"seeds {seeds[0]} to {seeds[-1]}"
-    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def _command(results: RecipeResults, table: Table) -> str:
