@@ -13,6 +13,7 @@ from senet_ablate.analysis.exclusions import health
 from senet_ablate.analysis.frame import strangers, tidy
 from senet_ablate.analysis.tables import tables
 from senet_ablate.cli.main import _guarded, app
+from senet_ablate.records import Epoch
 from senet_ablate.records.store import Record, read_records, write_record
 from senet_ablate.spec.plan import read_plan
 from senet_ablate.spec.registry import BadInput
@@ -167,3 +168,12 @@ def test_report_and_verify_read_each_record_once(
         assert exit_code(verb, "--recipe", "smoke", "--results", str(tmp_path)) == 0
         assert [path.parent.name for path in seen].count("runs") == 1, verb
         seen.clear()
+
+
+def test_curves_are_read_at_their_ends_and_over_their_length() -> None:
+    def epoch(loss: float, error: float) -> Epoch:
+        return Epoch(lr=0.1, train_loss=loss, train_top1=error, test_loss=loss, test_top1=error)
+
+    run = Run(read_plan("cue").recipe.train, None, 0)
+    one = fabricated(run).model_copy(update={"epochs": (epoch(3.0, 30.0), epoch(1.0, 20.0))})
+    assert one.throughout == 25 and list(tidy([one]).train_loss) == [1.0]

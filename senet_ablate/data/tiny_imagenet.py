@@ -15,8 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
-    """500 training and 50 validation images of each class found in train/; the validation images
-    serve as the test.
+    """500 training and, as the test, 50 validation images of each class found in train/.
 
     Raises BadInput, naming the line, for annotations that contradict each other or miss a class.
     """

@@ -34,8 +34,7 @@ class SEBlock(nn.Module):
 
 
 class FCExcitation(nn.Module):
-    """The two fully connected layers with a ReLU between them (paper, Eq. 3), at every position of
-    N x C x H x W."""
+    """Two fully connected layers with a ReLU between them (paper, Eq. 3), for N x C x H x W."""
 
     def __init__(self, channels: int, spec: SESpec) -> None:
         super().__init__()

@@ -24,12 +24,15 @@ def _network(
     backbone: str, se: SESpec | None, pixels: int, classes: int, stem: str
 ) -> tuple[nn.Module, NetworkCost]:
     """A network on the meta device, and its cost."""
-    with torch.device("meta"):
-        model = build_model(backbone, classes, se, stem=stem)
     try:
+        with torch.device("meta"):
+            model = build_model(backbone, classes, se, stem=stem)
         found = cost(model, (3, pixels, pixels))
-    except RuntimeError as error:
-        raise BadInput(f"{backbone}: {pixels} pixels do not go through it: {error}") from error
+    except BadInput:
+        raise
+    except Exception as error:  # in a user's operator; too few pixels
+        why = f"{type(error).__name__}: {error}"
+        raise BadInput(f"{backbone}: {pixels} pixels do not go through it: {why}") from error
     parts = {
         name: StageCost(params=found.params_by_module[name], macs=found.macs_by_module[name])
         for name, _ in model.named_children()

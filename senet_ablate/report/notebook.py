@@ -17,9 +17,9 @@ from senet_ablate.analysis.tables import read_reported
 from senet_ablate.records import Record, read_records
 from senet_ablate.records.store import recorded
 from senet_ablate.report import gates, plots, recipe_page
-from senet_ablate.report.document import Document, Figure, Section, Text, drawn
+from senet_ablate.report.document import GLYPHS, Document, Figure, Section, Text, drawn
 from senet_ablate.report.recipe_page import RecipeResults, read_results
-from senet_ablate.spec import BadInput, list_recipes
+from senet_ablate.spec import BadInput, list_recipes, nearest
 from senet_ablate.spec.plan import RESULTS_DIR
 
 
@@ -67,16 +67,20 @@ class Review:
 
     def ledger(self, outcome: str = "") -> Section:
         """Every claim of the paper with its verdict; `outcome` keeps only those that are, say,
-        contradicted.
+        contradicted. Raises BadInput for a word that is no verdict.
         """
+        if outcome not in ("", *GLYPHS):
+            raise BadInput(f"no verdict is {outcome!r}; {nearest(outcome, GLYPHS)}")
         return recipe_page.claims(self.results, outcome)
 
     def section(self, name: str) -> Section | Text:
         """A section of the page, by its heading or the name of its experiment."""
         table = self.results.tables.get(name)
         title = table.experiment.title if table else name
-        found = [section for section in self.page.sections if section.title == title]
-        return found[0] if found else Text(f"This recipe has nothing on `{name}` yet.")
+        found = {section.title: section for section in self.page.sections}
+        known = [*found, *self.results.tables]
+        nothing = f"This recipe has nothing on `{name}` yet; {nearest(name, known)}"
+        return found.get(title) or Text(nothing)
 
     def curves(self, *rows: str) -> Figure | Text:
         """Loss and error by epoch of the rows, mean and range over their seeds."""

@@ -133,10 +133,15 @@ def parse(model: type[T], data: Any) -> T:
 
 def _explain(model: Any, error: ValidationError) -> str:
     """The first thing wrong, in one line: key, what was found, what is allowed."""
-    first = error.errors(include_url=False)[0]
+    unknown, found = (
+        ("extra_forbidden", "unexpected_keyword_argument"),
+        error.errors(include_url=False),
+    )
+    # a key that is misspelt is missing, too: the first is what helps
+    first = next((one for one in found if one["type"] in unknown), found[0])
     parts = map(str, first["loc"])
     key = ".".join(one for one in parts if not one.startswith(("tuple", "literal", "constrained")))
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if first["type"] in unknown:
         *above, last = first["loc"]
         return f"unknown key {key!r}; {nearest(str(last), field_names(_model_at(model, above)))}"
     if first["type"] == "missing":

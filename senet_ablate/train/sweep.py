@@ -83,9 +83,19 @@ class Sweep:
 
     @cached_property
     def costs(self) -> list[Cost]:
-        """Parameters and multiply-adds of each row's network, in the order of `networks`."""
+        """Parameters and multiply-adds of each row's network, in the order of `networks`.
+
+        Raises BadInput for a network that images do not go through.
+        """
         size = self.plan.recipe.train.crop_size or self.images.train.images.shape[1]
-        return [cost(model, (3, size, size)) for _, model in self.networks]
+        found = []
+        for row, model in self.networks:
+            try:
+                found.append(cost(model, (3, size, size)))
+            except Exception as error:  # in a user's operator; images too small for a network
+                name = f"{row.experiment}/{row.variant}"
+                raise BadInput(f"{name}: {type(error).__name__}: {error}") from error
+        return found
 
     def estimate_s(self) -> float | None:
         """Seconds that the pending runs take, checkpoints included, from a few timed steps of one.
@@ -144,6 +154,11 @@ def build_networks(plan: Plan, classes: int) -> list[tuple[Row, nn.Module]]:
                 f"{row.experiment}/{row.variant}: {error}; if that is as it should be, say so under"
                 f" `cannot_host` in recipe {plan.recipe_name!r}"
             ) from error
+        except BadInput:
+            raise
+        except Exception as error:  # in a user's block
+            name = f"{row.experiment}/{row.variant}"
+            raise BadInput(f"{name}: {type(error).__name__}: {error}") from error
         other = seen.setdefault(
             (row.experiment, repr(model), run.train.model_dump_json()), row.variant
         )
