@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as F
 
 from senet_ablate.data import load_images
 from senet_ablate.data.loader import Batches
-from senet_ablate.data.streaming import Stream, workers
+from senet_ablate.data.streaming import Stream, cropped, workers
 from senet_ablate.spec.plan import read_plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run, Training
@@ -108,11 +108,9 @@ def test_a_crop_is_the_part_of_the_image_that_was_drawn(
 
 def test_the_whole_image_is_the_largest_crop(folder: Path) -> None:
     path = folder / "train" / "red" / "01.jpg"
-    draws = {
-        "image": torch.tensor([0]),
-        "edges": torch.tensor([[2.0, 2.0]]),
-        "place": torch.zeros(1, 2),
-    }
+    width, height = Image.open(path).size
+    edges = 2 * torch.tensor([[height, width]]) / (height * width) ** 0.5
+    draws = {"image": torch.tensor([0]), "edges": edges, "place": torch.zeros(1, 2)}
     (crop,) = Stream([path], 36, 32, 0).crops([draws])
     pixels = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)
     expected = F.resize(pixels, [32, 32], antialias=True).permute(1, 2, 0)
@@ -202,3 +200,15 @@ def test_the_imagenet_recipes_train_on_a_small_folder(recipe: str, folder: Path)
 
 def test_a_run_on_a_cpu_decodes_by_itself() -> None:
     assert workers(CPU) == 0
+
+
+def test_crops_of_files_that_are_not_square_keep_their_aspect(tmp_path: Path) -> None:
+    """Of an image of 1000 x 250 pixels whose channel 0 says the column, channel 1 the row."""
+    columns, rows = np.meshgrid(np.arange(1000) // 4, np.arange(250))
+    picture = np.stack([columns, rows, 0 * rows], 2).astype(np.uint8)
+    Image.fromarray(picture).save(tmp_path / "wide.png")
+    for aspect in (3 / 4, 1.0, 4 / 3):
+        edges = (1 / aspect) ** 0.5, aspect**0.5  # all of the area, which no such crop can have
+        crop = cropped(tmp_path / "wide.png", 50, (*edges, 0.0, 0.0, False)).numpy().astype(float)
+        height, width = np.ptp(crop[:, 25, 1]), 4 * np.ptp(crop[25, :, 0])
+        assert height > 240 and width / height == pytest.approx(aspect, rel=0.05)

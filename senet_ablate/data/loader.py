@@ -154,7 +154,8 @@ class Batches:
                 (torch.rand(count, generator=generator) * 2 - 1) * torch.tensor(4 / 3).log()
             )
             edges = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], 1)
-            draws["edges"] = edges.clamp(max=1.0)  # height, width
+            # height, width; of a square at most the whole, of a file as far as the file goes
+            draws["edges"] = edges if self.stream else edges.clamp(max=1.0)
             draws["place"] = torch.rand(count, 2, generator=generator) * 2 - 1
         if train.cutout:
             draws["hole"] = torch.randint(self.size, (count, 2), generator=generator)

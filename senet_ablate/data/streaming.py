@@ -136,12 +136,13 @@ def cropped(path: Path, size: int, box: Box) -> Tensor:
     """A crop of an image as size x size x 3 uint8.
 
     The edges of a box count in the square root of the image's area, so that their product is a
-    share of it; its place runs from -1 to 1 over the room that is left.
+    share of it; one that is higher or wider than the image shrinks, and keeps its aspect. Its place
+    runs from -1 to 1 over the room that is left.
     """
     image, (height, width, y, x, flipped) = opened(path), box
     root = (image.height * image.width) ** 0.5
-    h = max(1, min(image.height, round(height * root)))
-    w = max(1, min(image.width, round(width * root)))
+    root *= min(1.0, image.height / (height * root), image.width / (width * root))
+    h, w = max(1, round(height * root)), max(1, round(width * root))
     top, left = round((image.height - h) * (y + 1) / 2), round((image.width - w) * (x + 1) / 2)
     crop = image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + w, top + h))
     pixels = torch.from_numpy(np.array(crop))
