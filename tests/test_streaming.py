@@ -108,7 +108,8 @@ def test_a_crop_is_the_part_of_the_image_that_was_drawn(
 
 def test_the_whole_image_is_the_largest_crop(folder: Path) -> None:
     path = folder / "train" / "red" / "01.jpg"
-    width, height = Image.open(path).size
+    with Image.open(path) as image:
+        width, height = image.size
     edges = 2 * torch.tensor([[height, width]]) / (height * width) ** 0.5
     draws = {"image": torch.tensor([0]), "edges": edges, "place": torch.zeros(1, 2)}
     (crop,) = Stream([path], 36, 32, 0).crops([draws])
