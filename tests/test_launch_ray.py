@@ -128,7 +128,7 @@ HOLD = Path(__file__).with_name("hold")
 
 def squeeze(x):
     if HOLD.exists():
-        time.sleep(0.02)
+        time.sleep(0.1)
     return x.mean((2, 3), keepdim=True)
 """
 DRIVER = """
@@ -146,7 +146,7 @@ sys.exit(_guarded(lambda: launch(todo, context(Path({results!r})), lambda *_: No
 
 def slow_runs(tiny: Training) -> list[Run]:
     """They take a minute, and seconds once the file `hold` is gone."""
-    spec = tiny.model_copy(update={"epochs": 30, "test_every": 30})
+    spec = tiny.model_copy(update={"epochs": 20, "test_every": 20})
     return [Run(spec, SESpec(squeeze="ray_slow:squeeze"), seed) for seed in range(3)]
 
 

@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,3 +154,15 @@ def test_a_log_has_a_plain_line_now_and_then_and_a_terminal_a_bar(
     assert max(len(one.rstrip()) for one in shown) == 120, "the names are cut to the width"
     assert "reduction" not in log.getvalue()
     assert not hidden.getvalue()
+
+
+def test_results_that_cannot_be_written_are_said_before_training(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    words = ["run", "role_of_squeeze", "--recipe", "smoke", "--seeds", "1", "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "senet_ablate", *words, "--results", str(tmp_path / "taken")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") <= 2 and "taken" in done.stderr

@@ -60,8 +60,8 @@ def pages(results: Path) -> dict[str, Document]:
     read = readable(sorted(results.glob("*/effects.csv")), _read)
     if not read:
         raise BadInput(f"{results}: no recipe's effects.csv can be read")
-    # the recipe with the most claims first, so that claims stand in the order of the tables
-    found = pd.concat(sorted(read, key=len, reverse=True), ignore_index=True)
+    read.sort(key=len, reverse=True)  # most claims first: they stand in the order of the tables
+    found = pd.concat(read, ignore_index=True)
     sections = [
         *_sections(found[~found["warned"]], "Evidence about the paper", "forest.svg", CAPTION),
         *_sections(found[found["warned"]], "No evidence about the paper", "shown.svg", ""),

@@ -5,6 +5,7 @@ failures = Sweep(plan, SweepContext.of(plan, Path("results"), Path("data"))).tra
 """
 
 import statistics
+import tempfile
 import time
 from functools import cached_property
 from pathlib import Path
@@ -77,8 +78,14 @@ class Sweep:
         return names
 
     def train(self, progress: Progress = lambda finished, images, running: None) -> list[Failure]:
-        """Train what is pending and write its records; returns the runs that failed."""
-        remove_finished(self.context)
+        """Train what is pending and write its records; returns the runs that failed.
+
+        Raises OSError for a folder that cannot be written, before anything is trained.
+        """
+        folder = self.context.results / self.context.recipe
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            remove_finished(self.context)
         return self.launcher.launch(self.pending, self.context, progress)
 
     @cached_property
