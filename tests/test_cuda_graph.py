@@ -142,7 +142,7 @@ def test_a_failed_capture_names_the_error_behind_it(monkeypatch: pytest.MonkeyPa
     }
     for name, fake in fakes.items():
         monkeypatch.setattr(cuda_graph_module.torch.cuda, name, fake)
-    monkeypatch.setattr(cuda_graph_module, "_broken", threading.Event())
+    monkeypatch.setattr(cuda_graph_module, "_capture_failed", threading.Event())
     calls = 0
 
     def step() -> tuple[Tensor, Tensor]:
@@ -265,7 +265,6 @@ def test_a_graph_has_the_loss_curve_of_the_plain_loop(tiny: Training, digits: Im
     for graph in (True, False):
         model, optimizer, batches = prepared(run, digits, device)
         step = make_step(run.train, model, optimizer, batches, graph)
-        curves.append(epochs(TrainState(model, optimizer, device), batches, step, run, 2))
-    for (lr, loss, error), written in zip(*curves, strict=True):
-        assert (lr, loss) == pytest.approx(written[:2], rel=1e-2), "0.2% on an H200"
-        assert abs(error - written[2]) < 3.2, "three of 96 images may fall on either side"
+        curves.append(epochs(TrainState(model, optimizer, device), batches, step, run, 1))
+    for ours, written in zip(*curves, strict=True):
+        assert ours == pytest.approx(written, rel=1e-3)

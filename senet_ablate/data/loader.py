@@ -94,10 +94,8 @@ class Batches:
         ]
         crops = self.stream.crops(parts) if self.stream else map(self._augmented, parts)
         for now, pixels in zip(parts, crops, strict=True):
-            x, y = (
-                self._normalised(pixels),
-                self.labels[now["image"].to(self.device, non_blocking=True)],
-            )
+            x, image = self._normalised(pixels), now["image"].to(self.device, non_blocking=True)
+            y = self.labels[image]
             if "hole" in now:
                 x = _cut_out(x, self.train.cutout, now["hole"].to(self.device, non_blocking=True))
             yield from zip(torch.split(x, self.own), torch.split(y, self.own), strict=True)

@@ -17,8 +17,8 @@ WARM = 3  # calls before the capture, in which libraries choose their algorithms
 _one_at_a_time = threading.Lock()
 # A capture, or a replay or emptying the cache, never both: every graph registers the process's
 # default generator, whose state counts one capture at a time (torch 2.11).
-alone = threading.Lock()
-_broken = threading.Event()
+graph_lock = threading.Lock()
+_capture_failed = threading.Event()
 
 
 class CaptureError(BadInput):
@@ -90,27 +90,27 @@ def cuda_graph(call: Call, generator: torch.Generator | None = None) -> Call:
     graph = torch.cuda.CUDAGraph()
     if generator is not None:
         graph.register_generator_state(generator)
-    with alone:
-        _check_whole()
+    with graph_lock:
+        _check_captures()
         try:
             # thread_local: other threads (other runs, a loader that pins memory) go on meanwhile
             with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 results = call()
         except Exception as error:  # torch raises another one while it ends the capture
-            _broken.set()
+            _capture_failed.set()
             cause = error.__context__ or error
             raise CaptureError(f"the training step is no CUDA graph: {cause}") from cause
 
     # a graph does not hold the tensors that it computes with: freed, it would write to nowhere
     def replay(holds: Call = call) -> tuple[Tensor, Tensor]:
-        with alone:
-            _check_whole()
+        with graph_lock:
+            _check_captures()
             graph.replay()
         return results
 
     return replay
 
 
-def _check_whole() -> None:
-    if _broken.is_set():
+def _check_captures() -> None:
+    if _capture_failed.is_set():
         raise CaptureLost("a capture failed in this process")

@@ -29,7 +29,7 @@ from senet_ablate.spec import BadInput, Plan, Run, Training
 from senet_ablate.train.checkpoint import EVERY_S, Checkpoints, origin, save_weights
 from senet_ablate.train.class_gates import by_class, default_classes
 from senet_ablate.train.compute import set_flags
-from senet_ablate.train.cuda_graph import CaptureError, CaptureLost, alone
+from senet_ablate.train.cuda_graph import CaptureError, CaptureLost, graph_lock
 from senet_ablate.train.distributed import broadcast, rank
 from senet_ablate.train.loop import train
 
@@ -196,9 +196,7 @@ def _train(
         classes = default_classes(images.classes)
         try:
             blocks, curves = by_class(model, images, device, run.train, classes)
-        except (
-            BadInput
-        ) as error:  # a block without a gate: the run is worth its record all the same
+        except BadInput as error:  # a block without a gate; its run is worth a record
             log.warning("run %s: no gates by class are kept: %s", run.id, error)
             return {}
         return {"class_gates": blocks, "class_curves": curves}
@@ -224,7 +222,7 @@ def _train(
                 on_train_end=on_train_end,
             )
     except torch.OutOfMemoryError as error:
-        with alone:
+        with graph_lock:
             torch.cuda.empty_cache()
         raise MemoryError(OUT_OF_MEMORY.format(batch=run.train.batch_size)) from error
 

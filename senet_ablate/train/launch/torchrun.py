@@ -64,8 +64,8 @@ def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[F
         if isinstance(answer, Failure):  # the others may wait for this process within the run
             why = f"not tried, since run {run.id} failed"
             return [answer, *(Failure(other, why) for other in queue)]
-        asked = all_reduce(torch.tensor(StopRequest.signal, device=device))  # in an evaluation, say
-        if asked and queue:
+        stop = all_reduce(torch.tensor(StopRequest.signal, device=device))  # in an evaluation, say
+        if stop and queue:
             raise Interrupted(signal.SIGTERM)
         if answer is RunStatus.BUSY:
             queue.append(run)
