@@ -9,7 +9,7 @@ import pytest
 from fabricated import record, write_recipe
 
 from senet_ablate.analysis.forest import effects
-from senet_ablate.analysis.tables import tables
+from senet_ablate.analysis.tables import read_reported, tables
 from senet_ablate.records.store import read_records
 from senet_ablate.report import plots
 from senet_ablate.report.forest import forest
@@ -121,3 +121,9 @@ def test_a_recipe_may_be_called_as_a_number_or_as_nothing(tmp_path: Path) -> Non
     assert (
         "[2024](2024/README.md)" in page.read_text() and "[nan](nan/README.md)" in page.read_text()
     )
+
+
+def test_the_family_of_a_planned_page_does_not_wait_for_its_tables_to_begin() -> None:
+    plan = read_plan("cifar100", ["role_of_squeeze"])
+    shown = read_reported("cifar100", [run.id for run in plan.runs()], begun=True)
+    assert [*shown.experiments] == [*read_plan("cifar100").experiments]

@@ -302,7 +302,7 @@ def read_reported(recipe: str, records: Iterable[str], *, begun: bool = False) -
     run which none of its own has, or one in every row.
 
     records: their ids. begun: the same of the others, as pages show them, unless the recipe lists
-    them or none has.
+    them, has an analysis plan (whose family would grow with each table that begins), or none has.
     """
     plan, fitting = read_plan(recipe), fitting_plans(recipe)
     rows = {
@@ -315,7 +315,7 @@ def read_reported(recipe: str, records: Iterable[str], *, begun: bool = False) -
         return any(have & ids - others for ids in rows[name]) or all(have & i for i in rows[name])
 
     shown = list(plan.experiments)
-    if begun and not plan.recipe.experiments:
+    if begun and not plan.recipe.experiments and plan.recipe.plan is None:
         shown = [name for name in shown if has_begun(name)] or shown
     asked = [name for name in fitting if fitting[name].experiments[name].on_request]
     return read_plan(recipe, list(dict.fromkeys([*shown, *filter(has_begun, asked)])))
