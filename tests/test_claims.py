@@ -1017,8 +1017,7 @@ def test_without_a_plain_network_nothing_is_called_alike_and_the_rest_is_judged(
     for plain in ([], changed_by(rows["plain"], diverged=3)):
         found = judge(asked, rows | {"plain": plain})
         assert outcomes(found) == [*["supported"] * 3, *["not tested"] * 4]
-        unknown = "no margin is known: the plain network has no sound run yet"
-        assert {v.reason for v in found[3:]} == {unknown}
+        assert all(v.reason.startswith("no margin is known: ") for v in found[3:])
     found = verdicts("squeeze", as_published("squeeze", share=0.2) | {"plain": []})
     assert (found["T11.1b"].outcome, found["T11.2"].outcome) == ("unresolved", "not tested")
 

@@ -285,7 +285,7 @@ def test_what_an_experiment_file_says_cannot_become_markup() -> None:
 
 
 def test_a_verdict_is_a_badge_on_the_page_and_a_word_in_markdown() -> None:
-    cells = pd.DataFrame({"claim": ["T1"], "verdict": [badge("contradicted", ", in part")]})
+    cells = pd.DataFrame({"claim": ["T1"], "verdict": [badge("contradicted", "in part")]})
     grid = Grid("Ledger", cells, markup=("verdict",))
     assert "`✗ contradicted, in part`" in grid.markdown()
     assert '<span class="badge contradicted">✗ contradicted, in part</span>' in grid.html()

@@ -14,7 +14,7 @@ from senet_ablate.spec.paper import published
 
 COLUMNS = (
     *("claim", "text", "quantity", "recipe", "warned", "contrast", "paper_effect", "effect"),
-    *("low", "high", "margin", "holds_low", "holds_high", "n", "verdict", "partly"),
+    *("low", "high", "margin", "holds_low", "holds_high", "n", "verdict", "marks"),
 )
 
 
@@ -24,10 +24,10 @@ def effects(plan: Plan, tables: Mapping[str, Table]) -> pd.DataFrame:
     Columns: claim, text, quantity (top1, top5), recipe, warned (whether the recipe warns that it
     says nothing about the paper), contrast (the differences of rows that decides, or, before
     anything is judged, that the paper's numbers support least), paper_effect, effect, low, high
-    (95% interval over seeds), margin (all in percent of the plain network's error; below 0 is
-    better), holds_low, holds_high (where the claim holds; outside of them if low > high), n (seeds
-    of the row that has fewest, at the look that decided), verdict, partly (whether a part of the
-    claim makes no sense here). Missing where there is no run.
+    (95% interval over seeds), margin (all in percent of the plain network's error, for two rows
+    that of the control of the first; below 0 is better), holds_low, holds_high (where the claim
+    holds; all but 0 if both are 0), n (seeds of the row that has fewest, at the look that decided),
+    verdict, marks (in part, provisional, exploratory). Missing where there is no run.
     """
     rows = []
     for table in tables.values():
@@ -43,10 +43,10 @@ def effects(plan: Plan, tables: Mapping[str, Table]) -> pd.DataFrame:
 
 
 def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> dict[str, object]:
-    control, rules = table.experiment.control, plan.recipe.plan
+    rules = plan.recipe.plan
     printed = {
         row: published(table.experiment, row).get(f"{check.quantity}_err", math.nan)
-        for row in (*check.named, control)
+        for row in table.experiment.variants
     }
     contrasts = dict(check.contrasts())
     sizes = {
@@ -57,15 +57,18 @@ def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> di
     least = max(sizes, key=lambda name: abs(sizes[name]) if two_sided else sizes[name])
     decided = verdict.deciding if verdict.deciding and verdict.deciding.name in sizes else None
     name = decided.name if decided else least
+    first, *others = contrasts[name]
+    control = table.experiment.control_of(first) if len(others) == 1 else table.experiment.control
     plain = float(table.rows[check.quantity][control]) / 100
     if math.isnan(plain) and rules:  # what the plan expects, until it is measured
         plain = (getattr(rules, f"plain_{check.quantity}") or math.nan) / 100
+    exploratory = "exploratory" * bool(table.exploratory and not plan.recipe.warning)
     margin, seen = verdict.margin / plain, decided.difference if decided else Difference(math.nan)
-    low, high = {  # between which effects the claim holds; outside of them if low is the larger
+    low, high = {  # between which effects the claim holds; but for 0 where both are 0
         "below_zero": (-math.inf, 0.0),
         "below_margin": (-math.inf, margin),
         "within_margin": (-margin, margin),
-        "apart": (margin, -margin),
+        "apart": (0.0, 0.0),
     }[check.asks]
     return {
         "claim": verdict.claim.removesuffix("/top-5"),
@@ -83,5 +86,5 @@ def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> di
         "holds_high": high,
         "n": decided.n if decided else min(int(table.rows["n"][row]) for row in contrasts[name]),
         "verdict": verdict.outcome,
-        "partly": verdict.partly,
+        "marks": ", ".join(filter(None, (verdict.marks, exploratory))),
     }

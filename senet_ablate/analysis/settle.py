@@ -22,7 +22,7 @@ from senet_ablate.analysis.stats import (
     seeds_needed,
     std_interval,
 )
-from senet_ablate.analysis.tables import Table, by_row, case_of, tables
+from senet_ablate.analysis.tables import Table, by_row, case_of, families, tables
 from senet_ablate.analysis.verdicts import Verdict, errors_of, judge
 from senet_ablate.records import Epoch, Record
 from senet_ablate.spec import AnalysisPlan, BadInput, Plan, Run
@@ -69,8 +69,9 @@ def _record(run: Run, top1: float, top5: float, failed: bool) -> Record:
 
 def judge_made_up(plan: Plan, top1: Draw, top5: Draw) -> list[Verdict]:
     """The verdicts on errors of such a page."""
-    judged = judge(made_up_page(plan, top1, top5), plan.recipe.plan)
-    return [one for verdicts in judged.values() for one in verdicts if one.ledger == "error"]
+    page = families(plan, made_up_page(plan, top1, top5))
+    judged = [each for one in page for each in judge(one, plan.recipe.plan).values()]
+    return [one for verdicts in judged for one in verdicts if one.ledger == "error"]
 
 
 def expected_errors(plan: Plan, plain: float, quantity: str = "top1") -> dict[str, float]:

@@ -138,7 +138,20 @@ def case_of(
 
 
 def tables_of_cases(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
-    """The tables of experiments whose evidence is at hand."""
+    """The tables of experiments whose evidence is at hand; each family by itself."""
+    made = [_family(plan, family) for family in families(plan, cases)]
+    return {name: table for name in cases for one in made if (table := one.get(name))}
+
+
+def families(plan: Plan, cases: Mapping[str, Evidence]) -> list[dict[str, Evidence]]:
+    """Those that the analysis plan is for, and any others, which change no verdict on the first."""
+    found = (
+        {n: c for n, c in cases.items() if (n in plan.apart) is apart} for apart in (False, True)
+    )
+    return [family for family in found if family]
+
+
+def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
     rules, verdicts = plan.recipe.plan, judge(cases, plan.recipe.plan)
     model = error_model([case.rows for case in cases.values()], rules)
     refused = {name: "; ".join(mixed(case.rows)) for name, case in cases.items()}
@@ -311,7 +324,7 @@ def read_reported(recipe: str, records: Iterable[str], *, begun: bool = False) -
     have = set(records)
 
     def has_begun(name: str) -> bool:
-        others = {id for one in plan.experiments if one != name for ids in rows[one] for id in ids}
+        others = {id for one in fitting if one != name for ids in rows[one] for id in ids}
         return any(have & ids - others for ids in rows[name]) or all(have & i for i in rows[name])
 
     shown = list(plan.experiments)

@@ -34,6 +34,7 @@ Key = tuple[str, Check]
 QUANTITIES = ("top1", "top5", "throughout")
 ORDER: tuple[Outcome, ...] = ("contradicted", "not tested", "unresolved", "supported")
 """Of a claim's checks the first one seen here decides."""
+PROVISIONAL = "provisional"  # begins the reason of a verdict that a look's other tables may change
 MADE_UP_WORDS: dict[Outcome, str] = {"supported": "mechanism seen", "contradicted": "not seen"}
 
 
@@ -69,6 +70,13 @@ class Verdict:
     def words(self) -> str:
         """The outcome as pages print it."""
         return outcome_words(self.outcome, self.made_up)
+
+    @property
+    def marks(self) -> str:
+        """What stands behind the outcome: in part, provisional; empty where it holds as it is."""
+        early = self.outcome in ("supported", "contradicted") and PROVISIONAL in self.reason
+        marks = {"in part": self.partly, PROVISIONAL: early}
+        return ", ".join(mark for mark, holds in marks.items() if holds)
 
 
 def looks_of(rules: AnalysisPlan | None) -> Sequence[Look]:
@@ -145,7 +153,7 @@ def _at_look(
     seen = {name: replace(cases[name], rows=have, models=models) for name, have in rows.items()}
     late = len(cases) - len(rows)  # whose spread the model does not know yet
     waits = (
-        f"provisional: {late} of {len(cases)} tables are not there yet" if late and rules else ""
+        f"{PROVISIONAL}: {late} of {len(cases)} tables are not there yet" if late and rules else ""
     )
     asked = {(name, c): c.examine(seen[name]) for name, c in waiting if name in seen}
     questions = {(name, check): _question(check, cases[name].ids) for name, check in waiting}

@@ -130,7 +130,9 @@ def plan(
             )
     from senet_ablate.analysis.settle import sentences
 
-    print("\n".join(sentences(sweep.plan, records)))
+    print(
+        "\n".join(sentences(read_plan(options.recipe), records))
+    )  # of all that is judged together
 
 
 def _sweep(options: RunOptions, results: Path, tensorboard: Path | None = None) -> "Sweep":

@@ -65,6 +65,8 @@ def exploratory(plan: Plan, name: str, records: Mapping[str, Record], first: Fir
     rules = plan.recipe.plan_id
     if not rules:
         return "no analysis plan was fixed before the first record"
+    if name in plan.apart:
+        return f"{name} is none of the tables that the analysis plan is for"
     runs = {run.id for row in plan.rows() if row.experiment == name for run in row.runs}
     others = {one.provenance.plan for key, one in records.items() if key in runs} - {rules}
     if others:

@@ -32,8 +32,8 @@ MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 def badge(outcome: str, more: str = "") -> str:
-    """A verdict as a sign and a word, in Markdown; on a page it is coloured."""
-    return f"`{GLYPHS[outcome]} {outcome}{more}`"
+    """A verdict as a sign and words, in Markdown; on a page it is coloured."""
+    return f"`{GLYPHS[outcome]} {outcome}{', ' * bool(more)}{more}`"
 
 
 def _code(self: Any, tokens: Sequence[Any], place: int, options: Any, env: Any) -> str:

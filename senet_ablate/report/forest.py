@@ -30,8 +30,9 @@ LEAD = (
 CAPTION = (
     "Green: where a claim holds; its edge is 0 or the margin within which errors count as alike. A"
     " bar (95% interval over seeds) wholly in the green speaks for the claim, one wholly outside it"
-    " against it. The sign is the verdict, corrected for all claims of the recipe, so that it asks"
-    " for more than the bar."
+    " against it. (Rows that are said to differ may lie anywhere but at 0; a bar wholly within the"
+    " margin speaks against that.) The sign is the verdict, corrected for all claims of the recipe,"
+    " so that it asks for more than the bar."
 )
 NOT_EVIDENCE = (
     "Made-up images, or images far too easy: these recipes show that the suite works, and are **no"
@@ -73,11 +74,10 @@ def pages(results: Path) -> dict[str, Document]:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        texts = dict.fromkeys(
-            ("claim", "text", "recipe", "contrast"), str
-        )  # a recipe may be "2024"
+        # a recipe may be "2024"
+        texts = dict.fromkeys(("claim", "text", "recipe", "contrast", "marks"), str)
         found = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
-        return found[list(COLUMNS)].astype({"warned": bool, "partly": bool})
+        return found[list(COLUMNS)].fillna({"marks": ""}).astype({"warned": bool})
     except (ValueError, KeyError) as error:
         raise BadInput(f"{path}: not the effects of a recipe ({error})") from error
 
@@ -114,7 +114,7 @@ def _cell(row: pd.Series) -> str:
     effect = "" if pd.isna(row["effect"]) else f" {row['effect']:+.1f}%"
     interval = "" if pd.isna(row["low"]) else f" [{row['low']:+.1f}, {row['high']:+.1f}]"
     said = f"{effect}{interval}, n = {row['n']}" if effect else ""
-    return f"{GLYPHS[row['verdict']]}{said}{', in part' if row['partly'] else ''}"
+    return f"{GLYPHS[row['verdict']]}{said}{', ' * bool(row['marks'])}{row['marks']}"
 
 
 def forest(found: pd.DataFrame, paper: bool) -> matplotlib.figure.Figure:
@@ -167,9 +167,8 @@ def _shade(axes: Axes, row: pd.Series, top: float, limit: float) -> None:
     if pd.isna(row["holds_low"]) or pd.isna(row["holds_high"]):
         return
     low, high = max(row["holds_low"], -limit), min(row["holds_high"], limit)
-    spans = [(low, high)] if low < high else [(-limit, high), (low, limit)]
-    for start, end in spans:
-        axes.fill_between([start, end], top, top + 1, color=GREEN, lw=0, zorder=0)
+    span = [low, high] if low < high else [-limit, limit]
+    axes.fill_between(span, top, top + 1, color=GREEN, lw=0, zorder=0)
 
 
 def _effect(axes: Axes, row: pd.Series, at: float, limit: float, named: bool) -> None:

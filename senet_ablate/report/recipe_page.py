@@ -134,7 +134,7 @@ def claims(results: RecipeResults, outcome: str = "") -> Section:
         rows = [
             {
                 "claim": f"[{markdown_cell(v.claim)}](#{anchor(one.experiment.title)})",
-                "verdict": badge(v.words, ", in part" if v.partly else ""),
+                "verdict": badge(v.words, v.marks),
                 "says": v.says + " (Ours, not the paper's.)" * v.ours_alone,
                 "table": one.experiment.title,
                 "words": v.words,
@@ -274,8 +274,8 @@ def table_blocks(table: Table) -> list[Block]:
 
 def _claim(verdict: Verdict) -> str:
     """A claim with its verdict and its evidence, as an item of a list."""
-    more = ", in part" if verdict.partly else ""
-    lines = [f"- {badge(verdict.words, more)} **{verdict.claim}**: {markdown_cell(verdict.says)}"]
+    said = badge(verdict.words, verdict.marks)
+    lines = [f"- {said} **{verdict.claim}**: {markdown_cell(verdict.says)}"]
     evidence = {"Paper": verdict.paper, "Here": verdict.ours, "Because": verdict.reason}
     return "\n".join(
         [*lines, *(f"  - {name}: {markdown_cell(text)}" for name, text in evidence.items() if text)]

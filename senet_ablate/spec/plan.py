@@ -39,6 +39,8 @@ class Plan:
     experiments: dict[str, Experiment]
     most: int | None = None
     """How many seeds a row; None: as many as the recipe has."""
+    apart: frozenset[str] = frozenset()
+    """Experiments that the recipe's analysis plan is not for: they are judged apart."""
     kept_rows: tuple[tuple[Run, ...], ...] = ()
     """The rows whose records hold gates by class, that of figures 6 and 7 first."""
 
@@ -104,7 +106,9 @@ def read_plan(
     """The plan for `recipe` and `experiments`. Raises BadInput.
 
     Each is a name, or the path of a YAML file, whose name is that of the file without `.yaml`. No
-    experiments: the recipe's own list, or, where it has none, all that are not `on_request`.
+    experiments: the recipe's own list, or, where it has none, all that are not `on_request`. An
+    analysis plan is for the same, but for a user's own beside a recipe of this package: a table
+    more would change the verdicts on the others.
     """
     value = read_recipe(recipe, folder)
     recipe = _file(recipe, "recipe", folder).stem
@@ -123,12 +127,16 @@ def read_plan(
     if rules and seeds and seeds > len(rules.reference_seeds):
         count = len(rules.reference_seeds)
         raise BadInput(f"recipe {recipe!r}: its analysis plan has {count} seeds, not {seeds}")
-    asked = experiments or value.experiments
-    asked = asked or [name for name in known if not read_experiment(name, folder).on_request]
+    usual = [name for name in known if not read_experiment(name, folder).on_request]
+    asked = experiments or value.experiments or usual
+    planned = set(value.experiments or usual)
+    if not value.experiments and (folder / "recipes" / f"{recipe}.yaml").is_file():
+        planned = {name for name in usual if (folder / f"{name}.yaml").is_file()}
     loaded = {
         _file(name, "experiment", folder).stem: read_experiment(name, folder) for name in asked
     }
-    plan, kept = Plan(recipe, value, loaded, seeds), []
+    apart = frozenset(loaded) - planned if rules else frozenset()
+    plan, kept = Plan(recipe, value, loaded, seeds, apart), []
     for entry in (*value.cannot_host, *value.keep_weights):
         key = "cannot_host" if entry in value.cannot_host else "keep_weights"
         name, _, row = entry.partition("/")

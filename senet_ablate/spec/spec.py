@@ -7,6 +7,7 @@ hash, so a field that is added later, with a default, leaves the ids of old reco
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from dataclasses import replace
@@ -205,9 +206,11 @@ class Look(Frozen):
 
 def margins(plain_top1: float, plain_top5: float | None) -> dict[str, float]:
     """Within which two rows count as alike, points by quantity: a third of the gain of SE that is
-    expected from the plain errors in %, which is the paper's relative gain (Tables 10 to 16).
+    expected from the plain errors in %, which is the paper's relative gain (Tables 10 to 16); NaN
+    where no plain error is expected.
     """
-    top1, top5 = 1.02 / 23.30 * plain_top1 / 3, 0.52 / 6.55 * (plain_top5 or 0) / 3
+    top5 = math.nan if plain_top5 is None else 0.52 / 6.55 * plain_top5 / 3
+    top1 = 1.02 / 23.30 * plain_top1 / 3
     return {"top1": top1, "top5": top5, "throughout": top1}
 
 

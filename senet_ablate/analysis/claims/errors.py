@@ -93,7 +93,8 @@ class ErrorCheck(RowCheck):
         if failed and self.by_margin:
             return not_tested(f"{have} cannot tell whether rows are alike within a margin")
         if self.by_margin and math.isnan(margin):
-            return not_tested("no margin is known: the plain network has no sound run yet")
+            why = "the analysis plan expects no such error of plain, or plain has no sound run yet"
+            return not_tested(f"no margin is known: {why}")
         found = []
         for name, weights in self.contrasts():
             sums: dict[str, float] = {}  # two rows may be one network under this recipe
@@ -183,7 +184,8 @@ class Similar(ErrorCheck):
 
 class Differ(Similar, RowPairs):
     """Two of `rows` differ; with `than`, two of the differences between `rows` and `than`, in
-    pairs, do. Contradicted where all certainly lie within the margin.
+    pairs, do. Contradicted where all certainly lie within the margin and none is certainly a
+    difference.
     """
 
     asks: ClassVar[Side] = "apart"

@@ -1,0 +1,112 @@
+"""Which claims are judged together: a table that a plan is not for changes no other."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fabricated import record
+
+from senet_ablate.analysis.compare import compare_rows
+from senet_ablate.analysis.forest import effects
+from senet_ablate.analysis.tables import read_reported, tables
+from senet_ablate.spec.plan import list_experiments, read_experiment, read_plan
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import margins
+
+MINE = """
+title: Mine
+question: Does it gain?
+control: plain
+variants: {plain: {se: null}, Small: {se: {reduction: 64}}, Smaller: {se: {reduction: 128}}}
+claims:
+  - id: M.1
+    says: Small gains.
+    paper: not in the paper
+    checks: [{kind: better, rows: [Small], than: [plain]}]
+"""
+
+
+def test_a_users_own_table_beside_a_planned_recipe_is_judged_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = read_plan("cifar100")
+    records = {run.id: record(run) for run in before.runs()}
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "mine.yaml").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    after = read_plan("cifar100")
+    assert {*after.experiments} - {*before.experiments} == {"mine"} == after.apart
+    more = records | {run.id: record(run) for run in after.runs()}
+    alone, beside = tables(before, records), tables(after, more)
+    for name, table in alone.items():
+        assert table.verdicts == beside[name].verdicts, name
+        assert table.comparisons == beside[name].comparisons
+        assert table.exploratory == beside[name].exploratory
+        assert table.rows.equals(beside[name].rows), name
+    mine = beside["mine"]
+    assert mine.comparisons == 2 and "the analysis plan is for" in mine.exploratory
+    assert mine.verdicts[0].outcome != "not tested"
+    assert compare_rows(beside, "mine/plain", "Small").rows["value"].notna().any()
+    with pytest.raises(BadInput, match="judged apart"):
+        compare_rows(beside, "Small", "squeeze/Max")
+
+
+def test_the_plan_of_cifar100_and_cue_is_for_these_tables() -> None:
+    """Their records carry its hash: a new default experiment would change verdicts on them."""
+    ten = {"reduction", "squeeze", "excitation", "stages", "integration", "conv3x3"}
+    ten |= {"role_of_squeeze", "controls", "no_excitation", "role_of_excitation"}
+    usual = {name for name in list_experiments() if not read_experiment(name).on_request}
+    assert usual == ten == {*read_plan("cifar100").experiments}
+    assert {*read_plan("cue").experiments} == ten
+
+
+def test_tables_on_request_that_share_rows_do_not_bring_each_other_on_the_page() -> None:
+    one = next(
+        row.runs[0]
+        for row in read_plan("cifar10", ["cifar10_backbones"]).rows()
+        if "110" in row.variant and row.runs[0].se
+    )
+    shown = {*read_reported("cifar10", [one.id]).experiments} - {*read_plan("cifar10").experiments}
+    assert shown == set(), "cifar_backbones has this row, too, with CIFAR-100's errors"
+    every = [run.id for run in read_plan("cifar10", ["cifar10_backbones"]).runs()]
+    assert "cifar10_backbones" in read_reported("cifar10", every).experiments
+
+
+def test_a_plan_that_expects_no_top_5_error_calls_nothing_alike_by_it() -> None:
+    assert math.isnan(margins(48.0, None)["top5"]) and margins(48.0, None)["top1"] > 0
+    plan = read_plan("cifar100-cpu", ["squeeze"])
+    assert plan.recipe.plan
+    rules = plan.recipe.plan.model_copy(update={"plain_top5": None})
+    plan = replace(plan, recipe=plan.recipe.model_copy(update={"plan": rules}))
+    top5 = {"classes": 100, "wrong_top5": 20}
+    records = {run.id: record(run).model_copy(update=top5) for run in plan.runs()}
+    made = tables(plan, records)["squeeze"].verdicts
+    (alike,) = (one for one in made if one.claim == "T11.2/top-5")
+    assert alike.outcome == "not tested" and "no margin is known" in alike.reason
+
+
+def test_an_effect_is_relative_to_the_plain_network_of_its_own_row() -> None:
+    plan = read_plan("cifar100", ["cifar_backbones"], seeds=5)
+    table = tables(plan, {run.id: record(run) for run in plan.runs()})["cifar_backbones"]
+    found = effects(plan, {"cifar_backbones": table})
+    for _, row in found.iterrows():
+        one, other = row["contrast"].split(" − ")
+        assert table.experiment.control_of(one) == other
+        mean = table.rows["top1"]
+        assert row["effect"] == pytest.approx(100 * (mean[one] - mean[other]) / mean[other])
+        paper = table.rows["paper_top1"]
+        expected = 100 * (paper[one] - paper[other]) / paper[other]
+        assert row["paper_effect"] == pytest.approx(expected)
+    assert len({row.split(" − ")[1] for row in found["contrast"]}) > 0
+
+
+def test_provisional_stands_wherever_a_verdict_does() -> None:
+    plan = read_plan("cifar100")
+    own = {run.id for run in read_plan("cifar100", ["role_of_squeeze"]).runs()}
+    made = tables(plan, {run.id: record(run) for run in plan.runs() if run.id in own})
+    for one in made["role_of_squeeze"].verdicts:
+        early = one.ledger == "error" and one.outcome in ("supported", "contradicted")
+        assert one.marks == "provisional" * early, one.claim
+    found = effects(plan, made).set_index(["claim", "quantity"])
+    assert found.loc[("T16.2", "top1"), "marks"] == "provisional, exploratory"  # no plan in them
