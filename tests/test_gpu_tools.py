@@ -186,3 +186,48 @@ def test_the_first_hour_as_it_will_be_typed(tmp_path: Path) -> None:
     for one in found.values():
         assert one.provenance.commit == commit.strip() and not one.provenance.dirty
         assert one.provenance.compute is not None and one.provenance.compute.runs_at_once == 2
+
+
+def test_a_second_bundle_brings_its_code_and_leaves_data_and_records(tmp_path: Path) -> None:
+    """Code is mended between probe and run; a facts file that differs is not lost in silence."""
+    bundle, work, module = tmp_path / "bundle", tmp_path / "work", tmp_path / "senet_ablate"
+    (bundle / "wheels").mkdir(parents=True)
+    shutil.copy(ROOT / "tools" / "gpu_sweep.sh", bundle)
+    module.mkdir()
+    said = []
+    for commit in ("first", "second", "second"):
+        (module / "__main__.py").write_text(f"print('code of {commit}')\n")
+        (bundle / "COMMIT").write_text(commit)
+        with tarfile.open(bundle / "code.tar", "w") as tar:
+            tar.add(module, "senet_ablate")
+            tar.add(bundle / "COMMIT", "COMMIT")
+        words = [bundle / "gpu_sweep.sh", "bench", work, "loop"]
+        environment = os.environ | {"PYTHON": sys.executable}
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+        said.append(done.stdout.strip())
+        (work / "results" / f"{commit}.json").touch()
+    assert said == ["code of first", "code of second", "code of second"]
+    assert {path.stem for path in (work / "results").iterdir()} == {"first", "second"}
+
+
+def test_collecting_leaves_what_is_there_and_says_what_differs(tmp_path: Path) -> None:
+    fresh, here = tmp_path / "fresh" / "bench", tmp_path / "here" / "results" / "bench"
+    for folder, parts in ((fresh, {"a": "1", "b": "2"}), (here, {"b": "3"})):
+        folder.mkdir(parents=True)
+        for name, text in parts.items():
+            (folder / f"{name}.json").write_text(text)
+    with tarfile.open(tmp_path / "archive.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "fresh", ".")
+    done = subprocess.run(
+        [ROOT / "tools" / "gpu_sweep.sh", "collect", tmp_path / "archive.tar.gz"],
+        cwd=here.parents[1],
+        env=os.environ | {"PYTHON": "true"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {path.name: path.read_text() for path in here.iterdir()} == {
+        "a.json": "1",
+        "b.json": "3",
+    }
+    assert "not taken: results/bench/b.json is there and differs" in done.stderr

@@ -80,6 +80,8 @@ def test_a_users_part_has_the_hash_of_its_file_whatever_it_is(
     for name in ("their_powers:power", "their_powers:cubes"):
         found = own_operators(Run(spec, SESpec(squeeze=name), 0))
         assert found == {name: hashlib.sha256(source.encode()).hexdigest()}
+    (tmp_path / "their_powers.py").write_text(source + "# edited while the first runs train\n")
+    assert own_operators(Run(spec, SESpec(squeeze=name), 0)) == found, "which they do by the first"
 
 
 def test_a_checkout_names_its_own_commit_whatever_git_variables_point_to(

@@ -369,3 +369,13 @@ def test_a_resumed_run_began_when_it_was_first_started(tiny: Training, tmp_path:
     assert made.wall_s >= made.train_s > 1000
     began = datetime.datetime.fromisoformat(made.started)
     assert (datetime.datetime.now(datetime.UTC) - began).total_seconds() > 1000
+
+
+def test_native_bits_go_on_only_on_the_processor_where_they_began(
+    tiny: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portable = tiny.model_copy(update={"numerics": "portable"})
+    runs = Run(tiny, None, 0), Run(portable, None, 0)
+    native, same = (origin(run, "0", CPU) for run in runs)
+    monkeypatch.setattr("senet_ablate.train.checkpoint.processor", lambda: "cpu: another")
+    assert origin(runs[0], "0", CPU) != native and origin(runs[1], "0", CPU) == same

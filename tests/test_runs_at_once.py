@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -167,6 +167,85 @@ def test_which_failures_are_tried_once_more_under_every_launcher(
     found = attempt(Run(tiny, None, 0), context(tmp_path, at_once), CPU, silent)
     assert isinstance(found, Failure) and str(error) in found.cause
     assert (found.again, found.graph, found.ends) == (again, graph, ends)
+
+
+def test_a_device_shared_by_processes_can_be_too_small_for_them_together(
+    tiny: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError("out of GPU memory")
+
+    monkeypatch.setattr("senet_ablate.train.job.train", full)
+    for share in (0.5, 1.0):
+        shared = replace(context(tmp_path, 1), gpus_per_run=share)
+        found = attempt(Run(tiny, None, 0), shared, CPU, silent)
+        assert isinstance(found, Failure) and found.again == (share < 1)
+
+
+class Pool:
+    """In place of `_Pool`: a graph is never captured, and what was asked for is kept."""
+
+    asked: ClassVar[list[tuple[int, float, bool]]] = []
+
+    def __init__(self, runs: list[Run], context: SweepContext) -> None:
+        self.runs, self.context, self.queue = runs, context, list[Run]()
+        self.failures, self.eager = list[Failure](), set[Run]()
+
+    def train(self, progress: object) -> None:
+        for run in self.runs:
+            graph = run not in self.eager
+            Pool.asked.append((self.context.runs_per_gpu, self.context.gpus_per_run, graph))
+            if graph:
+                self.failures.append(Failure(run, "no graph", again=True, graph=False, ends=True))
+
+
+@pytest.mark.parametrize(("at_once", "share"), [(1, 1.0), (2, 1.0), (0, 1.0), (1, 0.5)])
+@pytest.mark.parametrize("own", [True, False])
+def test_whatever_cannot_be_captured_is_tried_once_more_alone_without_a_graph(
+    at_once: int,
+    share: float,
+    own: bool,
+    tiny: Training,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(local, "_Pool", Pool)
+    monkeypatch.setattr(local, "own_operators", lambda run: {"mine:gate": "0"} if own else {})
+    monkeypatch.setattr(Pool, "asked", [])
+    shared = replace(context(tmp_path, at_once), gpus_per_run=share)
+    assert launch([Run(tiny, SESpec(), 0)], shared, silent) == []
+    assert Pool.asked == [(1 if own else at_once, share, True), (1, 1.0, False)]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "runs", "at_once", "share", "expected"),
+    [
+        (8, 8, 0, 1.0, [(f"cuda:{number}", 1) for number in range(8)]),
+        (2, 8, 0, 1.0, [("cuda:0", 4), ("cuda:1", 4)]),
+        (2, 20, 3, 1.0, [("cuda:0", 3), ("cuda:1", 3)]),
+        (2, 3, 2, 1.0, [("cuda:0", 2), ("cuda:1", 2)]),
+        (2, 2, 1, 0.5, [("cuda:0", 1), ("cuda:1", 1)]),
+        (2, 4, 1, 0.5, [("cuda:0", 1), ("cuda:1", 1), ("cuda:0", 1), ("cuda:1", 1)]),
+    ],
+)
+def test_every_device_has_runs_before_one_has_many(
+    gpus: int,
+    runs: int,
+    at_once: int,
+    share: float,
+    expected: list[tuple[str, int]],
+    tiny: Training,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(local, "devices", lambda kind: [f"cuda:{n}" for n in range(gpus)])
+    started: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        local._Pool, "_start", lambda pool, device: started.append((device, pool.at_once))
+    )
+    shared = replace(context(tmp_path, at_once), device="cuda", gpus_per_run=share)
+    local._Pool([Run(tiny, None, seed) for seed in range(runs)], shared).train(silent)
+    assert started == expected
 
 
 def test_runs_with_own_operators_are_trained_alone(

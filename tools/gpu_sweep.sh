@@ -16,16 +16,17 @@ verb=${1:-help}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=${PYTHON:-python3}
 
-unpack() { # WORK: code, wheels and images, once
+unpack() { # WORK: code and wheels of this bundle, images once
     work=$(mkdir -p "$1" && cd "$1" && pwd)
     export PYTHONPATH="$work/code:$work/site" PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 # not the code of the folder one is in
-    [ -f "$work/unpacked" ] && return
+    [ -f "$work/unpacked" ] && cmp -s "$here/COMMIT" "$work/code/COMMIT" && return
+    rm -rf "$work/code" "$work/site"
     mkdir -p "$work/code" "$work/site" "$work/data/cache" "$work/results"
     tar -xf "$here/code.tar" -C "$work/code"
     for wheel in "$here"/wheels/*.whl; do
         [ -f "$wheel" ] && "$python" -m zipfile -e "$wheel" "$work/site"
     done
-    if compgen -G "$here/cache-*.tar" >/dev/null; then
+    if [ ! -f "$work/unpacked" ] && compgen -G "$here/cache-*.tar" >/dev/null; then
         "$python" "$work/code/tools/pack_cache.py" unpack "$here" "$work/data/cache"
     fi
     touch "$work/unpacked"
@@ -72,7 +73,13 @@ collect)
     for folder in "$fresh"/*/; do
         recipe=$(basename "$folder")
         mkdir -p "results/$recipe"
-        cp -rn "$folder". "results/$recipe/"
+        while read -r file; do
+            if [ ! -e "results/$recipe/$file" ]; then
+                install -D -m 644 "$folder$file" "results/$recipe/$file"
+            elif ! cmp -s "$folder$file" "results/$recipe/$file"; then
+                echo "not taken: results/$recipe/$file is there and differs; the other stays in $2" >&2
+            fi
+        done < <(cd "$folder" && find . -type f | sed 's|^[.]/||')
         if [ "$recipe" = bench ]; then "$python" -m senet_ablate report && continue; fi
         "$python" -m senet_ablate report --recipe "$recipe"
         "$python" -m senet_ablate verify --recipe "$recipe"

@@ -15,7 +15,9 @@ commit=$(cat tools/sweep_commit)
 sweep=${SWEEP:-/tmp/senet-sweep}
 runs=results/$recipe/runs
 
-running() { [ -f "$sweep/pid" ] && kill -0 "$(cat "$sweep/pid")" 2>/dev/null; }
+running() { # another process may have the number by now
+    [ -f "$sweep/pid" ] && grep -q tools/sweep.py "/proc/$(cat "$sweep/pid")/cmdline" 2>/dev/null
+}
 
 collect() {
     mkdir -p "$runs"
@@ -23,7 +25,7 @@ collect() {
     for record in "$sweep/results/$recipe/runs"/*.json; do
         [ -f "$record" ] || continue
         name=$(basename "$record")
-        [ -f "$runs/$name" ] || { cp "$record" "$runs/$name" && new=$((new + 1)); }
+        [ -f "$runs/$name" ] || { cp "$record" "$runs/.$name.tmp" && mv "$runs/.$name.tmp" "$runs/$name" && new=$((new + 1)); }
     done
     git add "$runs"
     if ! git diff --cached --quiet -- "$runs"; then
@@ -49,7 +51,8 @@ start)
     fi
     data=${SENET_ABLATE_DATA:-$sweep/data}
     if [ ! -d "$data/cifar100" ] && [ ! -d "$data/cifar-100-python" ]; then
-        "$sweep/.venv/bin/python" ../shared/data/unpack.py cifar100 "$data"
+        "$sweep/.venv/bin/python" ../shared/data/unpack.py cifar100 "$data/partial"
+        mv "$data/partial/cifar100" "$data/"
     fi
     if [ -d "$runs" ]; then cp -n "$runs"/*.json "$sweep/results/$recipe/runs/" 2>/dev/null || true; fi
     cd "$sweep/code"

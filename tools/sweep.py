@@ -66,7 +66,7 @@ def main() -> None:
 
     def equal_here(record: Record) -> bool:
         """Whether this machine gives a record again, bit for bit."""
-        run = next(run for run in plan.runs() if run.id == record.id)
+        run = record.run
         with tempfile.TemporaryDirectory() as folder:
             again = SweepContext(
                 Path(folder),

@@ -31,7 +31,7 @@ from senet_ablate.records.commit import training_code
 from senet_ablate.records.facts import set_aside, write_whole
 from senet_ablate.spec import BadInput, Run
 from senet_ablate.train.distributed import all_reduce, broadcast, rank, rank_seed, world_size
-from senet_ablate.train.provenance import own_operators
+from senet_ablate.train.provenance import own_operators, processor
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +135,8 @@ def origin(run: Run, data: str, device: torch.device) -> dict[str, Any]:
         "code": training_code(),
         "torch_version": str(torch.__version__),
         "device": device.type,
+        # portable bits go on on any processor, others where they began
+        "processor": processor() if (device.type, run.train.numerics) == ("cpu", "native") else "",
         "processes": world_size(),
     }
 

@@ -137,7 +137,8 @@ def attempt(
         return Failure(run, str(error), again=True, ends=True)
     except Exception as error:  # in a user's operator, in memory, on the disk
         ends = isinstance(error, torch.AcceleratorError) or _is_lost(device)
-        crowded = isinstance(error, MemoryError) and context.runs_per_gpu > 1
+        beside_others = context.runs_per_gpu > 1 or context.gpus_per_run < 1
+        crowded = isinstance(error, MemoryError) and beside_others
         return Failure(run, f"{type(error).__name__}: {error}", again=ends or crowded, ends=ends)
 
 

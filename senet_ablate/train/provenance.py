@@ -9,6 +9,7 @@ import platform
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -89,6 +90,12 @@ def own_operators(run: Run) -> dict[str, str]:
                 source = inspect.getsourcefile(registry[name])
             except TypeError:  # a partial, or an object that can be called
                 source = inspect.getsourcefile(sys.modules[name.partition(":")[0]])
-            content = Path(source).read_bytes() if source else None
-            hashes[name] = "no source" if content is None else hashlib.sha256(content).hexdigest()
+            module = sys.modules[name.partition(":")[0]]
+            hashes[name] = _source_hash(module, source) if source else "no source"
     return hashes
+
+
+@functools.cache
+def _source_hash(module: ModuleType, source: str) -> str:
+    """SHA-256 of a file as this process first saw it, for it may be edited while the code runs."""
+    return hashlib.sha256(Path(source).read_bytes()).hexdigest()

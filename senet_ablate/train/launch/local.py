@@ -61,7 +61,7 @@ def _workers(context: SweepContext) -> list[str]:
     found = devices(context.device)
     if found[0] == "cpu":
         return found[:: max(1, context.runs_per_gpu)]
-    return [one for one in found for _ in range(int(1 / context.gpus_per_run))]
+    return found * int(1 / context.gpus_per_run)
 
 
 def _at_once(context: SweepContext) -> int:
@@ -81,24 +81,29 @@ def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[F
 
     A run that another process is training is waited for. A worker that is lost hurts no other: a
     new one takes its place, and what it was training is tried once more at the end, each run alone
-    in a process. So are runs with a user's own operators where several run at once: they may draw
-    from PyTorch's global generator.
+    on its device. Runs with a user's own operators have a process each, also where several run at
+    once: they may draw from PyTorch's global generator.
     """
     if not runs:
         return []
+    one_each = replace(context, runs_per_gpu=1)
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         sys.exit(NO_GUARD)  # a worker that begins by running the script that starts workers
     alone = [run for run in runs if context.runs_per_gpu != 1 and own_operators(run)]
     with numerics_of_workers(runs[0].train):
         first = _Pool([run for run in runs if run not in alone], context)
-        first.train(progress)
-        lost = [failure for failure in first.failures if failure.again]
-        last = _Pool([*(one.run for one in lost), *alone], replace(context, runs_per_gpu=1))
+        own = _Pool(alone, one_each)
+        for pool in (first, own):
+            pool.train(progress)
+        failures = first.failures + own.failures
+        lost = [failure for failure in failures if failure.again]
+        last = _Pool([one.run for one in lost], replace(one_each, gpus_per_run=1.0))
         last.eager = {one.run for one in lost if not one.graph}
         last.train(progress)
     progress(sum(one.again for one in last.failures), 0, [])
-    unstarted = [Failure(run, f"{KILLED} as it started") for run in [*first.queue, *last.queue]]
-    return [one for one in first.failures if not one.again] + last.failures + unstarted
+    left = [*first.queue, *own.queue, *last.queue]
+    unstarted = [Failure(run, f"{KILLED} as it started") for run in left]
+    return [one for one in failures if not one.again] + last.failures + unstarted
 
 
 @dataclass(eq=False)
@@ -112,19 +117,24 @@ class _Worker:
 class _Pool:
     """Workers, with a connection for each run at once, and the queue of runs that they take from.
 
-    eager: runs whose steps are no CUDA graphs.
+    eager: runs whose steps are no CUDA graphs. at_once: how many runs a worker trains, at most.
     """
 
     def __init__(self, runs: Sequence[Run], context: SweepContext) -> None:
         self.context, self.queue = context, deque(runs)
-        self.failures, self.eager = list[Failure](), set[Run]()
+        self.failures, self.eager, self.at_once = list[Failure](), set[Run](), 1
         self.processes: list[multiprocessing.process.BaseProcess] = []
         self.workers: dict[Connection, _Worker] = {}  # of connections that may still train
         self.training: dict[Connection, Run] = {}
 
     def train(self, progress: Progress) -> None:
         """Train the queue; what is left of it could not be started."""
-        for device in _workers(self.context)[: -(-len(self.queue) // _at_once(self.context))]:
+        workers = _workers(self.context)[: len(self.queue)]
+        share = -(
+            -len(self.queue) // max(1, len(workers))
+        )  # each device has some before one has many
+        self.at_once = min(_at_once(self.context), share)
+        for device in workers:
             self._start(device)
         try:
             while self.workers:
@@ -137,8 +147,7 @@ class _Pool:
                 process.join()
 
     def _start(self, device: str) -> None:
-        at_once = min(_at_once(self.context), len(self.queue))
-        pairs = [_spawn.Pipe() for _ in range(at_once)]
+        pairs = [_spawn.Pipe() for _ in range(min(self.at_once, len(self.queue)))]
         theirs = [connection for _, connection in pairs]
         process = _spawn.Process(target=_work, args=(theirs, self.context, device, self.queue[0]))
         process.start()
