@@ -386,7 +386,7 @@ NOT_YET = "SE_Stage_5 has no records yet"
         # the row itself is no part of the check that needs it
         ("T13.1", "missing", {}, "supported", "", "SE_Stage_4", "SE_Stage_5"),
         # the sum of three stages stands in for that of four where there are but three
-        ("T13.3", "unhosted", {}, "supported", IN_PART, "+2 × ResNet-50 = +0.13", "SE_Stage_5"),
+        ("T13.3", "unhosted", {}, "supported", IN_PART, "+2 × plain network = +0.13", "SE_Stage_5"),
         ("T13.3", "unhosted", {"SE_All": 23.28}, "contradicted", IN_PART, "= +1.13", "SE_Stage_5"),
         (
             "T13.3",
@@ -394,10 +394,10 @@ NOT_YET = "SE_Stage_5 has no records yet"
             {"SE_Stage_5": 21.3},
             "contradicted",
             "",
-            "+3 × ResNet-50",
-            "+2 × ResNet-50",
+            "+3 × plain network",
+            "+2 × plain network",
         ),
-        ("T13.3", "missing", {}, "not tested", NOT_YET, "", "+2 × ResNet-50"),
+        ("T13.3", "missing", {}, "not tested", NOT_YET, "", "+2 × plain network"),
     ],
 )
 def test_a_network_without_a_place_for_a_row_is_judged_on_what_it_has(

@@ -328,7 +328,7 @@ def test_own_images_in_a_train_folder_alone_are_divided(folder: Path) -> None:
 
 def test_a_class_of_one_image_is_refused_by_name(photographs: Path) -> None:
     picture(photographs / "alone" / "0.png")
-    with pytest.raises(BadInput, match=r"alone/0\.png: a class needs two images"):
+    with pytest.raises(BadInput, match=r"alone/0\.png: the one image of its class"):
         own(photographs)
 
 

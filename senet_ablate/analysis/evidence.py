@@ -1,6 +1,7 @@
 """What a check looks at, and what it finds there."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -42,6 +43,13 @@ class Evidence:
     benches: Sequence[Bench] = ()
     costs: Costs = field(default_factory=dict)
     made_up: bool = False
+
+    def labelled(self, text: str) -> str:
+        """A sentence with rows called as the tables call them."""
+        for name, variant in self.experiment.variants.items():
+            if variant.se is None and variant.label and "," not in variant.label:
+                text = re.sub(rf"(?<![\w/-]){re.escape(name)}(?![\w/-])", variant.label, text)
+        return text
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ QUANTITIES = ("top1", "top5", "throughout")
 ORDER: tuple[Outcome, ...] = ("contradicted", "not tested", "unresolved", "supported")
 """Of a claim's checks the first one seen here decides."""
 PROVISIONAL = "provisional"  # begins the reason of a verdict that a look's other tables may change
-MADE_UP_WORDS: dict[Outcome, str] = {"supported": "mechanism seen", "contradicted": "not seen"}
+MADE_UP_WORDS: dict[Outcome, str] = {"supported": "mechanism seen", "contradicted": "opposite seen"}
 
 
 def outcome_words(outcome: Outcome, made_up: bool) -> str:
@@ -254,7 +254,7 @@ def _verdict(claim: Claim, findings: Sequence[Finding], evidence: Evidence) -> V
         claim=claim.id,
         says=claim.says,
         paper="" if evidence.made_up else claim.paper,
-        ours="; ".join(finding.ours for finding in findings if finding.ours),
+        ours=evidence.labelled("; ".join(finding.ours for finding in findings if finding.ours)),
         outcome=outcome,
         reason=f"judged in part: {reason}" if partly else reason,
         ledger=claim.ledger,

@@ -87,7 +87,7 @@ class RunOptions:
     seeds: Annotated[
         int | None,
         typer.Option(
-            "--seeds", min=1, max=MOST_SEEDS, help="seeds a variant; default: the recipe's"
+            "--seeds", min=1, max=MOST_SEEDS, help="seeds per variant; default: the recipe's"
         ),
     ] = None
     device: Device = "auto"
@@ -103,7 +103,10 @@ class RunOptions:
     checkpoint_every: Annotated[
         float,
         typer.Option(
-            "--checkpoint-every", min=0, metavar="SECONDS", help="between two of a run, at least"
+            "--checkpoint-every",
+            min=0,
+            metavar="SECONDS",
+            help="least time between two checkpoints of a run",
         ),
     ] = 30.0
     gpus_per_run: Annotated[

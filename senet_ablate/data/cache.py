@@ -77,7 +77,7 @@ def cached(
         found = sorted(folder.glob(f"{name}-*"))
         if len(found) != 1:
             raise BadInput(
-                f"{how_to_get} (nor is there one cache of it in {folder}: {len(found)} found)"
+                f"{how_to_get} ({folder} has {len(found)} decoded caches of it; one would do)"
             )
         target = found[0]
     if not target.is_dir():

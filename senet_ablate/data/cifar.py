@@ -29,7 +29,7 @@ def _load(
     folders, archive = root / name, root / archive_name
     how_to_get = (
         f"{name} is not in {root}: neither {folders}/train/<class>/*.png nor {archive}; get it with"
-        f" `python -m senet_ablate run --recipe {name} --data {root} --download`"
+        f" `python -m senet_ablate plan --recipe {name} --data {root} --download`"
     )
     if (folders / "train").is_dir():
         names = class_names(folders / "train")

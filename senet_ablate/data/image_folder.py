@@ -18,11 +18,14 @@ from senet_ablate.data.images import NO_FILES, ImageSet, Split
 from senet_ablate.spec import BadInput
 
 TESTS = ("val", "valid", "validation", "test")  # the first that is there
-HOW_TO_GET = (
-    "{} holds no train/<class>/ and val/<class>/ folders of images; name yours with --data DIR"
-)
 TEST_SHARE = 5  # one image in so many is a test image where there are no folders for them
 MEASURED = 500  # images that a set's own size is taken from
+
+
+def missing(root: Path, folders: str) -> str:
+    """What to say where no images are found."""
+    found = f"holds no {folders} folders of images" if root.is_dir() else "no such folder"
+    return f"{root}: {found}; name yours with --data DIR"
 
 
 def find(root: Path) -> tuple[list[str], Split, Split]:
@@ -50,7 +53,9 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
     name = f"image-folder-{image_size or 'native'}"
     classes, train, test = find(root)
     names = list(map(shown, classes))
-    return decoded(name, root, train, test, image_size, names, HOW_TO_GET.format(root))
+    return decoded(
+        name, root, train, test, image_size, names, missing(root, "train/<class>/ and val/<class>/")
+    )
 
 
 def load_own(root: Path, image_size: int | None, download: bool) -> ImageSet:
@@ -70,7 +75,7 @@ def load_own(root: Path, image_size: int | None, download: bool) -> ImageSet:
         sample = train.files[:: -(-len(train) // MEASURED)]
         own_size = int(np.median([shorter_edge(path) for path in sample]))
         size = min(image_size or own_size, own_size)
-    how_to_get = f"{root} holds no <class>/ folders of images; name yours with --data DIR"
+    how_to_get = missing(root, "<class>/")
     name, names = f"own-images-{size}" if size else "own-images", list(map(shown, classes))
     return decoded(name, root, train, test, size, names, how_to_get)
 
@@ -92,7 +97,7 @@ def _divided(split: Split) -> tuple[Split, Split]:
     for label in np.unique(split.labels):
         places = np.random.default_rng(0).permutation(np.flatnonzero(split.labels == label))
         if len(places) == 1:
-            raise BadInput(f"{split.files[places[0]]}: a class needs two images or more")
+            raise BadInput(f"{split.files[places[0]]}: the one image of its class; two are needed")
         count = max(1, len(places) // TEST_SHARE)
         test += sorted(places[:count].tolist())
         train += sorted(places[count:].tolist())

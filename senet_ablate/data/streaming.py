@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from senet_ablate.data.cache import Facts, cache_folder, writing
 from senet_ablate.data.files import decode, decode_one, of_size, opened, shown
-from senet_ablate.data.image_folder import HOW_TO_GET, find
+from senet_ablate.data.image_folder import find, missing
 from senet_ablate.data.images import ImageSet, Split, statistics
 from senet_ablate.records.facts import write_whole
 from senet_ablate.spec import BadInput
@@ -38,7 +38,7 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
     """The folder's images by path; the checksum is over files' names, sizes and labels."""
     classes, train, test = find(root)
     if not classes:
-        raise BadInput(HOW_TO_GET.format(root))
+        raise BadInput(missing(root, "train/<class>/ and val/<class>/"))
     if image_size is None:
         raise BadInput(
             "dataset image-stream needs an image_size: the shorter edge at which images are judged"

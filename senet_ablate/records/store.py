@@ -197,7 +197,7 @@ def recorded(results: Path) -> list[str]:
     """The recipes of which a results folder has records. Raises BadInput if it is no folder."""
     if not results.is_dir():
         raise BadInput(
-            f"{results}: no such folder; --results names the one that holds a folder a recipe"
+            f"{results}: no such folder; --results names the one that holds one folder per recipe"
         )
     return sorted(path.parent.name for path in results.glob("*/runs") if any(path.glob("*.json")))
 

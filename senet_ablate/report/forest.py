@@ -21,10 +21,11 @@ from senet_ablate.spec import BadInput
 LEAD = (
     "The paper's claims on one test error each, beside what the recipes of this folder found; a"
     " recipe's own page has more (controls, sums of rows)."
-    " **✓** the runs show it; **✗** they show the opposite; **?** they cannot tell; **–** not"
-    " judged yet, or this network cannot answer. An effect is the error of the row that the claim"
-    " calls better minus that of the other, in percent of the plain network's error, so that"
-    " networks of different accuracy can be compared: below 0 speaks for the claim. Of several"
+    " **✓ supported**: the runs show it; **✗ contradicted**: they show the opposite; **?"
+    " unresolved**: they cannot tell; **– not tested**: not judged yet, or this network cannot. An"
+    " effect is the error of the row that the claim calls better minus that of the other, in"
+    " percent of the plain network's error, so that networks of different accuracy can be compared:"
+    " below 0 speaks for the claim. Of several"
     " comparisons the one that decides is shown."
 )
 CAPTION = (
@@ -44,12 +45,6 @@ LOOKS: dict[str, dict[str, Any]] = {
     "contradicted": {"marker": "X", "color": PAPER, "mfc": PAPER},
     "unresolved": {"marker": "o", "color": PLAIN, "mfc": "white"},
     "not tested": {"marker": "o", "color": PLAIN, "mfc": "white"},
-}
-NAMES = {
-    "supported": "holds",
-    "contradicted": "does not hold",
-    "unresolved": "not known",
-    "not tested": "not judged",
 }
 QUANTITIES = {"top1": "top-1", "top5": "top-5"}
 
@@ -89,7 +84,7 @@ def _sections(found: pd.DataFrame, title: str, path: str, caption: str) -> list[
     about = [] if caption else [Text(NOT_EVIDENCE)]
     counts = [
         {"recipe": f"[{markdown_cell(recipe)}]({link_target(str(recipe))}/README.md)"}
-        | {f"{GLYPHS[name]} {says}": str((own == name).sum()) for name, says in NAMES.items()}
+        | {f"{GLYPHS[name]} {name}": str((own == name).sum()) for name in LOOKS}
         for recipe, own in found.groupby("recipe")["verdict"]
     ]
     plot = drawn(path, title, partial(forest, found, bool(caption)), caption)
@@ -144,7 +139,7 @@ def forest(found: pd.DataFrame, paper: bool) -> matplotlib.figure.Figure:
             axes.axhline(line - 0.5, color="#E6E6E6", lw=0.8)
         axes.set_xlim(-limit, limit)
         axes.set_title(f"{name} error", loc="left")
-        axes.set_xlabel("% of the plain network's error; left is better")
+        axes.set_xlabel("% of the plain network's error")
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
     texts = found.drop_duplicates("claim").set_index("claim")["text"]
@@ -202,7 +197,7 @@ def _legend(figure: matplotlib.figure.Figure, paper: bool) -> None:
     if paper:
         look: dict[str, Any] = {"mfc": "none", "mec": "black", "mew": 1.3}
         handles.append(Line2D([], [], marker="D", ms=5, lw=0, label="the paper", **look))
-    for verdict, name in NAMES.items():
-        look = LOOKS[verdict] | {"lw": 2} if verdict != "not tested" else {"lw": 0}
-        handles.append(Line2D([], [], ms=7, label=f"{GLYPHS[verdict]} {name}", **look))
+    for verdict, its in LOOKS.items():
+        look = its | {"lw": 2} if verdict != "not tested" else {"lw": 0}
+        handles.append(Line2D([], [], ms=7, label=f"{GLYPHS[verdict]} {verdict}", **look))
     figure.legend(handles=handles, loc="lower center", ncols=6, fontsize=9)

@@ -350,6 +350,11 @@ def notes(table: Table) -> list[str]:
             f" Intervals are 95%, over seeds, uncorrected; other test images of this kind would"
             f" move a row's error by ± {_span(table.rows['image_error'])} points."
         )
+    rows = table.rows
+    counts = rows["n"] != rows["n"][table.experiment.control]
+    if (counts & (rows["effect"] == 0) & rows["effect_low"].isna()).any():
+        equal = "Rows that are equal bit for bit in the seeds that they share differ by 0"
+        parts.append(f"{equal}, whatever their means over other seeds.")
     parts += [f"**Mind**: {sentence}." for sentence in table.unfair]
     if table.missing:
         labels = table.rows["label"]

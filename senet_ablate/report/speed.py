@@ -97,7 +97,7 @@ def pareto(networks: pd.DataFrame) -> Figure | None:
     if len(networks) < 2:
         return None
     costs = dict[str, tuple[float, str]]()
-    for key, what in (("params", "parameters"), ("macs", "multiply-adds an image")):
+    for key, what in (("params", "parameters"), ("macs", "multiply-adds per image")):
         small = networks[key].max() < 1e6
         costs[key] = (1e3, f"{what}, thousands") if small else (1e6, f"{what}, millions")
     if networks["step"].notna().sum() > 1:
@@ -128,10 +128,19 @@ def _panel(axes: Axes, networks: pd.DataFrame, x: npt.NDArray[np.float64]) -> No
         axes.plot(x[chosen], y[chosen], marker, lw=0, label=label, **look)
 
     draw(other & ~beaten, "o", "another variant", mfc="none", mec=OURS, mew=1.4, ms=6.5)
-    draw(other & beaten, "x", "beaten: one no dearer is better", mec=PAPER, mew=1.4, ms=6)
+    draw(
+        other & beaten, "x", "beaten: another costs no more and errs less", mec=PAPER, mew=1.4, ms=6
+    )
     draw(se, "o", "standard SE", color=OURS, ms=8)
     draw(plain, "s", "plain network", color=PLAIN, ms=8)
     few = beaten if beaten.sum() < len(networks) / 2 else ~beaten
+    names: dict[int, str] = {}  # of places; networks that lie together share a label
+    axes.autoscale_view()  # else positions on the panel are not known yet
+    at = axes.transData.transform(np.column_stack([x, y]))
     for place in np.flatnonzero(few & other)[:LABELS]:
         name = str(networks["label"].iloc[place]).rpartition("/")[2]
+        near = (one for one in names if (abs(at[place] - at[one]) < (90, 11)).all())
+        first = next(near, place)
+        names[first] = f"{names[first]}, {name}" if first in names else name
+    for place, name in names.items():
         axes.annotate(name, (x[place], y[place]), (5, 4), textcoords="offset points", fontsize=8)

@@ -197,7 +197,8 @@ def _file(name: str, kind: str, folder: Path) -> Path:
         name = path.stem
     known = _files(kind, folder)
     if name not in known:
-        raise BadInput(f"unknown {kind} {name!r}; {nearest(name, sorted(known))}")
+        by_path = f"; a file is given as {name}.yaml" if Path(f"{name}.yaml").is_file() else ""
+        raise BadInput(f"unknown {kind} {name!r}; {nearest(name, sorted(known))}{by_path}")
     return known[name]
 
 

@@ -18,10 +18,14 @@ class BadInput(ValueError):
     """Something a user wrote is wrong; the message says what, where, and what is allowed."""
 
 
+SYNONYMS = {"mean": "avg", "average": "avg", "imagenet": "image-folder"}
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence that points from a name that does not exist to the ones that do."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = [SYNONYMS[name]] if SYNONYMS.get(name) in names else close
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {', '.join(names)}"
 
@@ -67,6 +71,7 @@ def _import(reference: str, kind: str) -> Any:
     except Exception as error:  # whatever a user's module does wrong when it is imported
         raise BadInput(
             f"{kind} {reference!r} cannot be imported: {type(error).__name__}: {error}"
+            + f" (looked in {here} and on Python's path)" * isinstance(error, ModuleNotFoundError)
         ) from error
 
 

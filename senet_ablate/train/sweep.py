@@ -101,7 +101,8 @@ class Sweep:
                 found.append(cost(model, (3, size, size)))
             except Exception as error:  # in a user's operator; images too small for a network
                 name = f"{row.experiment}/{row.variant}"
-                raise BadInput(f"{name}: {type(error).__name__}: {error}") from error
+                what = f"{name}: {type(error).__name__}: {error} (images of {size} pixels)"
+                raise BadInput(what) from error
         return found
 
     def estimate_s(self) -> float | None:

@@ -79,7 +79,7 @@ class Ratio(Bounded, RowPairs):
                 counted: Any = evidence.costs.get(
                     (PAPERS_NETWORK, evidence.experiment.variants[name].se)
                 )
-                missing = "its network's cost was not counted yet (senet-ablate cost)"
+                missing = "its network's cost was not counted yet (python -m senet_ablate cost)"
             else:  # the cost of a network does not depend on its seed
                 counted = next(iter(evidence.rows.get(name, ())), None)
                 missing = f"{name} has no records yet"

@@ -43,7 +43,9 @@ class GateCheck(Check):
 
     def examine(self, evidence: Evidence) -> Finding:
         if not evidence.networks:
-            return not_tested("no gates by class were recorded yet (senet-ablate excitation)")
+            return not_tested(
+                "no gates by class were recorded yet (python -m senet_ablate excitation)"
+            )
         values: dict[str, list[float]] = {}
         for network in evidence.networks:
             blocks = {block.name: block for name in self.rows if (block := find(network, name))}
@@ -100,7 +102,7 @@ def _shown(values: Sequence[float]) -> str:
 
 
 class Time(Bounded):
-    """SE-ResNet-50 over ResNet-50 at 224 pixels, as `senet-ablate bench overhead` measured them:
+    """SE-ResNet-50 over ResNet-50 at 224 pixels, as `bench overhead` measured them:
     the quartiles of the rounds' ratios decide, on every device of the kind.
     """
 
@@ -124,7 +126,7 @@ class Time(Bounded):
             sentences.append(f"SE / plain: {middle:.3f} [{low:.3f}, {high:.3f}] on {bench.device}")
         if not sentences:
             kind = self.device.upper()
-            return not_tested(f"no {kind} was timed yet (senet-ablate bench overhead)")
+            return not_tested(f"no {kind} was timed yet (python -m senet_ablate bench overhead)")
         return Finding(
             f"{work}, {'; '.join(sentences)} {self.wanted}",
             outcomes.pop() if len(outcomes) == 1 else "unresolved",
