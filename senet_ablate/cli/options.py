@@ -66,7 +66,7 @@ Results = Annotated[
         "--results",
         envvar="SENET_ABLATE_RESULTS",
         callback=_is_text,
-        help="where records and tables lie",
+        help="where records and tables lie; `reproduce` writes into reproductions/ beside it",
     ),
 ]
 SEFields = Annotated[

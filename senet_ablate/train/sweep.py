@@ -102,6 +102,8 @@ class Sweep:
             except Exception as error:  # in a user's operator; images too small for a network
                 name = f"{row.experiment}/{row.variant}"
                 what = f"{name}: {type(error).__name__}: {error} (images of {size} pixels)"
+                if own := ", ".join(own_operators(row.runs[0])):
+                    what += f"; your own: {own}, see CONTRIBUTING.md for the shapes"
                 raise BadInput(what) from error
         return found
 
