@@ -8,11 +8,19 @@ import pytest
 from fabricated import record
 
 from senet_ablate.analysis.compare import compare_rows
+from senet_ablate.analysis.evidence import Evidence
 from senet_ablate.analysis.forest import effects
 from senet_ablate.analysis.tables import read_reported, tables
-from senet_ablate.spec.plan import list_experiments, read_experiment, read_plan
+from senet_ablate.spec.plan import (
+    EXPERIMENTS_DIR,
+    fitting_plans,
+    list_experiments,
+    read_experiment,
+    read_plan,
+)
 from senet_ablate.spec.registry import BadInput
-from senet_ablate.spec.spec import margins
+from senet_ablate.spec.schema import load_yaml, parse
+from senet_ablate.spec.spec import Experiment, margins
 
 MINE = """
 title: Mine
@@ -50,6 +58,47 @@ def test_a_users_own_table_beside_a_planned_recipe_is_judged_apart(
     assert compare_rows(beside, "mine/plain", "Small").rows["value"].notna().any()
     with pytest.raises(BadInput, match="judged apart"):
         compare_rows(beside, "Small", "squeeze/Max")
+
+
+def test_a_draft_beside_it_breaks_no_recipe_that_does_not_ask_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "draft.yaml").write_text("title: half written")
+    monkeypatch.chdir(tmp_path)
+    assert read_plan("cifar100-cpu").experiments and read_plan("digits", ["squeeze"]).experiments
+    assert "squeeze" in fitting_plans("digits")
+    with pytest.raises(BadInput, match=r"draft\.yaml"):
+        read_plan("cue")
+
+
+def test_what_is_judged_apart_does_not_hang_on_what_was_read_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("senet_ablate.spec.plan._given", {})
+    recipe = (EXPERIMENTS_DIR / "recipes" / "cifar100.yaml").read_text()
+    (tmp_path / "their_recipe.yaml").write_text(recipe)
+    (tmp_path / "mine.yaml").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert read_plan("their_recipe.yaml", ["mine.yaml", "squeeze"]).apart == {"mine"}
+
+
+def test_a_table_on_request_that_another_holds_whole_is_shown_as_soon_as_it_begins() -> None:
+    runs = read_plan("imagenet", ["depth"]).runs()
+    default = {run.id for run in read_plan("imagenet").runs()}
+    have = [run.id for run in runs if run.id not in default][:2]
+    assert "depth" in read_reported("imagenet", have).experiments
+    assert "backbones" not in read_reported("imagenet", have).experiments
+
+
+@pytest.mark.parametrize("name", ["0", "plain"])
+def test_a_row_is_called_by_its_label_and_numbers_stay_numbers(name: str) -> None:
+    label = r"no \1 SE"
+    text = MINE.replace("plain", f"'{name}'").replace("{se: null}", f"{{se: null, label: {label}}}")
+    experiment = parse(Experiment, load_yaml(text, "mine"))
+    said = Evidence(experiment, {}, {}).labelled(f"Small - {name} = -0.06 [-1.0, 0.5], p < 0.001")
+    assert said == f"Small - {label if name == 'plain' else 0} = -0.06 [-1.0, 0.5], p < 0.001"
 
 
 def test_the_plan_of_cifar100_and_cue_is_for_these_tables() -> None:

@@ -206,6 +206,10 @@ def test_a_second_bundle_brings_its_code_and_leaves_data_and_records(tmp_path: P
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
         said.append(done.stdout.strip())
         (work / "results" / f"{commit}.json").touch()
+    with zipfile.ZipFile(bundle / "wheels" / "late.whl", "w") as wheel:
+        wheel.writestr("late.py", "")
+    subprocess.run(words, env=environment, capture_output=True, check=True)
+    assert (work / "site" / "late.py").is_file(), "a wheel that was forgotten at first"
     assert said == ["code of first", "code of second", "code of second"]
     assert {path.stem for path in (work / "results").iterdir()} == {"first", "second"}
 

@@ -1,6 +1,7 @@
 """Where a record says that it comes from."""
 
 import hashlib
+import importlib
 import os
 import shutil
 import subprocess
@@ -81,7 +82,11 @@ def test_a_users_part_has_the_hash_of_its_file_whatever_it_is(
         found = own_operators(Run(spec, SESpec(squeeze=name), 0))
         assert found == {name: hashlib.sha256(source.encode()).hexdigest()}
     (tmp_path / "their_powers.py").write_text(source + "# edited while the first runs train\n")
-    assert own_operators(Run(spec, SESpec(squeeze=name), 0)) == found, "which they do by the first"
+    run = Run(spec, SESpec(squeeze=name), 0)
+    assert own_operators(run) == found, "which they do by the first"
+    assert own_operators(run, afresh=True) != found, "and those that are started now do not"
+    importlib.reload(sys.modules["their_powers"])
+    assert own_operators(run) == own_operators(run, afresh=True)
 
 
 def test_a_checkout_names_its_own_commit_whatever_git_variables_point_to(

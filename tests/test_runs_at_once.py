@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -223,7 +224,9 @@ def test_whatever_cannot_be_captured_is_tried_once_more_alone_without_a_graph(
         (8, 8, 0, 1.0, [(f"cuda:{number}", 1) for number in range(8)]),
         (2, 8, 0, 1.0, [("cuda:0", 4), ("cuda:1", 4)]),
         (2, 20, 3, 1.0, [("cuda:0", 3), ("cuda:1", 3)]),
-        (2, 3, 2, 1.0, [("cuda:0", 2), ("cuda:1", 2)]),
+        (2, 3, 2, 1.0, [("cuda:0", 1), ("cuda:1", 2)]),
+        (8, 9, 0, 1.0, [(f"cuda:{number}", 1 + (number == 7)) for number in range(8)]),
+        (1, 9, 8, 1.0, [("cuda:0", 8)]),
         (2, 2, 1, 0.5, [("cuda:0", 1), ("cuda:1", 1)]),
         (2, 4, 1, 0.5, [("cuda:0", 1), ("cuda:1", 1), ("cuda:0", 1), ("cuda:1", 1)]),
     ],
@@ -240,9 +243,17 @@ def test_every_device_has_runs_before_one_has_many(
 ) -> None:
     monkeypatch.setattr(local, "devices", lambda kind: [f"cuda:{n}" for n in range(gpus)])
     started: list[tuple[str, int]] = []
-    monkeypatch.setattr(
-        local._Pool, "_start", lambda pool, device: started.append((device, pool.at_once))
-    )
+
+    def start(target: object, args: tuple[list[Any], object, str, Run]) -> SimpleNamespace:
+        started.append((args[2], len(args[0])))
+        return SimpleNamespace(start=silent, terminate=silent, join=silent)
+
+    class End:
+        close = silent
+
+    mocked = SimpleNamespace(Process=start, Pipe=lambda: (End(), End()))
+    monkeypatch.setattr(local, "_spawn", mocked)
+    monkeypatch.setattr(local._Pool, "_poll", lambda pool: (pool.workers.clear(), (0, 0))[1])
     shared = replace(context(tmp_path, at_once), device="cuda", gpus_per_run=share)
     local._Pool([Run(tiny, None, seed) for seed in range(runs)], shared).train(silent)
     assert started == expected

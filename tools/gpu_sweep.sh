@@ -19,17 +19,20 @@ python=${PYTHON:-python3}
 unpack() { # WORK: code and wheels of this bundle, images once
     work=$(mkdir -p "$1" && cd "$1" && pwd)
     export PYTHONPATH="$work/code:$work/site" PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 # not the code of the folder one is in
-    [ -f "$work/unpacked" ] && cmp -s "$here/COMMIT" "$work/code/COMMIT" && return
+    local wheels=("$here"/wheels/*) bundle
+    bundle="$(<"$here/COMMIT") ${wheels[*]##*/}"
+    [ -f "$work/unpacked" ] && [ "$(<"$work/unpacked")" = "$bundle" ] && return
     rm -rf "$work/code" "$work/site"
     mkdir -p "$work/code" "$work/site" "$work/data/cache" "$work/results"
     tar -xf "$here/code.tar" -C "$work/code"
     for wheel in "$here"/wheels/*.whl; do
         [ -f "$wheel" ] && "$python" -m zipfile -e "$wheel" "$work/site"
     done
-    if [ ! -f "$work/unpacked" ] && compgen -G "$here/cache-*.tar" >/dev/null; then
+    if [ ! -f "$work/images" ] && compgen -G "$here/cache-*.tar" >/dev/null; then
         "$python" "$work/code/tools/pack_cache.py" unpack "$here" "$work/data/cache"
+        touch "$work/images"
     fi
-    touch "$work/unpacked"
+    echo "$bundle" >"$work/unpacked"
 }
 
 case $verb in

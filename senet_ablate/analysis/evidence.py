@@ -47,8 +47,11 @@ class Evidence:
     def labelled(self, text: str) -> str:
         """A sentence with rows called as the tables call them."""
         for name, variant in self.experiment.variants.items():
-            if variant.se is None and variant.label and "," not in variant.label:
-                text = re.sub(rf"(?<![\w/-]){re.escape(name)}(?![\w/-])", variant.label, text)
+            label = variant.label
+            # a row that is called as a number would be found in every number
+            if variant.se is None and label and "," not in label and re.search("[A-Za-z]", name):
+                whole = rf"(?<![\w.+/-]){re.escape(name)}(?![\w./-])"
+                text = re.sub(whole, label.replace("\\", r"\\"), text)
         return text
 
 

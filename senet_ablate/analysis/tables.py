@@ -312,23 +312,31 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
 
 def read_reported(recipe: str, records: Iterable[str], *, begun: bool = False) -> Plan:
     """The plan of a recipe's own experiments, and of those on request that have begun: that have a
-    run which none of its own has, or one in every row.
+    run which no other has, or one in every row, or are the smallest that have a run of nobody's.
 
-    records: their ids. begun: the same of the others, as pages show them, unless the recipe lists
-    them, has an analysis plan (whose family would grow with each table that begins), or none has.
+    records: their ids. begun: of the recipe's own, too, only those that have begun, as pages show
+    them, unless the recipe lists them, has an analysis plan (whose family would grow with each
+    table that begins), or none has.
     """
-    plan, fitting = read_plan(recipe), fitting_plans(recipe)
+    plan, fitting, have = read_plan(recipe), fitting_plans(recipe), set(records)
     rows = {
         name: [{run.id for run in row.runs} for row in one.rows()] for name, one in fitting.items()
     }
-    have = set(records)
+    asked = [name for name in fitting if fitting[name].experiments[name].on_request]
 
-    def has_begun(name: str) -> bool:
-        others = {id for one in fitting if one != name for ids in rows[one] for id in ids}
-        return any(have & ids - others for ids in rows[name]) or all(have & i for i in rows[name])
+    def ids(names: Iterable[str]) -> set[str]:
+        return set[str]().union(*(of_row for name in names for of_row in rows[name]))
+
+    def has_begun(name: str, beside: Iterable[str]) -> bool:
+        own = have & ids([name]) - ids(one for one in beside if one != name)
+        return bool(own) or all(have & of_row for of_row in rows[name])
 
     shown = list(plan.experiments)
     if begun and not plan.recipe.experiments and plan.recipe.plan is None:
-        shown = [name for name in shown if has_begun(name)] or shown
-    asked = [name for name in fitting if fitting[name].experiments[name].on_request]
-    return read_plan(recipe, list(dict.fromkeys([*shown, *filter(has_begun, asked)])))
+        shown = [name for name in shown if has_begun(name, plan.experiments)] or shown
+    more = [name for name in asked if has_begun(name, fitting)]
+    left = have - ids([*plan.experiments, *more])
+    holding = sorted((name for name in asked if left & ids([name])), key=lambda one: len(rows[one]))
+    if holding and [len(rows[name]) for name in holding].count(len(rows[holding[0]])) == 1:
+        more.append(holding[0])
+    return read_plan(recipe, list(dict.fromkeys([*shown, *more])))

@@ -130,9 +130,10 @@ def plan(
             )
     from senet_ablate.analysis.settle import sentences
 
-    print(
-        "\n".join(sentences(read_plan(options.recipe), records))
-    )  # of all that is judged together
+    judged_together = read_plan(options.recipe)
+    print("\n".join(sentences(judged_together, records)))
+    if apart := ", ".join(sorted(sweep.plan.apart)):
+        print(f"not in the recipe's analysis plan, so judged apart: {apart}")
 
 
 def _sweep(options: RunOptions, results: Path, tensorboard: Path | None = None) -> "Sweep":

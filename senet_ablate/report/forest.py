@@ -74,7 +74,9 @@ def _read(path: Path) -> pd.DataFrame:
         found = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
         return found[list(COLUMNS)].fillna({"marks": ""}).astype({"warned": bool})
     except (ValueError, KeyError) as error:
-        raise BadInput(f"{path}: not the effects of a recipe ({error})") from error
+        raise BadInput(
+            f"{path}: not the effects of a recipe ({error}); `report` writes it anew"
+        ) from error
 
 
 def _sections(found: pd.DataFrame, title: str, path: str, caption: str) -> list[Section]:

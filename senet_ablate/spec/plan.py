@@ -1,7 +1,7 @@
 """A recipe and the experiments asked for under it, read from their files, as a list of runs."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -127,15 +127,17 @@ def read_plan(
     if rules and seeds and seeds > len(rules.reference_seeds):
         count = len(rules.reference_seeds)
         raise BadInput(f"recipe {recipe!r}: its analysis plan has {count} seeds, not {seeds}")
-    usual = [name for name in known if not read_experiment(name, folder).on_request]
-    asked = experiments or value.experiments or usual
-    planned = set(value.experiments or usual)
-    if not value.experiments and (folder / "recipes" / f"{recipe}.yaml").is_file():
-        planned = {name for name in usual if (folder / f"{name}.yaml").is_file()}
+    asked = experiments or value.experiments or _usual(known, folder)
+    planned = value.experiments
+    if rules and not planned:
+        ours = (folder / "recipes" / f"{recipe}.yaml").is_file()
+        found = _files("experiment", folder, given=False)
+        lying = (name for name in found if not ours or (folder / f"{name}.yaml").is_file())
+        planned = tuple(_usual(lying, folder))
     loaded = {
         _file(name, "experiment", folder).stem: read_experiment(name, folder) for name in asked
     }
-    apart = frozenset(loaded) - planned if rules else frozenset()
+    apart = frozenset(loaded).difference(planned) if rules else frozenset[str]()
     plan, kept = Plan(recipe, value, loaded, seeds, apart), []
     for entry in (*value.cannot_host, *value.keep_weights):
         key = "cannot_host" if entry in value.cannot_host else "keep_weights"
@@ -155,6 +157,10 @@ def read_plan(
     return plan
 
 
+def _usual(names: Iterable[str], folder: Path) -> list[str]:
+    return [name for name in names if not read_experiment(name, folder).on_request]
+
+
 def fitting_plans(recipe: str) -> dict[str, Plan]:
     """The plan of each experiment whose rows the recipe can train; not so those with budgets that
     its schedule does not fit.
@@ -168,8 +174,9 @@ def fitting_plans(recipe: str) -> dict[str, Plan]:
     return found
 
 
-def _files(kind: str, folder: Path) -> dict[str, Path]:
-    """Files of a kind, experiment or recipe, by name: those in `folder`, and a user's own.
+def _files(kind: str, folder: Path, given: bool = True) -> dict[str, Path]:
+    """Files of a kind, experiment or recipe, by name: those in `folder`, and a user's own; given:
+    those that were given by their path, too.
 
     Raises BadInput for two different files of one name.
     """
@@ -177,7 +184,7 @@ def _files(kind: str, folder: Path) -> dict[str, Path]:
     folders = [folder, OWN_DIR] if usual and folder != OWN_DIR.resolve() else [folder]
     below = "recipes" if kind == "recipe" else ""
     paths = [path for one in folders for path in sorted((one / below).glob("*.yaml"))]
-    if usual:
+    if usual and given:
         paths += [path for (its_kind, _), path in _given.items() if its_kind == kind]
     found: dict[str, Path] = {}
     for path in paths:

@@ -78,8 +78,10 @@ def processor() -> str:
     return f"cpu: {name.strip()}"
 
 
-def own_operators(run: Run) -> dict[str, str]:
-    """SHA-256 of the source file of each part that is a user's own."""
+def own_operators(run: Run, afresh: bool = False) -> dict[str, str]:
+    """SHA-256 of the source file of each part that is a user's own, as this process loaded it;
+    afresh: as it is now, which a process that is started now will load.
+    """
     if run.se is None:
         return {}
     names = (run.se.squeeze, run.se.excitation, run.se.gate, run.se.block)
@@ -91,11 +93,20 @@ def own_operators(run: Run) -> dict[str, str]:
             except TypeError:  # a partial, or an object that can be called
                 source = inspect.getsourcefile(sys.modules[name.partition(":")[0]])
             module = sys.modules[name.partition(":")[0]]
-            hashes[name] = _source_hash(module, source) if source else "no source"
+            hashes[name] = _source_hash(module, source, afresh) if source else "no source"
     return hashes
 
 
-@functools.cache
-def _source_hash(module: ModuleType, source: str) -> str:
-    """SHA-256 of a file as this process first saw it, for it may be edited while the code runs."""
-    return hashlib.sha256(Path(source).read_bytes()).hexdigest()
+_seen: dict[
+    tuple[ModuleType, str], tuple[object, str]
+] = {}  # spec, which a reload changes, and hash
+
+
+def _source_hash(module: ModuleType, source: str, afresh: bool) -> str:
+    spec, found = _seen.get((module, source), (None, ""))
+    if not afresh and found and spec is module.__spec__:
+        return found
+    now = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    if not afresh:
+        _seen[module, source] = module.__spec__, now
+    return now

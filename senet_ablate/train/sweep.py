@@ -212,7 +212,7 @@ def pending(plan: Plan, results: Path, images: ImageSet) -> list[Run]:
                 f"{folder}: its records are of other images (SHA-256 {where.data[:12]}) than these"
                 f" ({images.checksum[:12]}); name another folder with --results, or copy the recipe"
             )
-        if where.operators != own_operators(run):
+        if where.operators != own_operators(run, afresh=True):
             raise BadInput(
                 f"{folder}: {', '.join(where.operators)} was edited since run {run.id}; delete that"
                 " record, or name another folder with --results"

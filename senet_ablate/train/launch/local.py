@@ -117,12 +117,12 @@ class _Worker:
 class _Pool:
     """Workers, with a connection for each run at once, and the queue of runs that they take from.
 
-    eager: runs whose steps are no CUDA graphs. at_once: how many runs a worker trains, at most.
+    eager: runs whose steps are no CUDA graphs.
     """
 
     def __init__(self, runs: Sequence[Run], context: SweepContext) -> None:
         self.context, self.queue = context, deque(runs)
-        self.failures, self.eager, self.at_once = list[Failure](), set[Run](), 1
+        self.failures, self.eager = list[Failure](), set[Run]()
         self.processes: list[multiprocessing.process.BaseProcess] = []
         self.workers: dict[Connection, _Worker] = {}  # of connections that may still train
         self.training: dict[Connection, Run] = {}
@@ -130,12 +130,9 @@ class _Pool:
     def train(self, progress: Progress) -> None:
         """Train the queue; what is left of it could not be started."""
         workers = _workers(self.context)[: len(self.queue)]
-        share = -(
-            -len(self.queue) // max(1, len(workers))
-        )  # each device has some before one has many
-        self.at_once = min(_at_once(self.context), share)
-        for device in workers:
-            self._start(device)
+        runs, many = len(self.queue), len(workers)
+        for number, device in enumerate(workers):
+            self._start(device, runs * (number + 1) // many - runs * number // many)
         try:
             while self.workers:
                 finished, images = self._poll()
@@ -146,8 +143,10 @@ class _Pool:
             for process in self.processes:
                 process.join()
 
-    def _start(self, device: str) -> None:
-        pairs = [_spawn.Pipe() for _ in range(min(self.at_once, len(self.queue)))]
+    def _start(self, device: str, share: int) -> None:
+        """A worker for so many of the runs that are left, or as many as it can train at once."""
+        at_once = min(_at_once(self.context), share)
+        pairs = [_spawn.Pipe() for _ in range(at_once)]
         theirs = [connection for _, connection in pairs]
         process = _spawn.Process(target=_work, args=(theirs, self.context, device, self.queue[0]))
         process.start()
@@ -200,7 +199,7 @@ class _Pool:
         if run is not None:
             self.failures.append(Failure(run, KILLED, again=True))
         if worker.used and self.queue and worker not in self.workers.values():
-            self._start(worker.device)
+            self._start(worker.device, len(self.queue))
 
 
 def _work(connections: list[Connection], context: SweepContext, device: str, first: Run) -> None:
@@ -214,6 +213,7 @@ def _work(connections: list[Connection], context: SweepContext, device: str, fir
     except Exception as error:  # the run fails by its own name when it is trained
         log.warning("%s: %s; it trains one run at a time", device, error)
         count = 1
+    count = min(count, len(connections))
     context = replace(context, runs_per_gpu=count)
     training = set[Connection]()
     threads = [
