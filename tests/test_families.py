@@ -8,7 +8,6 @@ import pytest
 from fabricated import record
 
 from senet_ablate.analysis.compare import compare_rows
-from senet_ablate.analysis.evidence import Evidence
 from senet_ablate.analysis.forest import effects
 from senet_ablate.analysis.tables import read_reported, tables
 from senet_ablate.spec.plan import (
@@ -92,13 +91,14 @@ def test_a_table_on_request_that_another_holds_whole_is_shown_as_soon_as_it_begi
     assert "backbones" not in read_reported("imagenet", have).experiments
 
 
-@pytest.mark.parametrize("name", ["0", "plain"])
-def test_a_row_is_called_by_its_label_and_numbers_stay_numbers(name: str) -> None:
-    label = r"no \1 SE"
-    text = MINE.replace("plain", f"'{name}'").replace("{se: null}", f"{{se: null, label: {label}}}")
+def test_sentences_call_a_plain_row_as_the_tables_do() -> None:
+    text = MINE.replace("{plain: {se: null}", "{'0': {se: null, label: 'no \\1 SE'}")
+    text = text.replace("control: plain", "control: '0'").replace("[plain]", "['0']")
     experiment = parse(Experiment, load_yaml(text, "mine"))
-    said = Evidence(experiment, {}, {}).labelled(f"Small - {name} = -0.06 [-1.0, 0.5], p < 0.001")
-    assert said == f"Small - {label if name == 'plain' else 0} = -0.06 [-1.0, 0.5], p < 0.001"
+    plan = replace(read_plan("cifar10", ["squeeze"]), experiments={"mine": experiment})
+    (verdict,) = tables(plan, {run.id: record(run) for run in plan.runs()})["mine"].verdicts
+    assert "Small − no \\1 SE = -" in verdict.ours and verdict.ours.count("no \\1 SE") == 2
+    assert verdict.deciding and verdict.deciding.name == "Small − 0"
 
 
 def test_the_plan_of_cifar100_and_cue_is_for_these_tables() -> None:
@@ -159,3 +159,7 @@ def test_provisional_stands_wherever_a_verdict_does() -> None:
         assert one.marks == "provisional" * early, one.claim
     found = effects(plan, made).set_index(["claim", "quantity"])
     assert found.loc[("T16.2", "top1"), "marks"] == "provisional, exploratory"  # no plan in them
+    runs = read_plan("cifar100", ["integration"]).runs()
+    found = tables(plan, {run.id: record(run) for run in runs})["integration"]
+    follows = next(one for one in found.experiment.claims if one.follows)
+    assert next(v for v in found.verdicts if v.claim == follows.id).provisional, "as those are"

@@ -1,7 +1,6 @@
 """What a check looks at, and what it finds there."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -44,26 +43,25 @@ class Evidence:
     costs: Costs = field(default_factory=dict)
     made_up: bool = False
 
-    def labelled(self, text: str) -> str:
-        """A sentence with rows called as the tables call them."""
-        for name, variant in self.experiment.variants.items():
-            label = variant.label
-            # a row that is called as a number would be found in every number
-            if variant.se is None and label and "," not in label and re.search("[A-Za-z]", name):
-                whole = rf"(?<![\w.+/-]){re.escape(name)}(?![\w./-])"
-                text = re.sub(whole, label.replace("\\", r"\\"), text)
-        return text
+    def label(self, row: str) -> str:
+        """What sentences call a row: a plain network by its label, since the paper's name for it
+        may be that of another network; not by one with a comma, which would split the sentence.
+        """
+        variant = self.experiment.variants[row]
+        plain = variant.se is None and "," not in variant.label
+        return variant.label if plain and variant.label else row
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A difference of mean errors, with p-values for and against what is claimed of it.
 
-    n: seeds of the row that has fewest. failures: p-value of the numbers of failed runs alone,
-    where there are any.
+    label: its name in a sentence. n: seeds of the row that has fewest. failures: p-value of the
+    numbers of failed runs alone, where there are any.
     """
 
     name: str
+    label: str
     difference: "Difference"
     n: int
     p_for: float
@@ -79,7 +77,7 @@ class Finding:
     judged on its others. p_for: small where every comparison speaks for the check; `weakest` does
     so least. p_against: small where one of them, `opposed`, speaks against it. (For `differ` it is
     the other way round: one for, all against.) exclusive: the hypotheses on the two sides cannot
-    both be true.
+    both be true. provisional: tables that may change the outcome are not there yet.
     """
 
     ours: str
@@ -91,6 +89,7 @@ class Finding:
     weakest: Comparison | None = None
     opposed: Comparison | None = None
     exclusive: bool = False
+    provisional: bool = False
 
 
 def not_tested(reason: str, applies: bool = True) -> Finding:

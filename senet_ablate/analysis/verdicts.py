@@ -34,7 +34,6 @@ Key = tuple[str, Check]
 QUANTITIES = ("top1", "top5", "throughout")
 ORDER: tuple[Outcome, ...] = ("contradicted", "not tested", "unresolved", "supported")
 """Of a claim's checks the first one seen here decides."""
-PROVISIONAL = "provisional"  # begins the reason of a verdict that a look's other tables may change
 MADE_UP_WORDS: dict[Outcome, str] = {"supported": "mechanism seen", "contradicted": "opposite seen"}
 
 
@@ -48,9 +47,9 @@ class Verdict:
     """A claim, the paper's evidence, ours in one sentence, and the outcome.
 
     reason: why it was not tested, or not in every part, or what is still to come. partly: whether a
-    part of the claim makes no sense here. deciding: the comparison that decides it, where errors
-    do. margin: points within which rows count as alike. made_up: whether the images are.
-    ours_alone: whether the paper does not say it.
+    part of the claim makes no sense here. provisional: as a finding is. deciding: the comparison
+    that decides it, where errors do. margin: points within which rows count as alike. made_up:
+    whether the images are. ours_alone: whether the paper does not say it.
     """
 
     claim: str
@@ -61,6 +60,7 @@ class Verdict:
     reason: str
     ledger: Ledger
     partly: bool = False
+    provisional: bool = False
     deciding: Comparison | None = None
     margin: float = math.nan
     made_up: bool = False
@@ -74,8 +74,8 @@ class Verdict:
     @property
     def marks(self) -> str:
         """What stands behind the outcome: in part, provisional; empty where it holds as it is."""
-        early = self.outcome in ("supported", "contradicted") and PROVISIONAL in self.reason
-        marks = {"in part": self.partly, PROVISIONAL: early}
+        early = self.provisional and self.outcome in ("supported", "contradicted")
+        marks = {"in part": self.partly, "provisional": early}
         return ", ".join(mark for mark, holds in marks.items() if holds)
 
 
@@ -153,7 +153,7 @@ def _at_look(
     seen = {name: replace(cases[name], rows=have, models=models) for name, have in rows.items()}
     late = len(cases) - len(rows)  # whose spread the model does not know yet
     waits = (
-        f"{PROVISIONAL}: {late} of {len(cases)} tables are not there yet" if late and rules else ""
+        f"provisional: {late} of {len(cases)} tables are not there yet" if late and rules else ""
     )
     asked = {(name, c): c.examine(seen[name]) for name, c in waiting if name in seen}
     questions = {(name, check): _question(check, cases[name].ids) for name, check in waiting}
@@ -168,7 +168,8 @@ def _at_look(
         if finding.outcome is None:
             p_values = by_question[questions[key]]
             found = _settled(finding, p_values, look, left, len(family))
-            asked[key] = replace(found, reason="; ".join(filter(None, (found.reason, waits))))
+            reason = "; ".join(filter(None, (found.reason, waits)))
+            asked[key] = replace(found, reason=reason, provisional=bool(waits))
     return asked
 
 
@@ -205,7 +206,7 @@ def _settled(
     d = decider.difference
     interval = "" if math.isnan(d.low) else f" [{d.low:+.2f}, {d.high:+.2f}]"
     by = "by ranks, " if math.isnan(d.low) and not math.isnan(decider.p_for) else ""
-    ours = f"{finding.ours}; deciding: {decider.name} = {d.value:+.2f} points{interval}"
+    ours = f"{finding.ours}; deciding: {decider.label} = {d.value:+.2f} points{interval}"
     if outcome != "unresolved" or not math.isnan(finding.p_for):
         ours += f", {by}corrected p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
     return replace(finding, outcome=outcome, ours=ours, reason="; ".join(reasons), weakest=decider)
@@ -228,11 +229,22 @@ def _following(claim: Claim, others: Sequence[Verdict]) -> Verdict:
     outcomes = {verdict.outcome for verdict in others}
     outcome: Outcome = next(outcome for outcome in ORDER if outcome in outcomes)
     listed = "; ".join(f"{verdict.claim}: {verdict.words}" for verdict in others)
-    partly = any(verdict.partly for verdict in others)
+    partly, provisional = (
+        any(getattr(v, key) for v in others) for key in ("partly", "provisional")
+    )
     made_up, ledger = others[0].made_up, others[0].ledger
     paper = "" if made_up else claim.paper
     return Verdict(
-        claim.id, claim.says, paper, listed, outcome, "", ledger, partly=partly, made_up=made_up
+        claim.id,
+        claim.says,
+        paper,
+        listed,
+        outcome,
+        "",
+        ledger,
+        partly,
+        provisional,
+        made_up=made_up,
     )
 
 
@@ -254,11 +266,12 @@ def _verdict(claim: Claim, findings: Sequence[Finding], evidence: Evidence) -> V
         claim=claim.id,
         says=claim.says,
         paper="" if evidence.made_up else claim.paper,
-        ours=evidence.labelled("; ".join(finding.ours for finding in findings if finding.ours)),
+        ours="; ".join(finding.ours for finding in findings if finding.ours),
         outcome=outcome,
         reason=f"judged in part: {reason}" if partly else reason,
         ledger=claim.ledger,
         partly=partly,
+        provisional=any(finding.provisional for finding in applying),
         deciding=next((f.weakest for f in findings if f.outcome == outcome and f.weakest), None),
         margin=evidence.margins.get(quantity, math.nan) if claim.ledger == "error" else math.nan,
         made_up=evidence.made_up,

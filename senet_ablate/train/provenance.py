@@ -97,9 +97,8 @@ def own_operators(run: Run, afresh: bool = False) -> dict[str, str]:
     return hashes
 
 
-_seen: dict[
-    tuple[ModuleType, str], tuple[object, str]
-] = {}  # spec, which a reload changes, and hash
+# of a module and its file: the module's spec, which a reload changes, and the file's hash
+_seen: dict[tuple[ModuleType, str], tuple[object, str]] = {}
 
 
 def _source_hash(module: ModuleType, source: str, afresh: bool) -> str:

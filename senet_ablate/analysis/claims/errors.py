@@ -6,7 +6,7 @@ the analysis plan's. A row with failed runs is compared by ranks, which can say 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations, product
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from senet_ablate.analysis.stats import Difference
 
 Weights = dict[str, float]
+Label = Callable[[str], str]
 Side = Literal["below_zero", "below_margin", "within_margin", "apart"]
 NO_VALUE = {
     "top1": "no image was tested",
@@ -57,8 +58,10 @@ class ErrorCheck(RowCheck):
     def mentioned(self) -> tuple[str, ...]:
         return (*self.named, *self.needs, *self.without)
 
-    def contrasts(self) -> Iterator[tuple[str, Weights]]:
-        """The weighted sums of mean errors that the check is about, by how they are written."""
+    def contrasts(self, label: Label = str) -> Iterator[tuple[str, Weights]]:
+        """The weighted sums of mean errors that the check is about, by how they are written; label:
+        what a row is called there.
+        """
         raise NotImplementedError
 
     def inapplicable(self, evidence: Evidence) -> Finding | None:
@@ -96,26 +99,29 @@ class ErrorCheck(RowCheck):
             why = "the analysis plan expects no such error of plain, or plain has no sound run yet"
             return not_tested(f"no margin is known: {why}")
         found = []
-        for name, weights in self.contrasts():
+        labels = [label for label, _ in self.contrasts(evidence.label)]
+        for label, (name, weights) in zip(labels, self.contrasts(), strict=True):
             sums: dict[str, float] = {}  # two rows may be one network under this recipe
             for which, weight in weights.items():
                 sums[evidence.ids[which]] = sums.get(evidence.ids[which], 0.0) + weight
             difference = model.contrast(sums)
             n = min(len(rows[row].by_seed) for row in weights)
             if not {*failed} & {*weights}:
-                found.append(Comparison(name, difference, n, *self._sides(difference, margin)))
+                sides = self._sides(difference, margin)
+                found.append(Comparison(name, label, difference, n, *sides))
                 continue
             if len(weights) > 2:
                 return not_tested(f"{have} compare two rows, no more: {name}")
             pair = [evidence.ids[row] for row in sorted(weights, key=lambda row: -weights[row])]
             less, more = model.ranks(*pair)
             sides = (min(1.0, 2 * min(less, more)), math.nan) if apart else (less, more)
-            found.append(Comparison(name, difference, n, *sides, model.failures_alone(*pair)))
+            alone = model.failures_alone(*pair)
+            found.append(Comparison(name, label, difference, n, *sides, alone))
         join_for, join_against = (_some, _every) if apart else (_every, _some)
         p_for, weakest = join_for(found, "p_for")
         p_against, opposed = join_against(found, "p_against")
         return Finding(
-            self._summary(rows, margin),
+            self._summary({evidence.label(name): row for name, row in rows.items()}, margin),
             p_for=p_for,
             p_against=p_against,
             weakest=weakest,
@@ -155,9 +161,9 @@ class Pairs(ErrorCheck, RowPairs):
 
     paired: Flag = False
 
-    def contrasts(self) -> Iterator[tuple[str, Weights]]:
+    def contrasts(self, label: Label = str) -> Iterator[tuple[str, Weights]]:
         pairs = zip(self.rows, self.than, strict=True) if self.paired else None
-        return map(_difference, pairs or product(self.rows, self.than))
+        return (_difference(pair, label) for pair in pairs or product(self.rows, self.than))
 
 
 class Better(Pairs):
@@ -178,8 +184,8 @@ class Similar(ErrorCheck):
     asks: ClassVar[Side] = "within_margin"
     rows: TwoRows
 
-    def contrasts(self) -> Iterator[tuple[str, Weights]]:
-        return map(_difference, combinations(self.rows, 2))
+    def contrasts(self, label: Label = str) -> Iterator[tuple[str, Weights]]:
+        return (_difference(pair, label) for pair in combinations(self.rows, 2))
 
 
 class Differ(Similar, RowPairs):
@@ -192,11 +198,12 @@ class Differ(Similar, RowPairs):
     rows: TwoRows
     than: tuple[Text, ...] = ()
 
-    def contrasts(self) -> Iterator[tuple[str, Weights]]:
+    def contrasts(self, label: Label = str) -> Iterator[tuple[str, Weights]]:
         if not self.than:
-            yield from super().contrasts()
-        for (a, b), (c, d) in combinations(zip(self.rows, self.than, strict=False), 2):
-            yield f"({a} − {b}) − ({c} − {d})", {a: 1, b: -1, c: -1, d: 1}
+            yield from super().contrasts(label)
+        for pairs in combinations(zip(self.rows, self.than, strict=False), 2):
+            (one, plus), (other, minus) = (_difference(pair, label) for pair in pairs)
+            yield f"({one}) − ({other})", plus | {row: -weight for row, weight in minus.items()}
 
 
 class Contrast(ErrorCheck):
@@ -221,14 +228,14 @@ class Contrast(ErrorCheck):
     def asks(self) -> Side:  # type: ignore[override]
         return self.side
 
-    def contrasts(self) -> Iterator[tuple[str, Weights]]:
-        text = " ".join(f"{weight:+g} × {name}" for name, weight in self.weights.items())
+    def contrasts(self, label: Label = str) -> Iterator[tuple[str, Weights]]:
+        text = " ".join(f"{weight:+g} × {label(name)}" for name, weight in self.weights.items())
         yield text, self.weights
 
 
-def _difference(pair: tuple[str, str]) -> tuple[str, Weights]:
+def _difference(pair: tuple[str, str], label: Label) -> tuple[str, Weights]:
     one, other = pair
-    return f"{one} − {other}", {one: 1, other: -1}
+    return f"{label(one)} − {label(other)}", {one: 1, other: -1}
 
 
 def _every(found: list[Comparison], side: str) -> tuple[float, Comparison]:

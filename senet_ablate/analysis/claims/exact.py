@@ -92,9 +92,9 @@ class Ratio(Bounded, RowPairs):
         for one, other in zip(self.rows, self.than, strict=True):
             ratio = count[one] / count[other]
             outcomes.add(self.of_range(ratio, ratio))
-            sentences.append(
-                f"{what} of {one} / {other}{where}: {count[one]:,} / {count[other]:,} = {ratio:.4g}"
-            )
+            both = f"{evidence.label(one)} / {evidence.label(other)}{where}"
+            values = f"{count[one]:,} / {count[other]:,} = {ratio:.4g}"
+            sentences.append(f"{what} of {both}: {values}")
         return Finding(
             f"{'; '.join(sentences)} {self.wanted}",
             "contradicted" if "contradicted" in outcomes else "supported",
