@@ -312,7 +312,8 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
 
 def read_reported(recipe: str, records: Iterable[str], *, begun: bool = False) -> Plan:
     """The plan of a recipe's own experiments, and of those on request that have begun: that have a
-    run which no other has, or one in every row, or are the smallest that have a run of nobody's.
+    run which no other has, or one in every row, or are the smallest with a run that would else be
+    in no table.
 
     records: their ids. begun: of the recipe's own, too, only those that have begun, as pages show
     them, unless the recipe lists them, has an analysis plan (whose family would grow with each

@@ -106,9 +106,9 @@ def read_plan(
     """The plan for `recipe` and `experiments`. Raises BadInput.
 
     Each is a name, or the path of a YAML file, whose name is that of the file without `.yaml`. No
-    experiments: the recipe's own list, or, where it has none, all that are not `on_request`. An
-    analysis plan is for the same, but for a user's own beside a recipe of this package: a table
-    more would change the verdicts on the others.
+    experiments: the recipe's own list, or, where it has none, all that are not `on_request`. The
+    recipe's analysis plan is for these; where both come with this package, a user's own are not
+    among them, since one table more would change the verdicts on the others.
     """
     value = read_recipe(recipe, folder)
     recipe = _file(recipe, "recipe", folder).stem
@@ -132,8 +132,8 @@ def read_plan(
     if rules and not planned:
         ours = (folder / "recipes" / f"{recipe}.yaml").is_file()
         found = _files("experiment", folder, given=False)
-        lying = (name for name in found if not ours or (folder / f"{name}.yaml").is_file())
-        planned = tuple(_usual(lying, folder))
+        names_here = (one for one in found if not ours or (folder / f"{one}.yaml").is_file())
+        planned = tuple(_usual(names_here, folder))
     loaded = {
         _file(name, "experiment", folder).stem: read_experiment(name, folder) for name in asked
     }
