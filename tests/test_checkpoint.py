@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from checkpoints import randomised
@@ -12,7 +13,7 @@ from test_cli import inside
 
 from senet_ablate.models.pretrained import import_weights
 from senet_ablate.spec.registry import BadInput
-from senet_ablate.train.evaluate_folder import evaluate_folder
+from senet_ablate.train.evaluate_folder import IMAGENET, NORMALISED, evaluate_folder
 
 CLASSES, EACH, SIZE = 7, 3, 32
 
@@ -72,6 +73,12 @@ def test_the_errors_are_those_of_torchvisions_network_with_its_own_transforms(
         f"{count} images: top-1 error {100 * wrong1 / count:.2f}%, top-5 error"
         f" {100 * wrong5 / count:.2f}%" in out
     )
+
+
+def test_the_colours_of_public_networks_are_those_that_they_were_trained_with() -> None:
+    assert np.allclose(IMAGENET, 255 * np.array([(0.485, 0.456, 0.406), (0.229, 0.224, 0.225)]))
+    theirs = timm.get_pretrained_cfg("inception_resnet_v2")  # not ImageNet's
+    assert np.allclose(NORMALISED["inception_resnet_v2"], 255 * np.array([theirs.mean, theirs.std]))
 
 
 def test_images_are_judged_a_few_at_a_time_and_a_folder_may_be_val_itself(

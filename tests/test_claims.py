@@ -1337,7 +1337,18 @@ def test_the_printed_interval_of_gates_is_students() -> None:
     (check,) = claim_of(ROLE, "F6.2b").checks
     values = [getattr(find(one, check.rows[0]), check.quantity) for one in networks]
     low, high = scipy_stats.t.interval(0.95, 3, np.mean(values), scipy_stats.sem(values))
-    assert f"[{low:.3f}, {high:.3f}]" in verdicts(ROLE, {}, networks=networks)["F6.2b"].ours
+    assert low < 0 < high, "but a spread is not"
+    assert f"[0.000, {high:.3f}]" in verdicts(ROLE, {}, networks=networks)["F6.2b"].ours
+
+
+def test_gates_are_provisional_until_all_planned_networks_are_there() -> None:
+    networks = jittered(4, 0.001)
+    early, all_there = (
+        verdicts(ROLE, {}, networks=networks, networks_planned=n)["F6.3"] for n in (5, 4)
+    )
+    assert early.outcome == all_there.outcome == "supported"
+    assert (early.marks, all_there.marks) == ("provisional", "")
+    assert early.reason == "provisional: 4 of 5 networks are there"
 
 
 def test_devices_that_disagree_leave_a_time_open() -> None:

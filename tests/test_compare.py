@@ -54,6 +54,7 @@ def test_a_planted_difference_is_found_by_every_view(tmp_path: Path) -> None:
     found = compare(planted(tmp_path, errors), "digits", "reduction/2", "reduction/original")
     rows = found.rows
     welch = scipy_stats.ttest_ind([10, 11, 10.5], [30, 31, 32], equal_var=False)
+    assert rows.loc["parameters, a over b", "value"] > 1, "a has the smaller ratio"
     difference = rows.loc["difference of the means, points"]
     assert difference["value"] == pytest.approx(-20.5) and difference["p"] == pytest.approx(
         welch.pvalue

@@ -5,7 +5,7 @@ graphs.
 import copy
 import threading
 from collections import deque
-from functools import partial
+from functools import partial, partialmethod
 from typing import Any
 from unittest.mock import patch
 
@@ -73,6 +73,31 @@ def plain(run: Run, digits: ImageSet) -> tuple[TrainState, Batches, Step]:
         batches,
         make_step(run.train, model, optimizer, batches),
     )
+
+
+def test_a_capture_leaves_buffers_that_are_not_saved_as_they_were() -> None:
+    class Counting(torch.nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(2, 2)
+            self.register_buffer("calls", torch.zeros(()), persistent=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls.add_(1)  # type: ignore[operator]
+            return super().forward(x)
+
+    model, x = Counting(), torch.ones(1, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    before = model.weight.clone()
+
+    def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        loss = model(x).sum()
+        loss.backward()
+        optimizer.step()
+        return loss.detach(), y
+
+    with patch.object(cuda_graph_module, "cuda_graph", like_a_graph):
+        graphed(step, model, optimizer, x, x)
+    assert model.calls == 0 and torch.equal(model.weight, before)
 
 
 def epochs(
@@ -172,12 +197,27 @@ class Waits(TorchDispatchMode):
         return call(*args, **(kwargs or {}))
 
 
-def test_the_host_waits_at_the_end_of_an_epoch_alone(tiny: Training, digits: ImageSet) -> None:
+READS = ("tolist", "item", "cpu", "numpy")
+
+
+def test_the_host_waits_at_the_end_of_an_epoch_alone(
+    tiny: Training, digits: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = Run(tiny.model_copy(update={"flip": True, "pad_crop": 1}), SESpec(), 0)
     state, batches, step = plain(run, digits)
+    reads = list[str]()
+
+    def noted(tensor: Tensor, name: str, read: Any, *args: Any) -> Any:
+        reads.append(name)
+        return read(tensor, *args)
+
+    for name in READS:
+        read = getattr(Tensor, name)
+        monkeypatch.setattr(Tensor, name, partialmethod(noted, name, read))
     with Waits() as waits:
         train_epoch(state, batches, run, step)
-    assert waits.count == 0 and state.step == 3, "`tolist` of the sums is no read of one number"
+    assert waits.count == 0 and state.step == 3
+    assert reads == ["tolist"], "of the sums"
 
 
 def test_the_host_waits_at_the_end_of_an_evaluation_alone_and_once(

@@ -28,7 +28,7 @@ from senet_ablate.spec.plan import read_plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train.checkpoint import load_weights, save_weights
-from senet_ablate.train.class_gates import collect, default_classes
+from senet_ablate.train.class_gates import by_class, collect, default_classes
 from senet_ablate.train.loop import evaluate
 
 
@@ -249,6 +249,20 @@ def test_gates_are_collected_by_image_and_averaged_over_pixels_first(
     np.testing.assert_allclose(everything["SE_3_1"], whole.mean(0), rtol=1e-5)
     with pytest.raises(BadInput, match="no gate"):
         collect(build_model(tiny.backbone, 10), batches, tiny, [3, 8])
+
+
+def test_the_curve_of_a_class_is_that_of_its_images(digits: ImageSet, tiny: Training) -> None:
+    model, cpu = build_model(tiny.backbone, 10, SESpec()), torch.device("cpu")
+    found, curves = by_class(model, digits, cpu, tiny, ["7", "2"])
+    batches = Batches(digits.test, digits, tiny, cpu)
+    gates, _ = collect(model, batches, tiny, list(range(10)))
+    for block in found:
+        for name in ("7", "2"):
+            of_class = gates[block.name][digits.test.labels == int(name)].astype(float)
+            assert block.class_means[name] == pytest.approx(of_class.mean(), rel=1e-6)
+            drawn = curves[block.name]
+            expected = of_class.mean(0)[list(drawn.channels)]
+            assert drawn.mean[name] == pytest.approx(expected, rel=1e-6)
 
 
 def test_default_classes_are_the_papers_where_the_set_has_them() -> None:

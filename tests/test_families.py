@@ -4,12 +4,20 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fabricated import record
+from scipy import stats
 
 from senet_ablate.analysis.compare import compare_rows
 from senet_ablate.analysis.forest import effects
 from senet_ablate.analysis.tables import read_reported, tables
+from senet_ablate.records.first_page import (
+    FirstPage,
+    first_page_path,
+    note_first_page,
+    read_first_page,
+)
 from senet_ablate.spec.plan import (
     EXPERIMENTS_DIR,
     fitting_plans,
@@ -136,18 +144,19 @@ def test_a_plan_that_expects_no_top_5_error_calls_nothing_alike_by_it() -> None:
 
 
 def test_an_effect_is_relative_to_the_plain_network_of_its_own_row() -> None:
-    plan = read_plan("cifar100", ["cifar_backbones"], seeds=5)
-    table = tables(plan, {run.id: record(run) for run in plan.runs()})["cifar_backbones"]
-    found = effects(plan, {"cifar_backbones": table})
+    plan = read_plan("imagenet", ["backbones"], seeds=5)
+    table = tables(plan, {run.id: record(run) for run in plan.runs()})["backbones"]
+    found = effects(plan, {"backbones": table})
+    found, controls = found[found["quantity"] == "top1"], set[str]()
     for _, row in found.iterrows():
         one, other = row["contrast"].split(" − ")
-        assert table.experiment.control_of(one) == other
-        mean = table.rows["top1"]
-        assert row["effect"] == pytest.approx(100 * (mean[one] - mean[other]) / mean[other])
-        paper = table.rows["paper_top1"]
-        expected = 100 * (paper[one] - paper[other]) / paper[other]
+        control = table.experiment.control_of(one)
+        mean, paper = table.rows["top1"], table.rows["paper_top1"]
+        assert row["effect"] == pytest.approx(100 * (mean[one] - mean[other]) / mean[control])
+        expected = 100 * (paper[one] - paper[other]) / paper[control]
         assert row["paper_effect"] == pytest.approx(expected)
-    assert len({row.split(" − ")[1] for row in found["contrast"]}) > 0
+        controls.add(control)
+    assert len(controls) > 1
 
 
 def test_provisional_stands_wherever_a_verdict_does() -> None:
@@ -163,3 +172,41 @@ def test_provisional_stands_wherever_a_verdict_does() -> None:
     found = tables(plan, {run.id: record(run) for run in runs})["integration"]
     follows = next(one for one in found.experiment.claims if one.follows)
     assert next(v for v in found.verdicts if v.claim == follows.id).provisional, "as those are"
+
+
+def test_claims_that_changed_after_their_first_page_are_exploratory(tmp_path: Path) -> None:
+    plan = read_plan("cifar100", ["squeeze"])
+    rules = plan.recipe.plan_id
+    records = {}
+    for run in plan.runs():
+        one = record(run)
+        where = one.provenance.model_copy(update={"plan": rules})
+        records[run.id] = one.model_copy(update={"provenance": where})
+    assert not tables(plan, records)["squeeze"].exploratory
+    note_first_page(plan, tmp_path, ["squeeze"])
+    path = first_page_path(tmp_path, "cifar100")
+    before = path.read_bytes()
+    note_first_page(plan, tmp_path, ["squeeze"])
+    assert path.read_bytes() == before, "what was written first stays"
+    first = read_first_page(tmp_path, "cifar100")
+    assert not tables(plan, records, first=first)["squeeze"].exploratory
+    shown = first.experiments["squeeze"].model_copy(update={"claims": "0" * 16})
+    first = FirstPage(experiments={"squeeze": shown})
+    found = tables(plan, records, first=first)["squeeze"].exploratory
+    assert found == "the claims of squeeze changed after their first page"
+
+
+def test_the_resolution_is_that_of_the_corrected_test() -> None:
+    """By the definition of power, with the tests' own standard errors."""
+    plan = read_plan("digits", ["squeeze"], seeds=4)
+    table = tables(plan, {run.id: record(run) for run in plan.runs()})["squeeze"]
+    ids = plan.row_ids("squeeze")
+    pairs = [(ids[row], ids["plain"]) for row in ids if row != "plain"]
+    tests = [table.model.contrast({one: 1, other: -1}) for one, other in pairs]
+    spread, alpha = np.median([d.stderr for d in tests]), 0.05 / table.comparisons
+
+    def found(size: float) -> float:
+        critical = np.array([stats.t.isf(alpha / 2, d.df) * d.stderr for d in tests])
+        return float(stats.norm.sf((critical - size) / spread).mean())
+
+    assert table.comparisons == len(pairs) and found(table.resolution) == pytest.approx(0.8)

@@ -5,6 +5,7 @@ files count and what their pixels are.
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -267,7 +268,7 @@ def test_names_that_are_no_utf8_are_read(folder: Path) -> None:
 def test_what_was_found_is_one_line(folder: Path) -> None:
     images = load_images(training(), folder)
     assert images.summary() == (
-        f"2 classes, 16 training and 8 test images of 16x16 pixels; cache {images.cache}"
+        f"2 classes (cat, dog), 16 training and 8 test images of 16x16 pixels; cache {images.cache}"
     )
     assert images.cache is not None and images.cache.parent == folder / "cache"
     held = load_images(training(validation=0.25, evaluate="validation"), folder)
@@ -440,11 +441,6 @@ def test_a_full_disk_is_named_with_the_room_needed_and_nothing_is_left_behind(
     assert not list((folder / "cache").iterdir())
 
 
-def test_the_room_of_a_cache_is_taken_before_it_is_filled(folder: Path) -> None:
-    pixels = cache_of(folder) / "train_images.npy"
-    assert pixels.stat().st_blocks * 512 >= pixels.stat().st_size
-
-
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o755), (0o077, 0o700), (0o002, 0o775)])
 def test_a_cache_is_readable_by_whom_the_umask_lets(mask: int, mode: int, folder: Path) -> None:
     before = os.umask(mask)
@@ -592,3 +588,22 @@ def test_what_a_killed_build_leaves_goes_with_the_next_one_and_a_live_one_stays(
     assert said[0][-1] == said[1][-1] and sorted(map(len, said)) == [1, 3], "one builds, one waits"
     (left,) = (folder / "cache").iterdir()
     assert left.name.startswith("image-folder-native-")
+
+
+def test_split_folders_are_known_by_other_names_and_none_is_dropped_without_a_word(
+    folder: Path,
+) -> None:
+    shutil.copytree(folder / "val", folder / "test")
+    images = load_images(training("own-images"), folder)
+    assert counts(images) == [[8, 8], [4, 4]]
+    assert images.left_out == {"in test/, since val/ is the test": 8}
+    shutil.rmtree(folder / "val")
+    (folder / "train").rename(folder / "Training")
+    (folder / "test").rename(folder / "Testing")
+    for dataset in ("own-images", "image-folder", "image-stream"):
+        images = load_images(training(dataset, image_size=16), folder)
+        assert images.classes == ("cat", "dog") and counts(images) == [[8, 8], [4, 4]]
+        assert not images.left_out
+    (folder / "Training").rename(folder / "photos")
+    with pytest.raises(BadInput, match="Testing: a test without training images"):
+        load_images(training("own-images"), folder)

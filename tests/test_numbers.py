@@ -13,33 +13,34 @@ import torch.nn.functional as F
 
 from senet_ablate import SESpec, build_model
 from senet_ablate.data import Batches, ImageSet, load_images
-from senet_ablate.models.layers import FullyConnected
+from senet_ablate.models.layers import FullyConnected, generator_of
 from senet_ablate.records import Epoch
 from senet_ablate.spec import GATES, Run, Training
 from senet_ablate.train.checkpoint import TrainState
+from senet_ablate.train.class_gates import collect
 from senet_ablate.train.loop import evaluate, make_step, prepared, train, train_epoch
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize(("nesterov", "momentum"), [(False, 0.5), (True, 0.9)])
 def test_two_epochs_are_sgd_as_written_in_the_textbook(
-    nesterov: bool, tiny: Training, digits: ImageSet
+    nesterov: bool, momentum: float, tiny: Training, digits: ImageSet
 ) -> None:
     """Loss, error, rate and weights against a loop of plain tensors, in float64."""
     changes = {"schedule": "cosine", "label_smoothing": 0.1, "weight_decay": 0.01}
-    spec = tiny.model_copy(update=changes | {"nesterov": nesterov})
-    run = Run(spec, SESpec(), 0)
+    spec = tiny.model_copy(update=changes | {"nesterov": nesterov, "momentum": momentum})
+    run = Run(spec, SESpec(), 3)
     model, optimizer, batches = prepared(run, digits, CPU)
     state = TrainState(model.double(), optimizer, CPU)
     step = make_step(spec, model, optimizer, batches)
-    twin = build_model(spec.backbone, 10, run.se, seed=0).double()
+    twin = build_model(spec.backbone, 10, run.se, seed=3).double()
     velocity = [torch.zeros_like(p) for p in twin.parameters()]
     for epoch in (1, 2):
         lr, loss, error = train_epoch(state, batches, run, lambda x, y: step(x.double(), y))
         state.end_epoch(Epoch(lr=lr, train_loss=loss, train_top1=error))
         losses, wrong = [], 0
-        for number, (x, y) in enumerate(batches.shuffled(0, epoch), 3 * (epoch - 1)):
+        for number, (x, y) in enumerate(batches.shuffled(3, epoch), 3 * (epoch - 1)):
             rate = spec.lr * 0.5 * (1 + math.cos(math.pi * number / 6))
             logits = twin(x.double()).log_softmax(1)
             wrong += int((logits.argmax(1) != y).sum())
@@ -49,8 +50,8 @@ def test_two_epochs_are_sgd_as_written_in_the_textbook(
             with torch.no_grad():
                 for p, v, g in zip(twin.parameters(), velocity, grads, strict=True):
                     g = g + 0.01 * p
-                    v.mul_(0.9).add_(g)
-                    p.sub_(rate * (g + 0.9 * v if nesterov else v))
+                    v.mul_(momentum).add_(g)
+                    p.sub_(rate * (g + momentum * v if nesterov else v))
         assert lr == pytest.approx(rate)
         assert loss == pytest.approx(sum(map(torch.Tensor.item, losses)) / 3, rel=1e-5)
         assert error == pytest.approx(100 * wrong / 96)
@@ -58,10 +59,40 @@ def test_two_epochs_are_sgd_as_written_in_the_textbook(
         assert (ours - theirs).norm() < 1e-6 * theirs.norm()
 
 
-def test_an_evaluation_is_what_a_plain_loop_counts(tiny: Training, digits: ImageSet) -> None:
-    model, _, _ = prepared(Run(tiny, None, 0), digits, CPU)
+def test_a_seed_sets_weights_generator_and_what_a_users_block_draws(
+    tiny: Training, digits: ImageSet
+) -> None:
+    noise = SESpec(squeeze="random")
+    model, optimizer, _ = prepared(Run(tiny, noise, 3), digits, CPU)
+    twin = build_model(tiny.backbone, 10, noise, seed=3)
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    generator = generator_of(model)
+    assert generator and generator.initial_seed() == torch.initial_seed() == 3
+    state = TrainState(model, optimizer, CPU)
+    saved, drawn = state.state_dict(), torch.rand(3)
+    torch.manual_seed(99)  # whatever happened before the run went on
+    state.load_state_dict(saved)
+    assert torch.equal(torch.rand(3), drawn)
+
+
+def test_an_evaluation_is_what_a_plain_loop_counts(
+    tiny: Training, digits: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = tiny.model_copy(update={"label_smoothing": 0.1})  # of training alone
+    model, _, _ = prepared(Run(tiny, SESpec(), 0), digits, CPU)
     batches = Batches(digits.test, digits, tiny, CPU)
     got = evaluate(model, batches, tiny)
+    model.eval()
+    chosen, everything = collect(model, batches, tiny, [3, 8])
+    with monkeypatch.context() as patch:
+        patch.setattr("senet_ablate.data.loader.EVALUATION_BATCH", 8)
+        again, few = evaluate(model, batches, tiny), collect(model, batches, tiny, [3, 8])
+    assert again.loss == pytest.approx(got.loss) and (again.correct == got.correct).all()
+    for name, gates in got.gates.items():
+        assert again.gates[name].model_dump() == pytest.approx(gates.model_dump(), rel=1e-4)
+        np.testing.assert_allclose(few[0][name], chosen[name], rtol=1e-5)
+        np.testing.assert_allclose(few[1][name], everything[name], rtol=1e-5)
     loss = 0.0
     answered = set()
     for x, y in batches.in_order():

@@ -37,7 +37,9 @@ def test_a_sweep_whose_reader_has_gone_under_odd_settings_is_reported_all_the_sa
     settings = {"MPLBACKEND": "Qt4Agg", "PYTHONIOENCODING": "ascii"}
     done = senet(f"senet run squeeze --recipe smoke --results {results} | head -1", **settings)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "digits: 10 classes, 192 training and 100 test images of 8x8 pixels\n"
+    assert done.stdout == (
+        "digits: 10 classes (0, 1, 2, ...), 192 training and 100 test images of 8x8 pixels\n"
+    )
     page = results / "smoke"
     assert (page / "README.md").is_file() and (page / "squeeze" / "plot.svg").is_file()
     again = senet(f"senet report --recipe smoke --results {results}", **settings)

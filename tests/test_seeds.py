@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from senet_ablate.analysis.settle import needs
+from senet_ablate.analysis.settle import expected_errors, if_the_paper_is_right, needs, sentences
 from senet_ablate.analysis.stats import power, std_interval
 from senet_ablate.cli.main import _guarded, app
 from senet_ablate.records.store import (
@@ -132,3 +132,17 @@ def test_asking_for_seeds_never_imports_torch() -> None:
         " '/nowhere']))\nsys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_before_training_a_plan_says_what_its_seeds_can_settle() -> None:
+    plan = read_plan("cifar100-cpu", ["reduction"])
+    rules = plan.recipe.plan
+    assert rules
+    expected = expected_errors(plan, 46.6)
+    assert expected[plan.row_ids("reduction")["16"]] == pytest.approx(46.6 * 22.28 / 23.30)
+    sure = if_the_paper_is_right(plan, rules, spread=1e-3, pages=2)
+    assert [one.outcome for one in sure["T10.0"]] == ["supported"] * 2
+    vague = if_the_paper_is_right(plan, rules, spread=30.0, pages=2)
+    assert [one.outcome for one in vague["T10.0"]] == ["unresolved"] * 2
+    first, listed, *short = sentences(plan, {})
+    assert "assumed" in first and "T10.0" in listed and any("alike within" in one for one in short)

@@ -22,7 +22,16 @@ from senet_ablate.spec.plan import (
 )
 from senet_ablate.spec.registry import BadInput, Registry
 from senet_ablate.spec.schema import load_yaml, parse
-from senet_ablate.spec.spec import AnalysisPlan, Experiment, Run, SESpec, Training, Variant, margins
+from senet_ablate.spec.spec import (
+    AnalysisPlan,
+    Experiment,
+    Run,
+    SESpec,
+    Training,
+    Variant,
+    digest,
+    margins,
+)
 
 TRAIN = {"dataset": "digits", "backbone": "resnet20", "epochs": 3, "batch_size": 8, "lr": 0.1}
 SHARED_PAPER = Path(__file__).parents[2] / "shared" / "paper.yaml"
@@ -406,6 +415,12 @@ def test_a_mistake_in_a_file_names_the_file_and_the_key(tmp_path: Path) -> None:
     )
     with pytest.raises(BadInput, match=r"broken\.yaml: .*sigmod.*did you mean 'sigmoid'"):
         read_experiment("broken", tmp_path)
+
+
+def test_the_published_numbers_are_those_that_were_checked() -> None:
+    """By their SHA-256, where the shared facts are not at hand, too."""
+    rows = {name: table["rows"] for name, table in paper_facts()["tables"].items()}
+    assert digest(rows)[:16] == "b3af5b2dc35cc7ee"
 
 
 @pytest.mark.skipif(

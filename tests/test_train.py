@@ -52,12 +52,15 @@ def test_the_constant_gate_trains_exactly_like_the_plain_network(
 
 def test_how_often_the_test_set_is_read_changes_no_number(tiny: Training, digits: ImageSet) -> None:
     se = SESpec(squeeze="random")
-    often, once = (
-        train(Run(tiny.model_copy(update={"test_every": n}), se, 0), digits, CPU) for n in (1, 9)
+    often, seldom, once = (
+        train(Run(tiny.model_copy(update={"test_every": n, "epochs": 4}), se, 0), digits, CPU)
+        for n in (1, 2, 9)
     )
-    assert often.correct == once.correct
-    assert once.epochs[0].test_top1 is None and often.epochs[0].test_top1 is not None
-    assert once.epochs[-1] == often.epochs[-1]
+    read = [[e.test_top1 is not None for e in one.epochs] for one in (often, seldom, once)]
+    assert read == [[True] * 4, [False, True, False, True], [False, False, False, True]]
+    for one in (seldom, once):
+        assert one.correct == often.correct and one.epochs[-1] == often.epochs[-1]
+    assert seldom.epochs[1] == often.epochs[1]
 
 
 def test_training_learns_the_digits(digits: ImageSet, tiny: Training, tmp_path) -> None:  # type: ignore[no-untyped-def]

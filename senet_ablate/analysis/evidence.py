@@ -26,8 +26,8 @@ class Evidence:
     plan, one look at all rows. waiting: what the next look waits for. models: errors in % by
     quantity (top1, top5, throughout), rows by their id. margins: within which rows count as alike,
     points by quantity. cannot_host: variant -> why the recipe's network has no place for it.
-    networks: gates by class, a network a seed. benches: times by device. costs: of networks at 224
-    pixels. made_up: whether the images are.
+    networks: gates by class, a network a seed; networks_planned: how many there are to be. benches:
+    times by device. costs: of networks at 224 pixels. made_up: whether the images are.
     """
 
     experiment: Experiment
@@ -39,6 +39,7 @@ class Evidence:
     margins: Mapping[str, float] = field(default_factory=dict)
     cannot_host: Mapping[str, str] = field(default_factory=dict)
     networks: Sequence[Sequence[ClassGates]] = ()
+    networks_planned: int = 0
     benches: Sequence[Bench] = ()
     costs: Costs = field(default_factory=dict)
     made_up: bool = False
@@ -77,7 +78,7 @@ class Finding:
     judged on its others. p_for: small where every comparison speaks for the check; `weakest` does
     so least. p_against: small where one of them, `opposed`, speaks against it. (For `differ` it is
     the other way round: one for, all against.) exclusive: the hypotheses on the two sides cannot
-    both be true. provisional: tables that may change the outcome are not there yet.
+    both be true. provisional: tables or networks that may change the outcome are not there yet.
     """
 
     ours: str

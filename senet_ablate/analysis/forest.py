@@ -13,7 +13,17 @@ from senet_ablate.spec import Plan
 from senet_ablate.spec.paper import published
 
 COLUMNS = (
-    *("claim", "text", "quantity", "recipe", "warned", "contrast", "paper_effect", "effect"),
+    *(
+        "claim",
+        "text",
+        "quantity",
+        "recipe",
+        "runs",
+        "warned",
+        "contrast",
+        "paper_effect",
+        "effect",
+    ),
     *("low", "high", "margin", "holds_low", "holds_high", "n", "verdict", "marks"),
 )
 
@@ -21,7 +31,8 @@ COLUMNS = (
 def effects(plan: Plan, tables: Mapping[str, Table]) -> pd.DataFrame:
     """One row a claim on top-1 or top-5 errors that the paper's tables have numbers for.
 
-    Columns: claim, text, quantity (top1, top5), recipe, warned (whether the recipe warns that it
+    Columns: claim, text, quantity (top1, top5), recipe, runs (how many of those planned are there),
+    warned (whether the recipe warns that it
     says nothing about the paper), contrast (the differences of rows that decides, or, before
     anything is judged, that the paper's numbers support least), paper_effect, effect, low, high
     (95% interval over seeds), margin (all in percent of the plain network's error, for two rows
@@ -38,7 +49,10 @@ def effects(plan: Plan, tables: Mapping[str, Table]) -> pd.DataFrame:
             decides = verdict.deciding.name if verdict.deciding else ""
             asked.sort(key=lambda check: decides not in dict(check.contrasts()))
             rows += [_effect(plan, table, verdict, check) for check in asked[:1]]
-    found = pd.DataFrame(rows, columns=list(COLUMNS))
+    planned = {run.id for run in plan.runs()}
+    have = {one.id for table in tables.values() for of in table.records.values() for one in of}
+    runs = f"{len(planned & have)} of {len(planned)}"
+    found = pd.DataFrame(rows, columns=list(COLUMNS)).assign(runs=runs)
     return found[found["paper_effect"].notna()].reset_index(drop=True)
 
 

@@ -52,8 +52,8 @@ class Table:
     records: by variant, in the order of the seeds. missing: variant -> seeds that the recipe asks
     for and nobody ran. refused: why the numbers are withheld, empty if they are not. unfair: what
     makes the rows hard to compare. margin: points of top-1 error within which rows count as alike.
-    resolution: the difference to the control in points that the
-    test behind `differs` finds in 4 of 5 tries; NaN where nothing is known. model: of the top-1
+    resolution: the difference to the control in points that the test behind `differs` finds in 4 of
+    5 tries; NaN where nothing is known. waiting: what its first look waits for. model: of the top-1
     errors of all rows of the page. comparisons: how many differences the page's correction counts;
     alpha: what its last look spends. exploratory: why the verdicts are so; empty where plan and
     claims came first.
@@ -72,6 +72,7 @@ class Table:
     model: ErrorModel
     comparisons: int = 0
     alpha: float = ALPHA
+    waiting: str = ""
     exploratory: str = ""
 
 
@@ -132,6 +133,7 @@ def case_of(
         waiting,
         margins=rules.margins if rules else observed_margins(rows[experiment.control]),
         cannot_host=unhosted,
+        networks_planned=len(plan.kept_rows[0]) if rules and plan.kept_rows else 0,
         made_up=plan.recipe.images == "made up",
         **beside,
     )
@@ -172,6 +174,7 @@ def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
     made = {}
     for name, case in cases.items():
         experiment, rows = case.experiment, case.rows
+        judged = any(look is not None for look in case.looks)
         ours = {variant: pair for (of, variant), pair in pairs.items() if of == name}
         effects = {
             variant: (Difference(0.0), False)  # what is certain is not tested
@@ -196,7 +199,10 @@ def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
             margin=case.margins["top1"],
             resolution=_resolution(
                 ours.values(), model, pairs.values(), alpha / max(len(family), 1)
-            ),
+            )
+            if judged
+            else NAN,
+            waiting="" if judged else case.waiting,
             verdicts=verdicts[name],
             model=model,
             comparisons=len(family),

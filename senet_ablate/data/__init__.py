@@ -18,8 +18,13 @@ def load_images(train: Training, root: Path, download: bool = False) -> ImageSet
 
     Raises BadInput if the data set is missing, damaged or too small, with the command that gets it.
     """
-    images: ImageSet = DATASETS[train.dataset](root, train.image_size, download)
-    _check(images, train.dataset)
+    try:
+        images: ImageSet = DATASETS[train.dataset](root, train.image_size, download)
+        _check(images, train.dataset)
+    except (AttributeError, TypeError, ValueError, LookupError) as error:
+        if isinstance(error, BadInput) or ":" not in train.dataset:
+            raise
+        raise BadInput(f"{train.dataset}: {type(error).__name__}: {error}") from error
     rest, _ = _divide(images.train, train.train_images, "train_images")
     test, _ = _divide(images.test, train.test_images, "test_images")
     held_out = None
@@ -37,6 +42,10 @@ def load_images(train: Training, root: Path, download: bool = False) -> ImageSet
 
 def _check(images: ImageSet, name: str) -> None:
     """Raises BadInput for a data set that no network could be trained or judged on."""
+    for split in (images.train, images.test):
+        if not split.files and (split.images.dtype != np.uint8 or split.images.shape[3:] != (3,)):
+            found = f"{split.images.dtype} of shape {split.images.shape}"
+            raise BadInput(f"{name}: images are uint8, N x H x W x 3, found {found}")
     (height, width), test = images.train.images.shape[1:3], images.test.images.shape[1:3]
     if height != width or test != (height, width):
         raise BadInput(
@@ -47,7 +56,10 @@ def _check(images: ImageSet, name: str) -> None:
         raise BadInput(f"{name}: fewer than two classes: {', '.join(images.classes) or 'none'}")
     for split, kind in ((images.train, "training"), (images.test, "test")):
         counts = np.bincount(split.labels, minlength=len(images.classes))
-        if len(counts) > len(images.classes) or not counts.all():
+        if len(counts) > len(images.classes):
+            largest = f"label {len(counts) - 1} of {len(images.classes)} classes"
+            raise BadInput(f"{name}: {largest} among the {kind} images; they are counted from 0")
+        if not counts.all():
             which = images.classes[int(counts[: len(images.classes)].argmin())]
             raise BadInput(f"{name}: no {kind} image of class {which!r}")
 

@@ -17,7 +17,8 @@ from senet_ablate.data.files import (
 from senet_ablate.data.images import NO_FILES, ImageSet, Split
 from senet_ablate.spec import BadInput
 
-TESTS = ("val", "valid", "validation", "test")  # the first that is there
+# in any case of letters; of those for the test the first that is there
+TRAINS, TESTS = ("train", "training"), ("val", "valid", "validation", "test", "testing")
 TEST_SHARE = 5  # one image in so many is a test image where there are no folders for them
 MEASURED = 500  # images that a set's own size is taken from
 
@@ -28,16 +29,23 @@ def missing(root: Path, folders: str) -> str:
     return f"{root}: {found}; name yours with --data DIR"
 
 
+def split_folders(root: Path) -> tuple[Path | None, list[Path]]:
+    """The folder of training images, and those that could be for the test, if there are any."""
+    names = {name.lower(): root / name for name in class_names(root)}
+    train = next((names[name] for name in TRAINS if name in names), None)
+    return train, [names[name] for name in TESTS if name in names]
+
+
 def find(root: Path) -> tuple[list[str], Split, Split]:
     """The class names and the files of train/ and of val/ or test/; nothing where there are no such
     folders.
 
     Raises BadInput for fewer than two classes, or for folders in val/ that train/ has not.
     """
-    train = root / "train"
-    test = next((root / split for split in TESTS if (root / split).is_dir()), root / TESTS[0])
-    if not train.is_dir() or not test.is_dir():
+    train, tests = split_folders(root)
+    if train is None or not tests:
         return [], NO_FILES, NO_FILES
+    test, *others = tests
     classes = _two_or_more(train, class_names(train))
     for name in class_names(test):
         if name not in classes:
@@ -45,7 +53,11 @@ def find(root: Path) -> tuple[list[str], Split, Split]:
                 f"{test / name}: {train} has no class {shown(name)!r}, so its images would be left"
                 " out; add or remove the folder"
             )
-    return classes, class_folders(train, classes), class_folders(test, classes)
+    files, tested = class_folders(train, classes), class_folders(test, classes)
+    for other in others:
+        kind = f"in {other.name}/, since {test.name}/ is the test"
+        tested.left_out[kind] += len(image_files(other, Counter()))
+    return classes, files, tested
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
@@ -66,8 +78,13 @@ def load_own(root: Path, image_size: int | None, download: bool) -> ImageSet:
     """
     classes, train, test = find(root)
     if not classes:
-        folder = root / "train" if (root / "train").is_dir() else root
+        folder = split_folders(root)[0] or root
         names = [name for name in class_names(folder) if image_files(folder / name, Counter())]
+        for name in names if folder == root else ():
+            if name.lower() in TESTS and class_names(root / name):
+                raise BadInput(
+                    f"{root / name}: a test without training images; put them into train/"
+                )
         classes = _two_or_more(folder, names) if names else []
         train, test = _divided(class_folders(folder, classes))
     size = None

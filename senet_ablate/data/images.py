@@ -77,8 +77,10 @@ class ImageSet:
         height, width = self.train.images.shape[1:3]
         held_out = f", {len(self.validation):,} held out" if self.validation else ""
         cache = f"; cache {self.cache}" if self.cache else ""
+        more = ", ..." if len(self.classes) > 3 else ""
         return (
-            f"{len(self.classes):,} classes, {len(self.train):,} training and {len(self.test):,}"
+            f"{len(self.classes):,} classes ({', '.join(self.classes[:3])}{more}),"
+            f" {len(self.train):,} training and {len(self.test):,}"
             f" test images of {width}x{height} pixels{held_out}{cache}"
         )
 

@@ -48,6 +48,11 @@ def build_model(
             )
     except BadInput as error:
         raise type(error)(f"{name}: {error}") from error
+    if se is not None and ":" in name:  # what a user's network draws as it is built itself
+        plain = build_model(name, num_classes, stem=stem, seed=seed).state_dict()
+        own = {key: value.shape for key, value in model.state_dict().items()}
+        shared = {key: value for key, value in plain.items() if own.get(key) == value.shape}
+        model.load_state_dict(shared, strict=False)
     initialise(model, seed)
     return model
 

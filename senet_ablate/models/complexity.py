@@ -18,6 +18,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from senet_ablate.models.layers import draw_from
+from senet_ablate.models.se import se_blocks
+from senet_ablate.spec import BadInput
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,27 @@ def _an_operation_an_output(*args: Any, out_shape: Any = None, **kwargs: Any) ->
     return 2 * math.prod(out_shape)
 
 
+_POOLING = ("mean", "sum", "amax", "max", "_adaptive_avg_pool2d", "adaptive_max_pool2d")
 _POOLING_AND_SCALING = {
-    torch.ops.aten.mean: _an_operation_an_input,
-    torch.ops.aten.amax: _an_operation_an_input,
-    torch.ops.aten._adaptive_avg_pool2d: _an_operation_an_input,
+    **{getattr(torch.ops.aten, name): _an_operation_an_input for name in _POOLING},
     torch.ops.aten.mul: _an_operation_an_output,
+    torch.ops.aten.mul_: _an_operation_an_output,
 }
 
 
 def _counted(model: nn.Module, input_shape: tuple[int, int, int], device: str) -> FlopCounterMode:
     twin = copy.deepcopy(model).to_empty(device=device).eval()
     draw_from(twin, None)  # a generator is of one device
+
+    def same_shape(block: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if output.shape != inputs[0].shape:  # an addition would broadcast it without a word
+            shapes = f"{[*inputs[0].shape]} in, {[*output.shape]} out"
+            raise BadInput(
+                f"{type(block).__name__} changes the shape of what it is given: {shapes}"
+            )
+
+    for block in se_blocks(twin).values():
+        block.register_forward_hook(same_shape)
     counter = FlopCounterMode(display=False, custom_mapping=_POOLING_AND_SCALING)
     with counter, torch.no_grad(), torch.random.fork_rng(devices=[]):
         twin(torch.zeros(1, *input_shape, device=device))
@@ -57,7 +69,8 @@ def _counted(model: nn.Module, input_shape: tuple[int, int, int], device: str) -
 
 def cost(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
     """Cost of one forward pass over one image of `input_shape` (channels, height, width); the model
-    stays as it is."""
+    stays as it is. Raises BadInput for an SE block that returns another shape than it is given.
+    """
     try:
         counter = _counted(model, input_shape, "meta")
     except RuntimeError as error:

@@ -166,22 +166,24 @@ def initialise(model: nn.Module, seed: int) -> None:
 
     Convolutions: He's normal, fan out; fully connected layers (classifier and SE): He's normal, fan
     in, bias 0 (arXiv:1502.01852, the paper's ref. [66]); batch norms: 1 and 0, no zero-gamma. Other
-    modules use their own `reset_parameters`. A layer that two networks share by name starts from
-    the same values in both, so the variants of one seed differ in the SE blocks alone. On the meta
-    device there is nothing to set.
+    modules, and layers of a user's own that have one, use their `reset_parameters`, after their
+    children. A layer that two networks share by name starts from the same values in both, so the
+    variants of one seed differ in the SE blocks alone. On the meta device there is nothing to set.
     """
     if all(parameter.is_meta for parameter in model.parameters()):
         return
-    for name, module in model.named_modules():
+    usual = (nn.Conv2d.reset_parameters, nn.Linear.reset_parameters)
+    for name, module in reversed([*model.named_modules()]):
         key = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:7])
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        own = getattr(type(module), "reset_parameters", None)
+        if isinstance(module, nn.Conv2d | nn.Linear) and own in usual:
             linear = isinstance(module, nn.Linear | FullyConnected)
             mode: Literal["fan_in", "fan_out"] = "fan_in" if linear else "fan_out"
             draws = torch.Generator(module.weight.device).manual_seed(key)
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu", generator=draws)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif hasattr(module, "reset_parameters"):  # a user's own draws from the global generator
+        elif own is not None:  # a user's own draws from the global generator
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(key)
                 module.reset_parameters()

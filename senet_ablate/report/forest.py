@@ -30,7 +30,8 @@ LEAD = (
 )
 CAPTION = (
     "Green: where a claim holds; its edge is 0 or the margin within which errors count as alike. A"
-    " bar (95% interval over seeds) wholly in the green speaks for the claim, one wholly outside it"
+    " bar (the 95% interval over seeds, divided by the plain network's mean error,"
+    " which is taken as known) wholly in the green speaks for the claim, one wholly outside it"
     " against it. (Rows that are said to differ may lie anywhere but at 0; a bar wholly within the"
     " margin speaks against that.) The sign is the verdict, corrected for all claims of the recipe,"
     " so that it asks for more than the bar."
@@ -70,7 +71,7 @@ def pages(results: Path) -> dict[str, Document]:
 def _read(path: Path) -> pd.DataFrame:
     try:
         # a recipe may be "2024"
-        texts = dict.fromkeys(("claim", "text", "recipe", "contrast", "marks"), str)
+        texts = dict.fromkeys(("claim", "text", "recipe", "runs", "contrast", "marks"), str)
         found = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
         return found[list(COLUMNS)].fillna({"marks": ""}).astype({"warned": bool})
     except (ValueError, KeyError) as error:
@@ -85,9 +86,12 @@ def _sections(found: pd.DataFrame, title: str, path: str, caption: str) -> list[
         return []
     about = [] if caption else [Text(NOT_EVIDENCE)]
     counts = [
-        {"recipe": f"[{markdown_cell(recipe)}]({link_target(str(recipe))}/README.md)"}
-        | {f"{GLYPHS[name]} {name}": str((own == name).sum()) for name in LOOKS}
-        for recipe, own in found.groupby("recipe")["verdict"]
+        {
+            "recipe": f"[{markdown_cell(recipe)}]({link_target(str(recipe))}/README.md)",
+            "runs": own["runs"].iloc[0],
+        }
+        | {f"{GLYPHS[name]} {name}": str((own["verdict"] == name).sum()) for name in LOOKS}
+        for recipe, own in found.groupby("recipe")
     ]
     plot = drawn(path, title, partial(forest, found, bool(caption)), caption)
     grid = Grid(title, pd.DataFrame(counts), ("recipe",))

@@ -58,9 +58,9 @@ def gates_table(network: Sequence[ClassGates]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def blocks(facts: GateFacts, recipe: str) -> list[Block]:
-    """Gates by class on the page: the two figures, the table (ours first, in brackets the paper's),
-    and how to make them again.
+def blocks(facts: GateFacts, recipe: str, made_up: bool) -> list[Block]:
+    """Gates by class on the page: the two figures, the table (ours first, in brackets the paper's,
+    unless the images are made up), and how to make them again.
     """
     counts = sorted(set(facts.images.values()))
     ends = dict.fromkeys((counts[0], counts[-1]))
@@ -76,18 +76,20 @@ def blocks(facts: GateFacts, recipe: str) -> list[Block]:
     pair = " and ".join(islice(facts.images, 2))
     spread = f"Mean and standard deviation over the images of one class: {pair}."
     rows = gates_table(facts.blocks)
+    if made_up:
+        rows = rows.drop_duplicates("block")
     cells = pd.DataFrame({"block": rows["block"], "the paper's panel": rows["panel"].fillna("")})
     for key, heading in MEASURES.items():
         ours = rows[key].astype(float).map("{:.3f}".format).replace("nan", "none")
         paper = rows[f"paper_{key}"].astype(float).map(" ({:.3f})".format).replace(" (nan)", "")
-        cells[heading] = ours + paper
+        cells[heading] = ours if made_up else ours + paper
     return [
         Text("### Gates by class"),
         Text(about),
         *drawn(f"{EXPERIMENT}/figure6.svg", figure6, partial(by_class, facts)),
         *drawn(f"{EXPERIMENT}/figure7.svg", figure7, partial(by_class, facts, within=True), spread),
-        Text(LEGEND),
-        Grid("Gates by class", cells),
+        Text("Over all channels of each block." if made_up else LEGEND),
+        Grid("Gates by class", cells.drop(columns="the paper's panel") if made_up else cells),
     ]
 
 

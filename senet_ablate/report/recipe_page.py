@@ -125,7 +125,7 @@ def claims(results: RecipeResults, outcome: str = "") -> Section:
         )
         said.append(
             "The analysis plan judges the errors of a table when every row has so many seeds (in"
-            f" brackets the chance of any false verdict on the page): {looks}."
+            f" brackets the chance of any false verdict on errors): {looks}."
         )
     if reasons := dict.fromkeys(one.exploratory for one in tables if one.exploratory):
         said.append(f"**Exploratory**: {'; '.join(reasons)}.")
@@ -236,8 +236,12 @@ def _experiments(results: RecipeResults) -> Iterator[Section]:
         latex = latex_table(cells, "l" + "r" * (cells.shape[1] - 1))
         files: Files = {f"{name}/table.csv": table.rows, f"{name}/table.tex": latex}
         if results.gates and name == gates.EXPERIMENT:
-            blocks += gates.blocks(results.gates, results.plan.recipe_argument)
-            files[f"{name}/gates.csv"] = gates.gates_table(results.gates.blocks)
+            made_up = results.plan.recipe.images == "made up"
+            blocks += gates.blocks(results.gates, results.plan.recipe_argument, made_up)
+            measured = gates.gates_table(results.gates.blocks)
+            files[f"{name}/gates.csv"] = (
+                measured.filter(regex="^(?!paper|panel)") if made_up else measured
+            )
         yield Section(title, blocks, files, _command(results, table))
 
 
@@ -342,14 +346,19 @@ def shown(table: Table) -> pd.DataFrame:
 def notes(table: Table) -> list[str]:
     """What stands under a table: what its numbers can resolve, what to mind, what is missing."""
     parts = []
+    intervals = (
+        "Intervals are 95%, over seeds, uncorrected; other test images of this kind would move a"
+        f" row's error by ± {_span(table.rows['image_error'])} points."
+    )
     if not math.isnan(table.resolution):
         parts.append(
             f"`*`: differs from its control by more than the noise between seeds (Holm over the"
             f" {table.comparisons} comparisons of the page, at {100 * table.alpha:g}%). This test"
             f" finds a difference in 4 of 5 tries if it is {table.resolution:.2f} points or more."
-            f" Intervals are 95%, over seeds, uncorrected; other test images of this kind would"
-            f" move a row's error by ± {_span(table.rows['image_error'])} points."
+            f" {intervals}"
         )
+    elif table.waiting and table.rows["n"].any():
+        parts.append(f"No row is tested against its control yet: {table.waiting}. {intervals}")
     rows = table.rows
     counts = rows["n"] != rows["n"][table.experiment.control]
     if (counts & (rows["effect"] == 0) & rows["effect_low"].isna()).any():

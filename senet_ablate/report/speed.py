@@ -77,8 +77,8 @@ def sections(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> It
     caption = (
         "Mean error with its 95% interval against what a network costs. A network counts as"
         " beaten where another has no more parameters and multiply-adds and is better by more than"
-        " the noise (by the page's model of errors, Holm over all such pairs); among the others,"
-        " nothing here tells the better one."
+        " the noise (by the page's model of errors, Holm over all such pairs at 5%, whatever seeds"
+        " there are: no claim hangs on it); among the others, nothing here tells the better one."
     )
     if picture := drawn("pareto.svg", title, partial(pareto, networks), caption):
         yield Section("Error against cost", picture, {"pareto.csv": networks})

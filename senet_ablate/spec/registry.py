@@ -69,10 +69,13 @@ def _import(reference: str, kind: str) -> Any:
     try:
         return pkgutil.resolve_name(reference)
     except Exception as error:  # whatever a user's module does wrong when it is imported
-        raise BadInput(
-            f"{kind} {reference!r} cannot be imported: {type(error).__name__}: {error}"
-            + f" (looked in {here} and on Python's path)" * isinstance(error, ModuleNotFoundError)
-        ) from error
+        where, module = "", sys.modules.get(reference.partition(":")[0])
+        if module is not None:  # another one of that name, perhaps
+            where = f" (found {getattr(module, '__file__', None) or 'a part of Python itself'})"
+        elif isinstance(error, ModuleNotFoundError):
+            where = f" (looked in {here} and on Python's path)"
+        why = f"{type(error).__name__}: {error}{where}"
+        raise BadInput(f"{kind} {reference!r} cannot be imported: {why}") from error
 
 
 def _in(module: str, **parts: str) -> dict[str, str]:

@@ -290,7 +290,10 @@ class Checkpoints(NoCheckpoints):
 
 def save_weights(path: Path, model: nn.Module, run: Run) -> None:
     """Write a trained network's weights and the run's id as safetensors, whole or not at all."""
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    state = {  # copies, since safetensors refuses weights that layers share
+        name: value.detach().to("cpu", copy=True).contiguous()
+        for name, value in model.state_dict().items()
+    }
     write_whole(path, save(state, metadata={"run": run.id}))
 
 

@@ -154,13 +154,15 @@ def collect(
         sums[name] = sums.get(name, 0) + mean.double().sum(0)
 
     model.eval()
-    with gate_hooks(model, on_gate) as gates, evaluation_rng(model, batches.device):
-        if not gates:
-            raise BadInput(f"{spec.backbone}: this network has no gate to look at")
+    with gate_hooks(model, on_gate), evaluation_rng(model, batches.device):
         for x, y in batches.in_order():
             chosen = torch.isin(y, wanted)
             with precision(spec, batches.device):
                 model(x)
+            if not found:
+                raise BadInput(
+                    f"{spec.backbone}: this network has no gate of each image to look at"
+                )
     count = len(batches.labels)
     return (
         {name: torch.cat(parts).numpy() for name, parts in found.items()},

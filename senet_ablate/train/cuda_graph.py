@@ -46,22 +46,26 @@ def graphed(
 ) -> Step:
     """`step` as a CUDA graph for batches of the shape and layout of x and y.
 
-    Capturing trains: so weights, buffers and random state are loaded again afterwards, momentum is
-    zero. A state that is copied into them later (a checkpoint) is what the next replay sees. Raises
+    Capturing trains: so weights, buffers and random state are set again afterwards, momentum is
+    zero. A replay runs no Python: what a module counts in an attribute stays as it is. A state that
+    is copied into the network later (a checkpoint) is what the next replay sees. Raises
     CaptureError.
     """
     inputs = x.clone(), y.clone()
     (group,) = optimizer.param_groups
     group["lr"] = torch.tensor(float(group["lr"]), device=x.device)
-    initial = {name: value.clone() for name, value in model.state_dict().items()}
+    state = [*model.parameters(), *model.buffers()]
+    initial = [value.detach().clone() for value in state]
     generator = generator_of(model)
     drawn = generator.get_state() if generator else None
     # one after another; each thread's launches are its own
     with _one_at_a_time, torch.random.fork_rng([x.device] if x.is_cuda else []):
         replay = cuda_graph(lambda: step(*inputs), generator)
-    model.load_state_dict(initial)
-    for state in optimizer.state.values():
-        state["momentum_buffer"].zero_()
+    with torch.no_grad():
+        for value, before in zip(state, initial, strict=True):
+            value.copy_(before)
+    for of_parameter in optimizer.state.values():
+        of_parameter["momentum_buffer"].zero_()
     if generator and drawn is not None:
         generator.set_state(drawn)
 

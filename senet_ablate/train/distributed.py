@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from senet_ablate.spec import BadInput
 
 T = TypeVar("T")
 TIMEOUT = datetime.timedelta(hours=24)  # rank 0 alone may evaluate or report for long
@@ -86,14 +89,19 @@ def sync_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     """The model with batch statistics of the whole batch, whatever slice a process sees.
 
     On CPUs, whose tensors torch's SyncBatchNorm refuses, norms become `SyncedBatchNorm` in place.
+    Raises BadInput for a norm there that cannot, in a user's own block, say.
     """
     if not is_distributed():
         return model
     if device.type == "cuda":
         synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return synced
-    for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm):
+            usual = module.affine and module.track_running_stats and module.momentum is not None
+            if type(module) not in (nn.BatchNorm1d, nn.BatchNorm2d) or not usual:
+                what = f"{type(module).__name__} {name} cannot be trained by several processes"
+                raise BadInput(f"{what} on CPUs: it would see a part of each batch")
             module.__class__ = SyncedBatchNorm
     return model
 
@@ -110,17 +118,21 @@ class _AllReduce(torch.autograd.Function):
         return all_reduce(gradient)
 
 
-class SyncedBatchNorm(nn.BatchNorm2d):
+class SyncedBatchNorm(_BatchNorm):
     """Batch norm with the statistics of all processes' batches, differentiable, on any device."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of dimensions, the second one of channels."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        values, shape = x.float(), (1, -1, 1, 1)
+        values, shape = x.float(), (1, -1, *(1,) * (x.ndim - 2))
+        others = [dim for dim in range(x.ndim) if dim != 1]
         count = values.numel() // values.shape[1] * world_size()
-        mean: Tensor = _AllReduce.apply(values.sum((0, 2, 3))) / count
+        mean: Tensor = _AllReduce.apply(values.sum(others)) / count
         centred = values - mean.view(shape)
-        var: Tensor = _AllReduce.apply(centred.square().sum((0, 2, 3))) / count
+        var: Tensor = _AllReduce.apply(centred.square().sum(others)) / count
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None
             assert self.momentum is not None and self.num_batches_tracked is not None

@@ -368,21 +368,31 @@ def evaluation_rng(model: nn.Module, device: torch.device) -> Iterator[None]:
 def gate_hooks(model: nn.Module, on_gate: Callable[[str, Tensor], None]) -> Iterator[int]:
     """Call on_gate(block, gate) with what the gates of SE blocks return, N x C x H x W.
 
-    A user's own gate may return N x C; one of another shape is left out. Yields how many there are.
+    A user's own gate may return N x C; what has another shape, or no value for each image, is left
+    out. Of a gate that is called several times in a forward pass the first call counts. Yields how
+    many gates there are.
     """
+    images, seen = 0, set[str]()
+
+    def begin(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal images
+        images = len(inputs[0])
+        seen.clear()
 
     def hook(name: str, module: nn.Module, inputs: Any, gate: Tensor) -> None:
-        if gate.ndim in (2, 4):
+        if gate.ndim in (2, 4) and len(gate) == images and name not in seen:
             on_gate(name, gate.detach().reshape(*gate.shape[:2], *(gate.shape[2:] or (1, 1))))
+        seen.add(name)
 
     gates = {name: getattr(block, "gate", None) for name, block in se_blocks(model).items()}
-    handles = [
+    handles = [model.register_forward_pre_hook(begin)]
+    handles += [
         gate.register_forward_hook(partial(hook, name))
         for name, gate in gates.items()
         if isinstance(gate, nn.Module)
     ]
     try:
-        yield len(handles)
+        yield len(handles) - 1
     finally:
         for handle in handles:
             handle.remove()

@@ -4,7 +4,6 @@ import datetime
 import functools
 import hashlib
 import importlib.metadata
-import inspect
 import platform
 import sys
 import time
@@ -15,7 +14,7 @@ import torch
 
 from senet_ablate.records import Compute, Provenance
 from senet_ablate.records.commit import code_state
-from senet_ablate.spec import BLOCKS, EXCITATIONS, GATES, SQUEEZES, Run
+from senet_ablate.spec import BACKBONES, BLOCKS, EXCITATIONS, GATES, SQUEEZES, Run
 from senet_ablate.train.distributed import world_size
 from senet_ablate.train.numerics import settings
 
@@ -79,33 +78,55 @@ def processor() -> str:
 
 
 def own_operators(run: Run, afresh: bool = False) -> dict[str, str]:
-    """SHA-256 of the source file of each part that is a user's own, as this process loaded it;
-    afresh: as it is now, which a process that is started now will load.
+    """SHA-256 of the source of each part that is a user's own, network or part of a block, as this
+    process loaded it; afresh: as it is now, which a process that is started now will load.
+
+    It stands for the file that the part is named by, and for those below the same folder that this
+    one imports.
     """
-    if run.se is None:
-        return {}
-    names = (run.se.squeeze, run.se.excitation, run.se.gate, run.se.block)
+    names = {run.train.backbone: BACKBONES}
+    if run.se is not None:
+        own = (run.se.squeeze, run.se.excitation, run.se.gate, run.se.block)
+        names |= dict(zip(own, (SQUEEZES, EXCITATIONS, GATES, BLOCKS), strict=True))
     hashes = {}
-    for name, registry in zip(names, (SQUEEZES, EXCITATIONS, GATES, BLOCKS), strict=True):
+    for name, registry in names.items():
         if ":" in name:
-            try:
-                source = inspect.getsourcefile(registry[name])
-            except TypeError:  # a partial, or an object that can be called
-                source = inspect.getsourcefile(sys.modules[name.partition(":")[0]])
-            module = sys.modules[name.partition(":")[0]]
-            hashes[name] = _source_hash(module, source, afresh) if source else "no source"
+            registry[name]  # imports it
+            hashes[name] = _source_hash(sys.modules[name.partition(":")[0]], afresh)
     return hashes
 
 
-# of a module and its file: the module's spec, which a reload changes, and the file's hash
-_seen: dict[tuple[ModuleType, str], tuple[object, str]] = {}
+# by module: its spec, which a reload changes, and the hash of its source
+_seen: dict[ModuleType, tuple[object, str]] = {}
 
 
-def _source_hash(module: ModuleType, source: str, afresh: bool) -> str:
-    spec, found = _seen.get((module, source), (None, ""))
+def _source_hash(module: ModuleType, afresh: bool) -> str:
+    spec, found = _seen.get(module, (None, ""))
     if not afresh and found and spec is module.__spec__:
         return found
-    now = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    files = sorted(_sources(module))
+    contents = b"".join(path.read_bytes() for path in files)
+    now = hashlib.sha256(contents).hexdigest() if files else "no source"
     if not afresh:
-        _seen[module, source] = module.__spec__, now
+        _seen[module] = module.__spec__, now
     return now
+
+
+def _sources(module: ModuleType) -> set[Path]:
+    """The files of a module, and of the modules below its folder of which it holds something."""
+    folder, found, left = Path(module.__file__ or "").resolve().parent, set[Path](), [module]
+    while left:
+        one = left.pop()
+        path, values = (
+            Path(getattr(one, "__file__", None) or "").resolve(),
+            list(vars(one).values()),
+        )
+        below = path.is_relative_to(folder) and path.is_file() and path not in found
+        if not below or "site-packages" in path.parts[len(folder.parts) :]:
+            continue
+        found.add(path)
+        homes = {str(getattr(value, "__module__", "")) for value in values} & sys.modules.keys()
+        held = [value for value in values if isinstance(value, ModuleType)]
+        held += [sys.modules[home] for home in homes]
+        left += [other for other in held if other.__name__.partition(".")[0] != "senet_ablate"]
+    return found

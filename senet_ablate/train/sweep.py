@@ -154,7 +154,7 @@ def build_networks(plan: Plan, classes: int) -> list[tuple[Row, nn.Module]]:
     if plan.recipe.train.compile:
         check_compiler()
     networks = []
-    seen: dict[tuple[str, str, str], str] = {}
+    seen: dict[tuple[object, ...], str] = {}
     for row in plan.rows():
         run = row.runs[0]
         try:
@@ -169,9 +169,10 @@ def build_networks(plan: Plan, classes: int) -> list[tuple[Row, nn.Module]]:
         except Exception as error:  # in a user's block
             name = f"{row.experiment}/{row.variant}"
             raise BadInput(f"{name}: {type(error).__name__}: {error}") from error
-        other = seen.setdefault(
-            (row.experiment, repr(model), run.train.model_dump_json()), row.variant
-        )
+        # parts of a user's own may compute differently and print alike
+        own = run.se and run.se.canonical() if own_operators(run) else None
+        key = (row.experiment, repr(model), run.train.model_dump_json(), own)
+        other = seen.setdefault(key, row.variant)
         if other != row.variant:
             raise BadInput(
                 f"experiment {row.experiment!r}: under recipe {plan.recipe_name!r} the variants"

@@ -15,6 +15,14 @@ from senet_ablate.records.bench import WORK
 from senet_ablate.records.class_gates import find
 from senet_ablate.spec.claim import Check, Ledger, Rows, TwoRows
 
+# what a measure can be, whatever the interval over a few networks says
+LIMITS = {
+    **dict.fromkeys(("between_class_std", "centred_between_class_std"), (0.0, math.inf)),
+    **dict.fromkeys(("share_high", "share_low", "centred_share"), (0.0, 1.0)),
+    "within_class_std": (0.0, math.inf),
+    "correlation": (-1.0, 1.0),
+}
+
 
 class GateCheck(Check):
     """A measure of gates by class (paper, Section 7.2), judged by its mean over the networks of all
@@ -56,11 +64,16 @@ class GateCheck(Check):
                 value = getattr(block, self.quantity)
                 values.setdefault(name, []).append(math.nan if value is None else value)
         outcome, wanted = self.judged([*values.values()])
-        shown = ", ".join(f"{_shown(measured)} ({name})" for name, measured in values.items())
-        n = len(evidence.networks)
-        said = f"{self.quantity.replace('_', ' ')} {shown} [{n} network{'s' * (n > 1)}]"
-        few = "it takes the networks of two seeds" if n == 1 else ""
-        return Finding(" ".join(filter(None, (said, wanted))), outcome, few)
+        limits = LIMITS.get(self.quantity, (-math.inf, math.inf))
+        parts = (f"{_shown(measured, *limits)} ({name})" for name, measured in values.items())
+        n, planned = len(evidence.networks), evidence.networks_planned
+        said = f"{self.quantity.replace('_', ' ')} {', '.join(parts)}"
+        said = f"{said} [{n} network{'s' * (n > 1)}]"
+        reasons = ["it takes the networks of two seeds"] if n == 1 else []
+        if n < planned:
+            reasons.append(f"provisional: {n} of {planned} networks are there")
+        ours = " ".join(filter(None, (said, wanted)))
+        return Finding(ours, outcome, "; ".join(reasons), provisional=n < planned)
 
 
 class GatesRise(GateCheck):
@@ -96,9 +109,10 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
     return fmean(values) - half, fmean(values) + half
 
 
-def _shown(values: Sequence[float]) -> str:
+def _shown(values: Sequence[float], least: float, most: float) -> str:
     low, high = _interval(values)
-    return f"{fmean(values):.3f}" + ("" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]")
+    interval = f" [{max(low, least):.3f}, {min(high, most):.3f}]"
+    return f"{fmean(values):.3f}{'' if math.isnan(low) else interval}"
 
 
 class Time(Bounded):

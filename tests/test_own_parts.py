@@ -1,0 +1,261 @@
+"""Networks, blocks and data sets of a user's own: what is recorded of them, and what goes wrong."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from senet_ablate import SESpec, build_model, cost
+from senet_ablate.data import load_images
+from senet_ablate.data.images import ImageSet, Split, image_set
+from senet_ablate.models.layers import SMALL_STEMS, head, sequential, stem_strides
+from senet_ablate.models.se import SEPlacement, se_blocks
+from senet_ablate.models.units import PlainUnit
+from senet_ablate.spec.plan import Plan, read_plan
+from senet_ablate.spec.registry import BadInput
+from senet_ablate.spec.spec import Experiment, Run, Training, Variant
+from senet_ablate.train.class_gates import by_class
+from senet_ablate.train.distributed import SyncedBatchNorm, sync_batch_norm
+from senet_ablate.train.provenance import own_operators
+from senet_ablate.train.sweep import build_networks
+
+CPU = torch.device("cpu")
+
+
+class Twice(nn.Module):
+    """One gate for the mean and for the maximum, whose shapes differ."""
+
+    def __init__(self, channels: int, spec: SESpec) -> None:
+        super().__init__()
+        self.gate = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x.mean((2, 3), keepdim=True)) * self.gate(x.mean(1, keepdim=True))
+
+
+class Static(nn.Module):
+    """A learned gate that is the same for every image."""
+
+    def __init__(self, channels: int, spec: SESpec) -> None:
+        super().__init__()
+        self.logits, self.gate = nn.Parameter(torch.zeros(1, channels, 1, 1)), nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(self.logits)
+
+
+class Forgetful(nn.Module):
+    """Returns its gate and forgets the product."""
+
+    def __init__(self, channels: int, spec: SESpec) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=True).sigmoid()
+
+
+class Open(nn.Module):
+    """Starts with open gates, by a `reset_parameters` of the block and of a layer."""
+
+    class Last(nn.Conv2d):
+        def reset_parameters(self) -> None:
+            nn.init.zeros_(self.weight)
+
+    def __init__(self, channels: int, spec: SESpec) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(channels, 4, 1), self.Last(4, channels, 1)
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.first.bias, 7.0)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.last(self.first(x.mean((2, 3), keepdim=True))).sigmoid()
+
+
+def network(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
+    """A network with a parameter that it draws as it is built, after its SE block."""
+    strides, places = stem_strides(stem, SMALL_STEMS), SEPlacement(se, (2,))
+    unit = PlainUnit(sequential(conv=nn.Conv2d(8, 8, 3, padding=1)), 8, places, 2)
+    layers = {"stem": nn.Conv2d(3, 8, 3, strides[0], 1), "stage2": nn.Sequential(unit)}
+    model = sequential(**layers, **head(8, num_classes))
+    model.register_parameter("position", nn.Parameter(torch.randn(8)))
+    return model
+
+
+def power(exponent: int) -> object:
+    def squeeze(x: Tensor) -> Tensor:
+        return (x**exponent).mean((2, 3), keepdim=True)
+
+    return squeeze
+
+
+squares, cubes = power(2), power(3)
+
+
+def written(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(text)
+
+
+def test_a_record_knows_the_source_of_a_network_and_of_what_a_file_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Training
+) -> None:
+    written(tmp_path, own_helper="def pool(x): return x.mean((2, 3), True)\n")
+    part = "import torch\nfrom own_helper import pool\n@torch.no_grad()\n"
+    part += "def squeeze(x): return pool(x)\n"
+    written(tmp_path, own_part=part, own_net="def net(num_classes, se, stem): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    train = tiny.model_copy(update={"backbone": "own_net:net"})
+    plain, mine = Run(train, None, 0), Run(tiny, SESpec(squeeze="own_part:squeeze"), 0)
+    before = own_operators(plain), own_operators(mine)
+    assert [*before[0]] == ["own_net:net"] and [*before[1]] == ["own_part:squeeze"]
+    written(tmp_path, own_helper="def pool(x): return x.amax((2, 3), True)\n")
+    assert own_operators(mine, afresh=True) != before[1], "a file that the part imports"
+    assert own_operators(plain, afresh=True) == before[0]
+    written(tmp_path, own_net="def net(num_classes, se, stem): return None\n")
+    assert own_operators(plain, afresh=True) != before[0]
+    written(tmp_path, own_helper="def pool(x): return x.mean((2, 3), True)\n")
+    assert own_operators(mine, afresh=True) == before[1]
+    written(tmp_path, own_part=part.replace("pool(x)", "2 * pool(x)"))
+    assert own_operators(mine, afresh=True) != before[1], "the part's own file, below a decorator"
+
+
+def test_a_module_of_the_same_name_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    importlib.import_module("sched")
+    with pytest.raises(BadInput, match=r"no attribute 'Att' \(found .*sched\.py\)"):
+        build_model("resnet20", 10, SESpec(block="sched:Att"))
+    assert "sched" in sys.modules
+
+
+@pytest.mark.parametrize("block", [Twice, Static])
+def test_a_gate_that_is_not_one_call_an_image_costs_no_run(
+    block: type, tiny: Training, digits: ImageSet
+) -> None:
+    model = build_model(tiny.backbone, 10, SESpec(block=f"{__name__}:{block.__name__}")).eval()
+    names = digits.classes[:2]
+    if block is Static:
+        with pytest.raises(BadInput, match="no gate of each image"):  # which a run survives
+            by_class(model, digits, CPU, tiny, names)
+        return
+    blocks, _ = by_class(model, digits, CPU, tiny, names)
+    assert len(blocks) == len(se_blocks(model))
+
+
+def test_a_block_that_changes_the_shape_is_refused_before_training(tiny: Training) -> None:
+    model = build_model(tiny.backbone, 10, SESpec(block=f"{__name__}:Forgetful"))
+    with pytest.raises(BadInput, match=r"Forgetful changes the shape .* 8, 8\] in, .* 1, 1\] out"):
+        cost(model, (3, 8, 8))
+
+
+def test_a_block_counts_the_same_however_pooling_and_scaling_are_written() -> None:
+    class Net(nn.Module):
+        def __init__(self, pool: object) -> None:
+            super().__init__()
+            self.pool = pool
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mul_(self.pool(x))  # type: ignore[operator]
+
+    pools = [
+        lambda x: x.mean((2, 3), keepdim=True),
+        lambda x: x.sum((2, 3), keepdim=True),
+        lambda x: x.amax((2, 3), keepdim=True),
+        lambda x: x.flatten(2).max(2).values[..., None, None],
+        nn.AdaptiveAvgPool2d(1),
+        nn.AdaptiveMaxPool2d(1),
+    ]
+    assert {cost(Net(pool), (64, 8, 8)).macs for pool in pools} == {2 * 64 * 8 * 8}
+
+
+def test_initial_weights_are_those_of_a_users_reset_parameters() -> None:
+    model = build_model("resnet20", 10, SESpec(block=f"{__name__}:Open"))
+    block = next(iter(se_blocks(model).values()))
+    assert isinstance(block, Open)
+    assert not block.last.weight.any() and block.first.weight.any()
+    assert (block.first.bias == 7.0).all(), "the block's after those of its layers"
+
+
+def test_a_users_network_starts_plain_and_with_se_from_the_same_values() -> None:
+    name = f"{__name__}:network"
+    plain, se = (build_model(name, 10, spec, seed=3) for spec in (None, SESpec(reduction=2)))
+    assert len(se_blocks(se)) == 1
+    own = dict(se.named_parameters())
+    shared = {key: value for key, value in plain.named_parameters() if key in own}
+    assert "position" in shared and len(shared) == len(dict(plain.named_parameters()))
+    assert all(torch.equal(value, own[key]) for key, value in shared.items())
+
+
+def test_parts_that_print_alike_are_different_networks() -> None:
+    plan = read_plan("smoke", ["role_of_squeeze"])
+    rows = {
+        "plain": Variant(se=None),
+        "2": Variant(se=SESpec(squeeze=f"{__name__}:squares")),
+        "3": Variant(se=SESpec(squeeze=f"{__name__}:cubes")),
+        "4": Variant(se=SESpec(block=f"{__name__}:Twice", reduction=4)),
+        "8": Variant(se=SESpec(block=f"{__name__}:Twice", reduction=8)),
+    }
+    mine = Experiment(title="mine", question="?", control="plain", variants=rows)
+    built = build_networks(Plan("smoke", plan.recipe, {"mine": mine}), 10)
+    assert [row.variant for row, _ in built] == [*rows]
+
+
+def test_norms_of_any_shape_see_the_whole_batch_or_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = torch.randn(6, 5)
+    usual, synced = nn.BatchNorm1d(5), nn.BatchNorm1d(5)
+    monkeypatch.setattr("senet_ablate.train.distributed.is_distributed", lambda: True)
+    sync_batch_norm(nn.Sequential(synced), CPU)
+    monkeypatch.undo()
+    assert type(synced) is SyncedBatchNorm
+    torch.testing.assert_close(synced(x), usual(x))
+    torch.testing.assert_close(synced.running_var, usual.running_var)
+    torch.testing.assert_close(synced.eval()(x), usual.eval()(x))
+    monkeypatch.setattr("senet_ablate.train.distributed.is_distributed", lambda: True)
+    with pytest.raises(BadInput, match="BatchNorm2d 0 cannot be trained by several processes"):
+        sync_batch_norm(nn.Sequential(nn.BatchNorm2d(5, affine=False)), CPU)
+
+
+def colours(count: int, labels: list[int], shape: tuple[int, ...] = (8, 8, 3)) -> Split:
+    return Split(np.zeros((count, *shape), np.uint8), np.array(labels))
+
+
+def grey(root: Path, image_size: int | None, download: bool) -> ImageSet:
+    part = colours(2, [0, 1], (8, 8))
+    return image_set(part, part, ["a", "b"])
+
+
+def floats(root: Path, image_size: int | None, download: bool) -> ImageSet:
+    part = colours(2, [0, 1])
+    part = Split(part.images.astype(np.float32), part.labels)  # type: ignore[arg-type]
+    return ImageSet(part, part, ("a", "b"), (0.0,) * 3, (1.0,) * 3, "")
+
+
+def from_1_on(root: Path, image_size: int | None, download: bool) -> ImageSet:
+    part = colours(2, [1, 2])
+    return image_set(part, part, ["a", "b"])
+
+
+def nothing(root: Path, image_size: int | None, download: bool) -> None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("loader", "words"),
+    [
+        ("grey", "IndexError"),
+        ("floats", r"images are uint8, N x H x W x 3, found float32 of shape \(2, 8, 8, 3\)"),
+        ("from_1_on", "label 2 of 2 classes among the training images; they are counted from 0"),
+        ("nothing", "AttributeError: 'NoneType'"),
+    ],
+)
+def test_what_is_wrong_with_a_users_data_set_is_bad_input(
+    loader: str, words: str, tiny: Training, tmp_path: Path
+) -> None:
+    train = tiny.model_copy(update={"dataset": f"{__name__}:{loader}"})
+    with pytest.raises(BadInput, match=f"{loader}: {words}"):
+        load_images(train, tmp_path)
