@@ -10,6 +10,8 @@ os.environ.update(
     PORTABLE
 )  # before torch is loaded: the tests train with the recipes' portable numerics
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO
 
 import pytest
@@ -39,6 +41,21 @@ def tiny() -> Training:
 @pytest.fixture
 def digits(tiny: Training, tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
     return load_images(tiny, tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def one_worker() -> Iterator[None]:
+    """This machine has one core: for tests of something else than sharing work."""
+    with alone():
+        yield
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """The same while the context is open."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("senet_ablate.train.launch.local.devices", lambda kind: ["cpu"])
+        yield
 
 
 @pytest.fixture

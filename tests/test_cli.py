@@ -227,7 +227,9 @@ variants:
 """
 
 
-def test_a_run_that_fails_or_dies_stops_no_other_and_is_tried_again(tmp_path: Path) -> None:
+def test_a_run_that_fails_or_dies_stops_no_other_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An experiment of a user's own, in a folder of their own, with operators that break."""
     (tmp_path / "experiments" / "recipes").mkdir(parents=True)
     (tmp_path / "experiments" / "own.yaml").write_text(EXPERIMENT)
@@ -238,19 +240,23 @@ def test_a_run_that_fails_or_dies_stops_no_other_and_is_tried_again(tmp_path: Pa
     )
     (tmp_path / "broken.py").write_text(BROKEN)
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-m", "senet_ablate", "run", "--recipe", "mine", "--results", "out"],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 1, done.stderr
-        assert "own/broken, seed 0" in done.stderr and "this operator is broken" in done.stderr
-        assert "own/killer, seed 0" in done.stderr and "process was killed" in done.stderr
-        assert "2 of" in done.stderr and "tries them again" in done.stderr
-        assert len(read_records(tmp_path / "out", "mine")) == 2
+    done = subprocess.run(
+        [sys.executable, "-m", "senet_ablate", "run", "--recipe", "mine", "--results", "out"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "own/broken, seed 0" in done.stderr and "this operator is broken" in done.stderr
+    assert "own/killer, seed 0" in done.stderr and "process was killed" in done.stderr
+    assert "2 of" in done.stderr and "tries them again" in done.stderr
+    assert len(read_records(tmp_path / "out", "mine")) == 2
+    monkeypatch.syspath_prepend(tmp_path)
+    plan = read_plan("mine", folder=tmp_path / "experiments")
+    images = load_images(plan.recipe.train, tmp_path)
+    left = {run.se.squeeze for run in pending(plan, tmp_path / "out", images) if run.se}
+    assert left == {"broken:fails", "broken:kills"}
 
 
 def test_records_of_other_images_are_never_taken_for_these(tmp_path: Path) -> None:
@@ -277,6 +283,7 @@ def test_records_of_other_images_are_never_taken_for_these(tmp_path: Path) -> No
         pending(plan, tmp_path / "results", images[1])
 
 
+@pytest.mark.usefixtures("one_worker")
 def test_workers_that_die_as_they_start_fail_their_runs_and_do_not_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

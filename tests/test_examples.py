@@ -183,6 +183,7 @@ def test_equal_seeds_give_equal_weights_of_a_users_block() -> None:
     assert not torch.equal(one[key], other[key])
 
 
+@pytest.mark.usefixtures("one_worker")
 def test_the_documented_commands_run_in_a_folder_with_the_example_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

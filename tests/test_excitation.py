@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import alone
 from torch import Tensor, nn
 
 from senet_ablate import SESpec, build_model
@@ -59,7 +60,7 @@ def one_table() -> Iterator[None]:
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The two runs of the experiment under the smoke recipe, and what `excitation` finds."""
     folder = tmp_path_factory.mktemp("results")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, alone():
         patch.setattr("sys.argv", ["senet-ablate"])
         words = (
             "run",

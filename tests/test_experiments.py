@@ -9,14 +9,16 @@ import torch
 from senet_ablate.data.images import ImageSet
 from senet_ablate.models.build import native_pixels
 from senet_ablate.spec.plan import list_experiments, read_experiment, read_plan
+from senet_ablate.spec.registry import BACKBONES
 from senet_ablate.spec.spec import Run
 from senet_ablate.train.loop import prepared, train_step
 
 ON_REQUEST = [name for name in list_experiments() if read_experiment(name).on_request]
 RUNS = [run for name in ON_REQUEST for run in read_plan("smoke", [name], seeds=1).runs()]
-NETWORKS = {
-    (run.train.backbone, run.se): run for run in RUNS
-}  # budgets and rates do not make another one
+TINY = "resnet_tiny_bottleneck"
+# every block of the tiny network, and of each file of networks one with SE
+NETWORKS = {BACKBONES[run.train.backbone].__module__: run for run in RUNS if run.se}
+NETWORKS |= {str(run.se): run for run in RUNS if run.train.backbone == TINY}
 
 
 def named(run: Run) -> str:

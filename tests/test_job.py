@@ -107,6 +107,7 @@ def test_a_runner_killed_with_its_workers_alive_leaves_everything_to_the_next(
     }
 
 
+@pytest.mark.usefixtures("one_worker")
 def test_a_run_that_another_process_holds_is_waited_for(tiny: Training, tmp_path: Path) -> None:
     runs = [Run(tiny.model_copy(update={"epochs": 1}), None, seed) for seed in range(2)]
     lock = FileLock(checkpoint_path(tmp_path, "own", runs[0].id).with_suffix(".lock"))
@@ -208,6 +209,7 @@ def test_too_little_gpu_memory_fails_the_run_by_name_with_advice(
     )
 
 
+@pytest.mark.usefixtures("one_worker")
 def test_a_run_out_of_memory_stops_no_other(
     tiny: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from itertools import combinations
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -227,12 +227,12 @@ def test_one_constant_row_is_tested_with_the_spread_of_the_other() -> None:
 def test_intervals_of_contrasts_cover_the_truth_in_95_of_100_cases(
     sizes: tuple[int, int], share: float
 ) -> None:
-    draw, hits, pages = np.random.default_rng(sizes[1]), [], 250
+    draw, hits, pages = np.random.default_rng(sizes[1]), [], 150
     counts = dict(zip("abcdefgh", [sizes[1]] * 2 + [sizes[0]] * 6, strict=True))
     for _ in range(pages):
         rows = drawn(counts, draw, math.sqrt(share), math.sqrt(1 - share))
         model = ErrorModel(rows)
-        for one, other in combinations(counts, 2):
+        for one, other in pairwise(counts):  # all pairs would be of few more independent errors
             truth = ord(one) - ord(other)
             found = model.contrast({one: 1, other: -1})
             hits.append(found.low <= truth <= found.high)

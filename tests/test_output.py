@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pytest
 from fabricated import record, write_recipe
 from markdown_it import MarkdownIt
+from test_cli import inside
 
 from senet_ablate.cli.output import worked
 from senet_ablate.records.store import read_records, write_record
@@ -47,9 +48,8 @@ def test_a_sweep_whose_reader_has_gone_under_odd_settings_is_reported_all_the_sa
     assert senet(f"senet verify --recipe smoke --results {results}").returncode == 0
 
 
-@pytest.mark.parametrize("verb", ["list", "describe resnet20", "--help"])
-def test_a_reader_that_has_seen_enough_is_no_failure(verb: str) -> None:
-    done = senet(f"senet {verb} | head -1")
+def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
+    done = senet("senet list | head -1")
     assert done.returncode == 0 and done.stdout and not done.stderr
 
 
@@ -71,9 +71,10 @@ def test_what_fails_after_training_is_a_line(capsys: pytest.CaptureFixture[str])
 
 
 def test_results_in_a_folder_whose_name_is_no_text_are_refused_before_training() -> None:
-    for verb in ("run squeeze", "plan squeeze", "report", "verify"):
-        done = senet(f"senet {verb} --recipe smoke --results $'/tmp/caf\\xe9'")
-        assert done.returncode == 2 and "no UTF-8" in done.stderr and done.stderr.count("\n") == 1
+    for verb in (["run", "squeeze"], ["plan", "squeeze"], ["report"], ["verify"]):
+        words = (*verb, "--recipe", "smoke", "--results", "/tmp/caf\udce9")
+        code, _, errors = inside(*words)
+        assert code == 2 and "no UTF-8" in errors and errors.count("\n") == 1
 
 
 def test_a_script_without_a_main_guard_is_told_what_it_lacks(tmp_path: Path) -> None:

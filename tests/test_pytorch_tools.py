@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import Any
 
 import pytest
-from natively import natively
 from networks import CHECKS, DRAWS, Network, draws, forms, network
 from torch import nn
 
@@ -48,12 +47,6 @@ def cases() -> list[Any]:
 @pytest.mark.parametrize(("name", "placement", "label"), cases())
 def test_a_network_is_a_plain_pytorch_module(name: str, placement: str, label: str) -> None:
     check[label](made(name, placement))
-
-
-def test_compiled_and_eager_agree_within_rounding() -> None:
-    natively(  # the compiler must choose its instructions itself, see docs/numerics.md
-        f"from networks import compiled, network; compiled(network({TINY!r}, 'standard'))"
-    )
 
 
 def test_those_that_draw_random_numbers_are_known_by_name() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import alone
 from fabricated import TESTED, record
 from test_cli import inside as senet
 
@@ -30,10 +31,12 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of two runs of the smoke recipe."""
     results = tmp_path_factory.mktemp("work") / "results"
     words = ["--recipe", "smoke", "--device", "cpu", "--results", str(results), "--no-report"]
-    assert senet("run", "role_of_excitation", *words)[0] == 0
+    with alone():
+        assert senet("run", "role_of_excitation", *words)[0] == 0
     return results
 
 
+@pytest.mark.usefixtures("one_worker")
 def test_this_machine_gives_its_own_records_again_bit_for_bit(committed: Path) -> None:
     before = {path: path.read_bytes() for path in committed.rglob("*") if path.is_file()}
     words = ["reproduce", "--recipe", "smoke", "--device", "cpu", "--results", str(committed)]

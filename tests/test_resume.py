@@ -137,7 +137,7 @@ SMALL = Training(
     train_images=96,
     test_images=50,
     backbone="resnet_tiny_bottleneck",
-    epochs=6,
+    epochs=2,
     batch_size=8,
     lr=0.05,
     flip=True,
@@ -198,6 +198,12 @@ def test_a_sweep_killed_at_20_random_moments_loses_nothing_and_repeats_nothing(
             path.name for path in (results / "own").rglob("*") if path.is_file()
         ) == sorted(f"{run.id}.json" for run in RUNS), "no checkpoint, lock or fragment is left"
     assert cut >= 5, "checkpoints were there to go on from"
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The first run, trained without a stop."""
+    return settled(train(RUNS[0], _images(tmp_path_factory.getbasetemp()), CPU, "test"))
 
 
 @pytest.fixture
@@ -261,7 +267,12 @@ def _other_network(path: Path) -> None:
     ],
 )
 def test_a_checkpoint_that_cannot_be_used_is_set_aside_with_one_warning(
-    damage: Callable[[Path], None], why: str, cut_off: tuple[Run, Path], tmp_path: Path, caplog: Any
+    damage: Callable[[Path], None],
+    why: str,
+    cut_off: tuple[Run, Path],
+    reference: dict[str, Any],
+    tmp_path: Path,
+    caplog: Any,
 ) -> None:
     run, path = cut_off
     damage(path)
@@ -276,7 +287,7 @@ def test_a_checkpoint_that_cannot_be_used_is_set_aside_with_one_warning(
     ] == [True]
     assert path.with_name(f"{path.name}.bad").read_bytes() == content and not path.exists()
     record = read_records(tmp_path, "own")[run.id]
-    assert settled(record) == settled(train(run, _images(tmp_path), CPU, "test"))
+    assert settled(record) == reference
 
 
 def test_a_sound_checkpoint_is_used(cut_off: tuple[Run, Path], tmp_path: Path, caplog: Any) -> None:
@@ -291,7 +302,11 @@ def test_a_sound_checkpoint_is_used(cut_off: tuple[Run, Path], tmp_path: Path, c
 
 
 def test_a_full_disk_stops_no_training_and_loses_no_checkpoint(
-    cut_off: tuple[Run, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+    cut_off: tuple[Run, Path],
+    reference: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: Any,
 ) -> None:
     run, path = cut_off
     before = path.read_bytes()
@@ -301,6 +316,7 @@ def test_a_full_disk_stops_no_training_and_loses_no_checkpoint(
 
     with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
         patched.setattr("senet_ablate.records.facts.os.fsync", full)
+        patched.setattr("senet_ablate.train.checkpoint.SLOW_DISK", 1e12)  # due after every step
         with pytest.raises(
             OSError, match="No space left"
         ):  # of the record, once the training is through
@@ -309,9 +325,7 @@ def test_a_full_disk_stops_no_training_and_loses_no_checkpoint(
     assert path.read_bytes() == before and not read_records(tmp_path, "own")
     assert not list(tmp_path.rglob("*.tmp"))
     assert train_if_missing(run, context(tmp_path), CPU, lambda images: None) is RunStatus.TRAINED
-    assert settled(read_records(tmp_path, "own")[run.id]) == settled(
-        train(run, _images(tmp_path), CPU, "test")
-    )
+    assert settled(read_records(tmp_path, "own")[run.id]) == reference
 
 
 def test_runs_of_seconds_write_no_checkpoint_and_writing_takes_less_than_a_fiftieth(

@@ -195,8 +195,6 @@ def test_the_imagenet_recipes_train_on_a_small_folder(recipe: str, folder: Path)
     run = Run(spec, None, 0)
     record = train(run, load_images(spec, folder), CPU)
     assert record.top1 < 40, "three colours"
-    again = train(run, load_images(spec, folder), CPU)
-    assert (again.epochs, again.correct) == (record.epochs, record.correct)
 
 
 def test_a_run_on_a_cpu_decodes_by_itself() -> None:

@@ -28,6 +28,7 @@ def sweep(tmp_path: Path, launcher: str = "local", **settings: object) -> Sweep:
     return Sweep(plan, context, launcher)
 
 
+@pytest.mark.usefixtures("one_worker")
 def test_a_sweep_trains_what_is_missing(tmp_path: Path) -> None:
     first, seen = sweep(tmp_path, device="cpu"), list[tuple[int, int]]()
     assert len(first.pending) == 2 and first.pending_images == 2 * 192
