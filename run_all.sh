@@ -20,7 +20,7 @@ packages() {
         "${pip[@]}" --timeout 10 --retries 0 --index-url https://download.pytorch.org/whl/cpu --no-deps \
             $(grep -E '^torch(vision)?==' requirements-run.txt) || true
     fi
-    "${pip[@]}" -r requirements-run.txt
+    exec "${pip[@]}" -r requirements-run.txt # so that whoever ends this ends pip
 }
 
 # Installs requirements-run.txt into .venv, and shows that it goes on: seconds, size, what pip does.
@@ -31,7 +31,7 @@ install() {
         "requirements-run.txt and theirs: up to 5.7 GB, most of it PyTorch with CUDA's libraries" >&2
     packages >"$log" 2>&1 &
     pip=$!
-    trap 'kill $pip $(pgrep -P $pip) 2>/dev/null; exit 130' INT TERM
+    trap 'kill $pip $(pgrep -P $pip 2>/dev/null) 2>/dev/null || true; exit 130' INT TERM
     SECONDS=0
     sleep 1
     while kill -0 $pip 2>/dev/null; do
@@ -48,7 +48,8 @@ install() {
     printf '%4d s, installed%70s\n' $SECONDS '' >&2
 }
 
-if [ ! -x .venv/bin/python ] && ! "$python" -m venv .venv; then
+# pip comes last into an environment: without it, making one was broken off.
+if [ ! -x .venv/bin/pip ] && ! "$python" -m venv .venv; then
     rm -rf .venv
     echo "run_all.sh: '$python -m venv' failed (on Debian and Ubuntu: apt install python3-venv)" >&2
     exit 2

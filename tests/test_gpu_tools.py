@@ -210,6 +210,13 @@ def test_a_second_bundle_brings_its_code_and_leaves_data_and_records(tmp_path: P
         wheel.writestr("late.py", "")
     subprocess.run(words, env=environment, capture_output=True, check=True)
     assert (work / "site" / "late.py").is_file(), "a wheel that was forgotten at first"
+    for number in (1, 2):  # images that come late, and those of another set
+        pack(image_folder(tmp_path / f"data{number}"), bundle, 1.0)
+        with tarfile.open(bundle / "code.tar", "a") as tar:
+            tar.add(ROOT / "tools" / "pack_cache.py", "tools/pack_cache.py")
+        (bundle / "COMMIT").write_text(f"with images {number}")
+        subprocess.run(words, env=environment, capture_output=True, check=True)
+    assert len([*(work / "data" / "cache").iterdir()]) == 2
     assert said == ["code of first", "code of second", "code of second"]
     assert {path.stem for path in (work / "results").iterdir()} == {"first", "second"}
 

@@ -34,6 +34,7 @@ def checkout(tmp_path: Path) -> Path:
     stub = tmp_path / ".venv" / "bin" / "python"
     stub.write_text(STUB)
     stub.chmod(0o755)
+    (stub.parent / "pip").touch(0o755)  # which comes last into an environment
     for recipe in ("cue", "digits", "cifar100-cpu"):
         (tmp_path / "results" / recipe / "runs").mkdir(parents=True)
         (tmp_path / "results" / recipe / "runs" / "0.json").touch()
@@ -122,3 +123,15 @@ def test_an_installation_that_fails_says_why_and_is_tried_again(checkout: Path) 
         done, calls = run_all(checkout, PIP_STATUS="1")
         assert done.returncode == 2 and not calls
         assert "ERROR: no network" in done.stderr and "install.log" in done.stderr
+
+
+def test_an_environment_whose_making_was_broken_off_is_made_whole(checkout: Path) -> None:
+    (checkout / ".venv" / "bin" / "pip").unlink()
+    python = checkout / "python"
+    made = "echo venv >> pips; touch .venv/bin/pip; chmod +x .venv/bin/pip"
+    python.write_text(f'#!/bin/sh\n[ "$1 $2" != "-m venv" ] || {{ {made}; }}\n')
+    python.chmod(0o755)
+    for _ in range(2):
+        assert run_all(checkout, PYTHON=str(python))[0].returncode == 0
+    assert (checkout / "pips").read_text().splitlines()[0] == "venv"
+    assert (checkout / "pips").read_text().count("venv") == 1

@@ -153,7 +153,9 @@ def markdown(faults: Faults) -> str:
 def measure(command: str) -> Faults:
     """All figures, measured on this machine's CPU within minutes."""
     configure_worker(CPU)
-    commit, _ = code_state()
+    commit, dirty = code_state()
+    if dirty:
+        raise SystemExit("commit first: the page names the commit")
     with tempfile.TemporaryDirectory() as folder:
         killed, timed = kill(Path(folder), KILLS), overhead(Path(folder))
         one, two = (ray_seconds(Path(folder) / f"ray{workers}", workers) for workers in (1, 2))

@@ -124,11 +124,13 @@ class Probe:
         print(kind, json.dumps(value), flush=True)
 
 
-def captures(probe: Probe, plan: Any) -> None:
-    """One step of every variant: does it capture, and how long does that take?"""
+def captures(probe: Probe, plan: Any) -> bool:
+    """One step of every variant: does it capture, and how long does that take? False after one that
+    does not, since a process captures nothing after that (train/cuda_graph.py).
+    """
     for row in plan.rows():
         if probe.late():
-            return
+            break
         run, began = row.runs[0], time.monotonic()
         train = run.train.model_copy(
             update={
@@ -146,6 +148,9 @@ def captures(probe: Probe, plan: Any) -> None:
         except Exception as error:
             note["failed"] = f"{type(error).__name__}: {str(error)[:200]}"
         probe.note("captures", note)
+        if "failed" in note:
+            return False
+    return True
 
 
 def at_once(probe: Probe, compiled: Any, counts: tuple[int, ...]) -> dict[int, float]:
@@ -229,11 +234,8 @@ def verdict(probe: Probe, fastest: dict[Any, float], rates: dict[int, float]) ->
     for more in sorted(rates):
         if rates[more] > GAIN * rates[count]:
             count = more
-    failed = [one["row"] for one in probe.found.get("captures", []) if "failed" in one]
     words = f"compile: {json.dumps(best)} in the recipe, --runs-per-gpu {count}"
-    if failed:
-        words += f"; without a graph: {', '.join(failed)}"
-    return {"compile": best, "runs_per_gpu": count, "not_captured": failed, "words": words}
+    return {"compile": best, "runs_per_gpu": count, "not_captured": [], "words": words}
 
 
 def main() -> None:
@@ -259,7 +261,15 @@ def main() -> None:
     ways = [tried[name] for name in given.compile.split(",")]
     fastest: dict[Any, float] = {}
     try:
-        captures(probe, plan)
+        if not captures(probe, plan):
+            row = probe.found["captures"][-1]["row"]
+            words = (
+                f"{row} cannot be captured (a sweep trains it without a graph). Nothing else was"
+            )
+            words += " measured: probe again with a recipe whose `experiments` leave its table out"
+            probe.found["verdict"] = {"not_captured": [row], "words": words}
+            print(words)
+            return
         rates: dict[int, float] = {}
         for compiled in ways:  # a capture that fails is the last one of this process
             for graph in (True, False) if probe.gpu else (False,):

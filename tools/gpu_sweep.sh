@@ -21,18 +21,22 @@ unpack() { # WORK: code and wheels of this bundle, images once
     export PYTHONPATH="$work/code:$work/site" PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 # not the code of the folder one is in
     local wheels=("$here"/wheels/*) bundle
     bundle="$(<"$here/COMMIT") ${wheels[*]##*/}"
-    [ -f "$work/unpacked" ] && [ "$(<"$work/unpacked")" = "$bundle" ] && return
-    rm -rf "$work/code" "$work/site"
-    mkdir -p "$work/code" "$work/site" "$work/data/cache" "$work/results"
-    tar -xf "$here/code.tar" -C "$work/code"
-    for wheel in "$here"/wheels/*.whl; do
-        [ -f "$wheel" ] && "$python" -m zipfile -e "$wheel" "$work/site"
-    done
-    if [ ! -f "$work/images" ] && compgen -G "$here/cache-*.tar" >/dev/null; then
-        "$python" "$work/code/tools/pack_cache.py" unpack "$here" "$work/data/cache"
-        touch "$work/images"
+    if [ ! -f "$work/unpacked" ] || [ "$(<"$work/unpacked")" != "$bundle" ]; then
+        rm -rf "$work/code" "$work/site"
+        mkdir -p "$work/code" "$work/site" "$work/data/cache" "$work/results"
+        tar -xf "$here/code.tar" -C "$work/code"
+        for wheel in "$here"/wheels/*.whl; do
+            if [ -f "$wheel" ]; then "$python" -m zipfile -e "$wheel" "$work/site"; fi
+        done
+        echo "$bundle" >"$work/unpacked"
     fi
-    echo "$bundle" >"$work/unpacked"
+    compgen -G "$here/cache-*.tar" >/dev/null || return 0
+    local images
+    images=$("$python" -c 'import hashlib, sys; [print(hashlib.sha256(open(p, "rb").read()).hexdigest()) for p in sys.argv[1:]]' "$here"/cache-*.tar)
+    if [ ! -f "$work/images" ] || [ "$(<"$work/images")" != "$images" ]; then
+        "$python" "$work/code/tools/pack_cache.py" unpack "$here" "$work/data/cache"
+        echo "$images" >"$work/images"
+    fi
 }
 
 case $verb in
@@ -62,7 +66,7 @@ run)
     archive=$3
     # SIGINT is Ctrl-C: runs in progress write their checkpoints, and no page is made. 124: the time was up.
     code=0
-    timeout --signal=INT --kill-after=90 "${LIMIT:-1500}" \
+    timeout --foreground --signal=INT --kill-after=90 "${LIMIT:-1500}" \
         "$python" -m senet_ablate run "${@:4}" --no-report --results "$work/results" --data "$work/data" || code=$?
     [ "$code" != 124 ] || echo "the time was up; the same command goes on"
     [ ! -f "$work/probe.json" ] || cp "$work/probe.json" "$work/results/"
@@ -78,7 +82,8 @@ collect)
         mkdir -p "results/$recipe"
         while read -r file; do
             if [ ! -e "results/$recipe/$file" ]; then
-                install -D -m 644 "$folder$file" "results/$recipe/$file"
+                mkdir -p "$(dirname "results/$recipe/$file")"
+                cp "$folder$file" "results/$recipe/$file"
             elif ! cmp -s "$folder$file" "results/$recipe/$file"; then
                 echo "not taken: results/$recipe/$file is there and differs; the other stays in $2" >&2
             fi
@@ -87,6 +92,7 @@ collect)
         "$python" -m senet_ablate report --recipe "$recipe"
         "$python" -m senet_ablate verify --recipe "$recipe"
     done
+    if [ -f "$fresh/probe.json" ]; then echo "the probe's findings stay in $2: put its probe.json beside the records it was for"; fi
     rm -rf "$fresh"
     ;;
 *)

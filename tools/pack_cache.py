@@ -4,7 +4,7 @@
     python tools/pack_cache.py unpack OUT DATA/cache
 
 Images become sheets of lossless WebP (CIFAR-100: about half its size), gathered in tar files of at
-most N MiB. `unpack` proves every pixel and label by the cache's SHA-256. Needs Pillow and NumPy.
+most N MiB (more where one sheet of images is larger). `unpack` proves every pixel and label by the cache's SHA-256. Needs Pillow and NumPy.
 """
 
 import argparse
@@ -37,11 +37,14 @@ def checksum(folder: Path) -> str:
     return total.hexdigest()
 
 
-def sheets(images: np.ndarray) -> Iterator[bytes]:
-    """Images N x H x W x 3 as WebP sheets, COLUMNS images wide; the last one is filled with black."""
+def sheets(images: np.ndarray, most: float = 2**30) -> Iterator[bytes]:
+    """Images N x H x W x 3 as WebP sheets, COLUMNS images wide, of at most `most` bytes of pixels
+    but for one row; the last one is filled with black.
+    """
     count, height, width, _ = images.shape
     columns = min(COLUMNS, EDGE // width)
-    rows = min(SHEET // columns, EDGE // height)
+    fitting = int(most / (3 * height * width * columns))
+    rows = min(SHEET // columns, EDGE // height, max(1, fitting))
     for start in range(0, count, rows * columns):
         part = images[start : start + rows * columns]
         lines = -(-len(part) // columns)
@@ -94,7 +97,7 @@ def pack(folder: Path, out: Path, mib: float) -> list[Path]:
         add(name, content)
     for split in SPLITS:
         images = np.load(folder / f"{split}_images.npy", mmap_mode="r")
-        for number, content in enumerate(sheets(images)):
+        for number, content in enumerate(sheets(images, mib * 2**20 - 20_480)):
             add(f"{split}-{number:05d}.webp", content)
     return parts
 

@@ -14,6 +14,7 @@ recipe=cifar100-cpu
 commit=$(cat tools/sweep_commit)
 sweep=${SWEEP:-/tmp/senet-sweep}
 runs=results/$recipe/runs
+pages=(results/$recipe results/README.md results/forest.svg results/shown.svg) # all that `report --recipe` writes
 
 running() { # another process may have the number by now
     [ -f "$sweep/pid" ] && grep -q tools/sweep.py "/proc/$(cat "$sweep/pid")/cmdline" 2>/dev/null
@@ -31,8 +32,8 @@ collect() {
     if ! git diff --cached --quiet -- "$runs"; then
         # the pages follow from the records, so they go with them
         if [ -x .venv/bin/python ]; then .venv/bin/python -m senet_ablate report --recipe "$recipe" >/dev/null; fi
-        git add results
-        git commit --quiet -m "cifar100-cpu: $(ls "$runs" | wc -l) records of the sweep at ${commit:0:12}" -- results
+        git add "${pages[@]}"
+        git commit --quiet -m "cifar100-cpu: $(ls "$runs" | wc -l) records of the sweep at ${commit:0:12}" -- "${pages[@]}"
     fi
     echo "$new new records, $(ls "$runs" | wc -l) in all"
 }

@@ -28,8 +28,11 @@ from senet_ablate.train.launch.local import launch as launch_local
 
 HELD_OUT = 0.1  # share of the training images
 NETWORKS = ("plain", "SE")
-NOT_BRACKETED = """ The chosen rate is the last of those tried at {} epochs; that a higher one is worse is
-known from the shorter budget alone."""
+NOT_BRACKETED = {
+    max: """ The chosen rate is the last of those tried at {} epochs; that a higher one is worse is
+known from the shorter budget alone.""",
+    min: " The chosen rate is the lowest of those tried at {} epochs: a lower one may be better.",
+}
 
 
 class Point(NamedTuple):
@@ -77,12 +80,23 @@ def main() -> None:
         "python tools/search_schedule.py",
         runs_per_gpu=given.runs_per_gpu,
     )
+    if {run.train.numerics for run in runs} - {
+        one.run.train.numerics for one in done.values()
+    } and done:
+        raise SystemExit(
+            f"{folder}/search: its records have other numerics than the recipe; name another --results"
+        )
     for failure in launch_local(
         [run for run in runs if run.id not in done], context, lambda *_: None
     ):
         print(f"failed: lr {failure.run.train.lr:g}, seed {failure.run.seed}: {failure.cause}")
+    numerics = {one.run.train.numerics for one in read_records(folder, "search").values()}
+    if len(numerics) > 1:
+        raise SystemExit(
+            f"{folder}/search: records of native and portable numerics; name another --results"
+        )
     points = [*found(folder), *elsewhere(folder)]
-    write_whole(folder / "search.md", page(given.recipe, points))
+    write_whole(folder / "search.md", page(given.recipe, points, *numerics))
     with figures.style():
         write_whole(folder / "search.svg", figures.svg(figure(points)))
 
@@ -129,9 +143,11 @@ def mean(values: Iterable[float]) -> float:
     return sum(listed) / len(listed) if listed else float("nan")
 
 
-def page(recipe: str, points: list[Point]) -> str:
+def page(recipe: str, points: list[Point], numerics: str = "native") -> str:
     """The search as Markdown."""
     ours = [point for point in points if point.source == "here"]
+    if not ours:
+        raise SystemExit(f"{recipe}: no run was searched yet; give --epochs, --lr and --seeds")
     longest = max(point.epochs for point in ours)
     last = {(point.lr, point.network): point for point in ours if point.epochs == longest}
     rates = sorted({lr for lr, _ in last})
@@ -139,7 +155,9 @@ def page(recipe: str, points: list[Point]) -> str:
     chosen = min(both, key=lambda lr: both[lr])
     own = {name: min(rates, key=lambda lr: mean(last[lr, name].top1)) for name in NETWORKS}
     plain = last[chosen, "plain"]
-    bracket = "" if min(rates) < chosen < max(rates) else NOT_BRACKETED.format(longest)
+    bracket = "".join(
+        words.format(longest) for end, words in NOT_BRACKETED.items() if chosen == end(rates)
+    )
     rows = []
     for key in sorted(
         {(p.source, p.epochs, p.judged_on, p.lr) for p in points},
@@ -183,7 +201,7 @@ Top-1 error in %, means over seeds:
 ![Error against the peak rate](search.svg)
 
 These files again, from the records in `search/runs`: `python tools/search_schedule.py {recipe}`. It was computed
-with native numerics: a rate is settled by tenths of a point, not by last bits.
+with {numerics} numerics: a rate is settled by tenths of a point, not by last bits.
 """
 
 

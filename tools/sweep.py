@@ -106,10 +106,12 @@ def main() -> None:
 
     def progress(count: int, more: int, running: list[Run]) -> None:
         nonlocal finished, images, printed
-        finished, images = finished + count, images + more
-        if count or time.monotonic() - printed > EVERY:
-            printed = time.monotonic()
-            rate = images / (printed - began)
+        finished += count
+        if time.monotonic() - began > EVERY / 2:  # before, they are those of checkpoints
+            images += more
+        seconds = time.monotonic() - printed
+        if count or seconds > EVERY:
+            rate, images, printed = images / seconds, 0, time.monotonic()
             print(
                 f"{time.strftime('%H:%M:%S')}  {finished}/{len(missing)} runs, {rate:,.0f}"
                 " images/s",

@@ -5,9 +5,7 @@ that the ledger uses for "alike", and differs where it lies outside; in between,
 trained to say. Rows whose records are all equal bit for bit need no interval.
 """
 
-import datetime
 import math
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -108,9 +106,9 @@ def compare_records(
     a, b = (tables(plan, records, gates_of_seeds(plan, records)) for records in (theirs, mine))
     return Reproduction(
         recipe=plan.recipe_name,
-        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        date=max(one.started for one in where)[:10],
         command=command,
-        commit=Counter(one.commit for one in where).most_common(1)[0][0],
+        commit=", ".join(sorted({one.commit[:12] + " + changes" * one.dirty for one in where})),
         devices=tuple(sorted({one.device for one in where})),
         instructions=tuple(sorted({one.instructions for one in where} - {""})),
         settings=where[0].settings,

@@ -94,7 +94,7 @@ def classic(network: Network, way: Competitor, device: torch.device) -> Step:
     """Popular CIFAR repositories: PIL images, torchvision's transforms, a DataLoader with workers
     that stay alive.
     """
-    torch.backends.cudnn.allow_tf32 = True  # PyTorch's default
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = True, False  # as usual
     model = build_model(network.backbone, CLASSES, network.run().se, stem=network.stem)
     step = classic_step(model, device, way.bf16, way.compiled)
     if not way.data:

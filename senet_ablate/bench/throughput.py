@@ -19,6 +19,7 @@ from senet_ablate.bench.parts import Log, Network, Timed, in_a_line, networks, s
 from senet_ablate.data import Batches, load_images
 from senet_ablate.records.bench import Measured
 from senet_ablate.spec import Training
+from senet_ablate.train.compute import set_flags
 
 AT_ONCE = 4  # runs on one GPU
 FILES, CROP = 64, 224  # the sizes of ImageNet: about 500 x 375, seen at 224
@@ -128,7 +129,7 @@ def _step_seconds(way: Competitor, network: Network, device: str) -> float:
 
 @cache
 def _step(way: Competitor, network: Network, device: str) -> Step:
-    torch.backends.cudnn.allow_tf32 = False  # float32 of a recipe is float32
+    set_flags()  # those of training
     return way.make(network, way, torch.device(device))
 
 

@@ -30,8 +30,8 @@ class Gates(Frozen):
 
 
 class Epoch(Frozen):
-    """A point of the training curves: mean cross-entropies, errors in percent, test ones null where
-    not read.
+    """A point of the training curves: mean cross-entropies (of training with the recipe's label
+    smoothing, the others without), errors in percent, test ones null where not read.
 
     gates: by SE block over the test images where these were read before the end; the last ones are
     the record's own.

@@ -55,7 +55,7 @@ def page(folder: Path, facts: Reproduction) -> Document:
     settings = "".join(f" {name}={value}" for name, value in facts.settings.items())
     about = (
         f"Trained on {', '.join(facts.devices)} ({', '.join(facts.instructions)}{settings}),"
-        f" {facts.date}, commit {facts.commit[:12]}, torch {facts.versions.get('torch')}, by"
+        f" {facts.date}, commit {facts.commit}, torch {facts.versions.get('torch')}, by"
         f" `{facts.command}`.\n\n"
         "A row agrees if the 95% interval of the difference of its mean top-1 errors (Welch) lies"
         " within the margin in which the ledger calls rows alike, and differs if it lies outside."

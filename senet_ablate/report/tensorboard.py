@@ -82,8 +82,8 @@ def curves_of(plan: Plan, folder: Path) -> EventFiles:
 def _write(
     writer: Any, written: set[tuple[int, str]], number: int, epoch: Epoch, when: float | None = None
 ) -> None:
-    """Write what is known of an epoch and not written yet: losses, errors in %, learning rate,
-    gates by block. when: seconds since 1970, None for now.
+    """Write what is known of an epoch and not written yet: losses (that of training with label
+    smoothing), errors in %, learning rate, gates by block. when: seconds since 1970, None for now.
     """
     scalars = {
         "lr": epoch.lr,

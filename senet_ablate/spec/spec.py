@@ -127,7 +127,7 @@ class Training(Frozen):
     label_smoothing: Share = 0.0
     pad_crop: Whole = 0  # zero-pad by so many pixels a side, crop back at random
     flip: Flag = False
-    # crop of an area share in this range and aspect 3/4 to 4/3
+    # crop of an area share in this range and aspect 3/4 to 4/3; what leaves the image is cut off
     scale_crop: tuple[Number, Number] | None = None
     cutout: Whole = 0  # edge of a square of zeros at a random place, in pixels
     crop_size: Count | None = None  # pixels the network sees; smaller than image_size

@@ -136,7 +136,9 @@ def origin(run: Run, data: str, device: torch.device) -> dict[str, Any]:
         "torch_version": str(torch.__version__),
         "device": device.type,
         # portable bits go on on any processor, others where they began
-        "processor": processor() if (device.type, run.train.numerics) == ("cpu", "native") else "",
+        "processor": ""
+        if (device.type, run.train.numerics) != ("cpu", "native")
+        else f"{processor()} ({torch.backends.cpu.get_cpu_capability()})",
         "processes": world_size(),
     }
 
