@@ -210,3 +210,23 @@ def test_the_resolution_is_that_of_the_corrected_test() -> None:
         return float(stats.norm.sf((critical - size) / spread).mean())
 
     assert table.comparisons == len(pairs) and found(table.resolution) == pytest.approx(0.8)
+
+
+def test_a_claim_whose_first_check_has_no_numbers_is_listed_by_its_other() -> None:
+    plan = read_plan("cifar100", ["stages"])  # whose network has no stage 5
+    runs = plan.runs()[:6]
+    made = tables(plan, {run.id: record(run) for run in runs})
+    found = effects(plan, made).set_index("claim")
+    assert "T13.3" in found.index and found.loc["T13.3", "verdict"] == "not tested"
+    assert set(found["runs"]) == {f"6 of {len(plan.runs())}"}
+    verdict = next(v for v in made["stages"].verdicts if v.claim == "T13.3")
+    assert verdict.marks == "" and "judged in part" not in verdict.reason, "nothing was judged"
+
+
+def test_sentences_call_rows_as_tables_do() -> None:
+    plan = read_plan("digits", ["reduction", "controls", "no_excitation"], seeds=3)
+    made = tables(plan, {run.id: record(run) for run in plan.runs()})
+    ours = {v.claim: v.ours for table in made.values() for v in table.verdicts}
+    assert "(r = 2) − (r = 8)" in ours["T10.1"] or "(r = 16)" in ours["T10.1"]
+    assert "standard SE" in ours["control.2"]
+    assert "gate straight from the squeeze" in ours["extra.1"]

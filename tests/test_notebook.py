@@ -15,7 +15,7 @@ from fabricated import write_recipe
 
 from senet_ablate.report.document import Figure, Section
 from senet_ablate.report.notebook import Review, open_results, recipes_with_records
-from senet_ablate.spec.plan import list_experiments, read_plan
+from senet_ablate.spec.plan import list_experiments, read_plan, read_recipe
 from senet_ablate.spec.registry import BadInput
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "review.ipynb"
@@ -144,3 +144,23 @@ def test_records_of_an_older_recipe_are_explained(results: Path, tmp_path: Path)
     shutil.copytree(results / "smoke", tmp_path / "cue")
     with pytest.raises(BadInput, match="belong to no row"):
         open_results("cue", tmp_path).pair()
+
+
+def test_its_committed_outputs_are_those_of_the_pages() -> None:
+    """Of the recipe that it was run on; texts and tables, cell by cell."""
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    folder, compared = NOTEBOOK.parent.parent / "results", 0
+    about = "".join(one["text/markdown"] for one in outputs(notebook, "open"))
+    names = recipes_with_records(folder)
+    (recipe,) = [name for name in names if read_recipe(name).about in about]
+    review = open_results(recipe, folder)
+    for cell in notebook.cells:
+        call = re.fullmatch(r"review\.(section|ledger)\((?:\"([^\"]*)\")?\)", cell["source"])
+        if cell["cell_type"] == "code" and call:
+            section = getattr(review, call[1])(*filter(None, [call[2]]))
+            shown = [one.get("text/markdown", "") for one in outputs(notebook, cell["id"])]
+            shown = [text for text in shown if text]
+            wanted = [block.markdown() for block in section.blocks if not isinstance(block, Figure)]
+            assert [text.strip() for text in shown] == [text.strip() for text in wanted], cell["id"]
+            compared += len(wanted)
+    assert compared > 50

@@ -11,7 +11,7 @@ import pytest
 from fabricated import write_recipe
 
 from senet_ablate.records.store import read_records
-from senet_ablate.report.document import Figure, Grid, Text, badge, inline, sort_key
+from senet_ablate.report.document import GLYPHS, WEB, Figure, Grid, Text, badge, inline, sort_key
 from senet_ablate.report.recipe_page import report_files, write_report
 from senet_ablate.spec.plan import read_plan
 
@@ -290,3 +290,11 @@ def test_a_verdict_is_a_badge_on_the_page_and_a_word_in_markdown() -> None:
     assert "`✗ contradicted, in part`" in grid.markdown()
     assert '<span class="badge contradicted">✗ contradicted, in part</span>' in grid.html()
     assert "<code>contradicted</code>" in Text("`contradicted`").html()
+
+
+def test_every_verdict_has_its_colour_and_its_filter() -> None:
+    style = (WEB / "report.css").read_text()
+    for words in GLYPHS:
+        name = words.replace(" ", "-")
+        assert re.search(rf"\.{name}\b[^{{]*{{ --ink", style), words
+        assert f'[value="{name}"]:checked' in style, words

@@ -45,12 +45,13 @@ class Evidence:
     made_up: bool = False
 
     def label(self, row: str) -> str:
-        """What sentences call a row: a plain network by its label, since the paper's name for it
-        may be that of another network; not by one with a comma, which would split the sentence.
+        """What sentences call a row: as its table does, but not by a label with a comma, which
+        would split the sentence; a number with the last word of its axis.
         """
-        variant = self.experiment.variants[row]
-        plain = variant.se is None and "," not in variant.label
-        return variant.label if plain and variant.label else row
+        label, axis = self.experiment.variants[row].label, self.experiment.axis
+        if label and "," not in label:
+            return label
+        return f"({axis.split()[-1]} = {row})" if axis and row.isdigit() else row
 
 
 @dataclass(frozen=True)

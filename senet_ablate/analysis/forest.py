@@ -47,7 +47,12 @@ def effects(plan: Plan, tables: Mapping[str, Table]) -> pd.DataFrame:
             asked = [one for one in checks[verdict.claim] if isinstance(one, ErrorCheck)]
             asked = [one for one in asked if one.quantity != "throughout"]
             decides = verdict.deciding.name if verdict.deciding else ""
-            asked.sort(key=lambda check: decides not in dict(check.contrasts()))
+            asked.sort(
+                key=lambda check: (
+                    decides not in dict(check.contrasts()),
+                    not all(_printed(table, row, check.quantity) for row in check.named),
+                )
+            )
             rows += [_effect(plan, table, verdict, check) for check in asked[:1]]
     planned = {run.id for run in plan.runs()}
     have = {one.id for table in tables.values() for of in table.records.values() for one in of}
@@ -56,11 +61,14 @@ def effects(plan: Plan, tables: Mapping[str, Table]) -> pd.DataFrame:
     return found[found["paper_effect"].notna()].reset_index(drop=True)
 
 
+def _printed(table: Table, row: str, quantity: str) -> float | None:
+    return published(table.experiment, row).get(f"{quantity}_err")
+
+
 def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> dict[str, object]:
     rules = plan.recipe.plan
     printed = {
-        row: published(table.experiment, row).get(f"{check.quantity}_err", math.nan)
-        for row in table.experiment.variants
+        row: _printed(table, row, check.quantity) or math.nan for row in table.experiment.variants
     }
     contrasts = dict(check.contrasts())
     sizes = {

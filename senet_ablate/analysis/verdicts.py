@@ -259,7 +259,7 @@ def _verdict(claim: Claim, findings: Sequence[Finding], evidence: Evidence) -> V
         for check, finding in zip(claim.checks, findings, strict=True)
         if finding.applies or not applying or not getattr(check, "without", ())
     ]
-    partly = 0 < len(applying) < len(asked)
+    partly = 0 < len(applying) < len(asked) and outcome != "not tested"
     reason = "; ".join({finding.reason: None for finding in asked if finding.reason})
     quantity = getattr(claim.checks[0], "quantity", "")
     return Verdict(

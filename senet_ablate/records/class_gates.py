@@ -10,6 +10,17 @@ from senet_ablate.spec.paper import paper_facts
 from senet_ablate.spec.schema import Frozen
 
 HIGH, LOW = 0.9, 0.1
+MEASURES = {
+    "mean": "mean gate",
+    "between_class_std": "spread between classes",
+    "centred_between_class_std": "the same, class means removed",
+    "centred_share": "share of it that is left so",
+    "within_class_std": "spread within a class",
+    "correlation": "correlation of class curves",
+    "share_high": f"share > {HIGH}",
+    "share_low": f"share < {LOW}",
+}
+"""Measures of ClassGates, as tables and sentences call them."""
 
 
 class ClassGates(Frozen):

@@ -17,21 +17,12 @@ from matplotlib.figure import Figure
 from senet_ablate.analysis.escape import plot_text
 from senet_ablate.analysis.exclusions import stuck_gates
 from senet_ablate.records import ClassGates, Gates, Record
-from senet_ablate.records.class_gates import paper_network, places
+from senet_ablate.records.class_gates import MEASURES, paper_network, places
 from senet_ablate.records.gate_facts import GateFacts
 from senet_ablate.report.document import Block, Grid, Text, drawn
 from senet_ablate.report.plots import COLOURS
 
 EXPERIMENT = "role_of_excitation"
-MEASURES = {
-    "mean": "mean gate",
-    "between_class_std": "spread between classes",
-    "centred_between_class_std": "the same, class means removed",
-    "within_class_std": "spread within a class",
-    "correlation": "correlation of class curves",
-    "share_high": "share > 0.9",
-    "share_low": "share < 0.1",
-}
 LEGEND = (
     "Over all channels of each block; in brackets what was read off the paper's figures"
     " (SE-ResNet-50 on ImageNet) for the block with the same place in the network."

@@ -133,7 +133,8 @@ class Review:
 
     def tradeoffs(self) -> pd.DataFrame:
         """Every distinct network with its cost and error; see `pareto.tradeoffs`."""
-        return tradeoffs(self.results.tables.values(), self.results.timings).round(2)
+        found = tradeoffs(self.results.tables.values(), self.results.timings)
+        return found.map(lambda value: float(f"{value:.2f}") if type(value) is float else value)
 
     def others(self, shown: Sequence[str]) -> list[str]:
         """The experiments of this recipe that are not among those shown."""

@@ -89,16 +89,19 @@ def plot(table: Table) -> Figure | None:
     if table.rows["n"].sum() == 0:
         return None
     variants = table.experiment.variants.values()
-    if any(variant.epochs or variant.lr_times for variant in variants):
-        return _budgets(table)
-    figure = _against_axis(table) if table.experiment.axis else _row_by_row(table)
     counts = table.rows["n"][table.rows["n"] > 0]
     seeds = " to ".join(dict.fromkeys(str(n) for n in (counts.min(), counts.max())))
-    label = f"mean and 95% interval (n = {seeds}); small dots: seeds"
-    handles = [
-        Line2D([], [], marker="o", ms=8, lw=2, color=OURS, label=label),
-        Line2D([], [], marker="o", ms=8, lw=1, color=PLAIN, label="control"),
-    ]
+    label = f"mean and 95% interval (n = {seeds})"
+    if any(variant.epochs or variant.lr_times for variant in variants):
+        figure = _budgets(table)
+        handles = [Line2D([], [], marker="o", ms=7, lw=2, color=PLAIN, label=label)]
+    else:
+        figure = _against_axis(table) if table.experiment.axis else _row_by_row(table)
+        label = f"{label}; small dots: seeds"
+        handles = [
+            Line2D([], [], marker="o", ms=8, lw=2, color=OURS, label=label),
+            Line2D([], [], marker="o", ms=8, lw=1, color=PLAIN, label="control"),
+        ]
     figure.legend(handles=handles, loc="lower center", ncols=2, fontsize=9)
     return figure
 
@@ -144,7 +147,7 @@ def _against_axis(table: Table) -> Figure:
     if plain := table.rows.loc[table.experiment.control, "params"]:
         params.axhline(float(str(plain)) / 1e6, color=PLAIN, lw=1)
     params.set_ylabel("parameters, millions")
-    params.set_ylim(bottom=0)
+    params.set_ylim(0, 1.08 * params.get_ylim()[1])
     for axes in (error, params):
         _log_ticks(axes, x, table.experiment.axis)
     return figure

@@ -14,13 +14,13 @@ from pathlib import Path
 import pandas as pd
 
 from senet_ablate.analysis.escape import latex_table, markdown_cell
-from senet_ablate.analysis.exclusions import health
+from senet_ablate.analysis.exclusions import STUCK, health
 from senet_ablate.analysis.forest import effects
 from senet_ablate.analysis.frame import strangers
 from senet_ablate.analysis.reproduction import reproductions, summary
 from senet_ablate.analysis.tables import Table, gates_of_seeds, seeds_in_words
 from senet_ablate.analysis.tables import tables as tables_of
-from senet_ablate.analysis.verdicts import Verdict
+from senet_ablate.analysis.verdicts import Verdict, outcome_words
 from senet_ablate.records import Part, Record
 from senet_ablate.records.bench import read_benches, read_timings
 from senet_ablate.records.cost import read_costs_if_any
@@ -115,7 +115,10 @@ def claims(results: RecipeResults, outcome: str = "") -> Section:
     claims with this one.
     """
     tables, recipe = results.tables.values(), results.plan.recipe
-    said = []
+    made_up, said = recipe.images == "made up", list[str]()
+    if not outcome:
+        two = (outcome_words(one, made_up) for one in ("supported", "contradicted"))
+        said += [WORDS.format(*two), *([] if made_up else [PAPER])]
     if recipe.warning:
         said.append("Each verdict is about these images and this training alone.")
     if recipe.plan is not None:
@@ -156,6 +159,16 @@ def claims(results: RecipeResults, outcome: str = "") -> Section:
     return Section("Claims", blocks, {"effects.csv": effects(results.plan, results.tables)})
 
 
+WORDS = (
+    "**{}**: the runs show it, beyond the noise between seeds; **{}**: they show the opposite;"
+    " **unresolved**: they cannot tell; **not tested**: not judged yet, or this network cannot. *In"
+    " part*: some rows have no place in this network. *Provisional*: runs that may change it are to"
+    " come. How it is judged, and what the columns of the files are: `docs/statistics.md`."
+)
+PAPER = (
+    "Columns that begin with `paper:` are the paper's numbers, one run each, of its own networks"
+    " and images (Tables 10 to 16: ResNet-50 on ImageNet); its GFLOPs are multiply-adds."
+)
 LEDGERS = {
     "error": "Claims on errors, judged against the noise between seeds",
     "arithmetic": "Claims on costs and equal networks, which are arithmetic",
@@ -364,6 +377,11 @@ def notes(table: Table) -> list[str]:
     if (counts & (rows["effect"] == 0) & rows["effect_low"].isna()).any():
         equal = "Rows that are equal bit for bit in the seeds that they share differ by 0"
         parts.append(f"{equal}, whatever their means over other seeds.")
+    if rows["remark"].str.contains("gates stuck").any():
+        parts.append(
+            "Gates are stuck where all of a block's, of every image and channel, stand at one value"
+            f" that says nothing (to {STUCK}, root mean square)."
+        )
     parts += [f"**Mind**: {sentence}." for sentence in table.unfair]
     if table.missing:
         labels = table.rows["label"]

@@ -73,7 +73,7 @@ def sections(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> It
     """What SE costs, on the page of a recipe: error against cost, and times."""
     again = f"python -m senet_ablate bench timing --recipe {plan.recipe_argument}"
     networks = tradeoffs(tables, timings)
-    title = "Error against parameters, multiply-adds and time"
+    title = "Error against cost"
     caption = (
         "Mean error with its 95% interval against what a network costs. A network counts as"
         " beaten where another has no more parameters and multiply-adds and is better by more than"
@@ -81,7 +81,7 @@ def sections(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> It
         " there are: no claim hangs on it); among the others, nothing here tells the better one."
     )
     if picture := drawn("pareto.svg", title, partial(pareto, networks), caption):
-        yield Section("Error against cost", picture, {"pareto.csv": networks})
+        yield Section(title, picture, {"pareto.csv": networks})
     if timings:
         rows = measured(timings)
         rounds = min(len(part.rows[0].rounds) for part in timings)
@@ -139,8 +139,11 @@ def _panel(axes: Axes, networks: pd.DataFrame, x: npt.NDArray[np.float64]) -> No
     at = axes.transData.transform(np.column_stack([x, y]))
     for place in np.flatnonzero(few & other)[:LABELS]:
         name = str(networks["label"].iloc[place]).rpartition("/")[2]
-        near = (one for one in names if (abs(at[place] - at[one]) < (90, 11)).all())
+        near = (one for one in names if (abs(at[place] - at[one]) < (12, 11)).all())
         first = next(near, place)
         names[first] = f"{names[first]}, {name}" if first in names else name
     for place, name in names.items():
-        axes.annotate(name, (x[place], y[place]), (5, 4), textcoords="offset points", fontsize=8)
+        beside = [one for one in names if 0 < at[place][0] - at[one][0] < 130]
+        below = any(abs(at[place][1] - at[one][1]) < 11 for one in beside)
+        spot = (5, -12 if below else 4)  # from the marker; below, where a name comes from the left
+        axes.annotate(name, (x[place], y[place]), spot, textcoords="offset points", fontsize=8)

@@ -22,7 +22,7 @@ class Identical(RowCheck):
         first, *others = (evidence.rows.get(name, ()) for name in self.rows)
         pairs = [pair for other in others for pair in shared_seeds(first, other)]
         if not pairs:
-            return not_tested(f"{', '.join(self.rows)} share no seed yet")
+            return not_tested(f"{', '.join(map(evidence.label, self.rows))} share no seed yet")
         same = sum(outcome(a) == outcome(b) for a, b in pairs)
         sentence = f"{same} of {len(pairs)} pairs of runs with the same seed are equal bit for bit"
         return Finding(sentence, "supported" if same == len(pairs) else "contradicted")

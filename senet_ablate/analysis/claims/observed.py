@@ -12,7 +12,7 @@ from scipy import special
 from senet_ablate.analysis.claims.exact import Bounded
 from senet_ablate.analysis.evidence import Evidence, Finding, Outcome, not_tested
 from senet_ablate.records.bench import WORK
-from senet_ablate.records.class_gates import find
+from senet_ablate.records.class_gates import MEASURES, find
 from senet_ablate.spec.claim import Check, Ledger, Rows, TwoRows
 
 # what a measure can be, whatever the interval over a few networks says
@@ -21,6 +21,12 @@ LIMITS = {
     **dict.fromkeys(("share_high", "share_low", "centred_share"), (0.0, 1.0)),
     "within_class_std": (0.0, math.inf),
     "correlation": (-1.0, 1.0),
+}
+
+
+SENTENCES = {  # where a heading leans on the column beside it
+    "centred_between_class_std": "spread between classes, class means removed",
+    "centred_share": "share of the spread that is left without class means",
 }
 
 
@@ -58,7 +64,8 @@ class GateCheck(Check):
         for network in evidence.networks:
             blocks = {block.name: block for name in self.rows if (block := find(network, name))}
             if len(blocks) < len(self.rows):
-                listed = f"block{'s' * (len(self.rows) > 1)} {', '.join(self.rows)}"
+                named = ", ".join(self.rows).replace("_", " ")
+                listed = f"block{'s' * (len(self.rows) > 1)} {named}"
                 return not_tested(f"this network has no distinct {listed}", False)
             for name, block in blocks.items():
                 value = getattr(block, self.quantity)
@@ -67,7 +74,7 @@ class GateCheck(Check):
         limits = LIMITS.get(self.quantity, (-math.inf, math.inf))
         parts = (f"{_shown(measured, *limits)} ({name})" for name, measured in values.items())
         n, planned = len(evidence.networks), evidence.networks_planned
-        said = f"{self.quantity.replace('_', ' ')} {', '.join(parts)}"
+        said = f"{SENTENCES.get(self.quantity, MEASURES[self.quantity])}: {', '.join(parts)}"
         said = f"{said} [{n} network{'s' * (n > 1)}]"
         reasons = ["it takes the networks of two seeds"] if n == 1 else []
         if n < planned:

@@ -21,6 +21,15 @@ document.addEventListener("click", (event) => {
   if (action) ({ in: () => zoom.zoomIn(), out: () => zoom.zoomOut(), reset: () => zoom.reset() })[action.dataset.zoom]();
   if (event.target.closest("[data-close]")) dialog.close();
 });
+// The sorting script names each header after what a click does; a reader should hear the column's name.
+function describe() {
+  for (const header of document.querySelectorAll("th[aria-label]")) {
+    header.title = header.getAttribute("aria-label");
+    header.removeAttribute("aria-label");
+  }
+}
+window.addEventListener("load", describe);
+document.addEventListener("click", () => setTimeout(describe));
 stage.addEventListener("wheel", (event) => zoom?.zoomWithWheel(event), { passive: false });
 dialog.addEventListener("close", () => {
   const svg = stage.querySelector("svg");
