@@ -49,8 +49,9 @@ install() {
 }
 
 # pip comes last into an environment: without it, making one was broken off.
+there=$([ -d .venv ] && echo yes || true)
 if [ ! -x .venv/bin/pip ] && ! "$python" -m venv .venv; then
-    rm -rf .venv
+    [ -n "$there" ] || rm -rf .venv
     echo "run_all.sh: '$python -m venv' failed (on Debian and Ubuntu: apt install python3-venv)" >&2
     exit 2
 fi

@@ -70,7 +70,7 @@ class Network(NamedTuple):
 # which are others of the same code, with more units
 DEEPER = {
     *("resnet44", "resnet56", "resnet110", "resnet56_bottleneck", "resnet164", "resnet101"),
-    *("resnet152", "resnext101_32x4d", "preact_resnet164"),
+    *("resnet152", "resnext101_32x4d"),
 }
 COMPUTED = [name for name in list_backbones() if name not in DEEPER]
 

@@ -28,7 +28,7 @@ def test_the_committed_facts_hold_every_network_without_and_with_se() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet50", "shufflenet_v1_g3", "wrn_16_8", "resnet_tiny_bottleneck"]
+    "name", ["resnet50", "shufflenet_v1_g3", "wrn_16_8", "resnet_tiny_bottleneck", "vgg16_bn"]
 )
 def test_the_committed_facts_are_what_is_counted_now(name: str) -> None:
     for se in (None, SE):

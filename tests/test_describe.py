@@ -7,17 +7,13 @@ import pandas as pd
 import pytest
 from skeletons import skeleton
 
-from senet_ablate.models.build import list_backbones
 from senet_ablate.models.se import se_blocks
 from senet_ablate.models.summary import describe, stages
-from senet_ablate.spec import BACKBONES
+from senet_ablate.spec.registry import _NETWORKS
 from senet_ablate.spec.spec import SESpec
 
-# the last of each file of networks
-NAMES = {BACKBONES[name].__module__: name for name in list_backbones()}.values()
 
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [names[-1] for names in _NETWORKS.values()])
 def test_a_network_of_every_kind_is_described_by_sizes_places_and_costs(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

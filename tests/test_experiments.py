@@ -9,7 +9,7 @@ import torch
 from senet_ablate.data.images import ImageSet
 from senet_ablate.models.build import native_pixels
 from senet_ablate.spec.plan import list_experiments, read_experiment, read_plan
-from senet_ablate.spec.registry import BACKBONES
+from senet_ablate.spec.registry import _NETWORKS
 from senet_ablate.spec.spec import Run
 from senet_ablate.train.loop import prepared, train_step
 
@@ -17,7 +17,8 @@ ON_REQUEST = [name for name in list_experiments() if read_experiment(name).on_re
 RUNS = [run for name in ON_REQUEST for run in read_plan("smoke", [name], seeds=1).runs()]
 TINY = "resnet_tiny_bottleneck"
 # every block of the tiny network, and of each file of networks one with SE
-NETWORKS = {BACKBONES[run.train.backbone].__module__: run for run in RUNS if run.se}
+FILES = {name: file for file, names in _NETWORKS.items() for name in names}
+NETWORKS = {FILES[run.train.backbone]: run for run in RUNS if run.se}
 NETWORKS |= {str(run.se): run for run in RUNS if run.train.backbone == TINY}
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 from senet_ablate.analysis.compare import compare_rows
 from senet_ablate.analysis.forest import effects
-from senet_ablate.analysis.tables import read_reported, tables
+from senet_ablate.analysis.tables import by_row, case_of, read_reported, tables
 from senet_ablate.records.first_page import (
     FirstPage,
     first_page_path,
@@ -230,3 +230,28 @@ def test_sentences_call_rows_as_tables_do() -> None:
     assert "(r = 2) − (r = 8)" in ours["T10.1"] or "(r = 16)" in ours["T10.1"]
     assert "standard SE" in ours["control.2"]
     assert "gate straight from the squeeze" in ours["extra.1"]
+
+
+def test_a_table_is_tested_where_a_pair_of_it_is_perhaps_in_another_table() -> None:
+    plan = read_plan("cifar100")
+    squeeze = {run.id for run in read_plan("cifar100", ["role_of_squeeze"]).runs()}
+    made = tables(plan, {run.id: record(run) for run in plan.runs() if run.id in squeeze})
+    for table in made.values():  # plain and SE are in nearly all
+        have = {row for row, records in table.records.items() if len(records) > 1}
+        pairs = [row for row in have if table.experiment.control_of(row) in have - {row}]
+        assert (table.waiting == "") == bool(pairs) == (not math.isnan(table.resolution))
+    few = tables(plan, {run.id: record(run) for run in plan.runs()[:30]})
+    assert all(
+        math.isnan(one.resolution) and "judges errors from" in one.waiting for one in few.values()
+    )
+
+
+def test_networks_are_to_come_for_seeds_without_a_record_alone() -> None:
+    plan = read_plan("cifar100", ["role_of_excitation"])
+    (row, *_) = plan.kept_rows
+    records = by_row({run.id: record(run) for run in row})
+    for count in (0, 3, len(row)):
+        some = {key: found[:count] for key, found in records.items()}
+        networks = [()] * max(0, count - 1)  # of one the loss was not finite
+        case = case_of(plan, "role_of_excitation", some, networks=networks)
+        assert case.networks_planned == len(networks) + len(row) - count

@@ -605,5 +605,12 @@ def test_split_folders_are_known_by_other_names_and_none_is_dropped_without_a_wo
         assert images.classes == ("cat", "dog") and counts(images) == [[8, 8], [4, 4]]
         assert not images.left_out
     (folder / "Training").rename(folder / "photos")
+    for name in ("Train", "Test"):
+        picture(folder / name / "1.png")
+        picture(folder / name / "2.png")
+    (folder / "Testing").rename(folder / "kept")
+    images = load_images(training("own-images"), folder)
+    assert images.classes == ("Test", "Train", "kept", "photos"), "classes of those names"
+    (folder / "kept").rename(folder / "Testing")
     with pytest.raises(BadInput, match="Testing: a test without training images"):
         load_images(training("own-images"), folder)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from senet_ablate import SESpec, build_model, cost
-from senet_ablate.data import load_images
+from senet_ablate.data import Batches, load_images
 from senet_ablate.data.images import ImageSet, Split, image_set
 from senet_ablate.models.layers import SMALL_STEMS, head, sequential, stem_strides
 from senet_ablate.models.se import SEPlacement, se_blocks
@@ -20,6 +20,7 @@ from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Experiment, Run, Training, Variant
 from senet_ablate.train.class_gates import by_class
 from senet_ablate.train.distributed import SyncedBatchNorm, sync_batch_norm
+from senet_ablate.train.loop import evaluate
 from senet_ablate.train.provenance import own_operators
 from senet_ablate.train.sweep import build_networks
 
@@ -124,6 +125,48 @@ def test_a_record_knows_the_source_of_a_network_and_of_what_a_file_imports(
     assert own_operators(mine, afresh=True) != before[1], "the part's own file, below a decorator"
 
 
+def test_the_hash_follows_the_text_of_imports_whatever_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Training
+) -> None:
+    """Constants, packages with and without __init__, a part that is defined elsewhere."""
+    other = tmp_path / "elsewhere"
+    for folder in ("own_package/deep", "own_space"):
+        (tmp_path / folder).mkdir(parents=True)
+    other.mkdir()
+    written(other, own_far="def far(x): return x.mean((2, 3), True)\n")
+    written(tmp_path, own_constants="POWER = 2\n", own_unrelated="import own_constants\n")
+    written(tmp_path / "own_space", helper="def mean(x): return x.mean((2, 3), True)\n")
+    init = "from own_far import far\nfrom .deep import near\n"
+    written(tmp_path / "own_package", __init__=init, unused="")
+    written(tmp_path / "own_package" / "deep", __init__="from . import pool\nnear = pool.pool\n")
+    pool = "import own_space.helper\ndef pool(x):\n    from own_constants import POWER\n"
+    written(tmp_path / "own_package" / "deep", pool=pool + "    return own_space.helper.mean(x)\n")
+    for folder in (tmp_path, other):
+        monkeypatch.syspath_prepend(folder)
+    runs = {name: Run(tiny, SESpec(squeeze=f"own_package:{name}"), 0) for name in ("far", "near")}
+
+    def hashes() -> dict[str, str]:
+        return {name: own_operators(run, afresh=True).popitem()[1] for name, run in runs.items()}
+
+    before = hashes()
+    importlib.import_module("own_package.unused")
+    assert hashes() == before, "what else the process has loaded does not matter"
+    for path, names in {
+        tmp_path / "own_constants.py": {"far", "near"},
+        tmp_path / "own_space" / "helper.py": {"far", "near"},
+        tmp_path / "own_package" / "deep" / "pool.py": {"far", "near"},
+        other / "own_far.py": {"far"},
+        tmp_path / "own_package" / "unused.py": set(),
+        tmp_path / "own_unrelated.py": set(),
+    }.items():
+        text = path.read_text()
+        path.write_text(f"{text}# edited\n")
+        after = hashes()
+        assert {name for name in runs if after[name] != before[name]} == names, path
+        path.write_text(text)
+    assert hashes() == before
+
+
 def test_a_module_of_the_same_name_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     importlib.import_module("sched")
     with pytest.raises(BadInput, match=r"no attribute 'Att' \(found .*sched\.py\)"):
@@ -133,11 +176,14 @@ def test_a_module_of_the_same_name_is_shown(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("block", [Twice, Static])
 def test_a_gate_that_is_not_one_call_an_image_costs_no_run(
-    block: type, tiny: Training, digits: ImageSet
+    block: type, tiny: Training, digits: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build_model(tiny.backbone, 10, SESpec(block=f"{__name__}:{block.__name__}")).eval()
     names = digits.classes[:2]
     if block is Static:
+        monkeypatch.setattr("senet_ablate.data.loader.EVALUATION_BATCH", len(digits.test) - 1)
+        batches = Batches(digits.test, digits, tiny, CPU)
+        assert evaluate(model, batches, tiny).gates == {}, "nor by a last batch of one image"
         with pytest.raises(BadInput, match="no gate of each image"):  # which a run survives
             by_class(model, digits, CPU, tiny, names)
         return

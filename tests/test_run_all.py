@@ -135,3 +135,13 @@ def test_an_environment_whose_making_was_broken_off_is_made_whole(checkout: Path
         assert run_all(checkout, PYTHON=str(python))[0].returncode == 0
     assert (checkout / "pips").read_text().splitlines()[0] == "venv"
     assert (checkout / "pips").read_text().count("venv") == 1
+
+
+def test_an_environment_without_pip_that_it_did_not_make_is_left_alone(checkout: Path) -> None:
+    (checkout / ".venv" / "bin" / "pip").unlink()
+    python = checkout / "python"
+    python.write_text('#!/bin/sh\n[ "$2" != "venv" ]\n')
+    python.chmod(0o755)
+    done, _ = run_all(checkout, PYTHON=str(python))
+    assert done.returncode == 2 and "python3-venv" in done.stderr
+    assert (checkout / ".venv" / "bin" / "python").is_file()

@@ -114,6 +114,9 @@ def case_of(
     ids, hosts = plan.row_ids(name), plan.recipe.cannot_host
     unhosted = {v: hosts[f"{name}/{v}"] for v in ids if f"{name}/{v}" in hosts}
     rows = {v: [] if v in unhosted else found.get(row_id, []) for v, row_id in ids.items()}
+    kept = plan.kept_rows[0] if rules and plan.kept_rows else ()
+    have = {record.run.seed for run in kept[:1] for record in found.get(run.row_id, ())}
+    to_come = sum(run.seed not in have for run in kept)
     looks: list[Rows | None] = [] if rules else [rows]
     waiting = ""
     for look in rules.looks if rules else ():
@@ -133,7 +136,7 @@ def case_of(
         waiting,
         margins=rules.margins if rules else observed_margins(rows[experiment.control]),
         cannot_host=unhosted,
-        networks_planned=len(plan.kept_rows[0]) if rules and plan.kept_rows else 0,
+        networks_planned=len(beside.get("networks", ())) + to_come,
         made_up=plan.recipe.images == "made up",
         **beside,
     )
@@ -170,12 +173,12 @@ def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
         if {*pair} <= model.rows.keys() and not refused[name]
     }
     family = sorted({*planned.values()})
-    differ, alpha = _differences(cases, pairs, family, rules)
+    differ, tested, alpha = _differences(cases, pairs, family, rules)
     made = {}
     for name, case in cases.items():
         experiment, rows = case.experiment, case.rows
-        judged = any(look is not None for look in case.looks)
         ours = {variant: pair for (of, variant), pair in pairs.items() if of == name}
+        judged = not tested.isdisjoint(ours.values())  # perhaps one of another table
         effects = {
             variant: (Difference(0.0), False)  # what is certain is not tested
             if one_network(rows[variant], rows[experiment.control_of(variant)])
@@ -216,20 +219,22 @@ def _differences(
     pairs: Mapping[Pair, Pair],
     family: Sequence[Pair],
     rules: AnalysisPlan | None,
-) -> tuple[set[Pair], float]:
+) -> tuple[set[Pair], set[Pair], float]:
     """The pairs of row and control that differ by more than noise, corrected for all that the page
-    plans to have, and the alpha of the last look that any table has reached.
+    plans to have; those that were tested; and the alpha of the last look that any table has
+    reached.
     """
-    differ: set[Pair] = set()
+    differ, tested = set[Pair](), set[Pair]()
     alpha = looks_of(rules)[0].alpha
     for number, look in enumerate(looks_of(rules)):
         if rows := reached(cases, number):
             model, alpha = error_model(rows.values(), rules), look.alpha
             ready = {pair for (name, _), pair in pairs.items() if name in rows}
+            tested |= ready
             p_values = [model.p(*pair) if pair in ready else 1.0 for pair in family]
             corrected = holm(np.nan_to_num(p_values, nan=1.0))
             differ |= {pair for pair, p in zip(family, corrected, strict=True) if p < alpha}
-    return differ, alpha
+    return differ, tested, alpha
 
 
 def _resolution(

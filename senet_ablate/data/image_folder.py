@@ -30,8 +30,11 @@ def missing(root: Path, folders: str) -> str:
 
 
 def split_folders(root: Path) -> tuple[Path | None, list[Path]]:
-    """The folder of training images, and those that could be for the test, if there are any."""
-    names = {name.lower(): root / name for name in class_names(root)}
+    """The folder of training images, and those that could be for the test, if there are any; one
+    without class folders below it may be a class of that name.
+    """
+    below = (name for name in class_names(root) if class_names(root / name))
+    names = {name.lower(): root / name for name in below}
     train = next((names[name] for name in TRAINS if name in names), None)
     return train, [names[name] for name in TESTS if name in names]
 

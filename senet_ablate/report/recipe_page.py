@@ -253,7 +253,7 @@ def _experiments(results: RecipeResults) -> Iterator[Section]:
             blocks += gates.blocks(results.gates, results.plan.recipe_argument, made_up)
             measured = gates.gates_table(results.gates.blocks)
             files[f"{name}/gates.csv"] = (
-                measured.filter(regex="^(?!paper|panel)") if made_up else measured
+                measured.filter(regex="^(?!paper|panel)").drop_duplicates() if made_up else measured
             )
         yield Section(title, blocks, files, _command(results, table))
 

@@ -369,10 +369,10 @@ def gate_hooks(model: nn.Module, on_gate: Callable[[str, Tensor], None]) -> Iter
     """Call on_gate(block, gate) with what the gates of SE blocks return, N x C x H x W.
 
     A user's own gate may return N x C; what has another shape, or no value for each image, is left
-    out. Of a gate that is called several times in a forward pass the first call counts. Yields how
-    many gates there are.
+    out for good. Of a gate that is called several times in a forward pass the first call counts.
+    Yields how many gates there are.
     """
-    images, seen = 0, set[str]()
+    images, seen, left_out = 0, set[str](), set[str]()
 
     def begin(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         nonlocal images
@@ -380,7 +380,9 @@ def gate_hooks(model: nn.Module, on_gate: Callable[[str, Tensor], None]) -> Iter
         seen.clear()
 
     def hook(name: str, module: nn.Module, inputs: Any, gate: Tensor) -> None:
-        if gate.ndim in (2, 4) and len(gate) == images and name not in seen:
+        if gate.ndim not in (2, 4) or len(gate) != images:
+            left_out.add(name)
+        elif name not in seen | left_out:
             on_gate(name, gate.detach().reshape(*gate.shape[:2], *(gate.shape[2:] or (1, 1))))
         seen.add(name)
 

@@ -1,19 +1,23 @@
 """Where a record comes from: code, libraries, machine, data, command and time."""
 
+import ast
 import datetime
 import functools
 import hashlib
 import importlib.metadata
+import inspect
 import platform
 import sys
+import sysconfig
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
 from senet_ablate.records import Compute, Provenance
-from senet_ablate.records.commit import code_state
+from senet_ablate.records.commit import PACKAGE, code_state
 from senet_ablate.spec import BACKBONES, BLOCKS, EXCITATIONS, GATES, SQUEEZES, Run
 from senet_ablate.train.distributed import world_size
 from senet_ablate.train.numerics import settings
@@ -81,8 +85,8 @@ def own_operators(run: Run, afresh: bool = False) -> dict[str, str]:
     """SHA-256 of the source of each part that is a user's own, network or part of a block, as this
     process loaded it; afresh: as it is now, which a process that is started now will load.
 
-    It stands for the file that the part is named by, and for those below the same folder that this
-    one imports.
+    It stands for the file that the part is named by, those beside and below that this one imports,
+    and the file that defines the part.
     """
     names = {run.train.backbone: BACKBONES}
     if run.se is not None:
@@ -91,8 +95,10 @@ def own_operators(run: Run, afresh: bool = False) -> dict[str, str]:
     hashes = {}
     for name, registry in names.items():
         if ":" in name:
-            registry[name]  # imports it
-            hashes[name] = _source_hash(sys.modules[name.partition(":")[0]], afresh)
+            part = inspect.unwrap(registry[name])
+            home = getattr(getattr(part, "func", part), "__module__", "")  # of a partial
+            modules = [sys.modules[one] for one in (name.partition(":")[0], home) if one]
+            hashes[name] = _source_hash(modules, afresh)
     return hashes
 
 
@@ -100,12 +106,13 @@ def own_operators(run: Run, afresh: bool = False) -> dict[str, str]:
 _seen: dict[ModuleType, tuple[object, str]] = {}
 
 
-def _source_hash(module: ModuleType, afresh: bool) -> str:
+def _source_hash(modules: Sequence[ModuleType], afresh: bool) -> str:
+    module = modules[0]
     spec, found = _seen.get(module, (None, ""))
     if not afresh and found and spec is module.__spec__:
         return found
-    files = sorted(_sources(module))
-    contents = b"".join(path.read_bytes() for path in files)
+    files = set[Path]().union(*map(_sources, modules))
+    contents = b"".join(path.read_bytes() for path in sorted(files))
     now = hashlib.sha256(contents).hexdigest() if files else "no source"
     if not afresh:
         _seen[module] = module.__spec__, now
@@ -113,20 +120,36 @@ def _source_hash(module: ModuleType, afresh: bool) -> str:
 
 
 def _sources(module: ModuleType) -> set[Path]:
-    """The files of a module, and of the modules below its folder of which it holds something."""
-    folder, found, left = Path(module.__file__ or "").resolve().parent, set[Path](), [module]
+    """The file of a module, and of what it imports beside and below itself, by the text of the
+    imports; nothing of Python, of this package, or of what is installed.
+    """
+    path, found = Path(getattr(module, "__file__", None) or "/").resolve(), set[Path]()
+    python = path.is_relative_to(sysconfig.get_path("stdlib"))
+    if not path.is_file() or python:
+        return found
+    root = path.parents[module.__name__.count(".") + (path.stem == "__init__")]
+    left = [path]
     while left:
-        one = left.pop()
-        path, values = (
-            Path(getattr(one, "__file__", None) or "").resolve(),
-            list(vars(one).values()),
-        )
-        below = path.is_relative_to(folder) and path.is_file() and path not in found
-        if not below or "site-packages" in path.parts[len(folder.parts) :]:
+        file = left.pop()
+        if file in found or file.is_relative_to(PACKAGE):
             continue
-        found.add(path)
-        homes = {str(getattr(value, "__module__", "")) for value in values} & sys.modules.keys()
-        held = [value for value in values if isinstance(value, ModuleType)]
-        held += [sys.modules[home] for home in homes]
-        left += [other for other in held if other.__name__.partition(".")[0] != "senet_ablate"]
+        found.add(file)
+        for name, level in () if "site-packages" in file.parts else _imports(file):
+            above = file.parents[level - 1] if level else root
+            steps = name.split(".") if name else []
+            folders = [above.joinpath(*steps[:count]) for count in range(len(steps) + 1)]
+            modules = [folder / "__init__.py" for folder in folders[0 if level else 1 :]]
+            modules += [folder.with_suffix(".py") for folder in folders[1:]]
+            left += [one for one in modules if one.is_file()]
     return found
+
+
+def _imports(file: Path) -> Iterator[tuple[str, int]]:
+    """Every module that a file may import, with the number of leading dots."""
+    tree = ast.parse(file.read_bytes() if file.suffix == ".py" else b"")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((one.name, 0) for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            prefix = f"{node.module}." if node.module else ""
+            yield from ((f"{prefix}{one.name}", node.level) for one in node.names)

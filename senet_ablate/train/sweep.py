@@ -213,10 +213,12 @@ def pending(plan: Plan, results: Path, images: ImageSet) -> list[Run]:
                 f"{folder}: its records are of other images (SHA-256 {where.data[:12]}) than these"
                 f" ({images.checksum[:12]}); name another folder with --results, or copy the recipe"
             )
-        if where.operators != own_operators(run, afresh=True):
+        now = own_operators(run, afresh=True)
+        both = {**where.operators, **now}
+        if changed := [name for name in both if now.get(name) != where.operators.get(name)]:
             raise BadInput(
-                f"{folder}: {', '.join(where.operators)} was edited since run {run.id}; delete that"
-                " record, or name another folder with --results"
+                f"{folder}: the source of {', '.join(changed)} is not that of run {run.id}; delete"
+                " that record, or name another folder with --results"
             )
     return [run for run in plan.runs() if run.id not in done]
 
