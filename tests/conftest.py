@@ -110,7 +110,10 @@ SLOW = [
 
 
 # The longest first, so that the others fill the time that one of two workers has left at the end.
-FIRST = ("launch_ray", "cli", "train", "wheel", "runs_at_once", "job", "tools", "gpu_tools")
+FIRST = (
+    *("launch_ray", "runs_at_once", "cli", "job", "wheel", "backbones", "launch_torchrun"),
+    *("streaming", "train", "timm", "pytorch_tools", "output", "bench", "run_all", "gpu_tools"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,13 +7,18 @@ import pandas as pd
 import pytest
 from skeletons import skeleton
 
+from senet_ablate.models.build import list_backbones
 from senet_ablate.models.se import se_blocks
 from senet_ablate.models.summary import describe, stages
 from senet_ablate.spec.registry import _NETWORKS
 from senet_ablate.spec.spec import SESpec
 
+FILES = {name: file for file, names in _NETWORKS.items() for name in names}
+# the last of each file, and any that is in none
+NAMES = {FILES.get(name, name): name for name in list_backbones()}.values()
 
-@pytest.mark.parametrize("name", [names[-1] for names in _NETWORKS.values()])
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_network_of_every_kind_is_described_by_sizes_places_and_costs(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,6 +147,6 @@ def test_the_tests_of_the_others_run_on_new_names(folder: Path) -> None:
         "test_se.py::test_every_parameter_gets_a_finite_gradient[se-avg-fc-floor-post]",
         "test_se.py::test_every_parameter_gets_a_finite_gradient[scale-avg-fc-sigmoid-identity]",
         "test_backbones.py::test_every_parameter_learns_with_se_in_every_place[fournet]",
-        "test_describe.py::test_every_network_is_described_by_sizes_places_and_costs[fournet]",
+        "test_describe.py::test_a_network_of_every_kind_is_described_by_sizes_places_and_costs[fournet]",
     ):
         assert f"PASSED tests/{test}" in passed
