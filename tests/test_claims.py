@@ -285,10 +285,11 @@ def costs_of(name: str, **factors: float) -> Costs:
         plain, factor = value.se is None, factors.get(variant, 1)
         params = factor * MILLION * facts.get("params", 25.6 if plain else 28.1)
         macs = factor * 1e9 * facts.get("gflops", 3.86 if plain else 3.87)
-        network: dict[str, Any] = {"backbone": "resnet50", "se": value.se}
+        backbone = value.backbone or "resnet50"
+        network: dict[str, Any] = {"backbone": backbone, "se": value.se}
         network |= {"pixels": 224, "classes": 1000, "parts": {}}
         cost = NetworkCost(**network, params=round(params), macs=round(macs))
-        found["resnet50", value.se] = cost
+        found[backbone, value.se] = cost
     return found
 
 
@@ -1339,6 +1340,23 @@ def test_the_printed_interval_of_gates_is_students() -> None:
     low, high = scipy_stats.t.interval(0.95, 3, np.mean(values), scipy_stats.sem(values))
     assert low < 0 < high, "but a spread is not"
     assert f"[0.000, {high:.3f}]" in verdicts(ROLE, {}, networks=networks)["F6.2b"].ours
+
+
+def test_the_papers_own_gates_support_no_claim_and_its_opposite_in_shorter_networks() -> None:
+    """Of a last stage of two blocks or one no block has two of the paper's places."""
+    paper = dict(
+        zip(("early", "second", "middle", "late", "wide", "last"), paper_network(), strict=True)
+    )
+    for names in (
+        {"early": "SE_2_2", "middle": "SE_3_2", "late": "SE_4_1", "last": "SE_4_2"},
+        {"early": "SE_2_1", "middle": "SE_3_1", "late": "SE_4_1"},
+    ):
+        network = [paper[at].model_copy(update={"name": name}) for at, name in names.items()]
+        found = verdicts(ROLE, {}, networks=[network] * 3)
+        outcomes = {claim: verdict.outcome for claim, verdict in found.items()}
+        assert "contradicted" not in outcomes.values(), outcomes
+        assert outcomes["F6.2"] == "supported" and outcomes["F6.3"] == "not tested"
+        assert outcomes["F6.4"] == ("supported" if "last" in names else "not tested")
 
 
 def test_gates_are_provisional_until_all_planned_networks_are_there() -> None:

@@ -35,7 +35,7 @@ class Twice(nn.Module):
         self.gate = nn.Sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.gate(x.mean((2, 3), keepdim=True)) * self.gate(x.mean(1, keepdim=True))
+        return x * self.gate(x.mean((2, 3), keepdim=True)) * self.gate(x.mean(1))[:, None]
 
 
 class Static(nn.Module):
@@ -167,6 +167,22 @@ def test_the_hash_follows_the_text_of_imports_whatever_is_loaded(
     assert hashes() == before
 
 
+def test_parts_of_one_file_that_are_defined_in_others_have_hashes_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Training
+) -> None:
+    """Also one whose module is none that is loaded, and beside a file that Python cannot read."""
+    written(tmp_path, own_broken="def (:\n", own_op="from own_mixed import *\n")
+    text = "import torch\nfrom torch.nn.functional import hardsigmoid\ndef mine(x): return x\n"
+    text += "try: import own_broken\nexcept SyntaxError: pass\nop = torch.ops.aten.sigmoid\n"
+    written(tmp_path, own_mixed=text)
+    monkeypatch.syspath_prepend(tmp_path)
+    for names in (("mine", "hardsigmoid", "op"), ("op", "hardsigmoid", "mine")):
+        runs = [Run(tiny, SESpec(gate=f"own_mixed:{name}"), 0) for name in names]
+        assert [own_operators(run) for run in runs] == [own_operators(run, True) for run in runs]
+    (tmp_path / "own_broken.py").write_text("def (:  # edited\n")
+    assert own_operators(runs[0], afresh=True) != own_operators(runs[0])
+
+
 def test_a_module_of_the_same_name_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     importlib.import_module("sched")
     with pytest.raises(BadInput, match=r"no attribute 'Att' \(found .*sched\.py\)"):
@@ -187,6 +203,7 @@ def test_a_gate_that_is_not_one_call_an_image_costs_no_run(
         with pytest.raises(BadInput, match="no gate of each image"):  # which a run survives
             by_class(model, digits, CPU, tiny, names)
         return
+    monkeypatch.setattr("senet_ablate.data.loader.EVALUATION_BATCH", 16)
     blocks, _ = by_class(model, digits, CPU, tiny, names)
     assert len(blocks) == len(se_blocks(model))
 

@@ -161,7 +161,8 @@ def sentences(plan: Plan, records: Mapping[str, Record]) -> Iterator[str]:
             checks = [one for one in checks if not one.inapplicable(case)]
             chance = sum(one.outcome == "supported" for one in verdicts) / len(verdicts)
             deciding = [one.deciding.difference for one in verdicts if one.deciding]
-            if not {ids[row] for check in checks for row in check.named} <= known.keys():
+            rows = {ids[row] for check in checks for row in check.named}
+            if not rows <= known.keys() or any(check.without for check in checks):
                 unknown.append(claim.id)
             elif chance >= POWER:
                 sure.append(claim.id)

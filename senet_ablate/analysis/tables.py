@@ -178,7 +178,8 @@ def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
     for name, case in cases.items():
         experiment, rows = case.experiment, case.rows
         ours = {variant: pair for (of, variant), pair in pairs.items() if of == name}
-        judged = not tested.isdisjoint(ours.values())  # perhaps one of another table
+        judged = tested.intersection(ours.values())  # some of them perhaps by another table
+        wanted = {pair for (of, _), pair in planned.items() if of == name}
         effects = {
             variant: (Difference(0.0), False)  # what is certain is not tested
             if one_network(rows[variant], rows[experiment.control_of(variant)])
@@ -200,12 +201,8 @@ def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
             refused=refused[name],
             unfair=fairness(experiment, rows),
             margin=case.margins["top1"],
-            resolution=_resolution(
-                ours.values(), model, pairs.values(), alpha / max(len(family), 1)
-            )
-            if judged
-            else NAN,
-            waiting="" if judged else case.waiting,
+            resolution=_resolution(judged, model, tested, alpha / max(len(family), 1)),
+            waiting="" if judged == wanted else case.waiting,
             verdicts=verdicts[name],
             model=model,
             comparisons=len(family),

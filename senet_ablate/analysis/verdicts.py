@@ -232,6 +232,7 @@ def _following(claim: Claim, others: Sequence[Verdict]) -> Verdict:
     partly, provisional = (
         any(getattr(v, key) for v in others) for key in ("partly", "provisional")
     )
+    partly = partly and outcome != "not tested"
     made_up, ledger = others[0].made_up, others[0].ledger
     paper = "" if made_up else claim.paper
     return Verdict(

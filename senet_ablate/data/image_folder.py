@@ -39,6 +39,15 @@ def split_folders(root: Path) -> tuple[Path | None, list[Path]]:
     return train, [names[name] for name in TESTS if name in names]
 
 
+def _beside(root: Path, used: set[Path], why: str) -> Counter[str]:
+    """The images of folders that are named like those of a split and are not used."""
+    found = Counter[str]()
+    for name in class_names(root):
+        if name.lower() in (*TRAINS, *TESTS) and root / name not in used:
+            found[f"in {name}/{why}"] += len(image_files(root / name, Counter()))
+    return +found
+
+
 def find(root: Path) -> tuple[list[str], Split, Split]:
     """The class names and the files of train/ and of val/ or test/; nothing where there are no such
     folders.
@@ -48,7 +57,7 @@ def find(root: Path) -> tuple[list[str], Split, Split]:
     train, tests = split_folders(root)
     if train is None or not tests:
         return [], NO_FILES, NO_FILES
-    test, *others = tests
+    test = tests[0]
     classes = _two_or_more(train, class_names(train))
     for name in class_names(test):
         if name not in classes:
@@ -57,9 +66,7 @@ def find(root: Path) -> tuple[list[str], Split, Split]:
                 " out; add or remove the folder"
             )
     files, tested = class_folders(train, classes), class_folders(test, classes)
-    for other in others:
-        kind = f"in {other.name}/, since {test.name}/ is the test"
-        tested.left_out[kind] += len(image_files(other, Counter()))
+    tested.left_out.update(_beside(root, {train, test}, f", since {test.name}/ is the test"))
     return classes, files, tested
 
 
@@ -90,6 +97,8 @@ def load_own(root: Path, image_size: int | None, download: bool) -> ImageSet:
                 )
         classes = _two_or_more(folder, names) if names else []
         train, test = _divided(class_folders(folder, classes))
+        if folder != root:
+            train.left_out.update(_beside(root, {folder}, ", which has no class folders"))
     size = None
     if classes:
         sample = train.files[:: -(-len(train) // MEASURED)]

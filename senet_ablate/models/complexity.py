@@ -3,8 +3,8 @@
 Counting is PyTorch's own (torch.utils.flop_counter), which sees the operations that really run, so
 a user's block is counted without help. It knows convolutions and matrix products; global pooling
 and scaling, one operation an element each, are added here, because the paper's 3.87 G for
-SE-ResNet-50 holds them (Table 10: 3.8605 without, 3.8715 with). Pooling over windows is not
-counted.
+SE-ResNet-50 holds them (Tables 2 and 16; we count 3.8605 without, 3.8716 with). Pooling over
+windows is not counted.
 """
 
 import copy

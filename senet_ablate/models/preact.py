@@ -24,16 +24,16 @@ def _unit(
     inputs: int, outputs: int, stride: int, stage: int, place: SEPlacement, *, bottleneck: bool
 ) -> ResidualUnit:
     """Norm, ReLU and convolution, twice or three times. Where the width changes, the shortcut is a
-    1x1 convolution and shares the first norm and ReLU with the branch, as in the released code of
-    both papers."""
+    1x1 convolution and shares the first norm and ReLU with the branch; a bottleneck's stride is in
+    its first 1x1. Both as in the released code of the papers."""
     width = outputs // 4 if bottleneck else outputs
     first, same = _norm_relu(1, inputs), inputs == outputs
     layers: dict[str, nn.Module]
     if bottleneck:
         layers = {
-            "conv1": conv(inputs, width, 1),
+            "conv1": conv(inputs, width, 1, stride),
             **_norm_relu(2, width),
-            "conv2": conv(width, width, 3, stride),
+            "conv2": conv(width, width, 3),
             "se_conv3x3": place("conv3x3", stage, width),
             **_norm_relu(3, width),
             "conv3": conv(width, outputs, 1),

@@ -14,7 +14,7 @@ MEASURES = {
     "mean": "mean gate",
     "between_class_std": "spread between classes",
     "centred_between_class_std": "the same, class means removed",
-    "centred_share": "share of it that is left so",
+    "centred_share": "ratio of the two",
     "within_class_std": "spread within a class",
     "correlation": "correlation of class curves",
     "share_high": f"share > {HIGH}",
@@ -47,7 +47,7 @@ class ClassGates(Frozen):
 
     @property
     def centred_share(self) -> float:
-        """Share of the between-class spread that is left once each class has its own level."""
+        """The spread between classes once each has its own level, over that without."""
         return (
             self.centred_between_class_std / self.between_class_std
             if self.between_class_std
@@ -111,8 +111,9 @@ def places(names: Sequence[str]) -> dict[str, str]:
 
     early: the last block of the first stage (SE_2_3 in ResNet-50); second: of the second of four
     stages (SE_3_4); middle: of the last but one (SE_4_6); late, next_to_last and last: the first
-    block of the last stage and its last two (SE_5_1, SE_5_2, SE_5_3). Empty for a network of fewer
-    than two numbered stages.
+    block of the last stage and its last two (SE_5_1, SE_5_2, SE_5_3), of which the paper says
+    opposite things: so a stage of two blocks has no next_to_last, one of a single block no last.
+    Empty for a network of fewer than two numbered stages.
     """
     stages: dict[int, list[str]] = {}
     for name in names:
@@ -125,9 +126,9 @@ def places(names: Sequence[str]) -> dict[str, str]:
     if len(early) > 2:
         found["second"] = early[1][-1]
     found |= {"middle": early[-1][-1], "late": last[0]}
-    if len(last) > 1:
+    if len(last) > 2:
         found["next_to_last"] = last[-2]
-    return found | {"last": last[-1]}
+    return found | ({"last": last[-1]} if len(last) > 1 else {})
 
 
 def find(network: Sequence[ClassGates], wanted: str) -> ClassGates | None:

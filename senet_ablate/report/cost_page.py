@@ -1,8 +1,8 @@
 """The page that compares all networks by what they cost.
 
 Beside the paper's columns a difference is as in the oracle tests: 0.15 million parameters and 1% of
-the multiply-adds are within what the paper's rounding and counting leave open; `cost_remarks` of
-paper.yaml says why a figure lies further away.
+the multiply-adds are within what the paper's rounding and counting leave open (but for r = 8, where
+no count gives its last digit); `cost_remarks` of paper.yaml says why a figure lies further away.
 """
 
 from functools import partial

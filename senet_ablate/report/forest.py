@@ -20,7 +20,7 @@ from senet_ablate.spec import BadInput
 
 LEAD = (
     "The paper's claims on one test error each, beside what the recipes of this folder found; a"
-    " recipe's own page has more (controls, sums of rows)."
+    " recipe's own page has more (controls, claims without numbers)."
     " **✓ supported**: the runs show it; **✗ contradicted**: they show the opposite; **?"
     " unresolved**: they cannot tell; **– not tested**: not judged yet, or this network cannot. An"
     " effect is the error of the row that the claim calls better minus that of the other, in"

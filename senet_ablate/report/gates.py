@@ -34,8 +34,8 @@ def gates_table(network: Sequence[ClassGates]) -> pd.DataFrame:
     same place in the network.
 
     Columns: block, the keys of MEASURES, panel, paper_<measure>. Where one block has the place of
-    two panels (a last stage of one or two blocks), there is one row a panel. Paper values are
-    missing where the paper draws no such block.
+    two panels (of two stages), there is one row a panel. Paper values are missing where the paper
+    draws no such block.
     """
     paper = {block.name: block for block in paper_network()}
     drawn, ours = places(list(paper)), places([block.name for block in network])

@@ -162,12 +162,14 @@ def claims(results: RecipeResults, outcome: str = "") -> Section:
 WORDS = (
     "**{}**: the runs show it, beyond the noise between seeds; **{}**: they show the opposite;"
     " **unresolved**: they cannot tell; **not tested**: not judged yet, or this network cannot. *In"
-    " part*: some rows have no place in this network. *Provisional*: runs that may change it are to"
-    " come. How it is judged, and what the columns of the files are: `docs/statistics.md`."
+    " part*: some rows or blocks of it have no place in this network. *Provisional*: runs that may"
+    " change it are to come. How it is judged, and what the columns of the files are:"
+    " `docs/statistics.md`."
 )
 PAPER = (
-    "Columns that begin with `paper:` are the paper's numbers, one run each, of its own networks"
-    " and images (Tables 10 to 16: ResNet-50 on ImageNet); its GFLOPs are multiply-adds."
+    "Columns that begin with `paper:` are the paper's numbers, one run each, of its own networks,"
+    " images and schedules (Tables 10 to 16: ResNet-50 on ImageNet; Tables 2 to 5 have others)."
+    " Its GFLOPs are multiply-adds."
 )
 LEDGERS = {
     "error": "Claims on errors, judged against the noise between seeds",
@@ -370,8 +372,10 @@ def notes(table: Table) -> list[str]:
             f" finds a difference in 4 of 5 tries if it is {table.resolution:.2f} points or more."
             f" {intervals}"
         )
-    elif table.waiting and table.rows["n"].any():
-        parts.append(f"No row is tested against its control yet: {table.waiting}. {intervals}")
+    if table.waiting and table.rows["n"].any():
+        some = "Not every row" if parts else "No row"
+        parts.append(f"{some} is tested against its control yet: {table.waiting}.")
+        parts += [] if len(parts) > 1 else [intervals]
     rows = table.rows
     counts = rows["n"] != rows["n"][table.experiment.control]
     if (counts & (rows["effect"] == 0) & rows["effect_low"].isna()).any():
@@ -380,7 +384,8 @@ def notes(table: Table) -> list[str]:
     if rows["remark"].str.contains("gates stuck").any():
         parts.append(
             "Gates are stuck where all of a block's, of every image and channel, stand at one value"
-            f" that says nothing (to {STUCK}, root mean square)."
+            f" that says nothing (to {STUCK}, root mean square; of softmax gates, which are small"
+            f" and share one unit, to {STUCK:.0%} of their mean)."
         )
     parts += [f"**Mind**: {sentence}." for sentence in table.unfair]
     if table.missing:

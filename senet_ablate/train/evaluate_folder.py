@@ -17,7 +17,8 @@ from senet_ablate.train.loop import Evaluation, evaluate
 
 log = logging.getLogger(__name__)
 
-RESIZED = 256 / 224  # the shorter edge over the crop (paper, Section 5.1)
+# the shorter edge over the crop (paper, Section 5.1; 352 over 299 there for Inception)
+RESIZED = 256 / 224
 Colours = tuple[tuple[float, float, float], tuple[float, float, float]]
 # mean and standard deviation on 0 to 255: torchvision's and timm's, and timm's after TF-Slim
 IMAGENET: Colours = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))

@@ -380,11 +380,13 @@ def gate_hooks(model: nn.Module, on_gate: Callable[[str, Tensor], None]) -> Iter
         seen.clear()
 
     def hook(name: str, module: nn.Module, inputs: Any, gate: Tensor) -> None:
+        if name in seen:
+            return
+        seen.add(name)
         if gate.ndim not in (2, 4) or len(gate) != images:
             left_out.add(name)
-        elif name not in seen | left_out:
+        elif name not in left_out:
             on_gate(name, gate.detach().reshape(*gate.shape[:2], *(gate.shape[2:] or (1, 1))))
-        seen.add(name)
 
     gates = {name: getattr(block, "gate", None) for name, block in se_blocks(model).items()}
     handles = [model.register_forward_pre_hook(begin)]

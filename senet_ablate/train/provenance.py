@@ -6,11 +6,12 @@ import functools
 import hashlib
 import importlib.metadata
 import inspect
+import operator
 import platform
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -96,26 +97,26 @@ def own_operators(run: Run, afresh: bool = False) -> dict[str, str]:
     for name, registry in names.items():
         if ":" in name:
             part = inspect.unwrap(registry[name])
-            home = getattr(getattr(part, "func", part), "__module__", "")  # of a partial
-            modules = [sys.modules[one] for one in (name.partition(":")[0], home) if one]
-            hashes[name] = _source_hash(modules, afresh)
+            home = getattr(getattr(part, "func", part), "__module__", None)  # of a partial
+            found = [sys.modules.get(str(one)) for one in (name.partition(":")[0], home)]
+            hashes[name] = _source_hash(tuple(filter(None, found)), afresh)
     return hashes
 
 
-# by module: its spec, which a reload changes, and the hash of its source
-_seen: dict[ModuleType, tuple[object, str]] = {}
+# by the modules of a part: their specs, which a reload changes, and the hash of their source
+_seen: dict[tuple[ModuleType, ...], tuple[list[object], str]] = {}
 
 
-def _source_hash(modules: Sequence[ModuleType], afresh: bool) -> str:
-    module = modules[0]
-    spec, found = _seen.get(module, (None, ""))
-    if not afresh and found and spec is module.__spec__:
+def _source_hash(modules: tuple[ModuleType, ...], afresh: bool) -> str:
+    specs: list[object] = [module.__spec__ for module in modules]
+    then, found = _seen.get(modules, ([], ""))
+    if not afresh and found and all(map(operator.is_, then, specs)):
         return found
     files = set[Path]().union(*map(_sources, modules))
     contents = b"".join(path.read_bytes() for path in sorted(files))
     now = hashlib.sha256(contents).hexdigest() if files else "no source"
     if not afresh:
-        _seen[module] = module.__spec__, now
+        _seen[modules] = specs, now
     return now
 
 
@@ -124,20 +125,20 @@ def _sources(module: ModuleType) -> set[Path]:
     imports; nothing of Python, of this package, or of what is installed.
     """
     path, found = Path(getattr(module, "__file__", None) or "/").resolve(), set[Path]()
-    python = path.is_relative_to(sysconfig.get_path("stdlib"))
+    installed = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+    python = path.is_relative_to(sysconfig.get_path("stdlib")) and not installed
     if not path.is_file() or python:
         return found
-    root = path.parents[module.__name__.count(".") + (path.stem == "__init__")]
-    left = [path]
+    above = module.__name__.count(".") + (path.stem == "__init__")
+    root, left = path.parents[min(above, len(path.parents) - 1)], [path]
     while left:
         file = left.pop()
         if file in found or file.is_relative_to(PACKAGE):
             continue
         found.add(file)
-        for name, level in () if "site-packages" in file.parts else _imports(file):
-            above = file.parents[level - 1] if level else root
-            steps = name.split(".") if name else []
-            folders = [above.joinpath(*steps[:count]) for count in range(len(steps) + 1)]
+        for name, level in () if installed else _imports(file):
+            base, steps = file.parents[level - 1] if level else root, name.split(".")
+            folders = [base.joinpath(*steps[:count]) for count in range(len(steps) + 1)]
             modules = [folder / "__init__.py" for folder in folders[0 if level else 1 :]]
             modules += [folder.with_suffix(".py") for folder in folders[1:]]
             left += [one for one in modules if one.is_file()]
@@ -146,7 +147,10 @@ def _sources(module: ModuleType) -> set[Path]:
 
 def _imports(file: Path) -> Iterator[tuple[str, int]]:
     """Every module that a file may import, with the number of leading dots."""
-    tree = ast.parse(file.read_bytes() if file.suffix == ".py" else b"")
+    try:
+        tree = ast.parse(file.read_bytes() if file.suffix == ".py" else b"")
+    except (SyntaxError, ValueError):  # nor can Python import it
+        return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((one.name, 0) for one in node.names)

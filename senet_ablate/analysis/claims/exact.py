@@ -61,8 +61,8 @@ class Bounded(Check):
 class Ratio(Bounded, RowPairs):
     """Each of `rows` over the one of `than` in its place lies in [`low`, `high`].
 
-    network: `paper` is stated for ResNet-50 at 224 pixels and 1,000 classes, and counted there,
-    whatever the recipe trains.
+    network: `paper` is stated for ResNet-50, or the row's own network, at 224 pixels and 1,000
+    classes, and counted there, whatever the recipe trains.
     """
 
     ledger: ClassVar[Ledger] = "arithmetic"
@@ -76,9 +76,8 @@ class Ratio(Bounded, RowPairs):
         count = {}
         for name in self.named:
             if self.network == "paper":
-                counted: Any = evidence.costs.get(
-                    (PAPERS_NETWORK, evidence.experiment.variants[name].se)
-                )
+                variant = evidence.experiment.variants[name]
+                counted: Any = evidence.costs.get((variant.backbone or PAPERS_NETWORK, variant.se))
                 missing = "its network's cost was not counted yet (python -m senet_ablate cost)"
             else:  # the cost of a network does not depend on its seed
                 counted = next(iter(evidence.rows.get(name, ())), None)
@@ -87,7 +86,8 @@ class Ratio(Bounded, RowPairs):
                 return not_tested(missing)
             count[name] = getattr(counted, self.quantity)
         what = "parameters" if self.quantity == "params" else "multiply-adds"
-        where = " in ResNet-50" if self.network == "paper" else ""
+        own = any(evidence.experiment.variants[name].backbone for name in self.named)
+        where = " in ResNet-50" if self.network == "paper" and not own else ""
         sentences, outcomes = [], set()
         for one, other in zip(self.rows, self.than, strict=True):
             ratio = count[one] / count[other]

@@ -18,15 +18,15 @@ from senet_ablate.spec.claim import Check, Ledger, Rows, TwoRows
 # what a measure can be, whatever the interval over a few networks says
 LIMITS = {
     **dict.fromkeys(("between_class_std", "centred_between_class_std"), (0.0, math.inf)),
-    **dict.fromkeys(("share_high", "share_low", "centred_share"), (0.0, 1.0)),
-    "within_class_std": (0.0, math.inf),
+    **dict.fromkeys(("within_class_std", "centred_share"), (0.0, math.inf)),
+    **dict.fromkeys(("share_high", "share_low"), (0.0, 1.0)),
     "correlation": (-1.0, 1.0),
 }
 
 
 SENTENCES = {  # where a heading leans on the column beside it
     "centred_between_class_std": "spread between classes, class means removed",
-    "centred_share": "share of the spread that is left without class means",
+    "centred_share": "spread between classes, class means removed, over that with them",
 }
 
 

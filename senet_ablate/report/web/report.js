@@ -28,8 +28,8 @@ function describe() {
     header.removeAttribute("aria-label");
   }
 }
-window.addEventListener("load", describe);
-document.addEventListener("click", () => setTimeout(describe));
+describe();
+new MutationObserver(describe).observe(document.body, { subtree: true, attributeFilter: ["aria-label"] });
 stage.addEventListener("wheel", (event) => zoom?.zoomWithWheel(event), { passive: false });
 dialog.addEventListener("close", () => {
   const svg = stage.querySelector("svg");
