@@ -212,7 +212,7 @@ def test_the_resolution_is_that_of_the_corrected_test() -> None:
     assert table.comparisons == len(pairs) and found(table.resolution) == pytest.approx(0.8)
 
 
-def test_a_claim_whose_first_check_has_no_numbers_is_listed_by_its_other() -> None:
+def test_a_claim_is_listed_by_a_check_that_the_paper_has_numbers_for_or_not_at_all() -> None:
     plan = read_plan("cifar100", ["stages"])  # whose network has no stage 5
     runs = plan.runs()[:6]
     made = tables(plan, {run.id: record(run) for run in runs})
@@ -260,3 +260,15 @@ def test_networks_are_to_come_for_seeds_without_a_record_alone() -> None:
         networks = [()] * max(0, count - 1)  # of one the loss was not finite
         case = case_of(plan, "role_of_excitation", some, networks=networks)
         assert case.networks_planned == len(networks) + len(row) - count
+
+
+def test_a_table_prints_the_alpha_of_its_own_last_look() -> None:
+    plan = read_plan("cifar100-cpu")
+    whole = {run.id for run in read_plan("cifar100-cpu", ["role_of_squeeze"]).runs()}
+    rules = plan.recipe.plan
+    assert rules
+    first = {*rules.seeds[: rules.looks[0].seeds], *rules.experiment_seeds.get("schedule", ())[:3]}
+    made = tables(plan, {r.id: record(r) for r in plan.runs() if r.id in whole or r.seed in first})
+    assert made["role_of_squeeze"].alpha == rules.looks[-1].alpha
+    assert made["stages"].alpha == made["squeeze"].alpha == rules.looks[0].alpha
+    assert not made["stages"].waiting and made["stages"].resolution > 0

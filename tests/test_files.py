@@ -596,12 +596,12 @@ def test_split_folders_are_known_by_other_names_and_none_is_dropped_without_a_wo
     shutil.copytree(folder / "val", folder / "test")
     images = load_images(training("own-images"), folder)
     assert counts(images) == [[8, 8], [4, 4]]
-    assert images.left_out == {"in test/, since val/ is the test": 8}
+    assert images.left_out == {"in test/, since val/ is used": 8}
     shutil.rmtree(folder / "test")
     for name in ("test", "VALID"):  # without class folders, as the unlabelled images of ImageNet
         picture(folder / name / "1.png")
     images = load_images(training("own-images"), folder)
-    kinds = [f"in {name}/, since val/ is the test" for name in ("VALID", "test")]
+    kinds = [f"in {name}/, since val/ is used" for name in ("VALID", "test")]
     assert images.left_out == dict.fromkeys(kinds, 1)
     (folder / "val").rename(folder / "kept")
     images = load_images(training("own-images"), folder)

@@ -55,8 +55,8 @@ class Table:
     resolution: the difference to the control in points that the test behind `differs` finds in 4 of
     5 tries; NaN where nothing is known. waiting: what its first look waits for. model: of the top-1
     errors of all rows of the page. comparisons: how many differences the page's correction counts;
-    alpha: what its last look spends. exploratory: why the verdicts are so; empty where plan and
-    claims came first.
+    alpha: what the last look at it spends. exploratory: why the verdicts are so; empty where plan
+    and claims came first.
     """
 
     name: str
@@ -173,12 +173,15 @@ def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
         if {*pair} <= model.rows.keys() and not refused[name]
     }
     family = sorted({*planned.values()})
-    differ, tested, alpha = _differences(cases, pairs, family, rules)
+    differ, alphas = _differences(cases, pairs, family, rules)
     made = {}
     for name, case in cases.items():
         experiment, rows = case.experiment, case.rows
         ours = {variant: pair for (of, variant), pair in pairs.items() if of == name}
-        judged = tested.intersection(ours.values())  # some of them perhaps by another table
+        judged = {pair for pair in ours.values() if pair in alphas}  # perhaps by another table
+        looks = zip(looks_of(rules), case.looks, strict=True)
+        own = [look.alpha for look, have in looks if have is not None]
+        alpha = max(own[-1:] or [alphas[pair] for pair in judged] or [looks_of(rules)[0].alpha])
         wanted = {pair for (of, _), pair in planned.items() if of == name}
         effects = {
             variant: (Difference(0.0), False)  # what is certain is not tested
@@ -201,7 +204,7 @@ def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
             refused=refused[name],
             unfair=fairness(experiment, rows),
             margin=case.margins["top1"],
-            resolution=_resolution(judged, model, tested, alpha / max(len(family), 1)),
+            resolution=_resolution(judged, model, alphas, alpha / max(len(family), 1)),
             waiting="" if judged == wanted else case.waiting,
             verdicts=verdicts[name],
             model=model,
@@ -216,22 +219,20 @@ def _differences(
     pairs: Mapping[Pair, Pair],
     family: Sequence[Pair],
     rules: AnalysisPlan | None,
-) -> tuple[set[Pair], set[Pair], float]:
+) -> tuple[set[Pair], dict[Pair, float]]:
     """The pairs of row and control that differ by more than noise, corrected for all that the page
-    plans to have; those that were tested; and the alpha of the last look that any table has
-    reached.
+    plans to have; and those that were tested, with the alpha of the last look that did.
     """
-    differ, tested = set[Pair](), set[Pair]()
-    alpha = looks_of(rules)[0].alpha
+    differ, alphas = set[Pair](), dict[Pair, float]()
     for number, look in enumerate(looks_of(rules)):
         if rows := reached(cases, number):
-            model, alpha = error_model(rows.values(), rules), look.alpha
+            model = error_model(rows.values(), rules)
             ready = {pair for (name, _), pair in pairs.items() if name in rows}
-            tested |= ready
+            alphas |= dict.fromkeys(ready, look.alpha)
             p_values = [model.p(*pair) if pair in ready else 1.0 for pair in family]
             corrected = holm(np.nan_to_num(p_values, nan=1.0))
-            differ |= {pair for pair, p in zip(family, corrected, strict=True) if p < alpha}
-    return differ, tested, alpha
+            differ |= {pair for pair, p in zip(family, corrected, strict=True) if p < look.alpha}
+    return differ, alphas
 
 
 def _resolution(
@@ -239,8 +240,8 @@ def _resolution(
 ) -> float:
     """The difference that a row's test finds, at the first step of the correction, in 4 of 5 tries.
 
-    Some rows keep a spread of their own, and which is chance: so the mean power over all pairs of
-    the page with as many seeds as those of this table.
+    Some rows keep a spread of their own, and which is chance: so the mean power over all tested
+    pairs of the page with as many seeds as those of this table.
     """
 
     def seeds(pair: Pair) -> list[int]:

@@ -39,12 +39,14 @@ def split_folders(root: Path) -> tuple[Path | None, list[Path]]:
     return train, [names[name] for name in TESTS if name in names]
 
 
-def _beside(root: Path, used: set[Path], why: str) -> Counter[str]:
-    """The images of folders that are named like those of a split and are not used."""
+def _beside(root: Path, train: Path, test: Path | None) -> Counter[str]:
+    """The images of folders that are named like those of a split and are not used, with why."""
     found = Counter[str]()
     for name in class_names(root):
-        if name.lower() in (*TRAINS, *TESTS) and root / name not in used:
-            found[f"in {name}/{why}"] += len(image_files(root / name, Counter()))
+        if name.lower() in (*TRAINS, *TESTS) and root / name not in (train, test):
+            used = train if name.lower() in TRAINS else test
+            why = f"since {used.name}/ is used" if used else "which has no class folders"
+            found[f"in {name}/, {why}"] += len(image_files(root / name, Counter()))
     return +found
 
 
@@ -66,7 +68,7 @@ def find(root: Path) -> tuple[list[str], Split, Split]:
                 " out; add or remove the folder"
             )
     files, tested = class_folders(train, classes), class_folders(test, classes)
-    tested.left_out.update(_beside(root, {train, test}, f", since {test.name}/ is the test"))
+    tested.left_out.update(_beside(root, train, test))
     return classes, files, tested
 
 
@@ -98,7 +100,7 @@ def load_own(root: Path, image_size: int | None, download: bool) -> ImageSet:
         classes = _two_or_more(folder, names) if names else []
         train, test = _divided(class_folders(folder, classes))
         if folder != root:
-            train.left_out.update(_beside(root, {folder}, ", which has no class folders"))
+            train.left_out.update(_beside(root, folder, None))
     size = None
     if classes:
         sample = train.files[:: -(-len(train) // MEASURED)]

@@ -72,7 +72,7 @@ preact_resnet110 = preact_network(
     "Pre-activation ResNet-110: 1.7 M parameters, 0.25 G multiply-adds at 32 px.", 110
 )
 preact_resnet164 = preact_network(
-    "Pre-activation ResNet-164, bottlenecks: 1.7 M parameters, 0.25 G multiply-adds at 32 px.",
+    "Pre-activation ResNet-164, bottlenecks: 1.7 M parameters, 0.24 G multiply-adds at 32 px.",
     164,
     bottleneck=True,
 )

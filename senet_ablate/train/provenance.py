@@ -108,12 +108,12 @@ _seen: dict[tuple[ModuleType, ...], tuple[list[object], str]] = {}
 
 
 def _source_hash(modules: tuple[ModuleType, ...], afresh: bool) -> str:
-    specs: list[object] = [module.__spec__ for module in modules]
+    specs: list[object] = [getattr(module, "__spec__", None) for module in modules]
     then, found = _seen.get(modules, ([], ""))
     if not afresh and found and all(map(operator.is_, then, specs)):
         return found
     files = set[Path]().union(*map(_sources, modules))
-    contents = b"".join(path.read_bytes() for path in sorted(files))
+    contents = b"".join(sorted(path.read_bytes() for path in files))  # wherever they lie
     now = hashlib.sha256(contents).hexdigest() if files else "no source"
     if not afresh:
         _seen[modules] = specs, now
@@ -136,7 +136,8 @@ def _sources(module: ModuleType) -> set[Path]:
         if file in found or file.is_relative_to(PACKAGE):
             continue
         found.add(file)
-        for name, level in () if installed else _imports(file):
+        imports = () if installed else _imports(file)
+        for name, level in (one for one in imports if one[1] <= len(file.parents)):
             base, steps = file.parents[level - 1] if level else root, name.split(".")
             folders = [base.joinpath(*steps[:count]) for count in range(len(steps) + 1)]
             modules = [folder / "__init__.py" for folder in folders[0 if level else 1 :]]

@@ -87,7 +87,8 @@ class Ratio(Bounded, RowPairs):
             count[name] = getattr(counted, self.quantity)
         what = "parameters" if self.quantity == "params" else "multiply-adds"
         own = any(evidence.experiment.variants[name].backbone for name in self.named)
-        where = " in ResNet-50" if self.network == "paper" and not own else ""
+        at = " at 224 pixels and 1,000 classes" if own else " in ResNet-50"
+        where = at if self.network == "paper" else ""
         sentences, outcomes = [], set()
         for one, other in zip(self.rows, self.than, strict=True):
             ratio = count[one] / count[other]
