@@ -13,18 +13,9 @@ from senet_ablate.spec import Plan
 from senet_ablate.spec.paper import published
 
 COLUMNS = (
-    *(
-        "claim",
-        "text",
-        "quantity",
-        "recipe",
-        "runs",
-        "warned",
-        "contrast",
-        "paper_effect",
-        "effect",
-    ),
-    *("low", "high", "margin", "holds_low", "holds_high", "n", "verdict", "marks"),
+    *("claim", "text", "quantity", "recipe", "runs", "warned", "contrast"),
+    *("paper_effect", "effect", "low", "high", "margin", "holds_low", "holds_high"),
+    *("n", "verdict", "marks"),
 )
 
 
@@ -32,13 +23,13 @@ def effects(plan: Plan, tables: Mapping[str, Table]) -> pd.DataFrame:
     """One row a claim on top-1 or top-5 errors that the paper's tables have numbers for.
 
     Columns: claim, text, quantity (top1, top5), recipe, runs (how many of those planned are there),
-    warned (whether the recipe warns that it
-    says nothing about the paper), contrast (the differences of rows that decides, or, before
-    anything is judged, that the paper's numbers support least), paper_effect, effect, low, high
-    (95% interval over seeds), margin (all in percent of the plain network's error, for two rows
-    that of the control of the first; below 0 is better), holds_low, holds_high (where the claim
-    holds; all but 0 if both are 0), n (seeds of the row that has fewest, at the look that decided),
-    verdict, marks (in part, provisional, exploratory). Missing where there is no run.
+    warned (whether the recipe warns that it says nothing about the paper), contrast (the
+    difference of rows that decides, or, before anything is judged, that the paper's numbers
+    support least), paper_effect, effect, low, high (95% interval over seeds), margin (all in
+    percent of the plain network's error, for two rows that of the control of the first; below 0 is
+    better), holds_low, holds_high (where the claim holds; all but 0 if both are 0), n (seeds of the
+    row that has fewest, at the look that decided), verdict, marks (in part, provisional,
+    exploratory). Missing where there is no run.
     """
     rows = []
     for table in tables.values():

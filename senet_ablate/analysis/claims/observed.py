@@ -23,7 +23,6 @@ LIMITS = {
     "correlation": (-1.0, 1.0),
 }
 
-
 SENTENCES = {  # where a heading leans on the column beside it
     "centred_between_class_std": "spread between classes, class means removed",
     "centred_share": "spread between classes, class means removed, over that with them",
