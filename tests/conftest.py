@@ -4,6 +4,10 @@ os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # two cores, two test workers: more threads only wait for each other
 
+# what the tests say of devices is said of a CPU; CUDA_VISIBLE_DEVICES=0 names a GPU for
+# tests/test_cuda_graph.py
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
 from senet_ablate.train.numerics import PORTABLE
 
 os.environ.update(

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from test_cli import inside
+from torch import Tensor, nn
 
 from senet_ablate.models.build import build_model, list_backbones
 from senet_ablate.models.complexity import cost
-from senet_ablate.models.summary import count, to_count
+from senet_ablate.models.summary import count, stages, to_count
 from senet_ablate.records.cost import facts_path, read_costs, write_costs
 from senet_ablate.report.cost_page import SE, beside_paper, by_stage, networks, pages
 from senet_ablate.report.pages import verify_page, write_page
@@ -88,6 +89,33 @@ def test_without_facts_the_page_says_which_command_makes_them(tmp_path: Path) ->
 
 def reads_values(x: torch.Tensor) -> torch.Tensor:
     return x.mean((2, 3), keepdim=True) * min(1.0, abs(x.max().item()) + 1)
+
+
+class Chosen(nn.Module):
+    """Computes as a value says that it holds."""
+
+    def __init__(self, channels: int, spec: SESpec) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.tensor(2))
+        self.conv = nn.Conv2d(channels, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(int(self.count)):  # type: ignore[call-overload]
+            x = self.conv(x)
+        return x
+
+
+def test_a_block_is_counted_by_the_values_that_it_holds() -> None:
+    se = SESpec(block=f"{__name__}:Chosen", stages=(4,))
+    twice = 3 * 2 * 64 * 64 * 8 * 8
+    plain = cost(build_model("resnet20", 10), (3, 32, 32))
+    assert cost(build_model("resnet20", 10, se), (3, 32, 32)).macs == plain.macs + twice
+    told = stages("resnet20", se, 32, 10).loc["all", "multiply-adds"]
+    assert told == plain.macs + twice
+    with torch.device("meta"):
+        empty = build_model("resnet20", 10, se)
+    with pytest.raises(RuntimeError):  # what it would do is not known
+        cost(empty, (3, 32, 32))
 
 
 def test_an_operator_that_reads_values_is_counted_on_real_tensors() -> None:

@@ -24,13 +24,13 @@ def test_a_network_of_every_kind_is_described_by_sizes_places_and_costs(
 ) -> None:
     built = {}
 
-    def once(name: str, classes: int, se: SESpec | None = None, *, stem: str = "default") -> object:
+    def once(name: str, classes: int, se: SESpec | None, stem: str) -> object:
         key = (name, classes, se, stem)
         if key not in built:
             built[key] = skeleton(name, classes, se, stem)
         return built[key]
 
-    monkeypatch.setattr("senet_ablate.models.summary.build_model", once)
+    monkeypatch.setattr("senet_ablate.models.summary.build_to_count", once)
     monkeypatch.setattr(
         "senet_ablate.models.summary.stages", cache(stages)
     )  # counted once for all forms

@@ -435,7 +435,7 @@ def test_a_full_disk_is_named_with_the_room_needed_and_nothing_is_left_behind(
     def full(*_: Any) -> None:
         raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with pytest.raises(BadInput, match=rf"{folder}/cache: .*12,416 bytes are needed.*--cache"):
         load_images(training(), folder)
     assert not list((folder / "cache").iterdir())

@@ -108,7 +108,9 @@ def test_a_runner_killed_with_its_workers_alive_leaves_everything_to_the_next(
 
 
 @pytest.mark.usefixtures("one_worker")
-def test_a_run_that_another_process_holds_is_waited_for(tiny: Training, tmp_path: Path) -> None:
+def test_a_run_that_another_process_holds_is_waited_for(
+    tiny: Training, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     runs = [Run(tiny.model_copy(update={"epochs": 1}), None, seed) for seed in range(2)]
     lock = FileLock(checkpoint_path(tmp_path, "own", runs[0].id).with_suffix(".lock"))
     Path(lock.lock_file).parent.mkdir(parents=True)
@@ -117,11 +119,20 @@ def test_a_run_that_another_process_holds_is_waited_for(tiny: Training, tmp_path
 
     def progress(finished: int, images: int, running: list[Run]) -> None:
         seen.append(finished)
-        if sum(seen) == 1 and lock.is_locked:
+        if sum(seen) == 1 and caplog.records and lock.is_locked:
             lock.release()
 
     assert launch(runs, context(tmp_path), progress) == []
     assert set(read_records(tmp_path, "own")) == {run.id for run in runs} and sum(seen) == 2
+    (line,) = caplog.records
+    assert runs[0].id in line.getMessage() and "waited for" in line.getMessage()
+
+
+def test_whoever_shares_the_folder_may_lock_a_run(tiny: Training, tmp_path: Path) -> None:
+    run = Run(tiny, None, 0)
+    with locked(run, context(tmp_path)) as mine:
+        path = checkpoint_path(tmp_path, "own", run.id).with_suffix(".lock")
+        assert mine and path.stat().st_mode & 0o777 == 0o666
 
 
 def test_with_the_lock_held_it_is_looked_again_whether_the_record_is_there(

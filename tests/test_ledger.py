@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from fabricated import record
 
-from senet_ablate.analysis.claims.errors import Differ, ErrorCheck
+from senet_ablate.analysis.claims.errors import Better, Differ, ErrorCheck
 from senet_ablate.analysis.evidence import Evidence, Finding
 from senet_ablate.analysis.settle import judge_made_up, normal_errors
+from senet_ablate.analysis.stats import Difference
 from senet_ablate.analysis.tables import tables
 from senet_ablate.analysis.verdicts import Verdict, judge
 from senet_ablate.spec import plan as planning
-from senet_ablate.spec.claim import Check, Ledger
+from senet_ablate.spec.claim import Check, Claim, Ledger
 from senet_ablate.spec.plan import Plan, read_plan
 from senet_ablate.spec.registry import CLAIM_KINDS
 from senet_ablate.spec.spec import AnalysisPlan, Look
@@ -231,6 +232,31 @@ class Positive(Check):
         worst = max(one.top1 for name in self.rows for one in evidence.rows[name])
         holds = worst < self.limit
         return Finding(f"worst {worst:.1f}", "supported" if holds else "contradicted")
+
+
+class BetterBy(Better):
+    """Each of `rows` errs by `points` less than each of `than`."""
+
+    kind: Literal["better_by"] = "better_by"
+    points: float
+
+    def _sides(self, d: Difference, margin: float) -> tuple[float, float]:
+        return d.below(-self.points), d.above(-self.points)
+
+
+def test_a_kind_of_claim_with_a_field_of_its_own_asks_a_question_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(CLAIM_KINDS, "better_by", BetterBy)
+    one = case("role_of_squeeze", {"SE": 44.0}, [3])
+    claims = tuple(
+        Claim(id=str(points), says="s", paper="p", checks=(check,))
+        for points in (1.0, 30.0)
+        for check in [BetterBy(rows=("SE",), than=("ResNet-50",), points=points)]
+    )
+    asked = replace(one, experiment=one.experiment.model_copy(update={"claims": claims}))
+    found = {v.claim: v.outcome for v in judge({"a": asked}, rules(3, 3))["a"]}
+    assert found == {"1.0": "supported", "30.0": "contradicted"}
 
 
 def test_a_kind_of_claim_is_one_class_and_works_in_an_experiments_file(

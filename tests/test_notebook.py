@@ -113,7 +113,7 @@ def test_the_recipe_with_the_most_records_is_taken_and_a_missing_one_named(
 ) -> None:
     monkeypatch.setenv("SENET_ABLATE_RESULTS", str(results))
     assert open_results().results.plan.recipe_name == "smoke" == recipes_with_records(results)[0]
-    with pytest.raises(BadInput, match="has no records of 'cue'; it has smoke"):
+    with pytest.raises(BadInput, match="has no records of 'cue'; known: smoke"):
         open_results("cue")
     with pytest.raises(BadInput, match="has no records; `python -m senet_ablate run"):
         open_results(results=tmp_path)

@@ -44,6 +44,7 @@ def test_a_record_says_what_it_was_computed_with(tiny: Training, digits: ImageSe
     assert where.instructions == torch.backends.cpu.get_cpu_capability()
 
 
+@pytest.mark.skipif(not PORTABLE, reason="nothing to set on this kind of processor")
 def test_a_process_that_computes_otherwise_is_refused(
     tiny: Training, digits: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,8 @@ def test_a_sweep_whose_reader_has_gone_under_odd_settings_is_reported_all_the_sa
 ) -> None:
     results = tmp_path / "ünï"
     settings = {"MPLBACKEND": "Qt4Agg", "PYTHONIOENCODING": "ascii"}
-    done = senet(f"senet run squeeze --recipe smoke --results {results} | head -1", **settings)
+    words = f"senet run squeeze --recipe smoke --results {results} 2>/dev/full | head -1"
+    done = senet(words, **settings)
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
         "digits: 10 classes (0, 1, 2, ...), 192 training and 100 test images of 8x8 pixels\n"
@@ -51,6 +52,11 @@ def test_a_sweep_whose_reader_has_gone_under_odd_settings_is_reported_all_the_sa
 def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
     done = senet("senet list | head -1")
     assert done.returncode == 0 and done.stdout and not done.stderr
+
+
+def test_a_log_that_is_full_ends_nothing() -> None:
+    done = senet("senet describe nothing 2>/dev/full")
+    assert done.returncode == 2 and not done.stderr, "the code says what the line could not"
 
 
 def test_an_output_that_is_full_is_said() -> None:

@@ -3,6 +3,7 @@
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +14,15 @@ from senet_ablate import SESpec, build_model, cost
 from senet_ablate.data import Batches, load_images
 from senet_ablate.data.images import ImageSet, Split, image_set
 from senet_ablate.models.layers import SMALL_STEMS, head, sequential, stem_strides
-from senet_ablate.models.se import SEPlacement, se_blocks
+from senet_ablate.models.se import SEBlock, SEPlacement, se_blocks
 from senet_ablate.models.units import PlainUnit
+from senet_ablate.spec import BACKBONES
 from senet_ablate.spec.plan import Plan, read_plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Experiment, Run, Training, Variant
 from senet_ablate.train.class_gates import by_class
 from senet_ablate.train.distributed import SyncedBatchNorm, sync_batch_norm
-from senet_ablate.train.loop import evaluate
+from senet_ablate.train.loop import evaluate, make_step, train
 from senet_ablate.train.provenance import own_operators
 from senet_ablate.train.sweep import build_networks
 
@@ -250,6 +252,35 @@ def test_a_users_network_starts_plain_and_with_se_from_the_same_values() -> None
     shared = {key: value for key, value in plain.named_parameters() if key in own}
     assert "position" in shared and len(shared) == len(dict(plain.named_parameters()))
     assert all(torch.equal(value, own[key]) for key, value in shared.items())
+
+
+def test_a_network_added_in_a_process_does_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKBONES, "mine", network)
+    plain, se = (build_model("mine", 10, spec, seed=3) for spec in (None, SESpec(reduction=2)))
+    own = dict(se.named_parameters())
+    assert all(torch.equal(value, own[key]) for key, value in plain.named_parameters())
+
+
+class Keeps(SEBlock):
+    """Keeps an activation, as one does to look at it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.last = self.gate(self.excitation(self.squeeze(x)))
+        return x * self.last
+
+
+def test_a_block_that_keeps_an_activation_trains_where_a_graph_is_captured(
+    tiny: Training, digits: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def captured(train: Training, model: nn.Module, *others: Any) -> Any:
+        model(torch.zeros(2, 3, 8, 8))  # as a capture runs it
+        return make_step(train, model, *others)
+
+    monkeypatch.setattr("senet_ablate.train.loop.make_step", captured)
+    one = tiny.model_copy(update={"epochs": 1})
+    record = train(Run(one, SESpec(block=f"{__name__}:Keeps"), 0), digits, CPU)
+    usual = cost(build_model(tiny.backbone, 10, SESpec()), (3, 8, 8))
+    assert record.macs == usual.macs
 
 
 def test_parts_that_print_alike_are_different_networks() -> None:

@@ -15,6 +15,7 @@ import torch
 from senet_ablate import SESpec
 from senet_ablate.cli.options import command_line
 from senet_ablate.data.images import ImageSet
+from senet_ablate.spec import SQUEEZES
 from senet_ablate.spec.plan import read_recipe
 from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train.loop import train
@@ -87,6 +88,28 @@ def test_a_users_part_has_the_hash_of_its_file_whatever_it_is(
     assert own_operators(run, afresh=True) != found, "and those that are started now do not"
     importlib.reload(sys.modules["their_powers"])
     assert own_operators(run) == own_operators(run, afresh=True)
+
+
+def test_a_part_added_in_a_process_has_the_hash_of_its_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "def power(x):\n    return x.square().mean((2, 3), True)\n"
+    (tmp_path / "their_script.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    power = importlib.import_module("their_script").power
+    monkeypatch.setitem(SQUEEZES, "power", power)
+    found = own_operators(Run(read_recipe("smoke").train, SESpec(squeeze="power"), 0))
+    assert found == {"power": hashlib.sha256(source.encode()).hexdigest()}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_a_checkout_of_somebody_else_names_its_commit(copied: Path) -> None:
+    git(copied, "init")
+    git(copied, "add", ".")
+    git(copied, "commit", "-m", "ours")
+    commit = git(copied, "rev-parse", "HEAD")
+    subprocess.run(["chown", "-R", "65534", str(copied)], check=True)
+    assert state(copied, GIT_TEST_ASSUME_DIFFERENT_OWNER="1") == [commit, "False"]
 
 
 def test_a_checkout_names_its_own_commit_whatever_git_variables_point_to(

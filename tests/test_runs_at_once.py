@@ -135,6 +135,33 @@ def test_a_run_whose_capture_failed_is_trained_again_without_a_graph(
     assert sent == [(runs[0], True), (runs[1], True), (runs[0], False)]
 
 
+def test_a_run_that_is_no_graph_either_is_found_out_alone(
+    tiny: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[list[tuple[Run, bool]]] = []
+    runs = [Run(tiny, None, 0), Run(tiny, SESpec(), 0)]
+
+    class Workers(local._Pool):
+        """No run can be captured; one that is beside such a one is lost with it."""
+
+        def train(self, progress: Any) -> None:
+            sent.append([(run, run not in self.eager) for run in self.queue])
+            graphs = [run for run, graph in sent[-1] if graph]
+            for run in graphs:
+                no_graph = run is graphs[0]
+                self.failures.append(Failure(run, "", again=True, graph=not no_graph, ends=True))
+            self.queue.clear()
+
+    monkeypatch.setattr(local, "_Pool", Workers)
+    assert launch(runs, context(tmp_path), silent) == []
+    asked = [each for each in sent if each]
+    assert asked == [
+        [(runs[0], True), (runs[1], True)],
+        [(runs[0], False), (runs[1], True)],
+        [(runs[1], False)],
+    ]
+
+
 @pytest.mark.parametrize(
     ("error", "at_once", "again", "graph", "ends"),
     [

@@ -56,10 +56,9 @@ class Probe:
 
         from senet_ablate.data.images import Split, image_set
 
-        pixels, count = (
-            train.image_size or (32 if "cifar" in train.dataset else 8),
-            4 * train.batch_size,
-        )
+        sizes = {"digits": 8, "cue": 20, "cue-negative": 20, "tiny-imagenet": 64}  # else CIFAR's
+        pixels = train.image_size or sizes.get(train.dataset, 32)
+        count = 4 * train.batch_size
         noise = np.random.default_rng(0).integers(
             0, 256, (count, pixels, pixels, 3), dtype=np.uint8
         )

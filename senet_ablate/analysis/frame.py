@@ -23,13 +23,13 @@ def load_records(results_dir: str | Path, recipe: str) -> pd.DataFrame:
     """A tidy table of a recipe's records, one row a run.
 
     Columns: id, seed, backbone, dataset, epochs, lr, plain (no SE), the fields of SESpec (missing
-    for the plain network and where the block does not depend on them), top1 and top5 (test error,
-    %), left_out (why the run has failed; empty for a sound one), params, macs, train_loss,
-    diverged, wall_s, device, data, commit. The means of the tables are over all rows; those that
-    they mark as conditional are over the rows with `left_out == ""`. Ask for the column of squeezes
-    as d["squeeze"]: d.squeeze is a method of pandas. Records that belong to no row of the recipe
-    are named in a warning. Raises BadInput, naming what is there, if the folder has no records of
-    the recipe.
+    for the plain network and where the block does not depend on them; stages as text), top1 and
+    top5 (test error, %), left_out (why the run has failed; empty for a sound one), params, macs,
+    train_loss, diverged, wall_s, device, data, commit. The means of the tables are over all rows;
+    those that they mark as conditional are over the rows with `left_out == ""`. Ask for the column
+    of squeezes as d["squeeze"]: d.squeeze is a method of pandas. Records that belong to no row of
+    the recipe are named in a warning. Raises BadInput, naming what is there, if the folder has no
+    records of the recipe.
     """
     results = Path(results_dir)
     check_recorded(results, recipe)
@@ -63,7 +63,7 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
             row[name] = getattr(record, name)
         rows.append(row | _block(run.se) | {"train_loss": last[0].train_loss if last else math.nan})
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return frame.astype({"reduction": "Int64", "diverged": "Int64"})
+    return frame.astype({"reduction": "Int64", "bias": "boolean", "diverged": "Int64"})
 
 
 def _block(se: SESpec | None) -> dict[str, Any]:

@@ -179,7 +179,8 @@ def _question(check: Any, ids: Mapping[str, str]) -> Any:
         tuple(sorted((ids[name], weight) for name, weight in weights.items()))
         for _, weights in check.contrasts()
     )
-    return type(check), check.asks, check.quantity, contrasts
+    rows = {"rows", "than", "weights", "needs", "without", "paired"}  # which `contrasts` tells
+    return type(check), check.asks, check.model_dump_json(exclude=rows), contrasts
 
 
 def _settled(

@@ -130,7 +130,10 @@ def _step_seconds(way: Competitor, network: Network, device: str) -> float:
 @cache
 def _step(way: Competitor, network: Network, device: str) -> Step:
     set_flags()  # those of training
-    return way.make(network, way, torch.device(device))
+    on = torch.device(device)
+    if on.type == "cuda":
+        torch.cuda.set_device(on)  # a graph is captured on the current one
+    return way.make(network, way, on)
 
 
 def loader(device: str, rounds: int, log: Log) -> Timed:

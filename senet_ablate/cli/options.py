@@ -129,8 +129,8 @@ def read_runs_per_gpu(value: str) -> int:
     """Runs at once, 0 for as many as fit. Raises BadInput."""
     if value == "auto":
         return 0
-    if not value.isdecimal() or not 1 <= int(value) <= 64:
-        raise BadInput(f"--runs-per-gpu {value!r}: auto, or a number from 1 to 64")
+    if not value.isdecimal() or not 1 <= int(value) <= 32:  # PyTorch has 32 streams a device
+        raise BadInput(f"--runs-per-gpu {value!r}: auto, or a number from 1 to 32")
     return int(value)
 
 

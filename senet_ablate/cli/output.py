@@ -8,14 +8,20 @@ from typing import Any
 
 from senet_ablate.spec import BadInput
 
+STDERR = 2
+
 
 class _Output(io.FileIO):
-    """A file descriptor that raises once where it is full, and never where its reader has gone."""
+    """A file descriptor that never raises where its reader has gone; where it is full, standard
+    output raises once, standard error never: a line in a log is worth no sweep.
+    """
 
     def write(self, data: Any) -> int:
         try:
             return super().write(data) or 0
         except OSError as error:
+            if self.fileno() == STDERR:
+                return len(data)
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())  # where all the rest goes
             if isinstance(error, BrokenPipeError):
                 return len(data)
@@ -23,21 +29,21 @@ class _Output(io.FileIO):
 
 
 def protect_output() -> None:
-    """Let standard output go on where its reader has gone, and write what its encoding lacks as
-    escapes; plots are drawn into files, whatever the user's plotting settings are.
+    """Let output go on where its reader has gone, and write what its encoding lacks as escapes;
+    plots are drawn into files, whatever the user's plotting settings are.
     """
     os.environ["MPLBACKEND"] = "agg"
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    if sys.stdout is sys.__stdout__ and isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.flush()
-        sys.stdout = io.TextIOWrapper(
-            io.BufferedWriter(_Output(sys.stdout.fileno(), "w", closefd=False)),
-            encoding=sys.stdout.encoding,
-            errors="backslashreplace",
-            line_buffering=True,
-        )
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
+            stream.flush()
+            output = io.TextIOWrapper(
+                io.BufferedWriter(_Output(stream.fileno(), "w", closefd=False)),
+                encoding=stream.encoding,
+                errors="backslashreplace",
+                line_buffering=True,
+            )
+            setattr(sys, name, output)
 
 
 def worked(what: str, action: Callable[[], object]) -> bool:

@@ -1,9 +1,11 @@
 """CIFAR-10 and CIFAR-100, the same set from torchvision's files and from class folders."""
 
 import hashlib
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.error import URLError
 
 import numpy as np
 
@@ -53,6 +55,10 @@ def _open(classes: int, root: Path, download: bool = False) -> "list[CIFAR10]":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pickles of NumPy's old dtype form warn
             return [source(root, train=flag, download=download) for flag in (True, False)]
+    except URLError as error:
+        hint = "; Python's own installer comes with `Install Certificates.command`, to be run once"
+        hint *= sys.platform == "darwin"
+        raise BadInput(f"{source.url} cannot be downloaded: {error.reason}{hint}") from error
     except (RuntimeError, OSError, EOFError) as error:
         raise BadInput(
             f"{root / source.base_folder}: {error}; delete it and run with --download"

@@ -1,14 +1,27 @@
 """Networks by name, plain or with SE, from the same code."""
 
+import inspect
+import operator
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from senet_ablate.models.layers import initialise
 from senet_ablate.models.se import CannotHost, se_blocks
-from senet_ablate.spec import BACKBONES, PLACEMENTS, BadInput, Placement, SESpec
+from senet_ablate.spec import (
+    BACKBONES,
+    BLOCKS,
+    EXCITATIONS,
+    GATES,
+    PLACEMENTS,
+    SQUEEZES,
+    BadInput,
+    Placement,
+    SESpec,
+)
+from senet_ablate.spec.schema import Count, parse
 
 
 def list_backbones() -> list[str]:
@@ -27,10 +40,16 @@ def build_model(
     """The network `name`: N x 3 x H x W in, N x num_classes logits out; `se=None` is the plain one.
 
     stem: "default", or one for smaller inputs that the network knows ("64px", "32px"). seed: of the
-    initial weights, which a network on the meta device has not. Raises BadInput for an unknown name
-    or stem, CannotHost (a BadInput) if the network has no place for the block.
+    initial weights, whatever torch's own is; a network on the meta device has none. Raises BadInput
+    for an unknown name or stem, CannotHost (a BadInput) if the network has no place for the block.
     """
-    builder = BACKBONES[name]
+    if not isinstance(se, SESpec | None):
+        raise BadInput(f"{name}: se is an SESpec, or None for the plain network; found {se!r}")
+    try:
+        num_classes = parse(Count, num_classes)
+    except BadInput as error:
+        raise BadInput(f"{name}: num_classes: {error}") from error
+    builder, seed = BACKBONES[name], operator.index(seed)
     try:
         with torch.random.fork_rng(devices=[]):  # for what a user's block draws as it is built
             torch.default_generator.manual_seed(seed)
@@ -48,13 +67,43 @@ def build_model(
             )
     except BadInput as error:
         raise type(error)(f"{name}: {error}") from error
-    if se is not None and ":" in name:  # what a user's network draws as it is built itself
+    if se is not None and own_parts(name, None):
+        # what a user's network draws as it is built
         plain = build_model(name, num_classes, stem=stem, seed=seed).state_dict()
         own = {key: value.shape for key, value in model.state_dict().items()}
         shared = {key: value for key, value in plain.items() if own.get(key) == value.shape}
         model.load_state_dict(shared, strict=False)
     initialise(model, seed)
     return model
+
+
+def own_parts(backbone: str, se: SESpec | None) -> dict[str, Any]:
+    """The network and the parts of the block, as far as they are a user's own, by name: given as
+    `module:name`, or added to a registry.
+    """
+    names = {backbone: BACKBONES}
+    if se is not None:
+        parts = (se.squeeze, se.excitation, se.gate, se.block)
+        names |= dict(zip(parts, (SQUEEZES, EXCITATIONS, GATES, BLOCKS), strict=True))
+    found = {name: inspect.unwrap(registry[name]) for name, registry in names.items()}
+    return {
+        name: part
+        for name, part in found.items()
+        if ":" in name or not home_of(part).startswith(f"{__package__.partition('.')[0]}.")
+    }
+
+
+def home_of(part: Any) -> str:
+    """The module that defines a part, a partial's the one of its function."""
+    return str(getattr(getattr(part, "func", part), "__module__", ""))
+
+
+def build_to_count(name: str, num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
+    """As `build_model`, on the meta device; with weights where a part is a user's own, which may
+    read them.
+    """
+    with torch.device("cpu" if own_parts(name, se) else "meta"):
+        return build_model(name, num_classes, se, stem=stem)
 
 
 def native_pixels(name: str) -> int:

@@ -50,7 +50,7 @@ _POOLING_AND_SCALING = {
 
 
 def _counted(model: nn.Module, input_shape: tuple[int, int, int], device: str) -> FlopCounterMode:
-    twin = copy.deepcopy(model).to_empty(device=device).eval()
+    twin = copy.deepcopy(model).to(device).eval()
     draw_from(twin, None)  # a generator is of one device
 
     def same_shape(block: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -70,12 +70,13 @@ def _counted(model: nn.Module, input_shape: tuple[int, int, int], device: str) -
 
 def cost(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
     """Cost of one forward pass over one image of `input_shape` (channels, height, width); the model
-    stays as it is. Raises BadInput for an SE block that returns another shape than it is given.
+    stays as it is. One on the meta device is counted, too, unless an operator reads values. Raises
+    BadInput for an SE block that returns another shape than it is given.
     """
     try:
         counter = _counted(model, input_shape, "meta")
     except RuntimeError as error:
-        if "meta" not in str(error):
+        if "meta" not in str(error) or any(one.is_meta for one in model.parameters()):
             raise
         counter = _counted(model, input_shape, "cpu")  # an operator that reads values
     macs: dict[str, int] = defaultdict(int)

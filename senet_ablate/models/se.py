@@ -19,7 +19,8 @@ class CannotHost(BadInput):
 class SEBlock(nn.Module):
     """x * gate(excitation(squeeze(x))): N x C x H x W in and out (paper, Eqs. 2 to 4).
 
-    Raises CannotHost if C // reduction is 0.
+    By itself its layers start as PyTorch has them; `build_model` starts them by He's rule. Raises
+    CannotHost if C // reduction is 0.
     """
 
     def __init__(self, channels: int, spec: SESpec) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from senet_ablate.models.build import build_model, list_backbones, native_pixels
+from senet_ablate.models.build import build_to_count, list_backbones, native_pixels
 from senet_ablate.models.complexity import cost
 from senet_ablate.models.se import FCExcitation, se_blocks
 from senet_ablate.records.cost import ALL_BUT_LAST, PAPERS_NETWORK, NetworkCost, StageCost, printed
@@ -23,10 +23,9 @@ def classes_at(pixels: int) -> int:
 def _network(
     backbone: str, se: SESpec | None, pixels: int, classes: int, stem: str
 ) -> tuple[nn.Module, NetworkCost]:
-    """A network on the meta device, and its cost."""
+    """A network as `build_to_count` makes it, and its cost."""
     try:
-        with torch.device("meta"):
-            model = build_model(backbone, classes, se, stem=stem)
+        model = build_to_count(backbone, classes, se, stem)
         found = cost(model, (3, pixels, pixels))
     except BadInput:
         raise
@@ -80,7 +79,7 @@ def stages(
     for module in (model, *model.children()):
         module.register_forward_hook(note)
     with torch.no_grad():
-        model.eval()(torch.empty(1, 3, pixels, pixels, device="meta"))
+        model.eval()(torch.zeros(1, 3, pixels, pixels, device=next(model.parameters()).device))
 
     modules: dict[str, nn.Module] = {**dict(model.named_children()), "all": model}
     parts: dict[str, StageCost | NetworkCost] = {**ours.parts, "all": ours}

@@ -42,13 +42,13 @@ def open_results(recipe: str = "", results: str | Path = "") -> "Review":
             " minutes"
         )
     if recipe and recipe not in known:
-        raise BadInput(f"{folder} has no records of {recipe!r}; it has {', '.join(known)}")
+        raise BadInput(f"{folder} has no records of {recipe!r}; {nearest(recipe, known)}")
     most = max(known, key=lambda name: len(list((folder / name / "runs").glob("*.json"))))
     records = read_records(folder, recipe or most)
     return Review(read_results(read_reported(recipe or most, records), folder, records))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)  # a megabyte, as the last line of a cell
 class Review:
     """One recipe's results. Rows are named `experiment/variant`."""
 

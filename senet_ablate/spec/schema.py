@@ -4,18 +4,35 @@ import re
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+)
 
 from senet_ablate.spec.registry import BadInput, nearest
 
 T = TypeVar("T")
+
+
+def _plain(value: Any) -> Any:
+    """An integer of numpy's, from a data frame, say, as Python's."""
+    numpys = type(value).__module__ == "numpy" and isinstance(value, Integral)
+    return int(value) if numpys else value
+
+
 Integer = Annotated[int, Strict()]
 Whole = Annotated[int, Strict(), Field(ge=0)]
-Count = Annotated[int, Strict(), Field(ge=1)]
+Count = Annotated[int, BeforeValidator(_plain), Strict(), Field(ge=1)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Positive = Annotated[Number, Field(gt=0)]

@@ -15,6 +15,7 @@ COMPILATIONS = 4096  # in a process: a dozen shapes of unit for each variant tha
 def set_flags() -> None:
     """float32 means float32, and a run on a GPU repeats as far as its libraries can."""
     torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")  # whatever a container or a user's block set
     torch.backends.cudnn.benchmark = False  # would choose another algorithm on another day
     torch.backends.cudnn.deterministic = True
 
@@ -34,7 +35,7 @@ def compute_of(train: Training, graph: bool, runs_at_once: int) -> Compute:
         runs_at_once=runs_at_once,
         cudnn_deterministic=torch.backends.cudnn.deterministic,
         cudnn_benchmark=torch.backends.cudnn.benchmark,
-        tf32=torch.backends.cudnn.allow_tf32,
+        tf32=torch.backends.cudnn.allow_tf32 or torch.get_float32_matmul_precision() != "highest",
         numerics=train.numerics,
     )
 

@@ -14,7 +14,7 @@ Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Call = Callable[[], tuple[Tensor, Tensor]]
 WARM = 3  # calls before the capture, in which libraries choose their algorithms
 
-_one_at_a_time = threading.Lock()
+one_at_a_time = threading.Lock()  # what no other run of this process may be captured beside
 # A capture, or a replay or emptying the cache, never both: every graph registers the process's
 # default generator, whose state counts one capture at a time (torch 2.11).
 graph_lock = threading.Lock()
@@ -59,7 +59,7 @@ def graphed(
     generator = generator_of(model)
     drawn = generator.get_state() if generator else None
     # one after another; each thread's launches are its own
-    with _one_at_a_time, torch.random.fork_rng([x.device] if x.is_cuda else []):
+    with one_at_a_time, torch.random.fork_rng([x.device] if x.is_cuda else []):
         replay = cuda_graph(lambda: step(*inputs), generator)
     with torch.no_grad():
         for value, before in zip(state, initial, strict=True):
@@ -92,7 +92,7 @@ def cuda_graph(call: Call, generator: torch.Generator | None = None) -> Call:
             call()
     current.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    if generator is not None:
+    if generator is not None and hasattr(graph, "register_generator_state"):  # not in newer torch
         graph.register_generator_state(generator)
     with graph_lock:
         _check_captures()

@@ -243,7 +243,7 @@ def locked(run: Run, context: SweepContext) -> Iterator[bool]:
     """
     path = checkpoint_path(context.results, context.recipe, run.id).with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+    lock = FileLock(path, mode=0o666)  # for whoever shares the folder
     try:
         lock.acquire(blocking=False)
     except Timeout:

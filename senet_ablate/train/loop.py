@@ -29,7 +29,7 @@ from senet_ablate.records.store import pack
 from senet_ablate.spec import Run, Training
 from senet_ablate.train.checkpoint import NoCheckpoints, TrainState
 from senet_ablate.train.compute import CompiledUnits, allow_compilations, compute_of
-from senet_ablate.train.cuda_graph import Step, graphed, set_lr
+from senet_ablate.train.cuda_graph import Step, graphed, one_at_a_time, set_lr
 from senet_ablate.train.distributed import (
     all_gather,
     all_reduce,
@@ -123,12 +123,13 @@ def train(
         )
 
     stamp()  # what it cannot read fails now, not after training
+    with one_at_a_time:  # it counts by hooks that all threads would run
+        counted = cost(model, (3, batches.size, batches.size))
     step = make_step(spec, model, optimizer, batches, graph)
     test = batches_of(images.test, images, spec, device)
     held_out = None
     if spec.schedule == "plateau" and images.validation is not None:
         held_out = batches_of(images.validation, images, spec, device)
-    counted = cost(model, (3, batches.size, batches.size))
     check = partial(evaluate, model, spec=spec, on_batch_end=checkpoints.on_eval_batch_end)
     meter = ProgressMeter(progress, device)
 

@@ -5,6 +5,7 @@ Under three settings together, training gave the same bits on two makes of x86 p
 """
 
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from senet_ablate.spec import BadInput, Training
 
 PORTABLE = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "COMPATIBLE"}
+if platform.machine().lower() not in ("x86_64", "amd64"):  # an ARM machine has none of these
+    PORTABLE = {}
 _START = f"start Python with {' '.join(f'{name}={value}' for name, value in PORTABLE.items())}"
 
 

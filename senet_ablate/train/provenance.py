@@ -5,9 +5,9 @@ import datetime
 import functools
 import hashlib
 import importlib.metadata
-import inspect
 import operator
 import platform
+import subprocess
 import sys
 import sysconfig
 import time
@@ -17,9 +17,10 @@ from types import ModuleType
 
 import torch
 
+from senet_ablate.models.build import home_of, own_parts
 from senet_ablate.records import Compute, Provenance
 from senet_ablate.records.commit import PACKAGE, code_state
-from senet_ablate.spec import BACKBONES, BLOCKS, EXCITATIONS, GATES, SQUEEZES, Run
+from senet_ablate.spec import Run
 from senet_ablate.train.distributed import world_size
 from senet_ablate.train.numerics import settings
 
@@ -79,6 +80,8 @@ def processor() -> str:
         name = next(line.partition(":")[2] for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
+        if sys.platform == "darwin":  # where that is "arm"; this is Apple M3, say
+            name = subprocess.getoutput("sysctl -n machdep.cpu.brand_string")
     return f"cpu: {name.strip()}"
 
 
@@ -89,17 +92,12 @@ def own_operators(run: Run, afresh: bool = False) -> dict[str, str]:
     It stands for the file that the part is named by, those beside and below that this one imports,
     and the file that defines the part.
     """
-    names = {run.train.backbone: BACKBONES}
-    if run.se is not None:
-        own = (run.se.squeeze, run.se.excitation, run.se.gate, run.se.block)
-        names |= dict(zip(own, (SQUEEZES, EXCITATIONS, GATES, BLOCKS), strict=True))
     hashes = {}
-    for name, registry in names.items():
-        if ":" in name:
-            part = inspect.unwrap(registry[name])
-            home = getattr(getattr(part, "func", part), "__module__", None)  # of a partial
-            found = [sys.modules.get(str(one)) for one in (name.partition(":")[0], home)]
-            hashes[name] = _source_hash(tuple(filter(None, found)), afresh)
+    for name, part in own_parts(run.train.backbone, run.se).items():
+        module, colon, _ = name.partition(":")
+        homes = (module, home_of(part)) if colon else (home_of(part),)
+        found = tuple(filter(None, map(sys.modules.get, homes)))
+        hashes[name] = _source_hash(found, afresh)
     return hashes
 
 

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from senet_ablate.data import ImageSet, load_images
-from senet_ablate.models import CannotHost, Cost, build_model, cost
+from senet_ablate.models import CannotHost, Cost, cost
+from senet_ablate.models.build import build_to_count
 from senet_ablate.records import Compute, read_records
 from senet_ablate.spec import BadInput, Plan, Row, Run
 from senet_ablate.train.checkpoint import SHARE, SLOW_DISK
@@ -158,7 +159,7 @@ def build_networks(plan: Plan, classes: int) -> list[tuple[Row, nn.Module]]:
     for row in plan.rows():
         run = row.runs[0]
         try:
-            model = _on_meta(run, classes)
+            model = _to_count(run, classes)
         except CannotHost as error:
             raise BadInput(
                 f"{row.experiment}/{row.variant}: {error}; if that is as it should be, say so under"
@@ -184,7 +185,7 @@ def build_networks(plan: Plan, classes: int) -> list[tuple[Row, nn.Module]]:
         if experiment in plan.experiments:
             run = plan.run(plan.experiments[experiment].variants[variant], seed=0)
             try:
-                _on_meta(run, classes)
+                _to_count(run, classes)
             except CannotHost:
                 continue
             raise BadInput(
@@ -193,9 +194,8 @@ def build_networks(plan: Plan, classes: int) -> list[tuple[Row, nn.Module]]:
     return networks
 
 
-def _on_meta(run: Run, classes: int) -> nn.Module:
-    with torch.device("meta"):
-        return build_model(run.train.backbone, classes, run.se, stem=run.train.stem)
+def _to_count(run: Run, classes: int) -> nn.Module:
+    return build_to_count(run.train.backbone, classes, run.se, run.train.stem)
 
 
 def pending(plan: Plan, results: Path, images: ImageSet) -> list[Run]:

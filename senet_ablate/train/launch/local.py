@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -52,7 +52,7 @@ def devices(kind: str) -> list[str]:
         return gpus if kind == "cuda" else [kind]
     raise BadInput(
         f"--device {kind!r}: known are auto, cpu, cuda, cuda:N; this machine has"
-        f" {', '.join(gpus) or 'no GPU'}"
+        f" {', '.join(gpus) or 'no NVIDIA GPU'}"
     )
 
 
@@ -95,15 +95,19 @@ def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[F
         own = _Pool(alone, one_each)
         for pool in (first, own):
             pool.train(progress)
-        failures = first.failures + own.failures
-        lost = [failure for failure in failures if failure.again]
-        last = _Pool([one.run for one in lost], replace(one_each, gpus_per_run=1.0))
-        last.eager = {one.run for one in lost if not one.graph}
-        last.train(progress)
-    progress(sum(one.again for one in last.failures), 0, [])
-    left = [*first.queue, *own.queue, *last.queue]
-    unstarted = [Failure(run, f"{KILLED} as it started") for run in left]
-    return [one for one in failures if not one.again] + last.failures + unstarted
+        failures, left = first.failures + own.failures, [*first.queue, *own.queue]
+        lost = [one for one in failures if one.again]
+        failures = [one for one in failures if not one.again]
+        while lost:
+            last = _Pool([one.run for one in lost], replace(one_each, gpus_per_run=1.0))
+            last.eager = {one.run for one in lost if not one.graph}
+            last.train(progress)
+            left += last.queue
+            # one that was lost beside another may turn out to be no graph either
+            lost = [one for one in last.failures if one.again and not one.graph]
+            failures += [one for one in last.failures if one not in lost]
+    progress(sum(one.again for one in failures), 0, [])
+    return failures + [Failure(run, f"{KILLED} as it started") for run in left]
 
 
 @dataclass(eq=False)
@@ -126,6 +130,7 @@ class _Pool:
         self.processes: list[multiprocessing.process.BaseProcess] = []
         self.workers: dict[Connection, _Worker] = {}  # of connections that may still train
         self.training: dict[Connection, Run] = {}
+        self.busy = Counter[str]()  # how often each run was found locked
 
     def train(self, progress: Progress) -> None:
         """Train the queue; what is left of it could not be started."""
@@ -177,6 +182,9 @@ class _Pool:
                     continue
             elif run and message is RunStatus.BUSY:
                 self.queue.append(run)
+                self.busy[run.id] += 1
+                if self.busy[run.id] == 2:  # nothing else was left to do in between
+                    log.warning("run %s: another process trains it, and is waited for", run.id)
             elif run:
                 finished += 1
             self._next(connection)
