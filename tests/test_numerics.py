@@ -15,6 +15,7 @@ from senet_ablate.data.images import ImageSet
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.schema import parse
 from senet_ablate.spec.spec import Run, Training
+from senet_ablate.train.compute import compute_of, set_flags
 from senet_ablate.train.loop import train
 from senet_ablate.train.numerics import (
     PORTABLE,
@@ -42,6 +43,18 @@ def test_a_record_says_what_it_was_computed_with(tiny: Training, digits: ImageSe
     ).provenance
     assert where.settings == PORTABLE == settings()
     assert where.instructions == torch.backends.cpu.get_cpu_capability()
+
+
+def test_float32_is_float32_whatever_somebody_set(tiny: Training) -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        assert compute_of(tiny, graph=False, runs_at_once=1).tf32, "a record tells it"
+        set_flags()
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert not compute_of(tiny, graph=False, runs_at_once=1).tf32
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @pytest.mark.skipif(not PORTABLE, reason="nothing to set on this kind of processor")

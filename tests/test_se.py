@@ -1,14 +1,16 @@
 """The block against the paper's formula, and every registered operator in every placement."""
 
 import itertools
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from senet_ablate import SEBlock, SESpec, build_model
 from senet_ablate.models.se import CannotHost, FCExcitation, RandomSqueeze, se_blocks
-from senet_ablate.spec.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES
+from senet_ablate.spec.registry import BLOCKS, EXCITATIONS, GATES, SQUEEZES, BadInput
 from senet_ablate.spec.spec import PLACEMENTS
 
 NET = "resnet_tiny_bottleneck"
@@ -225,6 +227,36 @@ def test_what_a_block_of_a_user_draws_as_it_is_built_is_seeded_too() -> None:
     other = dict(build_model("resnet20", 10, spec, seed=4).named_parameters())
     name = "stage2.0.se_standard.scale"
     assert not torch.equal(found[0][name], other[name])
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ({"num_classes": SESpec()}, "num_classes: input should be a valid integer"),
+        ({"num_classes": 0}, "num_classes: .*greater than or equal to 1"),
+        ({"se": "standard"}, "se is an SESpec, or None .*'standard'"),
+        ({"se": False}, "found False"),
+    ],
+)
+def test_a_network_asked_for_wrongly_is_one_clear_message(words: dict[str, Any], what: str) -> None:
+    with pytest.raises(BadInput, match=rf"^resnet20: .*{what}"):
+        build_model("resnet20", **words)
+
+
+def test_seeds_of_numpy_are_seeds() -> None:
+    one, other = (build_model("resnet20", 10, seed=seed) for seed in (np.int64(3), 3))
+    assert torch.equal(
+        one.state_dict()["classifier.weight"], other.state_dict()["classifier.weight"]
+    )
+
+
+def test_a_module_of_pytorch_is_no_gate_and_a_function_is() -> None:
+    with pytest.raises(
+        ValueError, match=r"torch\.nn:SiLU.*is not made with channels.*torch:sigmoid"
+    ):
+        SESpec(gate="torch.nn:SiLU")
+    block, x = SEBlock(8, SESpec(reduction=2, gate="torch:sigmoid")), torch.randn(2, 8, 3, 3)
+    torch.testing.assert_close(block(x), x * block.excitation(x.mean((2, 3), True)).sigmoid())
 
 
 def test_a_block_is_found_and_not_a_part_of_it() -> None:

@@ -285,6 +285,10 @@ EXPERIMENT = {
         ),
         ({"variants": {"plain": {"se": None}, "a": {}}}, "missing"),
         ({"axis": "r"}, "'SE' is no number"),
+        (
+            {"axis": "r", "variants": {"plain": {"se": None}, "0": {"se": {}}}},
+            "'0' is no number above 0",
+        ),
     ],
 )
 def test_an_experiment_that_asks_for_nothing_sensible_is_refused(
@@ -292,6 +296,14 @@ def test_an_experiment_that_asks_for_nothing_sensible_is_refused(
 ) -> None:
     with pytest.raises(BadInput, match=re.escape(words)):
         parse(Experiment, EXPERIMENT | change)
+
+
+def test_numbers_of_a_data_frame_make_a_specification() -> None:
+    for kind in (np.int64, np.uint8):
+        assert repr(SESpec(reduction=kind(8))) == repr(SESpec(reduction=8))
+    for wrong in (np.float64(8), np.bool_(True), True, 8.0):
+        with pytest.raises(ValueError, match="valid integer"):
+            SESpec(reduction=wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", list_experiments())

@@ -1,5 +1,6 @@
 """The pages beside those of recipes, which `report` and `verify` share, and what `verify` finds."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from senet_ablate.report import bench_page, cost_page, forest
 from senet_ablate.report.document import Document, stale, write_files
 from senet_ablate.report.recipe_page import report_files
 from senet_ablate.spec import BadInput
+from senet_ablate.spec.plan import RESULTS_DIR
 
 T = TypeVar("T")
 
@@ -105,14 +107,16 @@ def verify_recipe(recipe: str, results: Path) -> list[str]:
             f"{results / recipe}: {len(ids)} records belong to no row of the recipe as it stands"
             f" ({reason}): {listed}; put the recipe back, or take them away"
         )
+    asked = ["--recipe", plan.recipe_argument]
+    asked += ["--results", str(results)] * (results.absolute() != RESULTS_DIR.absolute())
+    this = shlex.join(asked)
     gates = [path for path in [facts_path(results, recipe)] if path.exists()]
-    again = f"`python -m senet_ablate excitation --recipe {recipe}` writes it anew"
+    again = f"`python -m senet_ablate excitation {this}` writes it anew"
     sound(gates, lambda path: read_gates(plan, results, records), again)
-    again = f"`python -m senet_ablate bench timing --recipe {recipe}`"
-    again = f"delete the file, and time again by {again}"
+    again = f"delete the file, and time again by `python -m senet_ablate bench timing {this}`"
     sound(timing_files(results, recipe), lambda path: read_timing(path, plan), again)
     again = "restore the file, or delete it"
     sound(reproduction_files(results, recipe), read_reproduction, again)
     files = report_files(plan, results, records)
-    rebuild = f"`python -m senet_ablate report --recipe {recipe}`"
+    rebuild = f"`python -m senet_ablate report {this}`"
     return problems + stale(results / recipe, files, "the records", rebuild)

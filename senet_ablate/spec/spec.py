@@ -368,8 +368,11 @@ class Experiment(Frozen):
                 raise ValueError(f"{where} {row!r} is no variant; {nearest(row, self.variants)}")
         seen: dict[Any, str] = {}
         for name, variant in self.variants.items():
-            if self.axis and name != self.control and not re.fullmatch(r"\d+(\.\d+)?", name):
-                raise ValueError(f"`axis` is {self.axis!r}, but variant {name!r} is no number")
+            number = re.fullmatch(r"\d+(\.\d+)?", name) and float(name)
+            if self.axis and name != self.control and not number:  # the axis is logarithmic
+                raise ValueError(
+                    f"`axis` is {self.axis!r}, but variant {name!r} is no number above 0"
+                )
             same = seen.setdefault(
                 (variant.se and variant.se.canonical(), *variant.own.items()), name
             )
