@@ -16,7 +16,9 @@ from senet_ablate.models.summary import count, stages, to_count
 from senet_ablate.records.cost import facts_path, read_costs, write_costs
 from senet_ablate.report.cost_page import SE, beside_paper, by_stage, networks, pages
 from senet_ablate.report.pages import verify_page, write_page
-from senet_ablate.spec import BadInput, SESpec
+from senet_ablate.spec import BadInput, Experiment, Plan, SESpec, Variant, read_plan
+from senet_ablate.train.job import SweepContext
+from senet_ablate.train.sweep import Sweep
 
 RESULTS = Path(__file__).parent.parent / "results"
 COSTS = read_costs(RESULTS)
@@ -116,6 +118,16 @@ def test_a_block_is_counted_by_the_values_that_it_holds() -> None:
         empty = build_model("resnet20", 10, se)
     with pytest.raises(RuntimeError):  # what it would do is not known
         cost(empty, (3, 32, 32))
+
+
+def test_a_sweep_counts_such_a_block_too(tmp_path: Path) -> None:
+    smoke, se = read_plan("smoke", ["role_of_squeeze"]), SESpec(block=f"{__name__}:Chosen")
+    rows = {"plain": Variant(se=None), "mine": Variant(se=se)}
+    mine = Experiment(title="mine", question="?", control="plain", variants=rows)
+    plan = Plan("smoke", smoke.recipe, {"mine": mine})
+    found = Sweep(plan, SweepContext.of(plan, tmp_path, tmp_path)).costs
+    built = [build_model(smoke.recipe.train.backbone, 10, row.se) for row in rows.values()]
+    assert [one.macs for one in found] == [cost(one, (3, 8, 8)).macs for one in built]
 
 
 def test_an_operator_that_reads_values_is_counted_on_real_tensors() -> None:

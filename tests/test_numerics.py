@@ -16,7 +16,7 @@ from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.schema import parse
 from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train.compute import compute_of, set_flags
-from senet_ablate.train.loop import train
+from senet_ablate.train.loop import prepared, train
 from senet_ablate.train.numerics import (
     PORTABLE,
     check_numerics,
@@ -45,16 +45,24 @@ def test_a_record_says_what_it_was_computed_with(tiny: Training, digits: ImageSe
     assert where.instructions == torch.backends.cpu.get_cpu_capability()
 
 
-def test_float32_is_float32_whatever_somebody_set(tiny: Training) -> None:
-    before = torch.get_float32_matmul_precision()
+@pytest.mark.parametrize("way", ["legacy", "matmul", "everything"])
+def test_float32_is_float32_whatever_a_part_sets(
+    way: str, tiny: Training, digits: ImageSet
+) -> None:
     try:
-        torch.set_float32_matmul_precision("high")
-        assert compute_of(tiny, graph=False, runs_at_once=1).tf32, "a record tells it"
-        set_flags()
+        if way == "legacy":
+            torch.set_float32_matmul_precision("high")
+            assert compute_of(tiny, graph=False, runs_at_once=1).tf32, "a record tells it"
+        elif way == "matmul":
+            torch.backends.cuda.matmul.fp32_precision = "tf32"
+        else:
+            torch.backends.fp32_precision = "tf32"  # type: ignore[assignment]
+        prepared(Run(tiny, None, 0), digits, torch.device("cpu"))
         assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
         assert not compute_of(tiny, graph=False, runs_at_once=1).tf32
     finally:
-        torch.set_float32_matmul_precision(before)
+        set_flags()
 
 
 @pytest.mark.skipif(not PORTABLE, reason="nothing to set on this kind of processor")

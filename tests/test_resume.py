@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from senet_ablate.train.checkpoint import (
     Checkpoints,
     Interrupted,
     NoCheckpoints,
+    StopRequest,
     TrainState,
     load_checkpoint,
     origin,
@@ -130,6 +132,26 @@ def test_a_run_asked_to_stop_in_an_evaluation_loses_no_step(
     assert settled(
         train(run, digits, CPU, checkpoints=Checkpoints(kept.path, kept.origin))
     ) == settled(whole)
+
+
+def test_a_run_whose_decoders_a_signal_ended_writes_its_checkpoint(
+    tiny: Training, digits: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm signals every process; training, in a thread, may wait for a batch just then."""
+    run = Run(tiny, None, 0)
+    kept = Checkpoints(tmp_path / "c", origin(run, digits.checksum, CPU), 1e9)
+    monkeypatch.setattr(StopRequest, "signal", 0)
+
+    def waits_for_a_batch(state: TrainState) -> None:
+        if state.step == 2:
+            StopRequest.signal = signal.SIGTERM
+            raise RuntimeError("DataLoader worker (pid(s) 1234) exited unexpectedly")
+
+    monkeypatch.setattr(kept, "on_batch_end", waits_for_a_batch)
+    with ThreadPoolExecutor(1) as threads, pytest.raises(Interrupted):
+        threads.submit(train, run, digits, CPU, checkpoints=kept).result()
+    state = load_checkpoint(kept.path, kept.origin)
+    assert (state["epoch"], state["step"]) == (1, 2)
 
 
 SMALL = Training(

@@ -250,15 +250,6 @@ def test_seeds_of_numpy_are_seeds() -> None:
     )
 
 
-def test_a_module_of_pytorch_is_no_gate_and_a_function_is() -> None:
-    with pytest.raises(
-        ValueError, match=r"torch\.nn:SiLU.*is not made with channels.*torch:sigmoid"
-    ):
-        SESpec(gate="torch.nn:SiLU")
-    block, x = SEBlock(8, SESpec(reduction=2, gate="torch:sigmoid")), torch.randn(2, 8, 3, 3)
-    torch.testing.assert_close(block(x), x * block.excitation(x.mean((2, 3), True)).sigmoid())
-
-
 def test_a_block_is_found_and_not_a_part_of_it() -> None:
     blocks = se_blocks(build_model("resnet20", 10, SESpec(block=f"{__name__}:Attention")))
     assert len(blocks) == 9 and {type(block) for block in blocks.values()} == {Attention}

@@ -3,8 +3,6 @@
 what comes out is what would come out of memory, whatever process decodes it.
 """
 
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -82,20 +80,6 @@ def test_workers_stay_for_the_next_epoch_and_forget_one_that_was_left(folder: Pa
     next(batches.shuffled(0, 1))
     again = torch.cat([x for x, _ in batches.shuffled(0, 2)])
     assert torch.equal(again, epoch(folder, number=2)[0])
-
-
-def test_workers_outlive_a_signal_that_asks_all_processes_to_stop(folder: Path) -> None:
-    """Training has a step to end, and a checkpoint to write."""
-    images = load_images(training(), folder)
-    stream = Stream(images.train.files, 36, 32, 1, persistent=True)
-    batches = [torch.arange(8)] * 12
-    taken = []
-    for squares in stream.squares(batches):
-        taken.append(squares)
-        (worker,) = stream.loader._iterator._workers  # type: ignore[union-attr]
-        for number in (signal.SIGTERM, signal.SIGINT):
-            os.kill(worker.pid, number)
-    assert len(taken) == 12 and worker.is_alive()
 
 
 @pytest.mark.parametrize("flipped", [False, True])

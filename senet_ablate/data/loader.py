@@ -50,8 +50,7 @@ class Batches:
         self.index = None if split.index is None else torch.from_numpy(split.index)
         self.stream: Stream | None = None
         if split.files:
-            training = split is images.train
-            self.stream = Stream(split.files, stored, self.size, workers(device), training)
+            self.stream = Stream(split.files, stored, self.size, workers(device))
         if self.size > stored:
             raise BadInput(f"crop_size {self.size} exceeds the stored images, {stored} pixels")
         if device.type == "cuda":

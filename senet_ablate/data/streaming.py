@@ -9,7 +9,6 @@ change no number.
 
 import hashlib
 import os
-import signal
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -74,15 +73,9 @@ def _facts(root: Path, train: Split, classes: list[str], size: int, checksum: st
 
 
 class Stream:
-    """Batches of uint8 images, N x H x W x 3, decoded ahead in processes (0: in this one).
+    """Batches of uint8 images, N x H x W x 3, decoded ahead in processes (0: in this one)."""
 
-    persistent: whether these live on between two passes over the images, each with a few hundred
-    megabytes, as those of training do.
-    """
-
-    def __init__(
-        self, paths: Sequence[Path], square: int, size: int, workers: int, persistent: bool = False
-    ) -> None:
+    def __init__(self, paths: Sequence[Path], square: int, size: int, workers: int) -> None:
         self.batches: Iterable[list[Job]] = ()
         self.loader = DataLoader(
             _Decoded(paths, square, size),
@@ -91,8 +84,7 @@ class Stream:
             collate_fn=torch.stack,
             # else each epoch, and each resume, takes a draw of the network's random state
             generator=torch.Generator(),
-            worker_init_fn=_ignore_signals,
-            persistent_workers=workers > 0 and persistent,
+            persistent_workers=workers > 0,
             prefetch_factor=AHEAD if workers else None,
             multiprocessing_context="spawn" if workers else None,
             pin_memory=workers > 0 and torch.cuda.is_available(),
@@ -117,14 +109,6 @@ class Stream:
         except BadInput as error:  # a worker's message is the last line of its traceback
             last = str(error).strip().splitlines()[-1]
             raise BadInput(last.partition("BadInput: ")[2] or str(error)) from None
-
-
-def _ignore_signals(worker: int) -> None:
-    """Ctrl-C and Slurm signal every process: the loader's end with training, which still needs them
-    to come to the end of its step and write a checkpoint.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _jobs(draws: Draws) -> list[Job]:

@@ -1,6 +1,5 @@
 """Networks by name, plain or with SE, from the same code."""
 
-import inspect
 import operator
 from dataclasses import replace
 from typing import Any, get_args
@@ -85,17 +84,11 @@ def own_parts(backbone: str, se: SESpec | None) -> dict[str, Any]:
     if se is not None:
         parts = (se.squeeze, se.excitation, se.gate, se.block)
         names |= dict(zip(parts, (SQUEEZES, EXCITATIONS, GATES, BLOCKS), strict=True))
-    found = {name: inspect.unwrap(registry[name]) for name, registry in names.items()}
     return {
-        name: part
-        for name, part in found.items()
-        if ":" in name or not home_of(part).startswith(f"{__package__.partition('.')[0]}.")
+        name: registry[name]
+        for name, registry in names.items()
+        if not str(registry.get(name, "")).startswith("senet_ablate.")
     }
-
-
-def home_of(part: Any) -> str:
-    """The module that defines a part, a partial's the one of its function."""
-    return str(getattr(getattr(part, "func", part), "__module__", ""))
 
 
 def build_to_count(name: str, num_classes: int, se: SESpec | None, stem: str) -> nn.Module:

@@ -43,11 +43,6 @@ class Registry(dict[str, Any]):
 
         Raises BadInput.
         """
-        if name.startswith("torch.nn:"):
-            raise BadInput(
-                f"{self.kind} {name!r} is not made with channels, as a class is here; name a"
-                " function, as torch:sigmoid or torch.nn.functional:silu"
-            )
         if name in self or _is_reference(name):
             return name
         raise BadInput(

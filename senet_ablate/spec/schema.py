@@ -4,7 +4,6 @@ import re
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -25,9 +24,8 @@ T = TypeVar("T")
 
 
 def _plain(value: Any) -> Any:
-    """An integer of numpy's, from a data frame, say, as Python's."""
-    numpys = type(value).__module__ == "numpy" and isinstance(value, Integral)
-    return int(value) if numpys else value
+    """A value of numpy's, from a data frame, say, as Python's."""
+    return value.item() if type(value).__module__ == "numpy" else value
 
 
 Integer = Annotated[int, Strict()]
@@ -37,7 +35,7 @@ Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Positive = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
-Flag = Annotated[bool, Strict()]
+Flag = Annotated[bool, BeforeValidator(_plain), Strict()]
 Text = Annotated[str, Strict()]
 
 

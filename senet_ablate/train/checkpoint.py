@@ -227,7 +227,12 @@ class Checkpoints(NoCheckpoints):
             self._write(state)
             raise
         except Exception as error:
-            if StopRequest.signal:  # it ended a loader's workers, say; the last checkpoint holds
+            if StopRequest.signal:
+                # it ended a loader's workers, say; which is seen between two steps, but for a
+                # main thread, where torch may raise at any time, and for processes that train
+                # together; there the last checkpoint holds
+                if "DataLoader worker" in str(error) and not main and world_size() == 1:
+                    self._write(state)
                 raise Interrupted(StopRequest.signal) from error
             raise
         finally:

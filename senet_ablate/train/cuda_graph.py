@@ -92,7 +92,7 @@ def cuda_graph(call: Call, generator: torch.Generator | None = None) -> Call:
             call()
     current.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    if generator is not None and hasattr(graph, "register_generator_state"):  # not in newer torch
+    if generator is not None and hasattr(graph, "register_generator_state"):  # deprecated
         graph.register_generator_state(generator)
     with graph_lock:
         _check_captures()

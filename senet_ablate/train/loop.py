@@ -28,7 +28,7 @@ from senet_ablate.records import Epoch, Gates, Provenance, Record
 from senet_ablate.records.store import pack
 from senet_ablate.spec import Run, Training
 from senet_ablate.train.checkpoint import NoCheckpoints, TrainState
-from senet_ablate.train.compute import CompiledUnits, allow_compilations, compute_of
+from senet_ablate.train.compute import CompiledUnits, allow_compilations, compute_of, set_flags
 from senet_ablate.train.cuda_graph import Step, graphed, one_at_a_time, set_lr
 from senet_ablate.train.distributed import (
     all_gather,
@@ -56,6 +56,7 @@ def prepared(
     """The network with its initial weights, its optimizer and the training batches, on `device`."""
     spec = run.train
     model = build_model(spec.backbone, len(images.classes), run.se, stem=spec.stem, seed=run.seed)
+    set_flags()  # again: a user's own part may have set others as it was imported
     model = sync_batch_norm(model, device)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     seed = rank_seed(run.seed, rank())

@@ -5,6 +5,7 @@ import datetime
 import functools
 import hashlib
 import importlib.metadata
+import inspect
 import operator
 import platform
 import subprocess
@@ -17,7 +18,7 @@ from types import ModuleType
 
 import torch
 
-from senet_ablate.models.build import home_of, own_parts
+from senet_ablate.models.build import own_parts
 from senet_ablate.records import Compute, Provenance
 from senet_ablate.records.commit import PACKAGE, code_state
 from senet_ablate.spec import Run
@@ -93,9 +94,10 @@ def own_operators(run: Run, afresh: bool = False) -> dict[str, str]:
     and the file that defines the part.
     """
     hashes = {}
-    for name, part in own_parts(run.train.backbone, run.se).items():
-        module, colon, _ = name.partition(":")
-        homes = (module, home_of(part)) if colon else (home_of(part),)
+    for name, own in own_parts(run.train.backbone, run.se).items():
+        part = inspect.unwrap(own)
+        home = str(getattr(getattr(part, "func", part), "__module__", ""))  # of a partial
+        homes = (name.partition(":")[0], home) if ":" in name else (home,)
         found = tuple(filter(None, map(sys.modules.get, homes)))
         hashes[name] = _source_hash(found, afresh)
     return hashes

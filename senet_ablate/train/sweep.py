@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from senet_ablate.data import ImageSet, load_images
-from senet_ablate.models import CannotHost, Cost, cost
+from senet_ablate.models import CannotHost, Cost, build_model, cost
 from senet_ablate.models.build import build_to_count
 from senet_ablate.records import Compute, read_records
 from senet_ablate.spec import BadInput, Plan, Row, Run
@@ -98,7 +98,11 @@ class Sweep:
         size = self.plan.recipe.train.crop_size or self.images.train.images.shape[1]
         found = []
         for row, model in self.networks:
+            train, se = row.runs[0].train, row.runs[0].se
             try:
+                if own_operators(row.runs[0]):  # one at a time: they hold weights
+                    classes = len(self.images.classes)
+                    model = build_to_count(train.backbone, classes, se, train.stem)
                 found.append(cost(model, (3, size, size)))
             except Exception as error:  # in a user's operator; images too small for a network
                 name = f"{row.experiment}/{row.variant}"
@@ -159,7 +163,7 @@ def build_networks(plan: Plan, classes: int) -> list[tuple[Row, nn.Module]]:
     for row in plan.rows():
         run = row.runs[0]
         try:
-            model = _to_count(run, classes)
+            model = _on_meta(run, classes)
         except CannotHost as error:
             raise BadInput(
                 f"{row.experiment}/{row.variant}: {error}; if that is as it should be, say so under"
@@ -185,7 +189,7 @@ def build_networks(plan: Plan, classes: int) -> list[tuple[Row, nn.Module]]:
         if experiment in plan.experiments:
             run = plan.run(plan.experiments[experiment].variants[variant], seed=0)
             try:
-                _to_count(run, classes)
+                _on_meta(run, classes)
             except CannotHost:
                 continue
             raise BadInput(
@@ -194,8 +198,9 @@ def build_networks(plan: Plan, classes: int) -> list[tuple[Row, nn.Module]]:
     return networks
 
 
-def _to_count(run: Run, classes: int) -> nn.Module:
-    return build_to_count(run.train.backbone, classes, run.se, run.train.stem)
+def _on_meta(run: Run, classes: int) -> nn.Module:
+    with torch.device("meta"):
+        return build_model(run.train.backbone, classes, run.se, stem=run.train.stem)
 
 
 def pending(plan: Plan, results: Path, images: ImageSet) -> list[Run]:
