@@ -119,7 +119,8 @@ def test_a_run_that_another_process_holds_is_waited_for(
 
     def progress(finished: int, images: int, running: list[Run]) -> None:
         seen.append(finished)
-        if sum(seen) == 1 and caplog.records and lock.is_locked:
+        said = caplog.records or len(seen) > 100
+        if sum(seen) == 1 and said and lock.is_locked:
             lock.release()
 
     assert launch(runs, context(tmp_path), progress) == []

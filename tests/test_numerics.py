@@ -45,7 +45,7 @@ def test_a_record_says_what_it_was_computed_with(tiny: Training, digits: ImageSe
     assert where.instructions == torch.backends.cpu.get_cpu_capability()
 
 
-@pytest.mark.parametrize("way", ["legacy", "matmul", "everything"])
+@pytest.mark.parametrize("way", ["legacy", "matmul", "cudnn", "mkldnn", "everything"])
 def test_float32_is_float32_whatever_a_part_sets(
     way: str, tiny: Training, digits: ImageSet
 ) -> None:
@@ -55,11 +55,17 @@ def test_float32_is_float32_whatever_a_part_sets(
             assert compute_of(tiny, graph=False, runs_at_once=1).tf32, "a record tells it"
         elif way == "matmul":
             torch.backends.cuda.matmul.fp32_precision = "tf32"
+        elif way == "cudnn":
+            torch.backends.cudnn.fp32_precision = "tf32"
+        elif way == "mkldnn":
+            torch.backends.mkldnn.conv.fp32_precision = "bf16"
         else:
             torch.backends.fp32_precision = "tf32"  # type: ignore[assignment]
         prepared(Run(tiny, None, 0), digits, torch.device("cpu"))
         assert torch.get_float32_matmul_precision() == "highest"
         assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+        assert torch.backends.cudnn.conv.fp32_precision != "tf32"
+        assert torch.backends.mkldnn.conv.fp32_precision == "ieee"
         assert not compute_of(tiny, graph=False, runs_at_once=1).tf32
     finally:
         set_flags()

@@ -301,6 +301,7 @@ def test_an_experiment_that_asks_for_nothing_sensible_is_refused(
 def test_numbers_of_a_data_frame_make_a_specification() -> None:
     for kind in (np.int64, np.uint8):
         assert repr(SESpec(reduction=kind(8))) == repr(SESpec(reduction=8))
+    assert SESpec(stages=(np.int64(3), 4)).stages == (3, 4)  # type: ignore[arg-type]
     assert repr(SESpec(bias=np.True_)) == repr(SESpec(bias=True))  # type: ignore[arg-type]
     for wrong in (np.float64(8), np.bool_(True), True, 8.0):
         with pytest.raises(ValueError, match="valid integer"):

@@ -180,7 +180,7 @@ def _question(check: Any, ids: Mapping[str, str]) -> Any:
         for _, weights in check.contrasts()
     )
     rows = {"rows", "than", "weights", "needs", "without", "paired"}  # which `contrasts` tells
-    return type(check), check.asks, check.model_dump_json(exclude=rows), contrasts
+    return check.model_dump_json(exclude=rows), contrasts
 
 
 def _settled(

@@ -144,9 +144,9 @@ def verify(recipe: AnyRecipe = None, results: Results = RESULTS) -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with its code; no mistake of a user's ends in a traceback."""
+    protect_output()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    protect_output()
     sys.exit(_guarded(app))
 
 

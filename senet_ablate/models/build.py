@@ -76,19 +76,20 @@ def build_model(
     return model
 
 
-def own_parts(backbone: str, se: SESpec | None) -> dict[str, Any]:
-    """The network and the parts of the block, as far as they are a user's own, by name: given as
-    `module:name`, or added to a registry.
+def own_parts(backbone: str, se: SESpec | None) -> dict[str, tuple[str, Any]]:
+    """The network and the parts of the block, as far as they are a user's own, by name: each with
+    its `module:name`, empty for an object that was added to a registry.
     """
-    names = {backbone: BACKBONES}
+    named = [(backbone, BACKBONES)]
     if se is not None:
         parts = (se.squeeze, se.excitation, se.gate, se.block)
-        names |= dict(zip(parts, (SQUEEZES, EXCITATIONS, GATES, BLOCKS), strict=True))
-    return {
-        name: registry[name]
-        for name, registry in names.items()
-        if not str(registry.get(name, "")).startswith("senet_ablate.")
-    }
+        named += zip(parts, (SQUEEZES, EXCITATIONS, GATES, BLOCKS), strict=True)
+    found = {}
+    for name, registry in named:
+        entry = registry.get(name, name)
+        if not str(entry).startswith("senet_ablate."):
+            found[name] = entry if isinstance(entry, str) else "", registry[name]
+    return found
 
 
 def build_to_count(name: str, num_classes: int, se: SESpec | None, stem: str) -> nn.Module:

@@ -23,19 +23,19 @@ from senet_ablate.spec.registry import BadInput, nearest
 T = TypeVar("T")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value of numpy's, from a data frame, say, as Python's."""
     return value.item() if type(value).__module__ == "numpy" else value
 
 
 Integer = Annotated[int, Strict()]
 Whole = Annotated[int, Strict(), Field(ge=0)]
-Count = Annotated[int, BeforeValidator(_plain), Strict(), Field(ge=1)]
+Count = Annotated[int, BeforeValidator(plain), Strict(), Field(ge=1)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Positive = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
-Flag = Annotated[bool, BeforeValidator(_plain), Strict()]
+Flag = Annotated[bool, BeforeValidator(plain), Strict()]
 Text = Annotated[str, Strict()]
 
 

@@ -40,6 +40,7 @@ from senet_ablate.spec.schema import (
     Text,
     Whole,
     parse,
+    plain,
 )
 
 Backbone = Annotated[Text, AfterValidator(registry.BACKBONES.check)]
@@ -79,7 +80,7 @@ class SESpec:
     def _stages_are_a_set(cls, stages: Any) -> Any:
         if stages in ("all", "all_but_last"):
             return stages
-        listed = stages if isinstance(stages, list | tuple) else ()
+        listed = [*map(plain, stages)] if isinstance(stages, list | tuple) else ()
         numbers = {stage for stage in listed if type(stage) is int and stage > 0}
         if not listed or len(numbers) < len(listed):
             raise ValueError(

@@ -228,9 +228,8 @@ class Checkpoints(NoCheckpoints):
             raise
         except Exception as error:
             if StopRequest.signal:
-                # it ended a loader's workers, say; which is seen between two steps, but for a
-                # main thread, where torch may raise at any time, and for processes that train
-                # together; there the last checkpoint holds
+                # it ended a loader's workers, say: seen between two steps, when the state is whole,
+                # unless in a main thread (torch may raise anywhere) or among several processes
                 if "DataLoader worker" in str(error) and not main and world_size() == 1:
                     self._write(state)
                 raise Interrupted(StopRequest.signal) from error

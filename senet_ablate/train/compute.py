@@ -14,8 +14,9 @@ COMPILATIONS = 4096  # in a process: a dozen shapes of unit for each variant tha
 
 def set_flags() -> None:
     """float32 means float32, and a run on a GPU repeats as far as its libraries can."""
-    # first: it ends what was set by either API of torch
-    torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    # first, as the others raise where torch's newer API has set them
+    torch.backends.cudnn.fp32_precision = "ieee"
+    torch.backends.mkldnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     torch.backends.cudnn.allow_tf32 = False
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.benchmark = False  # would choose another algorithm on another day

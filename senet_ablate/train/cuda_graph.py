@@ -92,7 +92,9 @@ def cuda_graph(call: Call, generator: torch.Generator | None = None) -> Call:
             call()
     current.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    if generator is not None and hasattr(graph, "register_generator_state"):  # deprecated
+    if generator is not None and hasattr(
+        graph, "register_generator_state"
+    ):  # newer torch needs no such call
         graph.register_generator_state(generator)
     with graph_lock:
         _check_captures()

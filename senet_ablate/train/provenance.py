@@ -94,10 +94,10 @@ def own_operators(run: Run, afresh: bool = False) -> dict[str, str]:
     and the file that defines the part.
     """
     hashes = {}
-    for name, own in own_parts(run.train.backbone, run.se).items():
+    for name, (reference, own) in own_parts(run.train.backbone, run.se).items():
         part = inspect.unwrap(own)
         home = str(getattr(getattr(part, "func", part), "__module__", ""))  # of a partial
-        homes = (name.partition(":")[0], home) if ":" in name else (home,)
+        homes = reference.partition(":")[0], home
         found = tuple(filter(None, map(sys.modules.get, homes)))
         hashes[name] = _source_hash(found, afresh)
     return hashes

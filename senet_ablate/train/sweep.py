@@ -16,7 +16,7 @@ from torch import nn
 
 from senet_ablate.data import ImageSet, load_images
 from senet_ablate.models import CannotHost, Cost, build_model, cost
-from senet_ablate.models.build import build_to_count
+from senet_ablate.models.build import build_to_count, own_parts
 from senet_ablate.records import Compute, read_records
 from senet_ablate.spec import BadInput, Plan, Row, Run
 from senet_ablate.train.checkpoint import SHARE, SLOW_DISK
@@ -100,7 +100,7 @@ class Sweep:
         for row, model in self.networks:
             train, se = row.runs[0].train, row.runs[0].se
             try:
-                if own_operators(row.runs[0]):  # one at a time: they hold weights
+                if own_parts(train.backbone, se):  # one at a time: they hold weights
                     classes = len(self.images.classes)
                     model = build_to_count(train.backbone, classes, se, train.stem)
                 found.append(cost(model, (3, size, size)))

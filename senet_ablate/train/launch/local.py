@@ -183,7 +183,7 @@ class _Pool:
             elif run and message is RunStatus.BUSY:
                 self.queue.append(run)
                 self.busy[run.id] += 1
-                if self.busy[run.id] == 2:  # nothing else was left to do in between
+                if self.busy[run.id] == 2:  # all others have been handed out
                     log.warning("run %s: another process trains it, and is waited for", run.id)
             elif run:
                 finished += 1
