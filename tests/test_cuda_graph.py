@@ -21,7 +21,7 @@ from senet_ablate.records.store import Epoch
 from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train import cuda_graph as cuda_graph_module
 from senet_ablate.train.checkpoint import TrainState
-from senet_ablate.train.compute import CompiledUnits, set_flags
+from senet_ablate.train.compute import CompiledUnits
 from senet_ablate.train.cuda_graph import (
     WARM,
     Call,
@@ -301,7 +301,6 @@ def test_a_network_without_units_is_compiled_as_a_whole() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA_VISIBLE_DEVICES names no GPU")
 def test_a_graph_has_the_loss_curve_of_the_plain_loop(tiny: Training, digits: ImageSet) -> None:
     device, curves = torch.device("cuda"), []
-    set_flags()
     run = Run(tiny, SESpec(), 0)
     for graph in (True, False):
         model, optimizer, batches = prepared(run, digits, device)

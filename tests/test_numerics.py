@@ -68,6 +68,7 @@ def test_float32_is_float32_whatever_a_part_sets(
         assert torch.backends.mkldnn.conv.fp32_precision == "ieee"
         assert not compute_of(tiny, graph=False, runs_at_once=1).tf32
     finally:
+        torch.backends.fp32_precision = "none"  # type: ignore[assignment]
         set_flags()
 
 

@@ -76,20 +76,20 @@ def build_model(
     return model
 
 
-def own_parts(backbone: str, se: SESpec | None) -> dict[str, tuple[str, Any]]:
-    """The network and the parts of the block, as far as they are a user's own, by name: each with
-    its `module:name`, empty for an object that was added to a registry.
+def own_parts(backbone: str, se: SESpec | None) -> list[tuple[str, str, Any]]:
+    """The network and the parts of the block, as far as they are a user's own: each by name, with
+    its `module:name`, which is empty for an object that was added to a registry.
     """
     named = [(backbone, BACKBONES)]
     if se is not None:
         parts = (se.squeeze, se.excitation, se.gate, se.block)
         named += zip(parts, (SQUEEZES, EXCITATIONS, GATES, BLOCKS), strict=True)
-    found = {}
-    for name, registry in named:
-        entry = registry.get(name, name)
-        if not str(entry).startswith("senet_ablate."):
-            found[name] = entry if isinstance(entry, str) else "", registry[name]
-    return found
+    entries = [(name, registry, registry.get(name, name)) for name, registry in named]
+    return [
+        (name, entry if isinstance(entry, str) else "", registry[name])
+        for name, registry, entry in entries
+        if not str(entry).startswith("senet_ablate.")
+    ]
 
 
 def build_to_count(name: str, num_classes: int, se: SESpec | None, stem: str) -> nn.Module:

@@ -14,7 +14,7 @@ COMPILATIONS = 4096  # in a process: a dozen shapes of unit for each variant tha
 
 def set_flags() -> None:
     """float32 means float32, and a run on a GPU repeats as far as its libraries can."""
-    # first, as the others raise where torch's newer API has set them
+    # what `allow_tf32` falls back to, and oneDNN's convolutions: torch's newer API alone sets them
     torch.backends.cudnn.fp32_precision = "ieee"
     torch.backends.mkldnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     torch.backends.cudnn.allow_tf32 = False

@@ -93,14 +93,15 @@ def own_operators(run: Run, afresh: bool = False) -> dict[str, str]:
     It stands for the file that the part is named by, those beside and below that this one imports,
     and the file that defines the part.
     """
-    hashes = {}
-    for name, (reference, own) in own_parts(run.train.backbone, run.se).items():
+    homes: dict[str, list[str]] = {}
+    for name, reference, own in own_parts(run.train.backbone, run.se):
         part = inspect.unwrap(own)
         home = str(getattr(getattr(part, "func", part), "__module__", ""))  # of a partial
-        homes = reference.partition(":")[0], home
-        found = tuple(filter(None, map(sys.modules.get, homes)))
-        hashes[name] = _source_hash(found, afresh)
-    return hashes
+        homes.setdefault(name, []).extend([reference.partition(":")[0], home])
+    return {
+        name: _source_hash(tuple(filter(None, map(sys.modules.get, of))), afresh)
+        for name, of in homes.items()
+    }
 
 
 # by the modules of a part: their specs, which a reload changes, and the hash of their source
