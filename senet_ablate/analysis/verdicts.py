@@ -179,7 +179,7 @@ def _question(check: Any, ids: Mapping[str, str]) -> Any:
         tuple(sorted((ids[name], weight) for name, weight in weights.items()))
         for _, weights in check.contrasts()
     )
-    rows = {"rows", "than", "weights", "needs", "without", "paired"}  # which `contrasts` tells
+    rows = {"rows", "than", "weights", "needs", "without", "paired"}  # in `contrasts`, by id
     return check.model_dump_json(exclude=rows), contrasts
 
 

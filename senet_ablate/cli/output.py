@@ -13,7 +13,7 @@ STDERR = 2
 
 class _Output(io.FileIO):
     """A file descriptor that never raises where its reader has gone; where it is full, standard
-    output raises once, standard error never: a line in a log is worth no sweep.
+    output raises once, standard error never: a log that is full must not end a sweep.
     """
 
     def write(self, data: Any) -> int:

@@ -56,7 +56,7 @@ def _open(classes: int, root: Path, download: bool = False) -> "list[CIFAR10]":
             warnings.simplefilter("ignore")  # pickles of NumPy's old dtype form warn
             return [source(root, train=flag, download=download) for flag in (True, False)]
     except URLError as error:
-        hint = "; Python's own installer comes with `Install Certificates.command`, to be run once"
+        hint = "; Python from python.org needs its `Install Certificates.command` to be run once"
         hint *= sys.platform == "darwin"
         raise BadInput(f"{source.url} cannot be downloaded: {error.reason}{hint}") from error
     except (RuntimeError, OSError, EOFError) as error:

@@ -39,8 +39,9 @@ def build_model(
     """The network `name`: N x 3 x H x W in, N x num_classes logits out; `se=None` is the plain one.
 
     stem: "default", or one for smaller inputs that the network knows ("64px", "32px"). seed: of the
-    initial weights, whatever torch's own is; a network on the meta device has none. Raises BadInput
-    for an unknown name or stem, CannotHost (a BadInput) if the network has no place for the block.
+    initial weights, which do not depend on `torch.manual_seed`; a network on the meta device has
+    none. Raises BadInput for a wrong argument, CannotHost (a BadInput) if the network has no place
+    for the block.
     """
     if not isinstance(se, SESpec | None):
         raise BadInput(f"{name}: se is an SESpec, or None for the plain network; found {se!r}")

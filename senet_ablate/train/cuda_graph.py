@@ -92,9 +92,8 @@ def cuda_graph(call: Call, generator: torch.Generator | None = None) -> Call:
             call()
     current.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    if generator is not None and hasattr(
-        graph, "register_generator_state"
-    ):  # newer torch needs no such call
+    # torch 2.15 registers it at its first draw, and is to lose the method
+    if generator is not None and hasattr(graph, "register_generator_state"):
         graph.register_generator_state(generator)
     with graph_lock:
         _check_captures()
