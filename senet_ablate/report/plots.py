@@ -94,7 +94,11 @@ def plot(table: Table) -> Figure | None:
     label = f"mean and 95% interval (n = {seeds})"
     if any(variant.epochs or variant.lr_times for variant in variants):
         figure = _budgets(table)
-        handles = [Line2D([], [], marker="o", ms=7, lw=2, color=PLAIN, label=label)]
+        drawn = figure.axes[-1].get_legend_handles_labels()[0]
+        handles = [
+            *drawn,
+            Line2D([], [], ls="", marker="|", ms=12, mew=2, color=PLAIN, label=label),
+        ]
     else:
         figure = _against_axis(table) if table.experiment.axis else _row_by_row(table)
         label = f"{label}; small dots: seeds"
@@ -102,7 +106,7 @@ def plot(table: Table) -> Figure | None:
             Line2D([], [], marker="o", ms=8, lw=2, color=OURS, label=label),
             Line2D([], [], marker="o", ms=8, lw=1, color=PLAIN, label="control"),
         ]
-    figure.legend(handles=handles, loc="lower center", ncols=2, fontsize=9)
+    figure.legend(handles=handles, loc="lower center", ncols=len(handles), fontsize=9)
     return figure
 
 
@@ -223,7 +227,6 @@ def _budgets(table: Table) -> Figure:
             _line(gains[1], rates, network, "lr", "effect", colour, place)
     for axes in (gains[0], errors):
         _log_ticks(axes, sorted(set(own["epochs"])), "epochs, each its own schedule")
-        axes.legend()
     if len(rates):
         budget = f"peak learning rate, {rates['epochs'].iloc[0]:g} epochs"
         _log_ticks(gains[1], sorted(set(rates["lr"])), budget)
