@@ -18,7 +18,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from senet_ablate.data import cifar, load_images
-from senet_ablate.data.files import decode_one
+from senet_ablate.data.files import decode_one, opened
 from senet_ablate.data.images import ImageSet
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Training
@@ -169,6 +169,16 @@ def test_every_suffix_of_torchvisions_counts_and_the_others_are_counted(folder: 
     assert counts(images) == [[13, 8], [7, 4]]
     assert counts(images) == [np.bincount(one.targets).tolist() for one in theirs]
     assert images.left_out == {".gif": 5, "without a suffix": 1, ".png beside the class folders": 1}
+
+
+def test_a_file_is_no_other_program_to_run_whatever_its_suffix(folder: Path) -> None:
+    picture(folder / "train" / "cat" / "a.gif")
+    gif = (folder / "train" / "cat" / "a.gif").rename(folder / "train" / "cat" / "a.jpg")
+    assert opened(gif).mode == "RGB", "GIFs are often called so"
+    Image.new("RGB", (8, 8)).save(folder / "train" / "cat" / "b.eps")
+    eps = (folder / "train" / "cat" / "b.eps").rename(folder / "train" / "cat" / "b.png")
+    with pytest.raises(BadInput, match=r"b\.png: cannot be read as an image"):
+        opened(eps)
 
 
 def test_a_class_of_unreadable_suffixes_says_what_is_there(folder: Path) -> None:

@@ -227,6 +227,9 @@ def test_collecting_leaves_what_is_there_and_says_what_differs(tmp_path: Path) -
         folder.mkdir(parents=True)
         for name, text in parts.items():
             (folder / f"{name}.json").write_text(text)
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "key").write_text("secret")
+    (fresh.parent / "mine").symlink_to(tmp_path / "private")
     with tarfile.open(tmp_path / "archive.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "fresh", ".")
     done = subprocess.run(
@@ -242,3 +245,4 @@ def test_collecting_leaves_what_is_there_and_says_what_differs(tmp_path: Path) -
         "b.json": "3",
     }
     assert "not taken: results/bench/b.json is there and differs" in done.stderr
+    assert [path.name for path in here.parent.iterdir()] == ["bench"], "no link is followed"

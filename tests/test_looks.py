@@ -6,6 +6,7 @@ import pytest
 from fabricated import record
 
 from senet_ablate.analysis.tables import gates_of_seeds, tables
+from senet_ablate.analysis.verdicts import error_model
 from senet_ablate.records.class_gates import paper_network
 from senet_ablate.records.store import Record, write_record
 from senet_ablate.report.recipe_page import report_files
@@ -60,6 +61,17 @@ def test_before_the_first_look_no_error_is_judged(
         assert found["T16.1b"][0] in ("supported", "contradicted"), (
             "costs are exact and wait for nothing"
         )
+
+
+def test_a_gate_that_is_the_plain_network_adds_nothing_to_what_is_known_of_the_spread() -> None:
+    plan = read_plan("cifar100-cpu", ["controls"])
+    made = {run.id: record(run) for row in plan.rows() for run in row.runs[:3]}
+    table, ids = tables(plan, made)["controls"], plan.row_ids("controls")
+    twins = error_model([table.records], plan.recipe.plan)
+    others = {name: runs for name, runs in table.records.items() if name != "Constant gate"}
+    assert len(others) == len(table.records) - 1
+    pair = {ids["SE"]: 1.0, ids[table.experiment.control]: -1.0}
+    assert twins.contrast(pair) == error_model([others], plan.recipe.plan).contrast(pair)
 
 
 def p_value(plan: Plan, records: dict[str, Record]) -> str:

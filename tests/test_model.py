@@ -190,6 +190,16 @@ def test_a_row_that_scatters_more_has_its_own_part_of_a_contrast() -> None:
     assert (ours.stderr, ours.df) == pytest.approx((stderr, df))
 
 
+def test_of_rows_that_are_one_network_one_counts() -> None:
+    rows = drawn(dict.fromkeys("abc", 5), np.random.default_rng(7))
+    few = Errors({seed: rows["a"].by_seed[seed] for seed in sorted(rows["a"].by_seed)[:3]})
+    twice = ErrorModel(rows | {"again": few}, twins={"again": "a"})
+    alone = ErrorModel(rows).contrast({"a": 1, "b": -1})
+    assert twice.contrast({"a": 1, "b": -1}) == alone == twice.contrast({"again": 1, "b": -1})
+    assert alone.df == 2 * 4 < ErrorModel(rows | {"again": few}).contrast({"a": 1, "b": -1}).df
+    assert math.isnan(twice.contrast({"a": 1, "again": -1}).p)
+
+
 def test_rows_of_another_schedule_share_no_spread() -> None:
     rows = drawn(dict.fromkeys("abc", 5), np.random.default_rng(5))
     other = {name: Errors(row.by_seed, schedule="long") for name, row in rows.items()}

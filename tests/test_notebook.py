@@ -161,6 +161,7 @@ def test_its_committed_outputs_are_those_of_the_pages() -> None:
             shown = [one.get("text/markdown", "") for one in outputs(notebook, cell["id"])]
             shown = [text for text in shown if text]
             wanted = [block.markdown() for block in section.blocks if not isinstance(block, Figure)]
+            wanted = [text for text in wanted if text]  # a folded table is the page's alone
             assert [text.strip() for text in shown] == [text.strip() for text in wanted], cell["id"]
             compared += len(wanted)
     assert compared > 50

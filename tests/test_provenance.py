@@ -124,6 +124,21 @@ def test_a_checkout_of_somebody_else_names_its_commit(copied: Path) -> None:
     assert state(copied) == [commit, "False"]
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_a_repository_of_somebody_else_above_the_package_runs_nothing(copied: Path) -> None:
+    outer, ran = copied.parent, copied.parent / "ran"
+    spy = outer / "spy"
+    spy.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    spy.chmod(0o755)
+    git(outer, "config", "core.worktree", str(copied))
+    git(outer, "config", "core.fsmonitor", str(spy))
+    git(outer, "status")
+    assert ran.is_file(), "git itself runs it for its owner"
+    ran.unlink()
+    subprocess.run(["chown", "-R", "65534", str(outer / ".git")], check=True)
+    assert state(copied) == ["unknown", "False"] and not ran.exists()
+
+
 def test_a_checkout_names_its_own_commit_whatever_git_variables_point_to(
     copied: Path, tmp_path: Path
 ) -> None:

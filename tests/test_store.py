@@ -1,4 +1,5 @@
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,10 @@ def test_a_file_appears_whole_or_not_at_all(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
+    before = os.umask(0o027)
+    write_whole(path, "old")
+    os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640, "as any other file of the user's"
     monkeypatch.setattr("senet_ablate.records.facts.os.fsync", stop)
     with pytest.raises(KeyboardInterrupt):
         write_whole(path, "new")
@@ -141,8 +146,18 @@ def test_counts_that_contradict_each_other_are_no_record_whatever_the_checksum(
     content, path = record.model_dump(mode="json"), tmp_path / f"{record.id}.json"
     with pytest.raises(BadInput, match="counts 0 wrong images and marks"):
         read_record(resealed(path, content | {"wrong_top1": 0}))
-    with pytest.raises(BadInput, match="does not say of 999 images"):
-        read_record(resealed(path, content | {"tested": 999}))
+    for tested in (999, 10**13):
+        with pytest.raises(BadInput, match=f"does not say of {tested} images"):
+            read_record(resealed(path, content | {"tested": tested}))
+    for tested in (0, -1):
+        with pytest.raises(BadInput, match="key 'tested'"):
+            read_record(resealed(path, content | {"tested": tested}))
+    with pytest.raises(BadInput, match="not in base 64"):
+        read_record(resealed(path, content | {"correct": "é" * len(record.correct)}))
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(BadInput, match="no such file"):
+        read_record(path)
 
 
 def test_what_is_set_aside_keeps_its_bytes_and_never_takes_a_name_that_is_taken(

@@ -149,6 +149,47 @@ def test_tables_are_sorted_from_the_keyboard_too(page: Any) -> None:
     assert sizes == sorted(sizes) and head.get_attribute("aria-sort") == "ascending"
 
 
+def test_space_sorts_and_leaves_the_page_where_it_is(page: Any) -> None:
+    head = page.locator("#reduction-ratio thead th", has_text="params").first
+    head.focus()
+    before = page.evaluate("scrollY")
+    page.keyboard.press(" ")
+    page.wait_for_timeout(50)
+    assert head.get_attribute("aria-sort") == "ascending" and page.evaluate("scrollY") == before
+
+
+def test_a_claim_in_the_list_leads_to_its_evidence(page: Any) -> None:
+    links = page.locator("#claims td.name a").all()
+    assert len(links) > 20
+    for link in links:
+        target = page.locator(f"[id='claim-{link.inner_text()}']")
+        assert target.count() == 1 and target.locator("strong").inner_text() == link.inner_text()
+    links[-1].click()
+    page.wait_for_timeout(50)
+    box = page.locator(f"[id='claim-{links[-1].inner_text()}']").bounding_box()
+    assert 0 <= box["y"] < 900 and page.heard == []
+
+
+def test_an_enlarged_plot_moves_by_keys_and_buttons_and_closes_beside_it(page: Any) -> None:
+    plot = page.locator("#reduction-ratio figure.plot")
+    plot.locator(".enlarge").focus()
+    page.keyboard.press("Enter")
+    page.locator("[data-zoom=in]").click()
+    page.wait_for_timeout(400)
+    large = page.locator("dialog svg")
+    seen = [large.bounding_box()]
+    for move in (
+        lambda: page.keyboard.press("ArrowLeft"),
+        page.locator("[data-move=ArrowUp]").click,
+    ):
+        move()
+        page.wait_for_timeout(400)
+        seen.append(large.bounding_box())
+    assert seen[1]["x"] > seen[0]["x"] and seen[2]["y"] > seen[1]["y"]
+    page.mouse.click(4, 450)
+    assert not page.locator("dialog").is_visible() and page.heard == []
+
+
 def test_a_tile_filters_the_ledger_below_it_and_no_other(page: Any) -> None:
     ledgers = page.locator("#claims .filter + .scroll")
     filters = page.locator("#claims .filter")
@@ -282,6 +323,19 @@ def test_what_an_experiment_file_says_cannot_become_markup() -> None:
     cells = pd.DataFrame({"<b>": ["<i>", "a"], "x*": ["`", "[a](javascript:b)"]})
     shown = Grid('"><b', cells).html() + Text("<script>").html()
     assert not re.search("<(b|i|a|code|script)[> ]", shown)
+
+
+def test_what_a_record_says_of_its_machine_is_text(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    records = read_records(tmp_path, "cue")
+    first, bad = next(iter(records)), "cpu\n\n## Claims\n<script>x</script> ![a](https://b.c/d)"
+    where = records[first].provenance.model_copy(
+        update={"device": bad, "command": bad, "commit": "<script>"}
+    )
+    records[first] = records[first].model_copy(update={"provenance": where})
+    page = write_report(read_plan("cue"), tmp_path, records).read_text()
+    assert "![a](" not in page and page.count("\n## Claims") == 1
+    assert not re.search(r"(?<!\\)<script", page)
 
 
 def test_a_verdict_is_a_badge_on_the_page_and_a_word_in_markdown() -> None:

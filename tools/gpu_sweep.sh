@@ -77,6 +77,7 @@ run)
 collect)
     fresh=$(mktemp -d)
     tar -xzf "$2" -C "$fresh"
+    find "$fresh" -type l -delete # a link could lead to files of one's own
     for folder in "$fresh"/*/; do
         recipe=$(basename "$folder")
         mkdir -p "results/$recipe"

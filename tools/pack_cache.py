@@ -114,8 +114,8 @@ def unpack(packed: Path, caches: Path) -> Path:
     if "about.json" not in found:
         raise SystemExit(f"{packed}: no cache-*.tar that holds about.json")
     about = json.loads(found["about.json"])
-    target = caches / about["name"]
-    partial = caches / f"unpacking-{about['name']}"
+    folder = Path(about["name"]).name  # whoever made the bundle names no folder outside
+    target, partial = caches / folder, caches / f"unpacking-{folder}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name in ("facts.json", *(f"{split}_labels.npy" for split in SPLITS)):

@@ -42,6 +42,7 @@ case ${1:-status} in
 start)
     running && { echo "already running: $(cat "$sweep/pid")"; exit 0; }
     mkdir -p "$sweep/results/$recipe/runs" "$sweep/data"
+    [ -O "$sweep" ] || { echo "$sweep is somebody else's folder; name another as SWEEP" >&2; exit 1; }
     git worktree prune
     [ -d "$sweep/code" ] || git worktree add --detach "$sweep/code" "$commit"
     [ "$(git -C "$sweep/code" rev-parse HEAD)" = "$commit" ] || { echo "$sweep/code is not at $commit" >&2; exit 1; }

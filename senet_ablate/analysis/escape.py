@@ -43,6 +43,14 @@ def markdown_cell(text: object) -> str:
     return MARKDOWN.sub(r"\\\g<0>", LINE_BREAKS.sub(" ", str(text)))
 
 
+def markdown_code(text: object) -> str:
+    """Text as it is, as code in a line of Markdown."""
+    line = LINE_BREAKS.sub(" ", str(text))
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    pad = " " * ("`" in line)
+    return f"{fence}{pad}{line}{pad}{fence}"
+
+
 def markdown_table(rows: pd.DataFrame, markup: Collection[str] = ()) -> str:
     """A table of texts in Markdown; the cells of the columns `markup` are Markdown already."""
     columns = [

@@ -114,8 +114,8 @@ def outcome(record: Record) -> tuple[Any, ...]:
     """What two runs of one network with the same seed must have in common; not the multiply-adds,
     which count a multiplication by 1 too.
     """
-    losses = tuple(epoch.train_loss for epoch in record.epochs)
-    return record.params, record.correct, record.wrong_top5, losses
+    losses = tuple((epoch.train_loss, epoch.test_top1) for epoch in record.epochs)
+    return record.params, record.wrong_top1, record.correct, record.wrong_top5, losses
 
 
 def shared_seeds(a: Sequence[Record], b: Sequence[Record]) -> list[tuple[Record, Record]]:

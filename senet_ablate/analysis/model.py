@@ -8,12 +8,14 @@ a model of their own. A row whose own spread exceeds that of the others (F test,
 does not share theirs: its part of a contrast has its own variance, as in Welch's test, and degrees
 of freedom by Satterthwaite; of those that share it, one whose own variance is larger counts with
 its own. That is for tests; intervals, which would cover too much, take the shared spread up to 10%.
-A row with failed runs is compared by ranks over all its seeds.
+A row with failed runs is compared by ranks over all its seeds. Of rows that are one
+network, bit for bit, one counts.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 from scipy import special, stats
@@ -72,14 +74,22 @@ class ErrorModel:
     """The errors of all rows of a page.
 
     shared: rows share one spread where the F test does not object; else each has its own. block:
-    the seed is a block (needs `shared`).
+    the seed is a block (needs `shared`). twins: of rows that are equal bit for bit, which another
+    one counts for.
     """
 
-    def __init__(self, rows: Mapping[str, Errors], shared: bool = True, block: bool = True) -> None:
-        self.rows = rows
+    def __init__(
+        self,
+        rows: Mapping[str, Errors],
+        shared: bool = True,
+        block: bool = True,
+        twins: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.rows, self._twins = rows, twins
         how = "spread shared, seed as block" if block else "spread shared"
         self.test = f"the page's model of errors ({how})" if shared else "Welch's test"
-        sound = {name: row for name, row in rows.items() if row.by_seed and not row.failed}
+        counted = {name: row for name, row in rows.items() if name not in twins}
+        sound = {name: row for name, row in counted.items() if row.by_seed and not row.failed}
         self._tested = {name: _alone(name, row) for name, row in sound.items()}
         self._shown = dict(self._tested)  # for intervals
         self._excess: dict[str, float] = {}
@@ -99,6 +109,10 @@ class ErrorModel:
 
     def contrast(self, weights: Mapping[str, float]) -> Difference:
         """The weighted sum of the rows' mean errors, in points; NaN where no spread was seen."""
+        given, weights = weights, dict[str, float]()
+        for name, weight in given.items():
+            row = self._twins.get(name, name)
+            weights[row] = weights.get(row, 0.0) + weight
         if any(name not in self._tested for name in weights):  # no runs, or failed ones
             means = {name: self.rows[name].estimate.mean for name in weights}
             return Difference(sum(weight * means[name] for name, weight in weights.items()))

@@ -6,7 +6,7 @@ is written down this way can be checked by others, and no advice comes from an e
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -23,7 +23,7 @@ from senet_ablate.analysis.stats import (
     std_interval,
 )
 from senet_ablate.analysis.tables import Table, by_row, case_of, families, tables
-from senet_ablate.analysis.verdicts import Verdict, errors_of, judge
+from senet_ablate.analysis.verdicts import Verdict, errors_of, judge, twins
 from senet_ablate.records import Epoch, Record
 from senet_ablate.spec import AnalysisPlan, BadInput, Plan, Run
 from senet_ablate.spec.paper import published
@@ -141,7 +141,7 @@ def sentences(plan: Plan, records: Mapping[str, Record]) -> Iterator[str]:
     rules = plan.recipe.plan
     if rules is None or plan.recipe.images == "made up":
         return
-    measured = pooled_std(errors_of(have).sound for have in by_row(records).values())
+    measured = pooled_std(_sound(by_row(records)))
     spread = measured if measured > 0 else RELATIVE_SPREAD * rules.plain_top1
     found = {
         claim: verdicts
@@ -195,14 +195,19 @@ def needs(plan: Plan, records: Mapping[str, Record], points: float) -> Iterator[
         yield f"{name}: {_need(table, points)}"
 
 
+def _sound(rows: Mapping[str, Sequence[Record]]) -> list[list[float]]:
+    """The errors of the runs that did not fail, by row; of rows that are one network, of one."""
+    rows = {name: have for name, have in rows.items() if have}
+    return [errors_of(rows[name]).sound for name in rows.keys() - twins(rows).keys()]
+
+
 def _need(table: Table, points: float) -> str:
     """By the spread pooled over the rows with two sound seeds or more, and at the ends of its 95%
     interval.
     """
     if table.refused:
         return f"cannot be said: the table is withheld: {table.refused}"
-    sound = [errors_of(have).sound for have in table.records.values()]
-    rows = [errors for errors in sound if len(errors) > 1]
+    rows = [errors for errors in _sound(table.records) if len(errors) > 1]
     if not rows:
         return "cannot be said: no row has two sound seeds yet, so no spread is known"
     runs, std = sum(map(len, rows)), pooled_std(rows)

@@ -21,7 +21,7 @@ from typing import Any
 
 from senet_ablate.analysis.claims.errors import ErrorCheck
 from senet_ablate.analysis.evidence import Comparison, Evidence, Finding, Outcome, Rows, not_tested
-from senet_ablate.analysis.exclusions import health, mixed
+from senet_ablate.analysis.exclusions import health, mixed, one_network, outcome
 from senet_ablate.analysis.model import ErrorModel, Errors
 from senet_ablate.analysis.stats import ALPHA, estimate, holm_of_pairs
 from senet_ablate.records import Record
@@ -99,7 +99,19 @@ def error_model(
         {row_id: errors_of(records, quantity) for row_id, records in found.items()},
         shared=rules is not None and rules.spread == "shared",
         block=rules is not None and rules.block == "seed",
+        twins=twins(found),
     )
+
+
+def twins(rows: Mapping[str, Sequence[Record]]) -> dict[str, str]:
+    """Rows that are one network with another of as many seeds or more, which counts for both."""
+    first: dict[Any, str] = {}
+    found = {}
+    for row in sorted(rows, key=lambda row: -len(rows[row])):
+        other = first.setdefault((rows[row][0].run.seed, outcome(rows[row][0])), row)
+        if other != row and one_network(rows[other], rows[row]):
+            found[row] = other
+    return found
 
 
 def errors_of(records: Sequence[Record], quantity: str = "top1") -> Errors:

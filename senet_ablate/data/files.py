@@ -22,6 +22,9 @@ from senet_ablate.spec import BadInput
 DECODED_AT_ONCE = 4096  # images
 # those of torchvision, whose import takes as long as PyTorch's
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+"""What a file may be, whatever its suffix: GIFs are often called .jpg. A PostScript file would be
+given to another program."""
 T = TypeVar("T")
 
 
@@ -182,7 +185,7 @@ def opened(path: Path) -> Image.Image:
 
 def _read(path: Path, read: Callable[[Image.Image], T]) -> T:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return read(image)
     except MemoryError:
         raise

@@ -21,9 +21,11 @@ def code_state() -> tuple[str, bool]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*words: str) -> str:
-        # a colleague's checkout is a safe directory, too: its code runs already
-        command, quiet = ["git", "-c", "safe.directory=*", *words], subprocess.DEVNULL
-        said = subprocess.check_output(command, cwd=PACKAGE, env=environment, stderr=quiet)
+        # a colleague's checkout is safe, as its code runs already; a repository above it is not
+        command = ["git", "-c", f"safe.directory={PACKAGE.parent}", *words]
+        said = subprocess.check_output(
+            command, cwd=PACKAGE, env=environment, stderr=subprocess.DEVNULL
+        )
         return said.decode().strip()
 
     try:

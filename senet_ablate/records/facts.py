@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -28,16 +28,15 @@ class Page(Frozen):
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file that appears whole or not at all: temporary file, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -60,6 +59,8 @@ def write_facts(path: Path, facts: Frozen) -> Path:
 
 def read_facts(path: Path, kind: type[Facts]) -> Facts:
     """The facts in a file. Raises BadInput if it is torn, edited or holds something else."""
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

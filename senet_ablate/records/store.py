@@ -11,7 +11,7 @@ from pydantic import Field, PlainSerializer
 from senet_ablate.records.class_gates import ClassGates, Curves
 from senet_ablate.records.facts import read_facts, readable, write_facts
 from senet_ablate.spec import BadInput, Run, nearest
-from senet_ablate.spec.schema import Frozen
+from senet_ablate.spec.schema import Count, Frozen
 
 
 class Gates(Frozen):
@@ -106,7 +106,7 @@ class Record(Frozen):
     run: Annotated[Run, PlainSerializer(lambda run: run.fields)]
     classes: int
     train_images: int
-    tested: int
+    tested: Count
     wrong_top1: int
     wrong_top5: int | None  # null where the data set has no more than 5 classes
     correct: str
@@ -174,9 +174,12 @@ def read_record(path: Path) -> Record:
     record = read_facts(path, Record)
     if not record.id == record.run.id == path.stem:
         raise BadInput(f"{path}: its id is {record.id}, its specification's id {record.run.id}")
-    if len(record.correct) != len(pack(np.zeros(record.tested, bool))):
+    if len(record.correct) != 4 * -(-record.tested // 24):
         raise BadInput(f"{path}: it does not say of {record.tested} images whether they were right")
-    marked = int((~record.right()).sum())
+    try:
+        marked = int((~record.right()).sum())
+    except ValueError as error:
+        raise BadInput(f"{path}: `correct` is not in base 64 ({error})") from error
     if marked != record.wrong_top1:
         raise BadInput(f"{path}: it counts {record.wrong_top1} wrong images and marks {marked}")
     return record

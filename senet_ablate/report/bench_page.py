@@ -8,6 +8,7 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 
+from senet_ablate.analysis.escape import link_target, markdown_cell
 from senet_ablate.records import Bench, Part
 from senet_ablate.records.bench import PARTS, WORK, Measured, bench_files, counted
 from senet_ablate.records.facts import read_facts
@@ -85,7 +86,10 @@ def pages(results: Path) -> dict[str, Document]:
     rows = pd.DataFrame({"target": [str(target) for target in TARGETS]})
     for bench in benches.values():
         rows[_machine(bench)] = [_verdict(target, bench) for target in TARGETS]
-    links = "\n".join(f"- [{_machine(bench)}]({stem}.md)" for stem, bench in benches.items())
+    links = "\n".join(
+        f"- [{markdown_cell(_machine(bench))}]({link_target(stem)}.md)"
+        for stem, bench in benches.items()
+    )
     about = "Every target by device, with the least and the greatest ratio over the networks."
     targets = Section("Targets", [Grid("Targets", rows), Text(links)])
     return {
@@ -128,12 +132,16 @@ def _page(bench: Bench, stem: str) -> Document:
 def _section(name: str, part: Part, bench: Bench, stem: str) -> Section:
     """What a part is, its table, its targets, and its plot."""
     verdicts = {str(one): _verdict(one, bench) for one in TARGETS if one.part == name}
-    lines = [f"- {one}: {said}" for one, said in verdicts.items() if said != NOT_MEASURED]
+    lines = [
+        f"- {markdown_cell(f'{one}: {said}')}"
+        for one, said in verdicts.items()
+        if said != NOT_MEASURED
+    ]
     rows = speed.measured([part]).assign(device="")
     if name == "many":
         best = rows.loc[rows.groupby("group")["median"].idxmax(), "name"].value_counts()
         wins = [f"{one} ({count} of {best.sum()})" for one, count in best.items()]
-        lines.append(f"- Fastest: {', '.join(wins)}.")
+        lines.append(f"- Fastest: {markdown_cell(', '.join(wins))}.")
     caption = (
         f"Median of {len(part.rows[0].rounds)} rounds [least, greatest]; ratios are taken within a"
         f" round, with their quartiles. Commit {part.provenance.commit[:10]}, PyTorch"
@@ -141,10 +149,10 @@ def _section(name: str, part: Part, bench: Bench, stem: str) -> Section:
     )
     blocks: list[Block] = [
         Text(ABOUT[name]),
-        Text(part.settings + _crowd(bench, part)),
+        Text(markdown_cell(part.settings) + _crowd(bench, part)),
         Grid(PARTS[name], speed.cells(rows, part.unit)),
         Text("\n".join(lines)),
-        Text(caption),
+        Text(markdown_cell(caption)),
         *drawn(f"{stem}-{name}.svg", PARTS[name], partial(_plot, part)),
     ]
     return Section(PARTS[name], blocks, command=part.provenance.command)

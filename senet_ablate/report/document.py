@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from senet_ablate.analysis.escape import link_target, markdown_cell, markdown_table
+from senet_ablate.analysis.escape import link_target, markdown_cell, markdown_code, markdown_table
 from senet_ablate.analysis.evidence import Outcome
 from senet_ablate.analysis.verdicts import outcome_words
 from senet_ablate.records.facts import write_whole
@@ -98,9 +98,10 @@ class Grid:
                 ]
             )
         rows = "\n".join(f"<tr>{''.join(row)}</tr>" for row in zip(*columns, strict=True))
+        label = html.escape(self.label)
         table = (
-            f'<div class="scroll" role="region" aria-label="{html.escape(self.label)}"'
-            f' tabindex="0"><table class="sortable n-last asc"><thead><tr>{"".join(heads)}</tr>'
+            f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table'
+            f' class="sortable n-last asc" aria-label="{label}"><thead><tr>{"".join(heads)}</tr>'
             f"</thead><tbody>\n{rows}\n</tbody></table></div>\n"
         )
         if not self.folded:
@@ -140,7 +141,7 @@ class Tiles:
                 f' value="{style}"{checked}><b>{count}</b> {glyph} {outcome}</label>'
             )
         return (
-            f'<div class="filter" role="radiogroup" aria-label="Show {self.name} by verdict">'
+            f'<div class="filter" role="radiogroup" aria-label="{self.name}: show by verdict">'
             f"{''.join(tiles)}</div>\n"
         )
 
@@ -235,7 +236,7 @@ class Section:
         links = ", ".join(
             f"[{path.rpartition('/')[2]}]({link_target(path)})" for path in self.files
         )
-        again = f"again by `{self.command}`" if self.command else ""
+        again = f"again by {markdown_code(self.command)}" if self.command else ""
         line = "; ".join(filter(None, (links, again)))
         return [*self.blocks, *([Text(line)] if line else [])]
 

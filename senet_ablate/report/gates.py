@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from senet_ablate.analysis.escape import plot_text
+from senet_ablate.analysis.escape import markdown_cell, markdown_code, plot_text
 from senet_ablate.analysis.exclusions import stuck_gates
 from senet_ablate.records import ClassGates, Gates, Record
 from senet_ablate.records.class_gates import MEASURES, paper_network, places
@@ -56,16 +56,18 @@ def blocks(facts: GateFacts, recipe: str, made_up: bool) -> list[Block]:
     counts = sorted(set(facts.images.values()))
     ends = dict.fromkeys((counts[0], counts[-1]))
     several = " to ".join(map(str, ends)) if counts[0] else "all"
+    command = f"python -m senet_ablate excitation --recipe {recipe} --classes {_quoted(facts)}"
     about = (
-        f"Gates of one trained network (run {facts.run}) by class: {', '.join(facts.images)},"
+        f"Gates of one trained network (run {facts.run}) by class:"
+        f" {markdown_cell(', '.join(facts.images))},"
         f" {several} test images each; `all` is the mean over all {facts.tested:,}. At most fifty"
-        " channels a block are drawn, evenly spaced. Measured by `python -m senet_ablate excitation"
-        f" --recipe {recipe} --classes {_quoted(facts)}`."
+        " channels a block are drawn, evenly spaced. Measured by"
+        f" {markdown_code(command)}."
     )
     figure6 = "Mean gate by channel and class, as the paper's figure 6"
     figure7 = "Gates within a class, as the paper's figure 7"
-    pair = " and ".join(islice(facts.images, 2))
-    spread = f"Mean and standard deviation over the images of one class: {pair}."
+    pair = markdown_cell(" and ".join(islice(facts.images, 2)))
+    spread = f"{figure7}: mean and standard deviation over its images, of {pair}."
     rows = gates_table(facts.blocks)
     if made_up:
         rows = rows.drop_duplicates("block")
@@ -77,7 +79,7 @@ def blocks(facts: GateFacts, recipe: str, made_up: bool) -> list[Block]:
     return [
         Text("### Gates by class"),
         Text(about),
-        *drawn(f"{EXPERIMENT}/figure6.svg", figure6, partial(by_class, facts)),
+        *drawn(f"{EXPERIMENT}/figure6.svg", figure6, partial(by_class, facts), f"{figure6}."),
         *drawn(f"{EXPERIMENT}/figure7.svg", figure7, partial(by_class, facts, within=True), spread),
         Text("Over all channels of each block." if made_up else LEGEND),
         Grid("Gates by class", cells.drop(columns="the paper's panel") if made_up else cells),

@@ -23,8 +23,8 @@ from senet_ablate.analysis.tables import Table
 from senet_ablate.records import Record
 from senet_ablate.spec import SESpec
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
-# Okabe and Ito's, blue and vermilion first; grey
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C510A", "#5E3C99")
+# Okabe and Ito's that stand out from white (3:1 at least), blue and vermilion first, and two; grey
 OURS, PAPER, PLAIN = *COLOURS[:2], "#595959"
 ERROR = "top-1 test error, % (lower is better)"
 STYLE = {
@@ -170,7 +170,7 @@ def _draw(
     """A row's mean with its interval, and each seed beside it."""
     interval = [row[f"{quantity}_low"], row[f"{quantity}_high"]]
     looks: tuple[tuple[Sequence[float], float, str, dict[str, Any]], ...] = (
-        (seeds, beside, "o", {"ms": 4, "alpha": 0.5, "mew": 0}),
+        (seeds, beside, "o", {"ms": 4, "alpha": 0.8, "mew": 0}),
         (interval, place, "-", {"lw": 2}),
         ([row[quantity]], place, "o", {"ms": 8}),
     )
@@ -280,6 +280,15 @@ def curves(groups: Mapping[str, Sequence[Record]]) -> Figure | None:
     handles, labels = loss.get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=4, fontsize=9)
     return figure
+
+
+def by_epoch(runs: Sequence[Record]) -> pd.Series:
+    """The mean top-1 test error of runs after each epoch, in %; NaN where an epoch was not tested.
+
+    Diverged runs are left out, as in the plot.
+    """
+    found = [[epoch.test_top1 for epoch in run.epochs] for run in runs if run.diverged is None]
+    return pd.DataFrame(found, dtype=float).mean()
 
 
 def _curve(

@@ -150,7 +150,7 @@ def claims(results: RecipeResults, outcome: str = "") -> Section:
             found = Counter(row.pop("words") for row in rows)
             counts = {name: found[name] for name in GLYPHS if found[name]}
             grid = Grid(title, pd.DataFrame(rows), markup=("claim", "verdict"))
-            blocks += [Text(f"### {title}"), Tiles(f"{ledger} claims", counts), grid]
+            blocks += [Text(f"### {title}"), Tiles(title, counts), grid]
     if not recipe.warning and not outcome:
         others = "; ".join(
             f"{one.id}, {one.says.rstrip('.')} ({one.paper})" for one in out_of_scope()
@@ -184,7 +184,11 @@ def runs_made(results: RecipeResults) -> Section:
     plan, records = results.plan, results.records
     others = strangers(plan.recipe_name, dict(records))
     count = sum(map(len, others.values()))
-    apart = f", of which {count} belong to no row here ({'; '.join(others)})" if count else ""
+    apart = (
+        f", of which {count} belong to no row here ({markdown_cell('; '.join(others))})"
+        if count
+        else ""
+    )
     about = (
         f"{len(records)} runs{apart}. Errors are those of the last epoch on the test images;"
         " nothing was chosen by them. Intervals are 95%, over the seeds."
@@ -200,9 +204,9 @@ def runs_made(results: RecipeResults) -> Section:
         "data (SHA-256)": [one.data for one in where],
         "command": [one.command for one in where],
     }.items():
-        counts = sorted(Counter(values).items())
-        several = [f"{value} ({count} runs)" for value, count in counts]
-        facts[title] = "; ".join(several if len(counts) > 1 else values[:1])
+        counts = sorted(Counter(map(markdown_cell, values)).items())
+        several = len(counts) > 1
+        facts[title] = "; ".join(f"{one}{f' ({n} runs)' * several}" for one, n in counts)
     if plan.recipe.plan is not None:
         under = [one for one in where if one.plan == plan.recipe.plan_id]
         first = min(under, key=lambda one: one.started, default=None)
@@ -216,7 +220,7 @@ def runs_made(results: RecipeResults) -> Section:
             for name, one in shown.items()
         )
     if said := summary(reproductions(results.folder, plan.recipe_name), records):
-        facts["reproduction"] = said
+        facts["reproduction"] = markdown_cell(said)
     again = f"`python -m senet_ablate report --recipe {plan.recipe_argument}`"
     facts["these files again, from the records"] = again
     lines = "\n".join(f"- {title}: {text}" for title, text in facts.items())
@@ -235,7 +239,13 @@ def _training(results: RecipeResults) -> list[Section]:
             )
             title = "Loss and error of the plain and the SE network by epoch"
             figures = drawn("curves.svg", title, partial(plots.curves, groups), caption)
-            return [Section("Training", figures)] if figures else []
+            means = pd.DataFrame({name: plots.by_epoch(runs) for name, runs in groups.items()})
+            texts = means.dropna(how="all").map(lambda one: "" if pd.isna(one) else f"{one:.2f}")
+            texts.insert(0, "epoch", texts.index + 1)
+            numbers = Grid(
+                "Mean test error by epoch, %", texts, folded="The test errors as a table"
+            )
+            return [Section("Training", [*figures, numbers])] if figures else []
     return []
 
 
@@ -387,7 +397,7 @@ def notes(table: Table) -> list[str]:
             f" that says nothing (to {STUCK}, root mean square; of softmax gates, which are small"
             f" and share one unit, to {STUCK:.0%} of their mean)."
         )
-    parts += [f"**Mind**: {sentence}." for sentence in table.unfair]
+    parts += [f"**Mind**: {markdown_cell(sentence)}." for sentence in table.unfair]
     if table.missing:
         labels = table.rows["label"]
         names = "; ".join(

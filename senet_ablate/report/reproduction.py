@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from senet_ablate.analysis.escape import markdown_cell, markdown_code
 from senet_ablate.analysis.reproduction import Agreement, Reproduction
 from senet_ablate.records.facts import write_facts
 from senet_ablate.report.document import Document, Grid, Section, Text, write_files
@@ -53,10 +54,12 @@ def sentences(facts: Reproduction) -> list[str]:
 def page(folder: Path, facts: Reproduction) -> Document:
     """Rows and verdicts side by side."""
     settings = "".join(f" {name}={value}" for name, value in facts.settings.items())
+    made = (
+        f"{', '.join(facts.devices)} ({', '.join(facts.instructions)}{settings}), {facts.date},"
+        f" commit {facts.commit}, torch {facts.versions.get('torch')}"
+    )
     about = (
-        f"Trained on {', '.join(facts.devices)} ({', '.join(facts.instructions)}{settings}),"
-        f" {facts.date}, commit {facts.commit}, torch {facts.versions.get('torch')}, by"
-        f" `{facts.command}`.\n\n"
+        f"Trained on {markdown_cell(made)}, by {markdown_code(facts.command)}.\n\n"
         "A row agrees if the 95% interval of the difference of its mean top-1 errors (Welch) lies"
         " within the margin in which the ledger calls rows alike, and differs if it lies outside."
         " Verdicts are made from the same runs on both sides."
@@ -92,5 +95,5 @@ def page(folder: Path, facts: Reproduction) -> Document:
     if verdicts:
         sections.append(Section("Verdicts", [Grid("Verdicts", pd.DataFrame(verdicts))]))
     sections.append(Section("To contribute", [Text(contribute)]))
-    lead = "\n".join(f"- {sentence}" for sentence in sentences(facts))
+    lead = "\n".join(f"- {markdown_cell(sentence)}" for sentence in sentences(facts))
     return Document(f"Reproduction of {facts.recipe}", "", lead, sections)

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from senet_ablate.analysis.escape import markdown_cell
 from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import Table
 from senet_ablate.records import Part
@@ -81,13 +82,25 @@ def sections(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> It
         " there are: no claim hangs on it); among the others, nothing here tells the better one."
     )
     if picture := drawn("pareto.svg", title, partial(pareto, networks), caption):
-        yield Section(title, picture, {"pareto.csv": networks})
+        numbers = networks.rename(columns={"label": "network", "top1": "top-1 error, %"})
+        texts = numbers.drop(columns=["top1_low", "top1_high", "also"]).map(_number)
+        grid = Grid(title, texts, folded="The same as a table")
+        yield Section(title, [*picture, grid], {"pareto.csv": networks})
     if timings:
         rows = measured(timings)
         rounds = min(len(part.rows[0].rounds) for part in timings)
-        legend = f"{timings[0].settings} Medians of {rounds} rounds or more. {LEGEND}"
+        legend = (
+            f"{markdown_cell(timings[0].settings)} Medians of {rounds} rounds or more. {LEGEND}"
+        )
         grid = Grid("Speed", cells(rows, timings[0].unit))
         yield Section("Speed", [Text(legend), grid], {"speed.csv": rows}, again)
+
+
+def _number(value: object) -> str:
+    """A cell of the table beside the plot."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.2f}"
+    return str(value)
 
 
 def pareto(networks: pd.DataFrame) -> Figure | None:
@@ -119,7 +132,7 @@ def _panel(axes: Axes, networks: pd.DataFrame, x: npt.NDArray[np.float64]) -> No
     fewer.
     """
     y, low = networks["top1"].to_numpy(dtype=float), networks["top1_low"].clip(0)
-    axes.vlines(x, low, networks["top1_high"].clip(upper=100), color="#BFBFBF", lw=1, zorder=1)
+    axes.vlines(x, low, networks["top1_high"].clip(upper=100), color="#8C8C8C", lw=1, zorder=1)
     plain, se = ((networks["label"] == name).to_numpy() for name in ("plain", "SE"))
     beaten = (networks["beaten_by"] != "").to_numpy()
     other = ~plain & ~se

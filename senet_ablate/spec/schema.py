@@ -1,6 +1,7 @@
 """Strict YAML: safe, no repeated or unknown key, and one sentence when something is wrong."""
 
 import re
+import reprlib
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
@@ -21,6 +22,8 @@ from pydantic import (
 from senet_ablate.spec.registry import BadInput, nearest
 
 T = TypeVar("T")
+SHORT = reprlib.Repr()  # a few lines of YAML can stand for gigabytes
+SHORT.maxstring = SHORT.maxother = 200
 
 
 def plain(value: Any) -> Any:
@@ -163,7 +166,7 @@ def _explain(model: Any, error: ValidationError) -> str:
         return f"key {key!r} is missing"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] != "value_error":
-        message = f"{message[0].lower()}{message[1:]}, found {first['input']!r}"
+        message = f"{message[0].lower()}{message[1:]}, found {SHORT.repr(first['input'])}"
     return f"key {key!r}: {message}" if key else message
 
 

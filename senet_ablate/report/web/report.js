@@ -12,15 +12,37 @@ function enlarge(figure) {
   stage.append(svg);
   dialog.showModal();
   zoom = Panzoom(svg, { maxScale: 12, minScale: 1, cursor: "grab", canvas: true });
+  if (stage.clientWidth < 640) zoom.zoom(2);
+}
+
+const STEPS = { ArrowLeft: [80, 0], ArrowRight: [-80, 0], ArrowUp: [0, 80], ArrowDown: [0, -80] };
+function move(key) {
+  const [x, y] = STEPS[key];
+  zoom.pan(x / zoom.getScale(), y / zoom.getScale(), { relative: true });
 }
 
 document.addEventListener("click", (event) => {
-  const figure = event.target.closest("figure.plot");
+  const figure = event.target.closest(".canvas")?.closest("figure.plot");
   if (figure) enlarge(figure);
   const action = event.target.closest("[data-zoom]");
   if (action) ({ in: () => zoom.zoomIn(), out: () => zoom.zoomOut(), reset: () => zoom.reset() })[action.dataset.zoom]();
-  if (event.target.closest("[data-close]")) dialog.close();
+  const arrow = event.target.closest("[data-move]");
+  if (arrow) move(arrow.dataset.move);
+  if (event.target === dialog || event.target.closest("[data-close]")) dialog.close();
 });
+document.addEventListener("keydown", (event) => {
+  const heading = event.key === " " && event.target.closest("thead th");
+  const arrow = zoom && dialog.open && event.key in STEPS;
+  if (heading || arrow) event.preventDefault();
+  if (heading) heading.click();
+  if (arrow) move(event.key);
+});
+// A link in the list of all claims leads to the claim itself, which code hosts cannot: there, to its section.
+for (const item of document.querySelectorAll("li:has(> .badge)")) item.id = `claim-${item.querySelector("strong").textContent}`;
+for (const link of document.querySelectorAll("td.name a[href^='#']")) {
+  const id = `claim-${link.textContent}`;
+  if (document.getElementById(id)) link.setAttribute("href", `#${id}`);
+}
 // The sorting script names each header after what a click does; a reader should hear the column's name.
 function describe() {
   for (const header of document.querySelectorAll("th[aria-label]")) {
