@@ -198,7 +198,8 @@ def needs(plan: Plan, records: Mapping[str, Record], points: float) -> Iterator[
 def _sound(rows: Mapping[str, Sequence[Record]]) -> list[list[float]]:
     """The errors of the runs that did not fail, by row; of rows that are one network, of one."""
     rows = {name: have for name, have in rows.items() if have}
-    return [errors_of(rows[name]).sound for name in rows.keys() - twins(rows).keys()]
+    again = twins(rows)
+    return [errors_of(have).sound for name, have in rows.items() if name not in again]
 
 
 def _need(table: Table, points: float) -> str:
