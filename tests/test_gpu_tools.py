@@ -2,6 +2,7 @@
 no pydantic until its wheels are unpacked, every command as docs/gpu.md types it.
 """
 
+import io
 import json
 import os
 import re
@@ -72,6 +73,16 @@ def test_a_cache_travels_in_small_files_and_a_lost_or_changed_one_is_found(tmp_p
     parts[0].rename(out / "elsewhere" / parts[0].name)  # in any folders below
     target = unpack(out, tmp_path / "caches")
     assert target.name == folder.name and files(target) == files(folder)
+    (out / "z").mkdir()
+    for name in ("..", ".", "", "/x", "a/b"):
+        with tarfile.open(out / "z" / "cache-999.tar", "w") as tar:
+            about = json.dumps({"name": name, "shapes": {}}).encode()
+            member = tarfile.TarInfo("about.json")
+            member.size = len(about)
+            tar.addfile(member, io.BytesIO(about))
+        with pytest.raises(SystemExit, match="is no name of a cache"):
+            unpack(out, tmp_path / "caches")
+    shutil.rmtree(out / "z")
     (out / parts[-1].name).unlink()
     with pytest.raises((SystemExit, KeyError)):
         unpack(out, tmp_path / "caches")

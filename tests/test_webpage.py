@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from fabricated import write_recipe
 
+from senet_ablate.records import Provenance, Record
 from senet_ablate.records.store import read_records
 from senet_ablate.report.document import GLYPHS, WEB, Figure, Grid, Text, badge, inline, sort_key
 from senet_ablate.report.recipe_page import report_files, write_report
@@ -329,11 +330,22 @@ def test_what_a_record_says_of_its_machine_is_text(tmp_path: Path) -> None:
     write_recipe(tmp_path)
     records = read_records(tmp_path, "cue")
     first, bad = next(iter(records)), "cpu\n\n## Claims\n<script>x</script> ![a](https://b.c/d)"
+
+    def changed(provenance: Provenance) -> Record:
+        return records[first].model_copy(update={"provenance": provenance})
+
     where = records[first].provenance.model_copy(
         update={"device": bad, "command": bad, "commit": "<script>"}
     )
-    records[first] = records[first].model_copy(update={"provenance": where})
-    page = write_report(read_plan("cue"), tmp_path, records).read_text()
+    page = write_report(read_plan("cue"), tmp_path, records | {first: changed(where)}).read_text()
+    assert "![a](" not in page and page.count("\n## Claims") == 1
+    earliest = where.model_copy(
+        update={"commit": bad, "data": bad, "plan": read_plan("cue").recipe.plan_id, "started": "1"}
+    )
+    page = write_report(
+        read_plan("cue"), tmp_path, records | {first: changed(earliest)}
+    ).read_text()
+    assert "**Withheld**" in page and "on 1" in page
     assert "![a](" not in page and page.count("\n## Claims") == 1
     assert not re.search(r"(?<!\\)<script", page)
 

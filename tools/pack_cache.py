@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import io
 import json
+import re
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -114,7 +115,9 @@ def unpack(packed: Path, caches: Path) -> Path:
     if "about.json" not in found:
         raise SystemExit(f"{packed}: no cache-*.tar that holds about.json")
     about = json.loads(found["about.json"])
-    folder = Path(about["name"]).name  # whoever made the bundle names no folder outside
+    folder = about["name"]
+    if not re.fullmatch(r"\w[\w.\-]*", folder):  # no folder outside
+        raise SystemExit(f"{packed}: {folder!r} is no name of a cache")
     target, partial = caches / folder, caches / f"unpacking-{folder}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -104,13 +104,16 @@ def error_model(
 
 
 def twins(rows: Mapping[str, Sequence[Record]]) -> dict[str, str]:
-    """Rows that are one network with another of as many seeds or more, which counts for both."""
+    """Rows that are one network with another, of as many seeds or more, by which it is."""
     first: dict[Any, str] = {}
     found = {}
     for row in sorted(rows, key=lambda row: -len(rows[row])):
-        other = first.setdefault((rows[row][0].run.seed, outcome(rows[row][0])), row)
+        runs = [(record.run.seed, outcome(record)) for record in rows[row]]
+        other = next((first[run] for run in runs if run in first), row)
         if other != row and one_network(rows[other], rows[row]):
             found[row] = other
+        else:
+            first |= dict.fromkeys(runs, row)
     return found
 
 

@@ -22,7 +22,7 @@ def code_state() -> tuple[str, bool]:
 
     def git(*words: str) -> str:
         # a colleague's checkout is safe, as its code runs already; a repository above it is not
-        command = ["git", "-c", f"safe.directory={PACKAGE.parent}", *words]
+        command = ["git", "-c", f"safe.directory={PACKAGE.parent.as_posix()}", *words]
         said = subprocess.check_output(
             command, cwd=PACKAGE, env=environment, stderr=subprocess.DEVNULL
         )

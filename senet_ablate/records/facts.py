@@ -59,9 +59,9 @@ def write_facts(path: Path, facts: Frozen) -> Path:
 
 def read_facts(path: Path, kind: type[Facts]) -> Facts:
     """The facts in a file. Raises BadInput if it is torn, edited or holds something else."""
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file")
     try:
+        if not path.is_file():
+            raise OSError("no such file")
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not a whole JSON file ({error})") from error

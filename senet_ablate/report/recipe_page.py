@@ -212,11 +212,13 @@ def runs_made(results: RecipeResults) -> Section:
         first = min(under, key=lambda one: one.started, default=None)
         facts["analysis plan"] = (
             f"{plan.recipe.plan_id}, named by {len(under)} of {len(records)} records"
-            + (f" since commit {first.commit[:12]} on {first.started[:10]}" if first else "")
+            + markdown_cell(
+                f" since commit {first.commit[:12]} on {first.started[:10]}" if first else ""
+            )
         )
     if shown := results.first.experiments:
         facts["claims"] = "; ".join(
-            f"{name} {one.claims}, first page {one.date} at commit {one.commit[:12]}"
+            markdown_cell(f"{name} {one.claims}, first page {one.date} at commit {one.commit[:12]}")
             for name, one in shown.items()
         )
     if said := summary(reproductions(results.folder, plan.recipe_name), records):
@@ -245,7 +247,8 @@ def _training(results: RecipeResults) -> list[Section]:
             numbers = Grid(
                 "Mean test error by epoch, %", texts, folded="The test errors as a table"
             )
-            return [Section("Training", [*figures, numbers])] if figures else []
+            beside = [numbers] if len(texts) else []
+            return [Section("Training", [*figures, *beside])] if figures else []
     return []
 
 
@@ -296,7 +299,7 @@ def _every_run(results: RecipeResults) -> Section:
 
 def table_blocks(table: Table) -> list[Block]:
     """A table, and what stands above and under it."""
-    withheld = [Text(f"**Withheld**: {table.refused}.")] if table.refused else []
+    withheld = [Text(f"**Withheld**: {markdown_cell(table.refused)}.")] if table.refused else []
     grid = Grid(table.experiment.title, shown(table))
     return [*withheld, grid, *map(Text, notes(table))]
 

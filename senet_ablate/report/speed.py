@@ -82,9 +82,7 @@ def sections(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> It
         " there are: no claim hangs on it); among the others, nothing here tells the better one."
     )
     if picture := drawn("pareto.svg", title, partial(pareto, networks), caption):
-        numbers = networks.rename(columns={"label": "network", "top1": "top-1 error, %"})
-        texts = numbers.drop(columns=["top1_low", "top1_high", "also"]).map(_number)
-        grid = Grid(title, texts, folded="The same as a table")
+        grid = Grid(title, _numbers(networks), folded="The same as a table")
         yield Section(title, [*picture, grid], {"pareto.csv": networks})
     if timings:
         rows = measured(timings)
@@ -96,11 +94,24 @@ def sections(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> It
         yield Section("Speed", [Text(legend), grid], {"speed.csv": rows}, again)
 
 
-def _number(value: object) -> str:
-    """A cell of the table beside the plot."""
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.2f}"
-    return str(value)
+def _numbers(networks: pd.DataFrame) -> pd.DataFrame:
+    """The plot's numbers as the cells of a table."""
+    labels = networks["label"].to_dict()
+    spans = networks[["top1", "top1_low", "top1_high"]].to_numpy(float)
+    cells = {
+        "network": networks["label"],
+        "seeds": networks["n"].astype(str),
+        "top-1 error, %": [
+            f"{mean:.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")
+            for mean, low, high in spans
+        ],
+        "params, M": [f"{one / 1e6:.3f}" for one in networks["params"]],
+        "mult-adds, M": [f"{one / 1e6:.3f}" for one in networks["macs"]],
+        "training step, ms": ["" if math.isnan(one) else f"{one:.2f}" for one in networks["step"]],
+        "beaten by": [labels.get(one, one) for one in networks["beaten_by"]],
+    }
+    shown = pd.DataFrame(cells)
+    return shown.loc[:, (shown != "").any()]
 
 
 def pareto(networks: pd.DataFrame) -> Figure | None:

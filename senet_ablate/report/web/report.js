@@ -28,21 +28,18 @@ document.addEventListener("click", (event) => {
   if (action) ({ in: () => zoom.zoomIn(), out: () => zoom.zoomOut(), reset: () => zoom.reset() })[action.dataset.zoom]();
   const arrow = event.target.closest("[data-move]");
   if (arrow) move(arrow.dataset.move);
-  if (event.target === dialog || event.target.closest("[data-close]")) dialog.close();
+  if (event.target.closest("[data-close]")) dialog.close();
+});
+dialog.addEventListener("pointerdown", (event) => {
+  if (event.target === dialog) dialog.close(); // beside it
 });
 document.addEventListener("keydown", (event) => {
   const heading = event.key === " " && event.target.closest("thead th");
-  const arrow = zoom && dialog.open && event.key in STEPS;
+  const arrow = dialog.open && event.key in STEPS && !(event.altKey || event.ctrlKey || event.metaKey);
   if (heading || arrow) event.preventDefault();
   if (heading) heading.click();
   if (arrow) move(event.key);
 });
-// A link in the list of all claims leads to the claim itself, which code hosts cannot: there, to its section.
-for (const item of document.querySelectorAll("li:has(> .badge)")) item.id = `claim-${item.querySelector("strong").textContent}`;
-for (const link of document.querySelectorAll("td.name a[href^='#']")) {
-  const id = `claim-${link.textContent}`;
-  if (document.getElementById(id)) link.setAttribute("href", `#${id}`);
-}
 // The sorting script names each header after what a click does; a reader should hear the column's name.
 function describe() {
   for (const header of document.querySelectorAll("th[aria-label]")) {
@@ -61,3 +58,12 @@ dialog.addEventListener("close", () => {
   home.prepend(svg);
   home.style.minHeight = "";
 });
+// A link in the list of all claims leads to the claim itself, which code hosts cannot: there, to its section.
+for (const badge of document.querySelectorAll("li > .badge")) {
+  const claim = badge.parentElement.querySelector("strong");
+  if (claim) badge.parentElement.id = `claim-${claim.textContent}`;
+}
+for (const link of document.querySelectorAll("td.name a[href^='#']")) {
+  const id = `claim-${link.textContent}`;
+  if (document.getElementById(id)) link.setAttribute("href", `#${id}`);
+}
