@@ -86,6 +86,15 @@ def test_the_browser_has_nothing_to_complain_of_and_asks_for_nothing(
     assert [url for url in page.asked if not url.startswith("data:")] == [page_file.as_uri()]
 
 
+def test_no_script_but_the_pages_own_runs(page: Any) -> None:
+    page.evaluate("""() => {
+        const script = document.createElement("script");
+        script.textContent = "window.ran = true";
+        document.body.append(script);
+    }""")
+    assert page.evaluate("window.ran") is None and "script-src" in page.heard[0]
+
+
 def test_every_plot_is_there_has_a_size_and_finds_its_own_parts(page: Any, page_file: Path) -> None:
     plots = page.locator("figure.plot svg")
     assert plots.count() == len(list(page_file.parent.rglob("*.svg"))) > 8

@@ -3,8 +3,10 @@
 import html
 import logging
 import re
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
 
@@ -278,6 +280,9 @@ class Document:
             loader=FileSystemLoader(WEB), autoescape=True, undefined=StrictUndefined
         )
         environment.filters["rendered"] = lambda part: Markup(part.html())
+        environment.filters["sha256"] = lambda text: b64encode(
+            sha256(text.encode()).digest()
+        ).decode()
         style, *scripts = (
             Markup((WEB / name).read_text(encoding="utf-8")) for name in ("report.css", *SCRIPTS)
         )
