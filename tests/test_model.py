@@ -194,21 +194,21 @@ def test_a_row_that_scatters_more_has_its_own_part_of_a_contrast() -> None:
 def test_of_rows_that_are_one_network_one_counts() -> None:
     rows = drawn(dict.fromkeys("abc", 5), np.random.default_rng(7))
     few = Errors({seed: rows["a"].by_seed[seed] for seed in sorted(rows["a"].by_seed)[:3]})
-    twice = ErrorModel(rows | {"again": rows["a"]}, twins={"again": "a"})
-    alone = ErrorModel(rows).contrast({"a": 1, "b": -1})
-    for name in ("a", "again"):
-        ours = twice.contrast({name: 1, "b": -1})
-        assert astuple(ours) == pytest.approx(astuple(alone))
-    assert alone.df == 2 * 4 < ErrorModel(rows | {"again": few}).contrast({"a": 1, "b": -1}).df
-    fewer = ErrorModel(rows | {"again": few}, twins={"again": "a"}).contrast({"again": 1, "b": -1})
-    assert fewer.df == 8 and fewer.stderr > alone.stderr, "a row's mean is of its own seeds"
-    failed = Errors(rows["a"].by_seed, frozenset([0]))
-    alone = ErrorModel({"again": few, "b": rows["b"], "c": rows["c"]}).contrast(
-        {"again": 1, "b": -1}
+    alone, pair = ErrorModel(rows), {"a": 1.0, "b": -1.0}
+    model = ErrorModel(rows | {"again": few}, twins={"again": "a"})
+    assert model.contrast(pair) == alone.contrast(pair) and alone.contrast(pair).df == 2 * 4
+    assert ErrorModel(rows | {"again": few}).contrast(pair).df > 8
+    other = ErrorModel({"again": few, "b": rows["b"], "c": rows["c"]})
+    failed = ErrorModel(
+        rows | {"a": Errors(rows["a"].by_seed, frozenset([0])), "again": few}, twins={"again": "a"}
     )
-    model = ErrorModel(rows | {"a": failed, "again": few}, twins={"again": "a"})
-    ours = model.contrast({"again": 1, "b": -1})
-    assert astuple(ours) == pytest.approx(astuple(alone)), "the other one failed"
+    for weights in ({"again": 1, "b": -1}, {"again": 1, "b": -0.5, "c": -0.5}):
+        wanted = pytest.approx(astuple(other.contrast(weights)))
+        assert astuple(model.contrast(weights)) == wanted, "it takes the other's place"
+        assert astuple(failed.contrast(weights)) == wanted, "the other one failed"
+    assert model.contrast({"a": 0.5, "again": 0.5, "b": -1}).p > 0, (
+        "where both are named, both count"
+    )
 
 
 def test_rows_of_another_schedule_share_no_spread() -> None:

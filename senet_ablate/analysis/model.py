@@ -9,7 +9,7 @@ does not share theirs: its part of a contrast has its own variance, as in Welch'
 of freedom by Satterthwaite; of those that share it, one whose own variance is larger counts with
 its own. That is for tests; intervals, which would cover too much, take the shared spread up to 10%.
 A row with failed runs is compared by ranks over all its seeds. Of rows that are one
-network, bit for bit, one tells how much errors scatter.
+network, bit for bit, one counts.
 """
 
 import math
@@ -75,7 +75,7 @@ class ErrorModel:
 
     shared: rows share one spread where the F test does not object; else each has its own. block:
     the seed is a block (needs `shared`). twins: of rows that are equal bit for bit, the other one,
-    from which the spread is taken.
+    which counts for both in a shared spread.
     """
 
     def __init__(
@@ -85,22 +85,21 @@ class ErrorModel:
         block: bool = True,
         twins: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.rows = rows
+        self.rows, self._how = rows, (shared, block)
+        self._twins = {n: twin for n, twin in twins.items() if shared and not rows[twin].failed}
         how = "spread shared, seed as block" if block else "spread shared"
         self.test = f"the page's model of errors ({how})" if shared else "Welch's test"
-        sound = {name: row for name, row in rows.items() if row.by_seed and not row.failed}
+        counted = {name: row for name, row in rows.items() if name not in self._twins}
+        sound = {name: row for name, row in counted.items() if row.by_seed and not row.failed}
         self._tested = {name: _alone(name, row) for name, row in sound.items()}
         self._shown = dict(self._tested)  # for intervals
         self._excess: dict[str, float] = {}
         for schedule in {row.schedule for row in sound.values()} if shared else ():
             alike = {name: row for name, row in sound.items() if row.schedule == schedule}
-            again = {name: twins[name] for name in alike if twins.get(name) in alike}
-            p_values = _sharing({name: self._tested[name] for name in alike if name not in again})
+            p_values = _sharing({name: self._tested[name] for name in alike})
             if len(p_values) < 2:
                 continue
-            spread = _components({name: alike[name] for name in p_values}, block)
-            p_values |= {name: p_values[twin] for name, twin in again.items() if twin in p_values}
-            fit = _two_way({name: alike[name] for name in p_values}, *spread)
+            fit = _two_way({name: alike[name] for name in p_values}, block)
             for name, p in p_values.items():
                 if p >= SHOWN_ALPHA:
                     self._shown[name] = fit
@@ -110,7 +109,15 @@ class ErrorModel:
                     self._tested[name] = fit
 
     def contrast(self, weights: Mapping[str, float]) -> Difference:
-        """The weighted sum of the rows' mean errors, in points; NaN where no spread was seen."""
+        """The weighted sum of the rows' mean errors, in points; NaN where no spread was seen.
+
+        A row that another one counts for takes its place.
+        """
+        if named := weights.keys() & self._twins.keys():
+            gone = {self._twins[name] for name in named} - weights.keys()
+            rows = {name: row for name, row in self.rows.items() if name not in gone}
+            twins = {n: t for n, t in self._twins.items() if n not in named and t not in gone}
+            return ErrorModel(rows, *self._how, twins).contrast(weights)
         if any(name not in self._tested for name in weights):  # no runs, or failed ones
             means = {name: self.rows[name].estimate.mean for name in weights}
             return Difference(sum(weight * means[name] for name, weight in weights.items()))
@@ -209,37 +216,24 @@ def _alone(name: str, row: Errors) -> Fit:
     return Fit([name], np.array([np.mean(values)]), np.array([[own / n]]), n - 1, own)
 
 
-def _components(rows: Mapping[str, Errors], block: bool) -> tuple[float, float, int]:
-    """The variances of the noise and of the seeds' own effects, and the noise's degrees of
-    freedom.
-    """
-    y, x, z = _design(rows)
-    one_way, df = _left(y, x)
-    two_way, df_of_both = _left(y, np.hstack([x, z])) if block else (0.0, 0)
-    if not df_of_both:
-        return one_way / df, 0.0, df
-    noise = two_way / df_of_both
-    return noise, max(0.0, (one_way - df * noise) / _left(z, x)[0]), df_of_both
-
-
-def _two_way(rows: Mapping[str, Errors], noise: float, of_seeds: float, df: int) -> Fit:
-    """Means and their covariance by generalised least squares."""
-    names = sorted(rows)
-    if not noise > 1e-18:  # equal errors: rounding is no spread
-        means = np.array([np.mean(rows[name].values) for name in names])
-        return Fit(names, means, np.full((len(names), len(names)), NAN), df, NAN)
-    y, x, z = _design(rows)
-    weight = np.linalg.inv(noise * np.eye(len(y)) + of_seeds * z @ z.T)
-    covariance = np.asarray(np.linalg.inv(x.T @ weight @ x), np.float64)
-    return Fit(names, covariance @ x.T @ weight @ y, covariance, df, noise + of_seeds)
-
-
-def _design(rows: Mapping[str, Errors]) -> tuple[Floats, Floats, Floats]:
-    """The errors, and which row (in the order of names) and which seed each one is of."""
+def _two_way(rows: Mapping[str, Errors], block: bool) -> Fit:
     cells = [(name, seed, e) for name, row in rows.items() for seed, e in row.by_seed.items()]
     of_row, of_seed, y = map(np.array, zip(*cells, strict=True))
+    names = np.unique(of_row)
     x, z = ((of[:, None] == np.unique(of)).astype(float) for of in (of_row, of_seed))
-    return y, x, z
+    one_way, df = _left(y, x)
+    noise, of_seeds = one_way / df, 0.0
+    two_way, df_of_both = _left(y, np.hstack([x, z])) if block else (0.0, 0)
+    if df_of_both:
+        noise = two_way / df_of_both
+        of_seeds = max(0.0, (one_way - df * noise) / _left(z, x)[0])
+        df = df_of_both
+    if not noise > 1e-18:  # equal errors: rounding is no spread
+        means = np.array([np.mean(rows[name].values) for name in names])
+        return Fit(list(names), means, np.full((len(names), len(names)), NAN), df, NAN)
+    weight = np.linalg.inv(noise * np.eye(len(y)) + of_seeds * z @ z.T)
+    covariance = np.linalg.inv(x.T @ weight @ x)
+    return Fit(list(names), covariance @ x.T @ weight @ y, covariance, df, noise + of_seeds)
 
 
 def _left(y: Floats, x: Floats) -> tuple[float, int]:

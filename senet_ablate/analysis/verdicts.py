@@ -203,6 +203,7 @@ def _settled(
 ) -> Finding:
     """The outcome of a check on errors by its corrected p-values, for and against it."""
     (p, p_against), decider, reasons = p_values, finding.weakest, []
+    against = p_against < p
     outcome: Outcome = "unresolved"
     if p < look.alpha:
         outcome = "supported"
@@ -214,6 +215,8 @@ def _settled(
         reasons.append(f"{decider.name}: no spread between seeds was seen, so it is not tested")
     elif left:
         reasons.append(f"the plan looks again at {left[0].words}")
+    if outcome == "unresolved" and against and finding.opposed and not math.isnan(finding.p_for):
+        p, decider = p_against, finding.opposed
     if decider is None:
         return replace(finding, outcome=outcome)
     if outcome == "unresolved" and decider.failures * questions >= look.alpha:
@@ -224,7 +227,8 @@ def _settled(
     by = "by ranks, " if math.isnan(d.low) and not math.isnan(decider.p_for) else ""
     ours = f"{finding.ours}; deciding: {decider.label} = {d.value:+.2f} points{interval}"
     if outcome != "unresolved" or not math.isnan(finding.p_for):
-        ours += f", {by}corrected p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+        side = " against it" * against
+        ours += f", {by}corrected p{side} {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
     return replace(finding, outcome=outcome, ours=ours, reason="; ".join(reasons), weakest=decider)
 
 
