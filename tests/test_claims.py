@@ -905,9 +905,9 @@ def test_the_checks_of_a_page_are_one_family() -> None:
             outcome = "supported" if p_for < 0.05 else "unresolved"
             if p_for >= 0.05 > p_against:
                 outcome = "contradicted"
-            p = p_against if outcome == "contradicted" else p_for
+            p, side = min((p_for, ""), (p_against, " against it"))
             shown = "< 0.001" if p < 0.001 else f"= {p:.3f}"
-            assert f"corrected p {shown}" in found[i].ours.split("; ")[-1]
+            assert f"corrected p{side} {shown}" in found[i].ours.split("; ")[-1]
             if len(FAMILY.claims[i].checks) == 1:
                 assert found[i].outcome == outcome
                 seen.add((getattr(checks[i], "side", checks[i].kind), outcome))
