@@ -1,6 +1,5 @@
 """Tables as data: one row a variant, our numbers over the seeds beside the paper's."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +14,6 @@ from senet_ablate.analysis.stats import (
     ALPHA,
     NAN,
     Difference,
-    detectable,
     detectable_by,
     estimate,
     failure_interval,
@@ -55,8 +53,8 @@ class Table:
     for and nobody ran. refused: why the numbers are withheld, empty if they are not. unfair: what
     makes the rows hard to compare. margin: points of top-1 error within which rows count as alike.
     resolution: the difference to the control in points that the test behind `differs` finds in 4 of
-    5 tries, on average over the rows; NaN where nothing is known. of_half: the same for the quieter
-    half of the rows. waiting: what its first look waits for. model: of the top-1
+    5 tries, on average over the rows; NaN where nothing is known. of_half: the same over the half
+    of them that scatter least. waiting: what its first look waits for. model: of the top-1
     errors of all rows of the page. comparisons: how many differences the page's correction counts;
     alpha: what the last look at it spends. exploratory: why the verdicts are so; empty where plan
     and claims came first.
@@ -245,7 +243,7 @@ def _resolution(
     ours: Iterable[Pair], model: ErrorModel, pairs: Iterable[Pair], alpha: float
 ) -> tuple[float, float]:
     """The difference that a row's test finds, at the first step of the correction, in 4 of 5 tries:
-    on average, and the median of the rows' own.
+    on average over the rows, and over the half of them that scatter least.
 
     Some rows keep a spread of their own, and which is chance: so the mean power over all tested
     pairs of the page with as many seeds as those of this table.
@@ -257,9 +255,9 @@ def _resolution(
     sizes = [seeds(pair) for pair in ours]
     alike = dict.fromkeys(pair for pair in pairs if seeds(pair) in sizes)
     tests = [model.contrast({one: 1, other: -1}) for one, other in alike]
-    own = [size for d in tests if not math.isnan(size := detectable(d.stderr, d.df, alpha))]
-    of_half = float(np.median(own)) if own else NAN
-    return detectable_by([(d.stderr, d.df) for d in tests], alpha), of_half
+    known = [(d.stderr, d.df) for d in tests if d.stderr > 0]
+    known.sort(key=lambda test: detectable_by([test], alpha))
+    return detectable_by(known, alpha), detectable_by(known[: -(-len(known) // 2)], alpha)
 
 
 def gates_of_seeds(plan: Plan, records: Mapping[str, Record]) -> list[tuple[ClassGates, ...]]:
