@@ -211,9 +211,9 @@ def test_the_resolution_is_that_of_the_corrected_test() -> None:
 
     assert table.comparisons == len(pairs) and found(table.resolution) == pytest.approx(0.8)
     critical = sorted(stats.t.isf(alpha / 2, d.df) * d.stderr for d in tests)
-    assert len(tests) == 3 and table.of_half <= table.resolution
+    assert len(tests) == 3 and table.resolution_of_half <= table.resolution
     spread = np.median(sorted(d.stderr for d in tests)[:2])
-    power = stats.norm.sf((np.array(critical[:2]) - table.of_half) / spread).mean()
+    power = stats.norm.sf((np.array(critical[:2]) - table.resolution_of_half) / spread).mean()
     assert power == pytest.approx(0.8), "of the two of three that scatter least"
 
 

@@ -6,16 +6,21 @@ from pathlib import Path
 import pytest
 
 from senet_ablate.spec.plan import list_recipes
+from tools.paste_tables import pasted
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_its_table_is_the_generated_one() -> None:
+def test_its_tables_are_the_generated_ones(tmp_path: Path) -> None:
     shown = re.findall(r"<!-- (results/\S+) -->\n(.*?)<!-- end -->", README, re.DOTALL)
     assert shown
     for path, text in shown:
-        assert text == (ROOT / path).read_text(), f"paste {path} again"
+        assert text == (ROOT / path).read_text(), "python tools/paste_tables.py"
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("newer\n")
+    assert pasted(README) == README != pasted(README, tmp_path)
+    assert pasted(README, tmp_path).count("-->\nnewer\n<!-- end -->") == len(shown)
 
 
 LINK = r"\]\((?!http)([^)#]+)\)"

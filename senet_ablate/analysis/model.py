@@ -8,8 +8,8 @@ a model of their own. A row whose own spread exceeds that of the others (F test,
 does not share theirs: its part of a contrast has its own variance, as in Welch's test, and degrees
 of freedom by Satterthwaite; of those that share it, one whose own variance is larger counts with
 its own. That is for tests; intervals, which would cover too much, take the shared spread up to 10%.
-A row with failed runs is compared by ranks over all its seeds. Of rows that are one
-network, bit for bit, one counts.
+A row with failed runs is compared by ranks over all its seeds. Of rows that are equal
+bit for bit, one counts.
 """
 
 import math
@@ -74,8 +74,8 @@ class ErrorModel:
     """The errors of all rows of a page.
 
     shared: rows share one spread where the F test does not object; else each has its own. block:
-    the seed is a block (needs `shared`). twins: of rows that are equal bit for bit, the other one,
-    which counts for both in a shared spread.
+    the seed is a block (needs `shared`). twins: for each row that equals another bit for
+    bit, that other row, which counts for both in a shared spread.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class ErrorModel:
         block: bool = True,
         twins: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.rows, self._how = rows, (shared, block)
+        self.rows, self._options = rows, (shared, block)
         self._twins = {n: twin for n, twin in twins.items() if shared and not rows[twin].failed}
         how = "spread shared, seed as block" if block else "spread shared"
         self.test = f"the page's model of errors ({how})" if shared else "Welch's test"
@@ -111,13 +111,13 @@ class ErrorModel:
     def contrast(self, weights: Mapping[str, float]) -> Difference:
         """The weighted sum of the rows' mean errors, in points; NaN where no spread was seen.
 
-        A row that another one counts for takes its place.
+        A row of `twins` that is named takes the place of the row that counts for both.
         """
         if named := weights.keys() & self._twins.keys():
             gone = {self._twins[name] for name in named} - weights.keys()
             rows = {name: row for name, row in self.rows.items() if name not in gone}
             twins = {n: t for n, t in self._twins.items() if n not in named and t not in gone}
-            return ErrorModel(rows, *self._how, twins).contrast(weights)
+            return ErrorModel(rows, *self._options, twins).contrast(weights)
         if any(name not in self._tested for name in weights):  # no runs, or failed ones
             means = {name: self.rows[name].estimate.mean for name in weights}
             return Difference(sum(weight * means[name] for name, weight in weights.items()))

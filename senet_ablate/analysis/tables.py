@@ -53,8 +53,8 @@ class Table:
     for and nobody ran. refused: why the numbers are withheld, empty if they are not. unfair: what
     makes the rows hard to compare. margin: points of top-1 error within which rows count as alike.
     resolution: the difference to the control in points that the test behind `differs` finds in 4 of
-    5 tries, on average over the rows; NaN where nothing is known. of_half: the same over the half
-    of them that scatter least. waiting: what its first look waits for. model: of the top-1
+    5 tries, on average over the rows; NaN where nothing is known. resolution_of_half: the same over
+    the half of them that scatter least. waiting: what its first look waits for. model: of the top-1
     errors of all rows of the page. comparisons: how many differences the page's correction counts;
     alpha: what the last look at it spends. exploratory: why the verdicts are so; empty where plan
     and claims came first.
@@ -69,7 +69,7 @@ class Table:
     unfair: tuple[str, ...]
     margin: float
     resolution: float
-    of_half: float
+    resolution_of_half: float
     verdicts: tuple[Verdict, ...]
     model: ErrorModel
     comparisons: int = 0
@@ -191,7 +191,9 @@ def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
             else (model.contrast({one: 1, other: -1}), (one, other) in differ)
             for variant, (one, other) in ours.items()
         }
-        resolution, of_half = _resolution(judged, model, alphas, alpha / max(len(family), 1))
+        resolution, resolution_of_half = _resolution(
+            judged, model, alphas, alpha / max(len(family), 1)
+        )
         missing = {}
         for variant, value in experiment.variants.items():
             have = {record.run.seed for record in rows[variant]}
@@ -208,7 +210,7 @@ def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
             unfair=fairness(experiment, rows),
             margin=case.margins["top1"],
             resolution=resolution,
-            of_half=of_half,
+            resolution_of_half=resolution_of_half,
             waiting="" if judged == wanted else case.waiting,
             verdicts=verdicts[name],
             model=model,

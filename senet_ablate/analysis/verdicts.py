@@ -104,7 +104,7 @@ def error_model(
 
 
 def twins(rows: Mapping[str, Sequence[Record]]) -> dict[str, str]:
-    """Rows that are one network with another, of as many seeds or more, by which it is."""
+    """For each row that equals another bit for bit: that other row, of as many seeds or more."""
     first: dict[Any, str] = {}
     found = {}
     for row in sorted(rows, key=lambda row: -len(rows[row])):

@@ -383,7 +383,8 @@ def notes(table: Table) -> list[str]:
             f"`*`: differs from its control by more than the noise between seeds (Holm over the"
             f" {table.comparisons} comparisons of the page, at {100 * table.alpha:g}%). This test"
             f" finds a difference in 4 of 5 tries if it is {table.resolution:.2f} points or more"
-            f" ({table.of_half:.2f} in the half of the rows that scatter least). {intervals}"
+            f" ({table.resolution_of_half:.2f} in the half of the rows that scatter least)."
+            f" {intervals}"
         )
     if table.waiting and table.rows["n"].any():
         some = "Not every row" if parts else "No row"
