@@ -21,6 +21,8 @@ def test_its_tables_are_the_generated_ones(tmp_path: Path) -> None:
         (tmp_path / path).write_text("newer\n")
     assert pasted(README) == README != pasted(README, tmp_path)
     assert pasted(README, tmp_path).count("-->\nnewer\n<!-- end -->") == len(shown)
+    open_end = f"<!-- {shown[0][0]} -->\nprose\n"
+    assert pasted(open_end + README, tmp_path).startswith(open_end)
 
 
 LINK = r"\]\((?!http)([^)#]+)\)"

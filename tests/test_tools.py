@@ -1,7 +1,10 @@
 """The tools of developers: what they write follows from what they read."""
 
 import importlib.util
+import os
+import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +15,7 @@ from senet_ablate.records.store import read_records, write_record
 from senet_ablate.spec.plan import read_plan
 
 ROOT = Path(__file__).resolve().parent.parent
+WHO = ("NAME", "EMAIL")  # of git's author and committer
 
 
 def tool(name: str) -> ModuleType:
@@ -34,6 +38,47 @@ def test_the_page_of_the_search_follows_from_its_records() -> None:
     assert "is the lowest of those tried" in said and "portable numerics" in said
     with pytest.raises(SystemExit, match="no run was searched yet"):
         search.page("cifar100-cpu", [])
+
+
+def test_collecting_records_commits_nothing_that_somebody_is_writing(tmp_path: Path) -> None:
+    checkout, sweep = tmp_path / "checkout", tmp_path / "sweep"
+    (checkout / "tools").mkdir(parents=True)
+    for name in ("resume_sweep.sh", "sweep_commit"):
+        shutil.copy(ROOT / "tools" / name, checkout / "tools")
+    made = "results/cifar100-cpu/runs"
+    for name in ("README.md", "results/README.md", "results/forest.svg", "results/shown.svg"):
+        (checkout / name).parent.mkdir(exist_ok=True)
+        (checkout / name).write_text("as it was\n")
+    python = checkout / ".venv" / "bin" / "python"  # in place of `report` and `paste_tables`
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\ncase "$1" in tools/*) echo pasted >>README.md;; esac\n')
+    python.chmod(0o755)
+
+    def git(*words: str) -> str:
+        command = ["git", "-c", "user.name=me", "-c", "user.email=me@example.org", *words]
+        return subprocess.run(
+            command, cwd=checkout, check=True, capture_output=True, text=True
+        ).stdout
+
+    def collect(record: str) -> str:
+        (sweep / made).mkdir(parents=True, exist_ok=True)
+        (sweep / made / record).write_text("{}")
+        names = {f"GIT_{who}_{what}": "me@x" for who in ("AUTHOR", "COMMITTER") for what in WHO}
+        subprocess.run(
+            ["tools/resume_sweep.sh", "collect"],
+            cwd=checkout,
+            env={**os.environ, **names, "SWEEP": str(sweep)},
+            check=True,
+        )
+        return git("show", "--name-only", "--format=").strip()
+
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "begin")
+    assert collect("1.json").split() == ["README.md", f"{made}/1.json"]
+    (checkout / "README.md").write_text("half a sentence\n")
+    assert collect("2.json") == f"{made}/2.json"
+    assert (checkout / "README.md").read_text() == "half a sentence\n"
 
 
 @pytest.mark.usefixtures("one_worker")

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TABLE = re.compile(r"(<!-- (results/\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- (results/\S+) -->\n)(?:(?!<!--).)*(<!-- end -->)", re.DOTALL)
 
 
 def pasted(text: str, root: Path = ROOT) -> str:

@@ -14,7 +14,7 @@ recipe=cifar100-cpu
 commit=$(cat tools/sweep_commit)
 sweep=${SWEEP:-/tmp/senet-sweep}
 runs=results/$recipe/runs
-pages=(results/$recipe results/README.md results/forest.svg results/shown.svg README.md) # all that follows from records
+pages=(results/$recipe results/README.md results/forest.svg results/shown.svg) # all that follows from records
 
 running() { # another process may have the number by now
     [ -f "$sweep/pid" ] && grep -q tools/sweep.py "/proc/$(cat "$sweep/pid")/cmdline" 2>/dev/null
@@ -33,7 +33,10 @@ collect() {
         # the pages follow from the records, so they go with them
         if [ -x .venv/bin/python ]; then
             .venv/bin/python -m senet_ablate report --recipe "$recipe" >/dev/null
-            .venv/bin/python tools/paste_tables.py
+            if [ -z "$(git status --porcelain -- README.md)" ]; then # else somebody is writing it
+                .venv/bin/python tools/paste_tables.py
+                pages+=(README.md)
+            fi
         fi
         git add "${pages[@]}"
         git commit --quiet -m "cifar100-cpu: $(ls "$runs" | wc -l) records of the sweep at ${commit:0:12}" -- "${pages[@]}"
