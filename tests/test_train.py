@@ -311,7 +311,7 @@ def test_a_logit_that_is_not_finite_is_no_result(
     spec = tiny.model_copy(update={"test_every": test_every})
     record = train(Run(spec, None, 0), digits, CPU)
     assert record.diverged == len(record.epochs) == (0 if test_every == 1 else spec.epochs - 1)
-    assert health(record) == (f"diverged after epoch {record.diverged}",)
+    assert health(record) == f"diverged after epoch {record.diverged}"
     assert not record.right()[0], "an image with such a logit is wrong"
     text = write_record(tmp_path, "r", record).read_text()
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
@@ -349,7 +349,7 @@ def test_noise_in_unequal_classes_gives_no_sound_run(tiny: Training) -> None:
 def test_chance_is_the_share_of_the_commonest_class(tiny: Training, digits: ImageSet) -> None:
     record = train(Run(tiny.model_copy(update={"epochs": 1}), None, 0), digits, CPU)
 
-    def judged(right: int, majority: int | None, answered: int = 2) -> tuple[str, ...]:
+    def judged(right: int, majority: int | None, answered: int = 2) -> str:
         flags = np.arange(400) < right
         counts = {
             "tested": 400,

@@ -74,7 +74,7 @@ def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> RowComparison:
     if runs_a == runs_b:
         raise BadInput(f"{names[0]} and {names[1]} are the same runs")
     if unfair := mixed(dict(zip(names, (runs_a, runs_b), strict=True))):
-        raise BadInput(f"the two rows cannot be compared: {'; '.join(unfair)}")
+        raise BadInput(f"the two rows cannot be compared: {unfair}")
     rows = runs_a[0].run.row_id, runs_b[0].run.row_id
     models = [table.model for table in tables.values()]
     model = next((one for one in models if {*rows} <= one.rows.keys()), None)

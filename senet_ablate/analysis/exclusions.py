@@ -28,18 +28,15 @@ RESTS: dict[str, tuple[float, ...]] = {
 OTHER_RESTS = (0.0, 0.5, 1.0)
 
 
-def health(record: Record) -> tuple[str, ...]:
+def health(record: Record) -> str:
     """Why a run has failed; empty for a sound one."""
-    reasons = []
     if record.diverged is not None:
-        reasons.append(f"diverged after epoch {record.diverged}")
-    elif at_chance(record):
-        reasons.append(
-            f"no better than always answering the commonest class ({record.top1:.1f}% error)"
-        )
-    elif record.answered == 1:
-        reasons.append(f"it gives every image the same answer ({record.top1:.1f}% error)")
-    return tuple(reasons)
+        return f"diverged after epoch {record.diverged}"
+    if at_chance(record):
+        return f"no better than always answering the commonest class ({record.top1:.1f}% error)"
+    if record.answered == 1:
+        return f"it gives every image the same answer ({record.top1:.1f}% error)"
+    return ""
 
 
 def at_chance(record: Record) -> bool:
@@ -73,41 +70,59 @@ def stuck_gates(record: Record) -> dict[str, float]:
     return found
 
 
-def fairness(experiment: Experiment, rows: Rows) -> tuple[str, ...]:
-    """What to mind when the rows of a table are compared, in sentences; empty for a fair table."""
-    return (*_same_networks(experiment, rows), *_mixed_machines(rows))
+Facts = dict[str, Callable[[Record], Any]]
+DATA: Facts = {
+    "the test data or labels differ between rows": lambda one: one.provenance.data[:12],
+    "the number of training images differ between rows": lambda one: one.train_images,
+    "the number of test images differ between rows": lambda one: one.tested,
+}
+MACHINES: Facts = {
+    "runs were made on different devices": lambda one: one.provenance.device,
+    "runs were made on different PyTorch versions": lambda one: one.provenance.versions.get(
+        "torch", "unknown"
+    ),
+}
 
 
-def mixed(rows: Rows) -> tuple[str, ...]:
+def mixed(rows: Rows) -> str:
     """Whether records of different data meet in the table: then nothing in it may be compared.
 
     (Its rows are picked by their whole specification, so their recipes are equal.)
     """
-    facts: dict[str, Callable[[Record], Any]] = {
-        "test data or labels": lambda record: record.provenance.data[:12],
-        "number of training images": lambda record: record.train_images,
-        "number of test images": lambda record: record.tested,
-    }
-    return tuple(
-        f"the {what} differ between rows: {apart}"
-        for what, fact in facts.items()
-        if (apart := _apart(rows, fact))
-    )
+    return "; ".join(_apart(rows, DATA))
 
 
-def _same_networks(experiment: Experiment, rows: Rows) -> Iterator[str]:
-    """Pairs of rows whose records prove one network: equal parameters, losses and right images for
-    each shared seed.
-    """
-    ses = {name: variant.se for name, variant in experiment.variants.items()}
+def fairness(experiment: Experiment, rows: Rows) -> tuple[str, ...]:
+    """What to mind when the rows of a table are compared, in sentences; empty for a fair table."""
+    gates = {name: value.se and value.se.gate for name, value in experiment.variants.items()}
     # the constant gate is the plain network, on purpose
-    others = [name for name in rows if not ((se := ses[name]) and se.gate == "constant")]
-    for one, other in combinations(others, 2):
-        if count := one_network(rows[one], rows[other]):
-            yield (
-                f"{one} and {other} are one network: equal to the last bit in {count} of {count}"
-                " seeds"
-            )
+    pairs = combinations((name for name in rows if gates[name] != "constant"), 2)
+    equal = (
+        f"{one} and {other} are one network: equal to the last bit in {count} of {count} seeds"
+        for one, other in pairs
+        if (count := one_network(rows[one], rows[other]))
+    )
+    settings = {
+        f"runs were computed with different {name}": _setting(name) for name in Compute.model_fields
+    }
+    return (*equal, *_apart(rows, MACHINES | settings))
+
+
+def _setting(name: str) -> Callable[[Record], Any]:
+    """Of the process that trained a run; older records say nothing."""
+    return lambda one: one.provenance.compute and one.provenance.compute.word(name)
+
+
+def _apart(rows: Rows, facts: Facts) -> Iterator[str]:
+    """The facts that differ, each with its values and the rows in which they occur."""
+    for what, fact in facts.items():
+        seen: dict[str, list[str]] = {}
+        for name, records in rows.items():
+            for value in {str(value) for value in map(fact, records) if value is not None}:
+                seen.setdefault(value, []).append(name)
+        if len(seen) > 1:
+            listed = (f"{value} ({', '.join(names)})" for value, names in sorted(seen.items()))
+            yield f"{what}: {'; '.join(listed)}"
 
 
 def outcome(record: Record) -> tuple[Any, ...]:
@@ -128,29 +143,3 @@ def one_network(a: Sequence[Record], b: Sequence[Record]) -> int:
     """In how many seeds two rows are equal bit for bit; 0 unless in all that they share."""
     pairs = shared_seeds(a, b)
     return len(pairs) if all(outcome(one) == outcome(other) for one, other in pairs) else 0
-
-
-def _mixed_machines(rows: Rows) -> Iterator[str]:
-    def setting(name: str) -> Callable[[Record], Any]:  # older records say nothing
-        return lambda one: one.provenance.compute and one.provenance.compute.word(name)
-
-    facts: dict[str, Callable[[Record], Any]] = {
-        "made on different devices": lambda one: one.provenance.device,
-        "made on different PyTorch versions": lambda one: one.provenance.versions.get(
-            "torch", "unknown"
-        ),
-        **{f"computed with different {name}": setting(name) for name in Compute.model_fields},
-    }
-    for what, fact in facts.items():
-        if apart := _apart(rows, fact):
-            yield f"runs were {what}: {apart}"
-
-
-def _apart(rows: Rows, fact: Callable[[Record], Any]) -> str:
-    """The values of a fact with the rows in which each occurs, where there are several."""
-    seen: dict[str, list[str]] = {}
-    for name, records in rows.items():
-        for value in {str(value) for value in map(fact, records) if value is not None}:
-            seen.setdefault(value, []).append(name)
-    listed = [f"{value} ({', '.join(names)})" for value, names in sorted(seen.items())]
-    return "; ".join(listed) if len(listed) > 1 else ""

@@ -56,7 +56,7 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
     rows = []
     for record in records:
         run, last = record.run, record.epochs[-1:]
-        row = {"seed": run.seed, "plain": run.se is None, "left_out": "; ".join(health(record))}
+        row = {"seed": run.seed, "plain": run.se is None, "left_out": health(record)}
         row |= {name: getattr(run.train, name) for name in OF_TRAINING}
         row |= {name: getattr(record.provenance, name) for name in OF_ORIGIN}
         for name in ("id", "top1", "top5", "params", "macs", "diverged"):

@@ -14,7 +14,7 @@ bit for bit, one counts.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -37,13 +37,12 @@ class Errors:
 
     @property
     def values(self) -> list[float]:
-        """The errors by seed."""
-        return [self.by_seed[seed] for seed in sorted(self.by_seed)]
+        return [*self.by_seed.values()]
 
     @property
     def sound(self) -> list[float]:
-        """Those of runs that did not fail."""
-        return [self.by_seed[seed] for seed in sorted(self.by_seed) if seed not in self.failed]
+        """The errors of runs that did not fail."""
+        return [error for seed, error in self.by_seed.items() if seed not in self.failed]
 
     @property
     def worst_failed(self) -> list[float]:
@@ -60,7 +59,7 @@ class Errors:
 @dataclass(frozen=True, eq=False)
 class Fit:
     """Means of rows, their covariance, the degrees of freedom of its scale, and the variance of an
-    error.
+    error; excess: what a row's own adds to the variance of its mean.
     """
 
     rows: Sequence[str]
@@ -68,6 +67,7 @@ class Fit:
     covariance: Floats
     df: float
     variance: float
+    excess: Mapping[str, float] = field(default_factory=dict)
 
 
 class ErrorModel:
@@ -93,20 +93,19 @@ class ErrorModel:
         sound = {name: row for name, row in counted.items() if row.by_seed and not row.failed}
         self._tested = {name: _alone(name, row) for name, row in sound.items()}
         self._shown = dict(self._tested)  # for intervals
-        self._excess: dict[str, float] = {}
         for schedule in {row.schedule for row in sound.values()} if shared else ():
             alike = {name: row for name, row in sound.items() if row.schedule == schedule}
             p_values = _sharing({name: self._tested[name] for name in alike})
             if len(p_values) < 2:
                 continue
             fit = _two_way({name: alike[name] for name in p_values}, block)
-            for name, p in p_values.items():
-                if p >= SHOWN_ALPHA:
-                    self._shown[name] = fit
-                if p >= OWN_SPREAD_ALPHA:
-                    more = self._tested[name].variance - fit.variance
-                    self._excess[name] = max(0.0, more) / len(alike[name].by_seed)
-                    self._tested[name] = fit
+            self._shown |= {name: fit for name, p in p_values.items() if p >= SHOWN_ALPHA}
+            excess = {
+                name: max(0.0, self._tested[name].variance - fit.variance) / len(row.by_seed)
+                for name, row in alike.items()
+                if p_values.get(name, 0.0) >= OWN_SPREAD_ALPHA
+            }
+            self._tested |= dict.fromkeys(excess, replace(fit, excess=excess))
 
     def contrast(self, weights: Mapping[str, float]) -> Difference:
         """The weighted sum of the rows' mean errors, in points; NaN where no spread was seen.
@@ -121,11 +120,11 @@ class ErrorModel:
         if any(name not in self._tested for name in weights):  # no runs, or failed ones
             means = {name: self.rows[name].estimate.mean for name in weights}
             return Difference(sum(weight * means[name] for name, weight in weights.items()))
-        value, variance, df = _sum(weights, self._tested, self._excess)
+        value, variance, df = _sum(weights, self._tested)
         if not variance > 0:  # also where it is NaN
             return Difference(value)
         tested = Difference.of(value, math.sqrt(variance), df)
-        _, variance, df = _sum(weights, self._shown, {})
+        _, variance, df = _sum(weights, self._shown)
         shown = Difference.of(value, math.sqrt(variance), df)
         return replace(tested, low=shown.low, high=shown.high)
 
@@ -175,16 +174,12 @@ def _spread_p_values(rows: Mapping[str, Fit]) -> dict[str, float]:
     return found
 
 
-def _sum(
-    weights: Mapping[str, float], fits: Mapping[str, Fit], excess: Mapping[str, float]
-) -> tuple[float, float, float]:
-    """A weighted sum of means, its variance and degrees of freedom; excess: what a row's own adds
-    to the variance of its mean.
-    """
+def _sum(weights: Mapping[str, float], fits: Mapping[str, Fit]) -> tuple[float, float, float]:
+    """A weighted sum of means, its variance and degrees of freedom."""
     value, parts = 0.0, []
     for fit in dict.fromkeys(fits[name] for name in weights):
         own = np.array([weights.get(row, 0.0) * (fits[row] is fit) for row in fit.rows])
-        more = np.array([excess.get(row, 0.0) for row in fit.rows])
+        more = np.array([fit.excess.get(row, 0.0) for row in fit.rows])
         value += float(own @ fit.means)
         parts.append((float(own @ fit.covariance @ own + own**2 @ more), fit.df))
     total = sum(part for part, _ in parts)

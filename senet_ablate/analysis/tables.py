@@ -161,7 +161,7 @@ def families(plan: Plan, cases: Mapping[str, Evidence]) -> list[dict[str, Eviden
 def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
     rules, verdicts = plan.recipe.plan, judge(cases, plan.recipe.plan)
     model = error_model([case.rows for case in cases.values()], rules)
-    refused = {name: "; ".join(mixed(case.rows)) for name, case in cases.items()}
+    refused = {name: mixed(case.rows) for name, case in cases.items()}
     planned = {
         (name, variant): (case.ids[variant], case.ids[control])
         for name, case in cases.items()
@@ -309,16 +309,18 @@ def _remark(note: str, unhosted: str, records: Sequence[Record]) -> str:
     """
     failed, stuck = dict[str, list[int]](), dict[str, dict[str, list[int]]]()
     for record in records:
-        for reason in health(record):
-            failed.setdefault(f"FAILED, {reason}", []).append(record.run.seed)
-        for block, place in ({} if health(record) else stuck_gates(record)).items():
-            blocks = stuck.setdefault(f"gates stuck at {place:.2g}", {})
-            blocks.setdefault(block, []).append(record.run.seed)
-    said = [f"{seeds_in_words(seeds)}: {reason}" for reason, seeds in failed.items()]
-    for where, blocks in stuck.items():
+        if reason := health(record):
+            failed.setdefault(reason, []).append(record.run.seed)
+            continue
+        for block, place in stuck_gates(record).items():
+            stuck.setdefault(f"{place:.2g}", {}).setdefault(block, []).append(record.run.seed)
+    said = [note] if note else []
+    said += [f"not hosted: {unhosted}"] if unhosted else []
+    said += [f"{seeds_in_words(seeds)}: FAILED, {reason}" for reason, seeds in failed.items()]
+    for place, blocks in stuck.items():
         listed = (f"{block} ({seeds_in_words(seeds)})" for block, seeds in sorted(blocks.items()))
-        said.append(f"{where}: {', '.join(listed)}")
-    return "; ".join(filter(None, (note, f"not hosted: {unhosted}" if unhosted else "", *said)))
+        said.append(f"gates stuck at {place}: {', '.join(listed)}")
+    return "; ".join(said)
 
 
 def seeds_in_words(seeds: Sequence[int]) -> str:

@@ -133,7 +133,7 @@ def judge(
     findings: dict[Key, Finding] = {}
     waiting: dict[Key, Finding] = {}  # checks on errors, before their first look
     for name, case in cases.items():
-        unfair = "; ".join(mixed(case.rows))
+        unfair = mixed(case.rows)
         for check in (check for claim in case.experiment.claims for check in claim.checks):
             if unfair:
                 findings[name, check] = not_tested(unfair)
@@ -172,10 +172,8 @@ def _at_look(
     )
     asked = {(name, c): c.examine(seen[name]) for name, c in waiting if name in seen}
     questions = {(name, check): _question(check, cases[name].ids) for name, check in waiting}
-    family: dict[Any, Finding] = {}
-    for key, finding in {**waiting, **asked}.items():
-        if finding.applies and (key in asked or questions[key] not in family):
-            family[questions[key]] = finding
+    later = {key: finding for key, finding in waiting.items() if key not in asked}
+    family = {questions[key]: one for key, one in {**later, **asked}.items() if one.applies}
     sides = [(one.p_for, one.p_against) for one in family.values()]
     corrected = holm_of_pairs(sides, [one.exclusive for one in family.values()]).tolist()
     by_question = dict(zip(family, corrected, strict=True))
@@ -202,31 +200,32 @@ def _settled(
     finding: Finding, p_values: Sequence[float], look: Look, left: Sequence[Look], questions: int
 ) -> Finding:
     """The outcome of a check on errors by its corrected p-values, for and against it."""
-    (p, p_against), decider, reasons = p_values, finding.weakest, []
-    against = p_against < p
+    (p_for, p_against), known = p_values, not math.isnan(finding.p_for)
     outcome: Outcome = "unresolved"
-    if p < look.alpha:
+    if p_for < look.alpha:
         outcome = "supported"
     elif p_against < look.alpha:
-        outcome, p, decider = "contradicted", p_against, finding.opposed
-    elif math.isnan(finding.p_for) and math.isnan(finding.p_against):
-        reasons.append("no spread between seeds was seen on either side")
-    elif math.isnan(finding.p_for) and decider:
-        reasons.append(f"{decider.name}: no spread between seeds was seen, so it is not tested")
-    elif left:
-        reasons.append(f"the plan looks again at {left[0].words}")
-    if outcome == "unresolved" and against and finding.opposed and not math.isnan(finding.p_for):
-        p, decider = p_against, finding.opposed
+        outcome = "contradicted"
+    against = p_against < p_for and (known or outcome == "contradicted")
+    p, decider = (p_against, finding.opposed) if against else (p_for, finding.weakest)
     if decider is None:
         return replace(finding, outcome=outcome)
-    if outcome == "unresolved" and decider.failures * questions >= look.alpha:
-        alone = decider.failures
-        reasons.append(f"so few seeds cannot show it by failures alone (p = {alone:.3f})")
+    reasons = []
+    if outcome == "unresolved":
+        if not known and math.isnan(finding.p_against):
+            reasons.append("no spread between seeds was seen on either side")
+        elif not known:
+            reasons.append(f"{decider.name}: no spread between seeds was seen, so it is not tested")
+        elif left:
+            reasons.append(f"the plan looks again at {left[0].words}")
+        if decider.failures * questions >= look.alpha:
+            alone = f"(p = {decider.failures:.3f})"
+            reasons.append(f"so few seeds cannot show it by failures alone {alone}")
     d = decider.difference
     interval = "" if math.isnan(d.low) else f" [{d.low:+.2f}, {d.high:+.2f}]"
-    by = "by ranks, " if math.isnan(d.low) and not math.isnan(decider.p_for) else ""
     ours = f"{finding.ours}; deciding: {decider.label} = {d.value:+.2f} points{interval}"
-    if outcome != "unresolved" or not math.isnan(finding.p_for):
+    if outcome != "unresolved" or known:
+        by = "by ranks, " if math.isnan(d.low) and not math.isnan(decider.p_for) else ""
         side = " against it" * against
         ours += f", {by}corrected p{side} {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
     return replace(finding, outcome=outcome, ours=ours, reason="; ".join(reasons), weakest=decider)
@@ -236,65 +235,46 @@ def _verdicts(name: str, case: Evidence, findings: Mapping[Key, Finding]) -> tup
     made: dict[str, Verdict] = {}
     for claim in sorted(case.experiment.claims, key=lambda claim: bool(claim.follows)):
         found = [findings[name, check] for check in claim.checks]
-        made[claim.id] = (
-            _verdict(claim, found, case)
-            if found
-            else _following(claim, [made[other] for other in claim.follows])
-        )
+        made[claim.id] = _verdict(claim, found, [made[one] for one in claim.follows], case)
     return tuple(made[claim.id] for claim in case.experiment.claims)
 
 
-def _following(claim: Claim, others: Sequence[Verdict]) -> Verdict:
-    """The verdict of a claim that holds where `others` hold."""
-    outcomes = {verdict.outcome for verdict in others}
-    outcome: Outcome = next(outcome for outcome in ORDER if outcome in outcomes)
-    listed = "; ".join(f"{verdict.claim}: {verdict.words}" for verdict in others)
-    partly, provisional = (
-        any(getattr(v, key) for v in others) for key in ("partly", "provisional")
-    )
-    partly = partly and outcome != "not tested"
-    made_up, ledger = others[0].made_up, others[0].ledger
-    paper = "" if made_up else claim.paper
-    return Verdict(
-        claim.id,
-        claim.says,
-        paper,
-        listed,
-        outcome,
-        "",
-        ledger,
-        partly,
-        provisional,
-        made_up=made_up,
-    )
-
-
-def _verdict(claim: Claim, findings: Sequence[Finding], evidence: Evidence) -> Verdict:
-    """One contradicted check contradicts a claim; it takes all that apply to support it."""
+def _verdict(
+    claim: Claim, findings: Sequence[Finding], others: Sequence[Verdict], evidence: Evidence
+) -> Verdict:
+    """One contradicted check contradicts a claim; it takes all that apply to support it. A claim
+    that follows from others stands as they do.
+    """
+    followed = [
+        Finding(f"{one.claim}: {one.words}", one.outcome, provisional=one.provisional)
+        for one in others
+    ]
+    findings = [*findings, *followed]
     applying = [finding for finding in findings if finding.applies]
     outcomes = {finding.outcome for finding in applying}
     outcome: Outcome = next((outcome for outcome in ORDER if outcome in outcomes), "not tested")
     # a check that stands in where the network has no place for a row is no part where it has one
     asked = [
         finding
-        for check, finding in zip(claim.checks, findings, strict=True)
-        if finding.applies or not applying or not getattr(check, "without", ())
+        for part, finding in zip((*claim.checks, *others), findings, strict=True)
+        if finding.applies or not applying or not getattr(part, "without", ())
     ]
-    partly = 0 < len(applying) < len(asked) and outcome != "not tested"
+    partly = 0 < len(applying) < len(asked) or any(one.partly for one in others)
+    partly = partly and outcome != "not tested"
     reason = "; ".join({finding.reason: None for finding in asked if finding.reason})
-    quantity = getattr(claim.checks[0], "quantity", "")
+    quantity = next((getattr(check, "quantity", "") for check in claim.checks), "")
     return Verdict(
         claim=claim.id,
         says=claim.says,
         paper="" if evidence.made_up else claim.paper,
         ours="; ".join(finding.ours for finding in findings if finding.ours),
         outcome=outcome,
-        reason=f"judged in part: {reason}" if partly else reason,
-        ledger=claim.ledger,
+        reason=f"judged in part: {reason}" if partly and reason else reason,
+        ledger=others[0].ledger if others else claim.ledger,
         partly=partly,
         provisional=any(finding.provisional for finding in applying),
         deciding=next((f.weakest for f in findings if f.outcome == outcome and f.weakest), None),
-        margin=evidence.margins.get(quantity, math.nan) if claim.ledger == "error" else math.nan,
+        margin=evidence.margins.get(quantity, math.nan),
         made_up=evidence.made_up,
         ours_alone=claim.paper.startswith(("not in the paper", "no such row")),
     )

@@ -287,7 +287,7 @@ def _every_run(results: RecipeResults) -> Section:
             "top-1 error, %": f"{record.top1:.2f}",
             "training, s": f"{record.provenance.train_s:.0f}",
             "record": f"[{record.id}](runs/{record.id}.json)",
-            "failed because": "; ".join(health(record)),
+            "failed because": health(record),
         }
         for record in sorted(results.records.values(), key=lambda record: not names[record.id])
     ]

@@ -91,20 +91,15 @@ class Claim(Frozen):
     follows: tuple[Text, ...] = ()
 
     @property
-    def ledgers(self) -> set[Ledger]:
-        """Those of its checks, but for `none`."""
-        return {check.ledger for check in self.checks} - {"none"}
-
-    @property
     def ledger(self) -> Ledger:
-        """The ledger of its checks; a claim that follows from others stands where they do."""
-        return next(iter(self.ledgers), "none")
+        """The ledger of its checks but for those that cannot be tested."""
+        return next((check.ledger for check in self.checks if check.ledger != "none"), "none")
 
     @model_validator(mode="after")
     def _has_one_kind_of_evidence(self) -> Self:
         if bool(self.checks) == bool(self.follows):
             raise ValueError(f"claim {self.id}: it has checks, or follows from other claims")
-        if len(self.ledgers) > 1:
+        if len({check.ledger for check in self.checks} - {"none"}) > 1:
             raise ValueError(f"claim {self.id}: errors and exact figures are claims of their own")
         if self.top5 and {getattr(one, "quantity", "") for one in self.checks} != {"top1"}:
             raise ValueError(f"claim {self.id}: `top5` repeats checks on the top-1 error")
