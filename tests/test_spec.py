@@ -329,26 +329,22 @@ def test_a_network_and_its_se_version_take_each_its_own_columns_of_a_row() -> No
     backbones, mobile, cifar = (
         read_experiment(name) for name in ("backbones", "mobile", "cifar_backbones")
     )
-    assert published(backbones, "VGG-16") == {"top1_err": 27.02, "top5_err": 8.81, "gflops": 15.47}
-    assert published(backbones, "SE-VGG-16") == {
-        "top1_err": 25.22,
-        "top5_err": 7.7,
-        "gflops": 15.48,
-    }
+    assert published(backbones, "VGG-16") == {"top1": 27.02, "top5": 8.81, "gflops": 15.47}
+    assert published(backbones, "SE-VGG-16") == {"top1": 25.22, "top5": 7.7, "gflops": 15.48}
     assert published(mobile, "MobileNet") == {
-        "top1_err": 28.4,
-        "top5_err": 9.4,
+        "top1": 28.4,
+        "top5": 9.4,
         "params": 4.2,
         "gflops": 0.569,
     }
     assert published(mobile, "SE-MobileNet") == {
-        "top1_err": 25.3,
-        "top5_err": 7.7,
+        "top1": 25.3,
+        "top5": 7.7,
         "params": 4.7,
         "gflops": 0.572,
     }
-    assert published(cifar, "WRN-16-8") == {"top1_err": 20.43}
-    assert published(cifar, "SE-WRN-16-8") == {"top1_err": 19.14}
+    assert published(cifar, "WRN-16-8") == {"top1": 20.43}
+    assert published(cifar, "SE-WRN-16-8") == {"top1": 19.14}
 
 
 ON_REQUEST = (

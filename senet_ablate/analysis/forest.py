@@ -41,7 +41,7 @@ def effects(plan: Plan, tables: Mapping[str, Table]) -> pd.DataFrame:
             asked.sort(
                 key=lambda check: (
                     decides not in dict(check.contrasts()),
-                    not all(_printed(table, row, check.quantity) for row in check.named),
+                    not all(check.quantity in published(table.experiment, r) for r in check.named),
                 )
             )
             rows += [_effect(plan, table, verdict, check) for check in asked[:1]]
@@ -52,14 +52,10 @@ def effects(plan: Plan, tables: Mapping[str, Table]) -> pd.DataFrame:
     return found[found["paper_effect"].notna()].reset_index(drop=True)
 
 
-def _printed(table: Table, row: str, quantity: str) -> float | None:
-    return published(table.experiment, row).get(f"{quantity}_err")
-
-
 def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> dict[str, object]:
-    rules = plan.recipe.plan
+    rules, experiment = plan.recipe.plan, table.experiment
     printed = {
-        row: _printed(table, row, check.quantity) or math.nan for row in table.experiment.variants
+        row: published(experiment, row).get(check.quantity, math.nan) for row in experiment.variants
     }
     contrasts = dict(check.contrasts())
     sizes = {
@@ -71,7 +67,7 @@ def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> di
     decided = verdict.deciding if verdict.deciding and verdict.deciding.name in sizes else None
     name = decided.name if decided else least
     first, *others = contrasts[name]
-    control = table.experiment.control_of(first) if len(others) == 1 else table.experiment.control
+    control = experiment.control_of(first) if len(others) == 1 else experiment.control
     plain = float(table.rows[check.quantity][control]) / 100
     if math.isnan(plain) and rules:  # what the plan expects, until it is measured
         plain = (getattr(rules, f"plain_{check.quantity}") or math.nan) / 100

@@ -80,9 +80,9 @@ def expected_errors(plan: Plan, plain: float, quantity: str = "top1") -> dict[st
     """
     found: dict[str, float] = {}
     for name, experiment in plan.experiments.items():
-        control = published(experiment, experiment.control).get(f"{quantity}_err")
+        control = published(experiment, experiment.control).get(quantity)
         for variant, row_id in plan.row_ids(name).items():
-            error = published(experiment, variant).get(f"{quantity}_err")
+            error = published(experiment, variant).get(quantity)
             if control and error:
                 found[row_id] = plain * error / control
     return found

@@ -92,7 +92,8 @@ def tables(
     pixels. first: what the claims said on their first page.
     """
     beside = {"networks": networks, "benches": benches, "costs": costs or {}}
-    cases = {name: case_of(plan, name, by_row(records), **beside) for name in plan.experiments}
+    found = by_row(records)
+    cases = {name: case_of(plan, name, found, **beside) for name in plan.experiments}
     first = first or FirstPage(experiments={})
     return {
         name: replace(table, exploratory=exploratory(plan, name, records, first))
@@ -291,8 +292,7 @@ def _rows(
         row["image_error"] = 1.96 * image_stderr(right) if n else NAN
         row |= {key: getattr(records[0], key) if n else None for key in ("params", "macs")}
         paper = {} if case.made_up else published(case.experiment, variant)
-        for key in ("top1_err", "top5_err", "params", "gflops"):
-            row[f"paper_{key.removesuffix('_err')}"] = paper.get(key, NAN)
+        row |= {f"paper_{key}": paper.get(key, NAN) for key in ("top1", "top5", "params", "gflops")}
         row |= _columns("effect", d.value, d.low, d.high) | {"differs": differs}
         row["remark"] = _remark(value.note, hosts.get(variant, ""), case.rows[variant])
         rows.append(row)

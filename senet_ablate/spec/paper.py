@@ -34,15 +34,18 @@ def out_of_scope() -> tuple[Claim, ...]:
 # that with SE.
 _PLAIN, _SE = ("original_", "reimpl_", ""), ("senet_", "se_", "")
 _COLUMNS = {  # of the paper -> ours, and how many of its units make one of ours
-    **{name: (name, 1) for name in ("top1_err", "top5_err", "params", "gflops")},
-    "err": ("top1_err", 1),
+    "top1_err": ("top1", 1),
+    "err": ("top1", 1),
+    "top5_err": ("top5", 1),
+    "params": ("params", 1),
+    "gflops": ("gflops", 1),
     "mflops": ("gflops", 1000),
 }
 
 
 def published(experiment: Experiment, variant: str) -> dict[str, float]:
-    """What the paper prints for a row: any of top1_err, top5_err (%), params (M), gflops; empty if
-    it has no such row.
+    """What the paper prints for a row: errors top1, top5 (%), params (M), gflops, as far as it
+    has them.
 
     Where a row of the paper holds a network without and with SE, the variant takes the columns of
     its own version; the plain one those of the authors' own training. Raises BadInput if the
