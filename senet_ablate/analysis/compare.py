@@ -21,7 +21,8 @@ from senet_ablate.analysis.tables import Table, read_reported, tables
 from senet_ablate.records import Record, read_records
 from senet_ablate.spec import BadInput, nearest
 
-Found = tuple[str, Difference, str]
+Found = Iterator[tuple[str, Difference, str]]
+"""What is asked, the answer, and that in words."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,19 @@ class RowComparison:
     rows: pd.DataFrame
 
     def _repr_markdown_(self) -> str:
-        cells = pd.DataFrame(
+        cells = [
             {
-                "": self.rows.index,
-                "value": [_number(value) for value in self.rows["value"]],
-                "95% interval": [
-                    "" if np.isnan(low) else f"{low:.2f} to {high:.2f}"
-                    for low, high in zip(self.rows["low"], self.rows["high"], strict=True)
-                ],
-                "p": [_number(p, 3) for p in self.rows["p"]],
-                "in words": list(self.rows["says"]),
+                "": what,
+                "value": _number(row["value"]),
+                "95% interval": ""
+                if np.isnan(row["low"])
+                else f"{row['low']:.2f} to {row['high']:.2f}",
+                "p": _number(row["p"], 3),
+                "in words": row["says"],
             }
-        )
-        return f"{markdown_cell(self.sentence)}\n\n{markdown_table(cells)}"
+            for what, row in self.rows.iterrows()
+        ]
+        return f"{markdown_cell(self.sentence)}\n\n{markdown_table(pd.DataFrame(cells))}"
 
 
 def compare(results: str | Path, recipe: str, a: str, b: str) -> RowComparison:
@@ -60,43 +61,43 @@ def compare(results: str | Path, recipe: str, a: str, b: str) -> RowComparison:
     were not tested on the same images.
     """
     records = read_records(Path(results), recipe)
-    plan = read_reported(recipe, records)
-    return compare_rows(tables(plan, records), a, b)
+    return compare_rows(tables(read_reported(recipe, records), records), a, b)
 
 
 def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> RowComparison:
     """As `compare`, of tables that are at hand, by the model of errors of their page."""
     names = find(tables, a), find(tables, b)
-    runs_a, runs_b = (runs(tables, name) for name in names)
-    for name, records in zip(names, (runs_a, runs_b), strict=True):
+    one, other = sides = [runs(tables, name) for name in names]
+    for name, records in zip(names, sides, strict=True):
         if not records:
             raise BadInput(f"row {name!r} has no run")
-    if runs_a == runs_b:
+    if one == other:
         raise BadInput(f"{names[0]} and {names[1]} are the same runs")
-    if unfair := mixed(dict(zip(names, (runs_a, runs_b), strict=True))):
+    if unfair := mixed(dict(zip(names, sides, strict=True))):
         raise BadInput(f"the two rows cannot be compared: {unfair}")
-    rows = runs_a[0].run.row_id, runs_b[0].run.row_id
-    models = [table.model for table in tables.values()]
-    model = next((one for one in models if {*rows} <= one.rows.keys()), None)
-    if model is None:
+    rows = [records[0].run.row_id for records in sides]
+    models = [table.model for table in tables.values() if {*rows} <= table.model.rows.keys()]
+    if not models:
         raise BadInput(f"{names[0]} and {names[1]} stand in tables that are judged apart")
-    difference = replace(model.contrast({rows[0]: 1, rows[1]: -1}), p=model.p(*rows))
-    sentence = _sentence(*names, len(runs_a), len(runs_b), difference)
-    test = model.test
-    if failed := [side for side, row in zip("ab", rows, strict=True) if model.rows[row].failed]:
-        test = "ranks over all seeds, failed ones the worst"
-        sentence += f" {' and '.join(failed)} has failed runs: compared by ranks."
-    if count := one_network(runs_a, runs_b):
-        difference = Difference(0.0)  # what is certain is not tested
-        test = "equal bit for bit"
-        sentence = f"a = {names[0]}, b = {names[1]}. They are one network: equal bit for bit in"
-        sentence += f" {count} of {count} seeds."
+    model = models[0]
+    sentence, errors = f"a = {names[0]}, b = {names[1]}.", [model.rows[row] for row in rows]
+    failed = " and ".join(side for side, row in zip("ab", errors, strict=True) if row.failed)
+    if count := one_network(one, other):  # what is certain is not tested
+        difference, test = Difference(0.0), "equal bit for bit"
+        sentence += f" They are one network: equal bit for bit in {count} of {count} seeds."
+    else:
+        difference = replace(model.contrast({rows[0]: 1, rows[1]: -1}), p=model.p(*rows))
+        test = "ranks over all seeds, failed ones the worst" if failed else model.test
+        sentence += _said(len(one), len(other), difference)
+        sentence += f" {failed} has failed runs: compared by ranks." if failed else ""
+    trains = [records[0].run.train.model_dump() for records in sides]
+    if keys := ", ".join(key for key in sorted(trains[0]) if trains[0][key] != trains[1][key]):
+        sentence += f" Mind: they differ in {keys} too, not in SE alone."
     found = [
-        *_over_seeds(model.rows[rows[0]], model.rows[rows[1]], difference, test),
-        *_over_images(runs_a, runs_b),
-        *_costs(runs_a[0], runs_b[0]),
+        *_over_seeds(*errors, difference, test),
+        *_over_images(one, other),
+        *_costs(one[0], other[0]),
     ]
-    sentence += _other_training(runs_a[0], runs_b[0])
     cells = [(what, d.value, d.low, d.high, d.p, says) for what, d, says in found]
     columns = ["", "value", "low", "high", "p", "says"]
     return RowComparison(sentence, pd.DataFrame(cells, columns=columns).set_index(""))
@@ -121,7 +122,7 @@ def runs(tables: Mapping[str, Table], name: str) -> list[Record]:
     return tables[experiment].records[variant]
 
 
-def _over_seeds(a: Errors, b: Errors, difference: Difference, test: str) -> Iterator[Found]:
+def _over_seeds(a: Errors, b: Errors, difference: Difference, test: str) -> Found:
     """What new seeds would give."""
     for side, got in (("a", a.estimate), ("b", b.estimate)):
         mean = Difference(got.mean, low=got.low, high=got.high)
@@ -132,16 +133,13 @@ def _over_seeds(a: Errors, b: Errors, difference: Difference, test: str) -> Iter
     yield "probability of improvement", chance, "how often a run of a beats a run of b"
 
 
-def _over_images(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Found]:
+def _over_images(a: Sequence[Record], b: Sequence[Record]) -> Found:
     """What other test images would give, for these trained networks."""
     right_a, right_b = (np.array([one.right() for one in side]) for side in (a, b))
     value = 100 * float(right_b.mean() - right_a.mean())
     half = 1.96 * image_stderr(right_a, right_b)
-    yield (
-        "difference on the images, points",
-        Difference(value, low=value - half, high=value + half),
-        "these networks, test images drawn anew",
-    )
+    difference = Difference(value, low=value - half, high=value + half)
+    yield "difference on the images, points", difference, "these networks, test images drawn anew"
     for one, other in shared_seeds(a, b):
         only_a, only_b, p = mcnemar(one.right(), other.right())
         points = Difference(100 * (only_b - only_a) / one.tested, p=p)
@@ -149,36 +147,26 @@ def _over_images(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Found]:
         yield f"seed {one.run.seed}: difference, points", points, says
 
 
-def _costs(a: Record, b: Record) -> Iterator[Found]:
-    for what, key in (("parameters", "params"), ("multiply-adds", "macs")):
-        one, other = getattr(a, key), getattr(b, key)
+def _costs(a: Record, b: Record) -> Found:
+    for what, one, other in (("parameters", a.params, b.params), ("multiply-adds", a.macs, b.macs)):
         yield f"{what}, a over b", Difference(one / other), f"{one:,} against {other:,}"
 
 
-def _sentence(a: str, b: str, n_a: int, n_b: int, difference: Difference) -> str:
+def _said(n_a: int, n_b: int, d: Difference) -> str:
     """What the seeds allow to be said."""
     alike = f"{n_a} seeds each" if n_a > 1 else "one seed each"
     seeds = alike if n_a == n_b else f"{n_a} and {n_b} seeds"
-    more = "more" if difference.value > 0 else "less"
-    gap = f"a = {a}, b = {b}. Over {seeds} a errs by {abs(difference.value):.2f} points {more}"
-    if np.isnan(difference.p):
-        return f"{gap} than b; without a spread between seeds nothing can be said about new runs."
-    interval = "p < 0.001" if difference.p < 0.001 else f"p = {difference.p:.3f}"
-    if not np.isnan(difference.low):
-        interval = f"95% interval {difference.low:+.2f} to {difference.high:+.2f}, {interval}"
-    if difference.p < ALPHA:
-        return f"{gap} than b, and that is more than the noise between seeds ({interval})."
-    cautious = "; the test allows for rows that scatter more" * (
-        difference.low * difference.high > 0
-    )
-    return f"{gap} than b, which the noise between seeds can explain ({interval}{cautious})."
-
-
-def _other_training(a: Record, b: Record) -> str:
-    """A warning where the rows differ in more than the SE block."""
-    one, other = (record.run.train.model_dump() for record in (a, b))
-    keys = sorted(key for key in one if one[key] != other[key])
-    return f" Mind: they differ in {', '.join(keys)} too, not in SE alone." if keys else ""
+    more = "more" if d.value > 0 else "less"
+    gap = f" Over {seeds} a errs by {abs(d.value):.2f} points {more} than b"
+    if np.isnan(d.p):
+        return f"{gap}; without a spread between seeds nothing can be said about new runs."
+    interval = "p < 0.001" if d.p < 0.001 else f"p = {d.p:.3f}"
+    if not np.isnan(d.low):
+        interval = f"95% interval {d.low:+.2f} to {d.high:+.2f}, {interval}"
+    if d.p < ALPHA:
+        return f"{gap}, and that is more than the noise between seeds ({interval})."
+    cautious = "; the test allows for rows that scatter more" if d.low * d.high > 0 else ""
+    return f"{gap}, which the noise between seeds can explain ({interval}{cautious})."
 
 
 def _number(value: float, digits: int = 2) -> str:

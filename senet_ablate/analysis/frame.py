@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def load_records(results_dir: str | Path, recipe: str) -> pd.DataFrame:
 
 
 OF_TRAINING = ("backbone", "dataset", "epochs", "lr")
+OF_RECORD = ("id", "top1", "top5", "params", "macs", "diverged")
 OF_ORIGIN = ("wall_s", "device", "data", "commit")
 COLUMNS = (
     *("id", "seed", *OF_TRAINING, "plain", *FIELDS, "top1", "top5", "left_out"),
@@ -55,13 +57,13 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
     """Records as a table, one row a run; see `load_records`."""
     rows = []
     for record in records:
-        run, last = record.run, record.epochs[-1:]
+        run = record.run
         row = {"seed": run.seed, "plain": run.se is None, "left_out": health(record)}
-        row |= {name: getattr(run.train, name) for name in OF_TRAINING}
-        row |= {name: getattr(record.provenance, name) for name in OF_ORIGIN}
-        for name in ("id", "top1", "top5", "params", "macs", "diverged"):
-            row[name] = getattr(record, name)
-        rows.append(row | _block(run.se) | {"train_loss": last[0].train_loss if last else math.nan})
+        row["train_loss"] = record.epochs[-1].train_loss if record.epochs else math.nan
+        sources = (run.train, OF_TRAINING), (record, OF_RECORD), (record.provenance, OF_ORIGIN)
+        for source, names in sources:
+            row |= {name: getattr(source, name) for name in names}
+        rows.append(row | _block(run.se))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.astype({"reduction": "Int64", "bias": "boolean", "diverged": "Int64"})
 
@@ -70,8 +72,7 @@ def _block(se: SESpec | None) -> dict[str, Any]:
     """The fields of a block, None where they do not count."""
     if se is None:
         return dict.fromkeys(FIELDS)
-    fields = {name: getattr(se, name) for name in FIELDS} | {"stages": str(se.stages)}
-    return fields | dict.fromkeys(se.inert())
+    return asdict(se) | {"stages": str(se.stages)} | dict.fromkeys(se.inert())
 
 
 def strangers(recipe: str, records: Mapping[str, Record]) -> dict[str, list[str]]:
@@ -81,18 +82,16 @@ def strangers(recipe: str, records: Mapping[str, Record]) -> dict[str, list[str]
     read_recipe(recipe)  # which says what is wrong with it
     runs = [row.runs[0] for plan in fitting_plans(recipe).values() for row in plan.rows()]
     rows = {run.row_id for run in runs}
-    trains = {run.train.model_dump_json(): run.train for run in runs}.values()
+    trains = dict.fromkeys(run.train for run in runs)
     found: dict[str, list[str]] = {}
     for record in records.values():
         if record.run.row_id in rows:
             continue
-        mine = record.run.train
-        differing = [
-            [f"{key} {value}" for key, value in mine if value != getattr(train, key)]
+        differing = (
+            [f"{key} {value}" for key, value in record.run.train if value != getattr(train, key)]
             for train in trains
-        ]
-        fewest: list[str] = min(differing, key=len)
-        named = ", ".join(fewest)
+        )
+        named = ", ".join(min(differing, key=len))
         reason = f"the recipe differs: {named}" if named else "no experiment has such a block"
         found.setdefault(reason, []).append(record.id)
     return found

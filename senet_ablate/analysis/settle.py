@@ -37,24 +37,22 @@ Draw = Callable[[str, int], tuple[float, bool]]
 
 def made_up_page(plan: Plan, top1: Draw, top5: Draw) -> dict[str, Evidence]:
     """Every table of a plan with made-up errors at all its looks, as the judge wants it."""
-    made: dict[str, Record] = {}
-    for run in (run for row in plan.rows() for run in row.runs):
-        if run.id not in made:
-            (one, failed), (five, _) = (draw(run.row_id, run.seed) for draw in (top1, top5))
-            made[run.id] = _record(run, one, five, failed)
+    runs = {run.id: run for row in plan.rows() for run in row.runs}
+    made = {name: _record(run, top1, top5) for name, run in runs.items()}
     return {name: case_of(plan, name, by_row(made)) for name in plan.experiments}
 
 
-def _record(run: Run, top1: float, top5: float, failed: bool) -> Record:
+def _record(run: Run, top1: Draw, top5: Draw) -> Record:
     """As much of a record as tables and their judge read, of 100 images: errors are not rounded."""
-    epoch = Epoch.model_construct(train_loss=0.0, test_top1=top1)
+    (error, failed), (error_of_5, _) = (draw(run.row_id, run.seed) for draw in (top1, top5))
+    epoch = Epoch.model_construct(train_loss=0.0, test_top1=error)
     return Record.model_construct(
         run=run,
         classes=100,
         train_images=1,
         tested=100,
-        wrong_top1=top1,
-        wrong_top5=top5,
+        wrong_top1=error,
+        wrong_top5=error_of_5,
         correct="",
         majority=1,
         answered=100,
@@ -70,8 +68,9 @@ def _record(run: Run, top1: float, top5: float, failed: bool) -> Record:
 def judge_made_up(plan: Plan, top1: Draw, top5: Draw) -> list[Verdict]:
     """The verdicts on errors of such a page."""
     page = families(plan, made_up_page(plan, top1, top5))
-    judged = [each for one in page for each in judge(one, plan.recipe.plan).values()]
-    return [one for verdicts in judged for one in verdicts if one.ledger == "error"]
+    judged = [judge(family, plan.recipe.plan) for family in page]
+    verdicts = [one for tables in judged for table in tables.values() for one in table]
+    return [one for one in verdicts if one.ledger == "error"]
 
 
 def expected_errors(plan: Plan, plain: float, quantity: str = "top1") -> dict[str, float]:
@@ -118,18 +117,14 @@ def if_the_paper_is_right(
     """
     plan, rng = replace(plan, most=None), np.random.default_rng(0)
     rows = [row_id for name in plan.experiments for row_id in plan.row_ids(name).values()]
-    top1, top5 = (
-        dict.fromkeys(rows, plain) | expected_errors(plan, plain, quantity)
-        for plain, quantity in ((rules.plain_top1, "top1"), (rules.plain_top5 or math.nan, "top5"))
-    )
+    plain = {"top1": rules.plain_top1, "top5": rules.plain_top5 or math.nan}
+    means = {q: dict.fromkeys(rows, e) | expected_errors(plan, e, q) for q, e in plain.items()}
     narrower = spread * math.sqrt((rules.plain_top5 or 0) / rules.plain_top1)
     found: dict[str, list[Verdict]] = {}
     for _ in range(pages):
-        draws = (
-            normal_errors(top1, lambda row: spread, 0.1, rng),
-            normal_errors(top5, lambda row: narrower, 0.1, rng),
-        )
-        for verdict in judge_made_up(plan, *draws):
+        top1 = normal_errors(means["top1"], lambda row: spread, 0.1, rng)
+        top5 = normal_errors(means["top5"], lambda row: narrower, 0.1, rng)
+        for verdict in judge_made_up(plan, top1, top5):
             found.setdefault(verdict.claim, []).append(verdict)
     return found
 
@@ -148,32 +143,30 @@ def sentences(plan: Plan, records: Mapping[str, Record]) -> Iterator[str]:
         for claim, verdicts in if_the_paper_is_right(plan, rules, spread).items()
         if any(one.outcome != "not tested" for one in verdicts)
     }
-    known, alpha = (
-        expected_errors(plan, rules.plain_top1),
-        rules.looks[-1].alpha / max(len(found), 1),
-    )
+    known = expected_errors(plan, rules.plain_top1)
+    alpha = rules.looks[-1].alpha / max(len(found), 1)
     sure, short, unknown = list[str](), list[str](), list[str]()
     for name, experiment in plan.experiments.items():
-        ids, case = plan.row_ids(name), case_of(plan, name, {})
+        case = case_of(plan, name, {})
         for claim in (claim for claim in experiment.claims if claim.id in found):
             verdicts = found[claim.id]
             checks = [one for one in claim.checks if isinstance(one, ErrorCheck)]
             checks = [one for one in checks if not one.inapplicable(case)]
             chance = sum(one.outcome == "supported" for one in verdicts) / len(verdicts)
             deciding = [one.deciding.difference for one in verdicts if one.deciding]
-            rows = {ids[row] for check in checks for row in check.named}
+            rows = {case.ids[row] for check in checks for row in check.named}
             if not rows <= known.keys() or any(check.without for check in checks):
                 unknown.append(claim.id)
-            elif chance >= POWER:
+                continue
+            if chance >= POWER:
                 sure.append(claim.id)
-            elif any(check.by_margin for check in checks) or not deciding:
-                more = "alike within the margin takes a smaller spread or more seeds"
-                short.append(f"  {claim.id}: {100 * chance:.0f}% ({more})")
-            else:
+                continue
+            more = "alike within the margin takes a smaller spread or more seeds"
+            if deciding and not any(check.by_margin for check in checks):
                 expected = np.mean([d.value for d in deciding])
                 needed = np.median([detectable(d.stderr, d.df, alpha) for d in deciding])
                 more = f"expected {expected:+.2f} points, found from {needed:.2f} on"
-                short.append(f"  {claim.id}: {100 * chance:.0f}% ({more})")
+            short.append(f"  {claim.id}: {100 * chance:.0f}% ({more})")
     yield (
         f"if the paper's relative effects are true, {len(sure)} of {len(sure + short)} claims on"
         f" errors come out supported in 4 of 5 tries or more (standard deviation between seeds"
@@ -189,7 +182,7 @@ def needs(plan: Plan, records: Mapping[str, Record], points: float) -> Iterator[
     """A line a table: the seeds a row with which a two-sided test at 5% sees a true difference of
     `points` in 4 of 5 tries. Raises BadInput unless that is a positive number.
     """
-    if not 0 < points < float("inf"):
+    if not 0 < points < math.inf:
         raise BadInput(f"--for wants a positive number of points, found {points:g}")
     for name, table in tables(plan, records).items():
         yield f"{name}: {_need(table, points)}"
