@@ -324,7 +324,7 @@ def test_a_row_with_failed_runs_has_a_difference_and_no_interval() -> None:
     model = ErrorModel(rows)
     ours = model.contrast({"a": 1, "b": -1})
     assert ours.value == pytest.approx(24.5) and math.isnan(ours.low) and math.isnan(ours.p)
-    assert model.p("a", "b") == pytest.approx(1.0), "by ranks: 1 and 4 against 2 and 3"
+    assert model.difference("a", "b").p == pytest.approx(1.0), "by ranks: 1 and 4 against 2 and 3"
     assert model.failures_alone("a", "b") == pytest.approx(0.5), "one of four, in either row"
 
 
@@ -333,4 +333,6 @@ def test_ranks_say_nothing_against_the_means_that_they_stand_beside() -> None:
     rows = {"a": Errors(sound | {14: 99.0}, frozenset({14})), "b": Errors(plain)}
     model = ErrorModel(rows)
     assert model.contrast({"a": 1, "b": -1}).value > 0 and model.ranks("a", "b")[0] < 0.001
-    assert model.p("a", "b") == model.p("b", "a") == 1, "the mean is worse, the ranks are better"
+    assert model.difference("a", "b").p == model.difference("b", "a").p == 1, (
+        "the mean is worse, the ranks are better"
+    )

@@ -1,7 +1,7 @@
 """Any two rows held against each other: over seeds, over test images, and by what they cost."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +86,7 @@ def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> RowComparison:
         difference, test = Difference(0.0), "equal bit for bit"
         sentence += f" They are one network: equal bit for bit in {count} of {count} seeds."
     else:
-        difference = replace(model.contrast({rows[0]: 1, rows[1]: -1}), p=model.p(*rows))
+        difference = model.difference(*rows)
         test = "ranks over all seeds, failed ones the worst" if failed else model.test
         sentence += _said(len(one), len(other), difference)
         sentence += f" {failed} has failed runs: compared by ranks." if failed else ""

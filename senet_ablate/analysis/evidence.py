@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from senet_ablate.analysis.stats import Difference
 
 Outcome = Literal["supported", "contradicted", "unresolved", "not tested"]
+ORDER: tuple[Outcome, ...] = ("contradicted", "not tested", "unresolved", "supported")
+"""Of several outcomes the first one here decides."""
 Rows = Mapping[str, Sequence[Record]]
 """The records of each variant, one a seed."""
 

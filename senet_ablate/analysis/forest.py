@@ -40,7 +40,7 @@ def effects(plan: Plan, tables: Mapping[str, Table]) -> pd.DataFrame:
             decides = verdict.deciding.name if verdict.deciding else ""
             asked.sort(
                 key=lambda check: (
-                    decides not in dict(check.contrasts()),
+                    decides not in map(check.written, check.contrasts()),
                     not all(check.quantity in published(table.experiment, r) for r in check.named),
                 )
             )
@@ -57,7 +57,7 @@ def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> di
     printed = {
         row: published(experiment, row).get(check.quantity, math.nan) for row in experiment.variants
     }
-    contrasts = dict(check.contrasts())
+    contrasts = {check.written(weights): weights for weights in check.contrasts()}
     sizes = {
         name: sum(weight * printed[row] for row, weight in weights.items())
         for name, weights in contrasts.items()

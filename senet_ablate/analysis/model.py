@@ -128,14 +128,15 @@ class ErrorModel:
         shown = Difference.of(value, math.sqrt(variance), df)
         return replace(tested, low=shown.low, high=shown.high)
 
-    def p(self, one: str, other: str) -> float:
-        """Two-sided p-value of a difference between two rows; by ranks where runs failed, which
-        must speak for the side that the means speak for.
+    def difference(self, one: str, other: str) -> Difference:
+        """Between two rows; where runs failed, its p-value is by ranks, which must speak for the
+        side that the means speak for.
         """
+        found = self.contrast({one: 1, other: -1})
         if self.rows[one].failed or self.rows[other].failed:
-            more = self.rows[one].estimate.mean > self.rows[other].estimate.mean
-            return min(1.0, 2 * self.ranks(one, other)[more])
-        return self.contrast({one: 1, other: -1}).p
+            p = min(1.0, 2 * self.ranks(one, other)[found.value > 0])
+            return replace(found, p=p)
+        return found
 
     def ranks(self, one: str, other: str) -> tuple[float, float]:
         """One-sided p-values that `one` errs less, and more, than `other`, by the exact

@@ -8,7 +8,7 @@ trained to say. Rows whose records are all equal bit for bit need no interval.
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from senet_ablate.analysis.frame import strangers
 from senet_ablate.analysis.model import ErrorModel, Errors
@@ -102,8 +102,15 @@ def compare_records(
         raise BadInput("no committed run was trained again")
     theirs, mine = ({run: records[run] for run in both} for records in (committed, ours))
     where = [record.provenance for record in mine.values()]
-    equal = [run for run in both if _content(theirs[run]) == _content(mine[run])]
+    equal = [
+        run
+        for run in both
+        if theirs[run].model_copy(update={"provenance": mine[run].provenance}) == mine[run]
+    ]
     a, b = (tables(plan, records, gates_of_seeds(plan, records)) for records in (theirs, mine))
+    pairs = (
+        (name, *pair) for name in a for pair in zip(a[name].verdicts, b[name].verdicts, strict=True)
+    )
     return Reproduction(
         recipe=plan.recipe_name,
         date=max(one.started for one in where)[:10],
@@ -116,13 +123,18 @@ def compare_records(
         equal=tuple(equal),
         other=tuple(run for run in both if run not in equal),
         rows=tuple(_rows(a, b, equal)),
-        verdicts=tuple(_verdicts(a, b)),
+        verdicts=tuple(
+            VerdictAgreement(
+                experiment=name,
+                claim=one.claim,
+                says=one.says,
+                committed=one.words,
+                ours=other.words,
+            )
+            for name, one, other in pairs
+            if {one.outcome, other.outcome} != {"not tested"}  # records of runs can settle it
+        ),
     )
-
-
-def _content(record: Record) -> dict[str, Any]:
-    """All that a machine of the same kind must give again."""
-    return record.model_dump(exclude={"provenance"})
 
 
 def _rows(
@@ -164,20 +176,6 @@ def _outcome(d: Difference, margin: float) -> Agreement:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _verdicts(theirs: Mapping[str, Table], mine: Mapping[str, Table]) -> Iterator[VerdictAgreement]:
-    """Of the claims that records of runs can settle, on both sides from the same runs."""
-    for name, table in theirs.items():
-        for one, other in zip(table.verdicts, mine[name].verdicts, strict=True):
-            if {one.outcome, other.outcome} != {"not tested"}:
-                yield VerdictAgreement(
-                    experiment=name,
-                    claim=one.claim,
-                    says=one.says,
-                    committed=one.words,
-                    ours=other.words,
-                )
 
 
 def reproductions(results: Path, recipe: str) -> list[Reproduction]:

@@ -189,8 +189,8 @@ def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
         effects = {
             variant: (Difference(0.0), False)  # what is certain is not tested
             if one_network(rows[variant], rows[experiment.control_of(variant)])
-            else (model.contrast({one: 1, other: -1}), (one, other) in differ)
-            for variant, (one, other) in ours.items()
+            else (model.difference(*pair), pair in differ)
+            for variant, pair in ours.items()
         }
         resolution, resolution_of_half = _resolution(
             judged, model, alphas, alpha / max(len(family), 1)
@@ -236,7 +236,7 @@ def _differences(
             model = error_model(rows.values(), rules)
             ready = {pair for (name, _), pair in pairs.items() if name in rows}
             alphas |= dict.fromkeys(ready, look.alpha)
-            p_values = [model.p(*pair) if pair in ready else 1.0 for pair in family]
+            p_values = [model.difference(*pair).p if pair in ready else 1.0 for pair in family]
             corrected = holm(np.nan_to_num(p_values, nan=1.0))
             differ |= {pair for pair, p in zip(family, corrected, strict=True) if p < look.alpha}
     return differ, alphas
@@ -257,7 +257,7 @@ def _resolution(
 
     sizes = [seeds(pair) for pair in ours]
     alike = dict.fromkeys(pair for pair in pairs if seeds(pair) in sizes)
-    tests = [model.contrast({one: 1, other: -1}) for one, other in alike]
+    tests = [model.difference(*pair) for pair in alike]
     known = [(d.stderr, d.df) for d in tests if d.stderr > 0]
     known.sort(key=lambda test: detectable_by([test], alpha))
     return detectable_by(known, alpha), detectable_by(known[: -(-len(known) // 2)], alpha)

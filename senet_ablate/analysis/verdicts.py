@@ -20,7 +20,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from senet_ablate.analysis.claims.errors import ErrorCheck
-from senet_ablate.analysis.evidence import Comparison, Evidence, Finding, Outcome, Rows, not_tested
+from senet_ablate.analysis.evidence import (
+    ORDER,
+    Comparison,
+    Evidence,
+    Finding,
+    Outcome,
+    Rows,
+    not_tested,
+)
 from senet_ablate.analysis.exclusions import health, mixed, one_network, outcome
 from senet_ablate.analysis.model import ErrorModel, Errors
 from senet_ablate.analysis.stats import ALPHA, estimate, holm_of_pairs
@@ -32,8 +40,6 @@ from senet_ablate.spec.spec import Look, margins
 Key = tuple[str, Check]
 """Experiment and check."""
 QUANTITIES = ("top1", "top5", "throughout")
-ORDER: tuple[Outcome, ...] = ("contradicted", "not tested", "unresolved", "supported")
-"""Of a claim's checks the first one seen here decides."""
 MADE_UP_WORDS: dict[Outcome, str] = {"supported": "mechanism seen", "contradicted": "opposite seen"}
 
 
@@ -190,7 +196,7 @@ def _question(check: Any, ids: Mapping[str, str]) -> Any:
     """What a check asks, whichever table it stands in: the same question is asked once."""
     contrasts = tuple(
         tuple(sorted((ids[name], weight) for name, weight in weights.items()))
-        for _, weights in check.contrasts()
+        for weights in check.contrasts()
     )
     rows = {"rows", "than", "weights", "needs", "without", "paired"}  # in `contrasts`, by id
     return check.model_dump_json(exclude=rows), contrasts
@@ -251,8 +257,8 @@ def _verdict(
     ]
     findings = [*findings, *followed]
     applying = [finding for finding in findings if finding.applies]
-    outcomes = {finding.outcome for finding in applying}
-    outcome: Outcome = next((outcome for outcome in ORDER if outcome in outcomes), "not tested")
+    outcomes = [finding.outcome for finding in applying if finding.outcome]
+    outcome = min(outcomes, key=ORDER.index, default="not tested")
     # a check that stands in where the network has no place for a row is no part where it has one
     asked = [
         finding

@@ -12,7 +12,6 @@ from senet_ablate.spec.plan import (
 from senet_ablate.spec.registry import (
     BACKBONES,
     BLOCKS,
-    CLAIM_KINDS,
     DATASETS,
     EXCITATIONS,
     GATES,
@@ -35,7 +34,6 @@ from senet_ablate.spec.spec import (
 __all__ = [
     "BACKBONES",
     "BLOCKS",
-    "CLAIM_KINDS",
     "DATASETS",
     "EXCITATIONS",
     "GATES",

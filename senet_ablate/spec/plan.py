@@ -117,10 +117,8 @@ def read_plan(
     def wrong(key: str, what: str) -> BadInput:
         return BadInput(f"recipe {recipe!r}, key {key}: {what}")
 
-    for key, names in {
-        "experiments": value.experiments,
-        "plan.experiment_seeds": rules.experiment_seeds if rules else (),
-    }.items():
+    seeds_of = rules.experiment_seeds if rules else ()
+    for key, names in (("experiments", value.experiments), ("plan.experiment_seeds", seeds_of)):
         for name in names:
             if name not in known:
                 raise wrong(key, f"unknown experiment {name!r}; {nearest(name, known)}")
@@ -139,16 +137,16 @@ def read_plan(
     }
     apart = frozenset(loaded).difference(planned) if rules else frozenset[str]()
     plan, kept = Plan(recipe, value, loaded, seeds, apart), []
-    for entry in (*value.cannot_host, *value.keep_weights):
-        key = "cannot_host" if entry in value.cannot_host else "keep_weights"
-        name, _, row = entry.partition("/")
-        variants = read_experiment(name, folder).variants if name in known else {}
-        if row not in variants:
-            raise wrong(key, f"{entry!r} is no experiment/variant")
-        if entry in value.keep_weights:
-            kept.append(plan.runs_of(name, variants[row]))
-    for entry in {*value.cannot_host} & {*value.keep_weights}:
-        raise wrong("keep_weights", f"{entry!r} stands under cannot_host")
+    for key, entries in (("cannot_host", value.cannot_host), ("keep_weights", value.keep_weights)):
+        for entry in entries:
+            name, _, row = entry.partition("/")
+            variants = read_experiment(name, folder).variants if name in known else {}
+            if row not in variants:
+                raise wrong(key, f"{entry!r} is no experiment/variant")
+            if key == "keep_weights":
+                if entry in value.cannot_host:
+                    raise wrong(key, f"{entry!r} stands under cannot_host")
+                kept.append(plan.runs_of(name, variants[row]))
     for experiment in loaded.values():
         for variant in experiment.variants:
             published(experiment, variant)

@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import re
-from collections import Counter
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
@@ -329,10 +328,10 @@ class Variant(Frozen):
 
     def applied_to(self, train: Training) -> Training:
         """The recipe's `train` as this row has it. Raises BadInput where they conflict."""
-        if not self.own:
+        own = self.own
+        if not own:
             return train
-        own = {"lr_times": 1.0} | self.own
-        own["lr"] = train.lr * own.pop("lr_times")
+        own["lr"] = train.lr * own.pop("lr_times", 1.0)
         return parse(Training, train.model_dump(exclude_defaults=True) | own)
 
 
@@ -383,10 +382,10 @@ class Experiment(Frozen):
                 raise ValueError(
                     f"variants.{name}: no plain variant with {variant.own} to compare it with"
                 )
-        ids = Counter(claim.id for claim in self.claims)
-        tested = {claim.id for claim in self.claims if claim.checks}
+        ids = [claim.id for claim in self.claims]
+        tested = [claim.id for claim in self.claims if claim.checks]
         for claim in self.claims:
-            if ids[claim.id] > 1:
+            if ids.count(claim.id) > 1:
                 raise ValueError(f"claim {claim.id} is there twice")
             for other in claim.follows:
                 if other not in tested:

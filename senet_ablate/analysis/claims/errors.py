@@ -6,7 +6,7 @@ the analysis plan's. A row with failed runs is compared by ranks, which can say 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from itertools import combinations, product
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -58,11 +58,13 @@ class ErrorCheck(RowCheck):
     def mentioned(self) -> tuple[str, ...]:
         return (*self.named, *self.needs, *self.without)
 
-    def contrasts(self, label: Label = str) -> Iterator[tuple[str, Weights]]:
-        """The weighted sums of mean errors that the check is about, by how they are written; label:
-        what a row is called there.
-        """
+    def contrasts(self) -> Sequence[Weights]:
+        """The weighted sums of mean errors that the check is about."""
         raise NotImplementedError
+
+    def written(self, weights: Weights, label: Label = str) -> str:
+        """How one of them is written; label: what a row is called there."""
+        return " − ".join(map(label, weights))
 
     def inapplicable(self, evidence: Evidence) -> Finding | None:
         """Why the check makes no sense for a network, whatever its errors are."""
@@ -99,8 +101,8 @@ class ErrorCheck(RowCheck):
             why = "the analysis plan expects no such error of plain, or plain has no sound run yet"
             return not_tested(f"no margin is known: {why}")
         found = []
-        labels = [label for label, _ in self.contrasts(evidence.label)]
-        for label, (name, weights) in zip(labels, self.contrasts(), strict=True):
+        for weights in self.contrasts():
+            name, label = self.written(weights), self.written(weights, evidence.label)
             sums: dict[str, float] = {}  # two rows may be one network under this recipe
             for which, weight in weights.items():
                 sums[evidence.ids[which]] = sums.get(evidence.ids[which], 0.0) + weight
@@ -161,9 +163,9 @@ class Pairs(ErrorCheck, RowPairs):
 
     paired: Flag = False
 
-    def contrasts(self, label: Label = str) -> Iterator[tuple[str, Weights]]:
+    def contrasts(self) -> Sequence[Weights]:
         pairs = zip(self.rows, self.than, strict=True) if self.paired else None
-        return (_difference(pair, label) for pair in pairs or product(self.rows, self.than))
+        return [{one: 1, other: -1} for one, other in pairs or product(self.rows, self.than)]
 
 
 class Better(Pairs):
@@ -184,8 +186,8 @@ class Similar(ErrorCheck):
     asks: ClassVar[Side] = "within_margin"
     rows: TwoRows
 
-    def contrasts(self, label: Label = str) -> Iterator[tuple[str, Weights]]:
-        return (_difference(pair, label) for pair in combinations(self.rows, 2))
+    def contrasts(self) -> Sequence[Weights]:
+        return [{one: 1, other: -1} for one, other in combinations(self.rows, 2)]
 
 
 class Differ(Similar, RowPairs):
@@ -198,12 +200,17 @@ class Differ(Similar, RowPairs):
     rows: TwoRows
     than: tuple[Text, ...] = ()
 
-    def contrasts(self, label: Label = str) -> Iterator[tuple[str, Weights]]:
+    def contrasts(self) -> Sequence[Weights]:
         if not self.than:
-            yield from super().contrasts(label)
-        for pairs in combinations(zip(self.rows, self.than, strict=False), 2):
-            (one, plus), (other, minus) = (_difference(pair, label) for pair in pairs)
-            yield f"({one}) − ({other})", plus | {row: -weight for row, weight in minus.items()}
+            return super().contrasts()
+        pairs = combinations(zip(self.rows, self.than, strict=True), 2)
+        return [{a: 1, b: -1, c: -1, d: 1} for (a, b), (c, d) in pairs]
+
+    def written(self, weights: Weights, label: Label = str) -> str:
+        if not self.than:
+            return super().written(weights, label)
+        a, b, c, d = map(label, weights)
+        return f"({a} − {b}) − ({c} − {d})"
 
 
 class Contrast(ErrorCheck):
@@ -228,31 +235,29 @@ class Contrast(ErrorCheck):
     def asks(self) -> Side:  # type: ignore[override]
         return self.side
 
-    def contrasts(self, label: Label = str) -> Iterator[tuple[str, Weights]]:
-        text = " ".join(f"{weight:+g} × {label(name)}" for name, weight in self.weights.items())
-        yield text, self.weights
+    def contrasts(self) -> Sequence[Weights]:
+        return [self.weights]
 
-
-def _difference(pair: tuple[str, str], label: Label) -> tuple[str, Weights]:
-    one, other = pair
-    return f"{label(one)} − {label(other)}", {one: 1, other: -1}
+    def written(self, weights: Weights, label: Label = str) -> str:
+        return " ".join(f"{weight:+g} × {label(name)}" for name, weight in weights.items())
 
 
 def _every(found: list[Comparison], side: str) -> tuple[float, Comparison]:
     """p-value of "not every comparison speaks so", NaN if one is missing, and the one that does
     least.
     """
-    p_values = [getattr(one, side) for one in found]
-    p = math.nan if any(map(math.isnan, p_values)) else max(p_values)
-    return p, max(found, key=lambda one: _or_1(getattr(one, side)))
+    least = max(found, key=lambda one: _nan_last(getattr(one, side)))
+    return getattr(least, side), least
 
 
 def _some(found: list[Comparison], side: str) -> tuple[float, Comparison]:
-    """p-value of "no comparison speaks so", by Bonferroni, and the one that does most."""
-    known = [p for p in (getattr(one, side) for one in found) if not math.isnan(p)]
-    p = min(1.0, len(known) * min(known)) if known else math.nan
-    return p, min(found, key=lambda one: _or_1(getattr(one, side)))
+    """p-value of "no comparison speaks so", by Bonferroni over those with one, and the one that
+    does most.
+    """
+    most = min(found, key=lambda one: _nan_last(getattr(one, side)))
+    p, known = getattr(most, side), sum(not math.isnan(getattr(one, side)) for one in found)
+    return (min(1.0, known * p) if known else p), most
 
 
-def _or_1(p: float) -> float:
-    return 1.0 if math.isnan(p) else p
+def _nan_last(p: float) -> tuple[bool, float]:
+    return math.isnan(p), p

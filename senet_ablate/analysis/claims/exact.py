@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from senet_ablate.analysis.evidence import Evidence, Finding, Outcome, not_tested
+from senet_ablate.analysis.evidence import ORDER, Evidence, Finding, Outcome, not_tested
 from senet_ablate.analysis.exclusions import outcome, shared_seeds
 from senet_ablate.records.cost import PAPERS_NETWORK
 from senet_ablate.spec.claim import Check, Ledger, RowCheck, RowPairs, TwoRows
@@ -89,17 +89,14 @@ class Ratio(Bounded, RowPairs):
         own = any(evidence.experiment.variants[name].backbone for name in self.named)
         at = " at 224 pixels and 1,000 classes" if own else " in ResNet-50"
         where = at if self.network == "paper" else ""
-        sentences, outcomes = [], set()
+        sentences, outcomes = [], list[Outcome]()
         for one, other in zip(self.rows, self.than, strict=True):
             ratio = count[one] / count[other]
-            outcomes.add(self.of_range(ratio, ratio))
+            outcomes.append(self.of_range(ratio, ratio))
             both = f"{evidence.label(one)} / {evidence.label(other)}{where}"
             values = f"{count[one]:,} / {count[other]:,} = {ratio:.4g}"
             sentences.append(f"{what} of {both}: {values}")
-        return Finding(
-            f"{'; '.join(sentences)} {self.wanted}",
-            "contradicted" if "contradicted" in outcomes else "supported",
-        )
+        return Finding(f"{'; '.join(sentences)} {self.wanted}", min(outcomes, key=ORDER.index))
 
 
 class Untestable(Check):

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from senet_ablate.analysis.claims.exact import Bounded
-from senet_ablate.analysis.evidence import Evidence, Finding, Outcome, not_tested
+from senet_ablate.analysis.evidence import ORDER, Evidence, Finding, Outcome, not_tested
 from senet_ablate.records.bench import WORK
 from senet_ablate.records.class_gates import MEASURES, find
 from senet_ablate.spec.claim import Check, Ledger, Rows, TwoRows
@@ -38,6 +38,7 @@ class GateCheck(Check):
     """
 
     ledger: ClassVar[Ledger] = "observation"
+    wanted: ClassVar[str] = ""
     rows: Rows
     quantity: Literal[
         "between_class_std",
@@ -50,8 +51,8 @@ class GateCheck(Check):
         "mean",
     ]
 
-    def judged(self, measured: Sequence[Sequence[float]]) -> tuple[Outcome, str]:
-        """The outcome, and what is wanted, from the measures of each block in every network."""
+    def judged(self, measured: Sequence[Sequence[float]]) -> Outcome:
+        """The outcome, from the measures of each block in every network."""
         raise NotImplementedError
 
     def examine(self, evidence: Evidence) -> Finding:
@@ -69,7 +70,6 @@ class GateCheck(Check):
             for name, block in blocks.items():
                 value = getattr(block, self.quantity)
                 values.setdefault(name, []).append(math.nan if value is None else value)
-        outcome, wanted = self.judged([*values.values()])
         limits = LIMITS.get(self.quantity, (-math.inf, math.inf))
         parts = (f"{_shown(measured, *limits)} ({name})" for name, measured in values.items())
         n, planned = len(evidence.networks), evidence.networks_planned
@@ -78,7 +78,8 @@ class GateCheck(Check):
         reasons = ["it takes the networks of two seeds"] if n == 1 else []
         if n < planned:
             reasons.append(f"provisional: {n} of {planned} networks are there")
-        ours = " ".join(filter(None, (said, wanted)))
+        ours = " ".join(filter(None, (said, self.wanted)))
+        outcome = self.judged([*values.values()])
         return Finding(ours, outcome, "; ".join(reasons), provisional=n < planned)
 
 
@@ -87,23 +88,21 @@ class GatesRise(GateCheck):
 
     rows: TwoRows
 
-    def judged(self, measured: Sequence[Sequence[float]]) -> tuple[Outcome, str]:
+    def judged(self, measured: Sequence[Sequence[float]]) -> Outcome:
         def rise(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
             return _interval([b - a for a, b in zip(one, other, strict=True)])
 
         if all(rise(one, other)[0] > 0 for one, other in pairwise(measured)):
-            return "supported", ""
+            return "supported"
         _, whole = rise(measured[0], measured[-1])
-        return "contradicted" if whole <= 0 else "unresolved", ""
+        return "contradicted" if whole <= 0 else "unresolved"
 
 
 class GatesWithin(Bounded, GateCheck):
     """The measure lies in [`low`, `high`] in every one of `rows`."""
 
-    def judged(self, measured: Sequence[Sequence[float]]) -> tuple[Outcome, str]:
-        found = {self.of_range(*_interval(values)) for values in measured}
-        order: tuple[Outcome, ...] = ("contradicted", "unresolved", "supported")
-        return next(outcome for outcome in order if outcome in found), self.wanted
+    def judged(self, measured: Sequence[Sequence[float]]) -> Outcome:
+        return min((self.of_range(*_interval(one)) for one in measured), key=ORDER.index)
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float]:
