@@ -13,7 +13,7 @@ from fabricated import record
 from senet_ablate.analysis.claims.errors import Better, Differ, ErrorCheck
 from senet_ablate.analysis.evidence import Evidence, Finding
 from senet_ablate.analysis.settle import judge_made_up, normal_errors
-from senet_ablate.analysis.stats import Difference
+from senet_ablate.analysis.stats import Estimate
 from senet_ablate.analysis.tables import tables
 from senet_ablate.analysis.verdicts import Verdict, judge
 from senet_ablate.spec import plan as planning
@@ -240,7 +240,7 @@ class BetterBy(Better):
     kind: Literal["better_by"] = "better_by"
     points: float
 
-    def _sides(self, d: Difference, margin: float) -> tuple[float, float]:
+    def _sides(self, d: Estimate, margin: float) -> tuple[float, float]:
         return d.below(-self.points), d.above(-self.points)
 
 

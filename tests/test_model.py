@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from senet_ablate.analysis.model import ErrorModel, Errors
-from senet_ablate.analysis.stats import Difference, estimate
+from senet_ablate.analysis.stats import Estimate, estimate
 
 WEIGHTS = [{"a": 1, "b": -1}, {"a": 1, "b": 1, "c": -2}, {"a": 0.5, "b": -1.5, "c": 2, "d": -1}]
 
@@ -42,7 +42,7 @@ def vector(rows: Mapping[str, Errors], weights: Mapping[str, float]) -> np.ndarr
     return np.array([weights.get(name, 0.0) for name in rows])
 
 
-def agrees(ours: Difference, value: float, stderr: float, df: float, excess: float = 0) -> None:
+def agrees(ours: Estimate, value: float, stderr: float, df: float, excess: float = 0) -> None:
     """Value, degrees of freedom, and interval by Student's t; p-values by a standard error with
     what rows that scatter more than the shared spread add to the variance.
     """
@@ -268,7 +268,7 @@ def test_the_interval_of_an_error_covers_the_truth_and_stays_inside_the_scale(
     draws = np.random.default_rng(n).normal(mean, std, (3000, n))
     found = [estimate(values) for values in draws]
     assert 0.93 <= np.mean([e.low <= mean <= e.high for e in found]) <= 0.97
-    assert all(0 < e.low < e.mean < e.high < 100 for e in found)
+    assert all(0 < e.low < e.value < e.high < 100 for e in found)
 
 
 def ranked(a: list[float], b: list[float]) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from senet_ablate.analysis.reproduction import (
     reproductions,
     summary,
 )
-from senet_ablate.analysis.stats import Difference
+from senet_ablate.analysis.stats import Estimate
 from senet_ablate.records.store import Record, pack, read_records, write_record
 from senet_ablate.report.reproduction import page, sentences, write_reproduction
 from senet_ablate.spec.plan import Plan, read_plan
@@ -185,4 +185,4 @@ def test_committed_records_are_read_strictly(tmp_path: Path) -> None:
 def test_an_interval_outside_the_margin_on_either_side_differs(
     low: float, high: float, said: str
 ) -> None:
-    assert _outcome(Difference(0, low=low, high=high), 0.5).startswith(said)
+    assert _outcome(Estimate(0, low=low, high=high), 0.5).startswith(said)

@@ -23,7 +23,7 @@ unequal = seeds.filter(lambda values: min(values) < max(values))
 MANY = settings(max_examples=50, deadline=None, derandomize=True)
 
 
-def welch(a: Sequence[float], b: Sequence[float]) -> stats.Difference:
+def welch(a: Sequence[float], b: Sequence[float]) -> stats.Estimate:
     """The difference of two rows of which each has its own spread."""
     rows = {name: Errors(dict(enumerate(side))) for name, side in (("a", a), ("b", b))}
     return ErrorModel(rows, shared=False).contrast({"a": 1, "b": -1})
@@ -41,13 +41,13 @@ def test_the_interval_is_students_on_the_scale_of_the_logit() -> None:
     """The delta method: d logit(e) = de / (e (1 - e))."""
     values = [22.29, 22.25, 22.26, 22.28, 22.72]
     ours, mean = stats.estimate(values), np.mean(values) / 100
-    assert (ours.mean, ours.n) == pytest.approx((np.mean(values), 5))
+    assert ours.value == pytest.approx(np.mean(values))
     assert stats.variance(values) == pytest.approx(np.var(values, ddof=1))
     stderr = scipy_stats.sem(values) / 100 / (mean * (1 - mean))
     ends = scipy_stats.t.interval(0.95, 4, np.log(mean / (1 - mean)), stderr)
     assert (ours.low, ours.high) == pytest.approx([100 / (1 + math.exp(-end)) for end in ends])
     few = stats.estimate([0.0, 0.2, 1.0])
-    assert 0 < few.low < few.mean < few.high < 100
+    assert 0 < few.low < few.value < few.high < 100
 
 
 def test_students_1908_sleep_data_give_the_textbook_welch_test() -> None:
@@ -83,7 +83,7 @@ def test_nothing_is_certain_without_spread(values: list[float]) -> None:
     unknown = (ours.low, ours.high, against.p, against.low, against.below(5), against.above(5))
     assert all(map(math.isnan, unknown))
     assert not stats.variance(values) > 0
-    assert math.isnan(stats.detectable(math.sqrt(stats.variance(values)), ours.n - 1))
+    assert math.isnan(stats.detectable(math.sqrt(stats.variance(values)), len(values) - 1))
 
 
 @MANY

@@ -12,7 +12,7 @@ from senet_ablate.analysis.exclusions import mixed, one_network, shared_seeds
 from senet_ablate.analysis.model import Errors
 from senet_ablate.analysis.stats import (
     ALPHA,
-    Difference,
+    Estimate,
     image_stderr,
     mcnemar,
     probability_of_improvement,
@@ -21,7 +21,7 @@ from senet_ablate.analysis.tables import Table, read_reported, tables
 from senet_ablate.records import Record, read_records
 from senet_ablate.spec import BadInput, nearest
 
-Found = Iterator[tuple[str, Difference, str]]
+Found = Iterator[tuple[str, Estimate, str]]
 """What is asked, the answer, and that in words."""
 
 
@@ -80,21 +80,22 @@ def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> RowComparison:
     if not models:
         raise BadInput(f"{names[0]} and {names[1]} stand in tables that are judged apart")
     model = models[0]
-    sentence, errors = f"a = {names[0]}, b = {names[1]}.", [model.rows[row] for row in rows]
-    failed = " and ".join(side for side, row in zip("ab", errors, strict=True) if row.failed)
+    errors = {"a": model.rows[rows[0]], "b": model.rows[rows[1]]}
+    failed = " and ".join(side for side, row in errors.items() if row.failed)
+    sentence = f"a = {names[0]}, b = {names[1]}."
     if count := one_network(one, other):  # what is certain is not tested
-        difference, test = Difference(0.0), "equal bit for bit"
+        difference, test = Estimate(0.0), "equal bit for bit"
         sentence += f" They are one network: equal bit for bit in {count} of {count} seeds."
     else:
         difference = model.difference(*rows)
         test = "ranks over all seeds, failed ones the worst" if failed else model.test
         sentence += _said(len(one), len(other), difference)
         sentence += f" {failed} has failed runs: compared by ranks." if failed else ""
-    trains = [records[0].run.train.model_dump() for records in sides]
-    if keys := ", ".join(key for key in sorted(trains[0]) if trains[0][key] != trains[1][key]):
-        sentence += f" Mind: they differ in {keys} too, not in SE alone."
+    train = other[0].run.train
+    if keys := sorted(key for key, value in one[0].run.train if value != getattr(train, key)):
+        sentence += f" Mind: they differ in {', '.join(keys)} too, not in SE alone."
     found = [
-        *_over_seeds(*errors, difference, test),
+        *_over_seeds(errors, difference, test),
         *_over_images(one, other),
         *_costs(one[0], other[0]),
     ]
@@ -122,14 +123,13 @@ def runs(tables: Mapping[str, Table], name: str) -> list[Record]:
     return tables[experiment].records[variant]
 
 
-def _over_seeds(a: Errors, b: Errors, difference: Difference, test: str) -> Found:
+def _over_seeds(errors: Mapping[str, Errors], difference: Estimate, test: str) -> Found:
     """What new seeds would give."""
-    for side, got in (("a", a.estimate), ("b", b.estimate)):
-        mean = Difference(got.mean, low=got.low, high=got.high)
-        yield f"error of {side}, %", mean, f"mean of {got.n} seeds"
+    for side, row in errors.items():
+        yield f"error of {side}, %", row.estimate, f"mean of {len(row.by_seed)} seeds"
     says = test if np.isnan(difference.p) else f"{test}: would new seeds show it again?"
     yield "difference of the means, points", difference, says
-    chance = Difference(probability_of_improvement(a.worst_failed, b.worst_failed))
+    chance = Estimate(probability_of_improvement(*(row.worst_failed for row in errors.values())))
     yield "probability of improvement", chance, "how often a run of a beats a run of b"
 
 
@@ -138,21 +138,21 @@ def _over_images(a: Sequence[Record], b: Sequence[Record]) -> Found:
     right_a, right_b = (np.array([one.right() for one in side]) for side in (a, b))
     value = 100 * float(right_b.mean() - right_a.mean())
     half = 1.96 * image_stderr(right_a, right_b)
-    difference = Difference(value, low=value - half, high=value + half)
+    difference = Estimate(value, low=value - half, high=value + half)
     yield "difference on the images, points", difference, "these networks, test images drawn anew"
     for one, other in shared_seeds(a, b):
         only_a, only_b, p = mcnemar(one.right(), other.right())
-        points = Difference(100 * (only_b - only_a) / one.tested, p=p)
+        points = Estimate(100 * (only_b - only_a) / one.tested, p=p)
         says = f"McNemar: only a is right on {only_a} images, only b on {only_b}"
         yield f"seed {one.run.seed}: difference, points", points, says
 
 
 def _costs(a: Record, b: Record) -> Found:
     for what, one, other in (("parameters", a.params, b.params), ("multiply-adds", a.macs, b.macs)):
-        yield f"{what}, a over b", Difference(one / other), f"{one:,} against {other:,}"
+        yield f"{what}, a over b", Estimate(one / other), f"{one:,} against {other:,}"
 
 
-def _said(n_a: int, n_b: int, d: Difference) -> str:
+def _said(n_a: int, n_b: int, d: Estimate) -> str:
     """What the seeds allow to be said."""
     alike = f"{n_a} seeds each" if n_a > 1 else "one seed each"
     seeds = alike if n_a == n_b else f"{n_a} and {n_b} seeds"

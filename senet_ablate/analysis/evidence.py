@@ -10,7 +10,7 @@ from senet_ablate.spec import Experiment
 
 if TYPE_CHECKING:
     from senet_ablate.analysis.model import ErrorModel
-    from senet_ablate.analysis.stats import Difference
+    from senet_ablate.analysis.stats import Estimate
 
 Outcome = Literal["supported", "contradicted", "unresolved", "not tested"]
 ORDER: tuple[Outcome, ...] = ("contradicted", "not tested", "unresolved", "supported")
@@ -60,13 +60,14 @@ class Evidence:
 class Comparison:
     """A difference of mean errors, with p-values for and against what is claimed of it.
 
-    label: its name in a sentence. n: seeds of the row that has fewest. failures: p-value of the
-    numbers of failed runs alone, where there are any.
+    label: its name in a sentence. weights: of the rows in it. n: seeds of the row that has fewest.
+    failures: p-value of the numbers of failed runs alone, where there are any.
     """
 
     name: str
     label: str
-    difference: "Difference"
+    weights: Mapping[str, float]
+    difference: "Estimate"
     n: int
     p_for: float
     p_against: float

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from senet_ablate.analysis.claims.errors import ErrorCheck
-from senet_ablate.analysis.stats import Difference
+from senet_ablate.analysis.stats import Estimate
 from senet_ablate.analysis.tables import Table
 from senet_ablate.analysis.verdicts import Verdict
 from senet_ablate.spec import Plan
@@ -37,10 +37,10 @@ def effects(plan: Plan, tables: Mapping[str, Table]) -> pd.DataFrame:
         for verdict in table.verdicts:
             asked = [one for one in checks[verdict.claim] if isinstance(one, ErrorCheck)]
             asked = [one for one in asked if one.quantity != "throughout"]
-            decides = verdict.deciding.name if verdict.deciding else ""
+            decides = verdict.deciding and verdict.deciding.weights
             asked.sort(
                 key=lambda check: (
-                    decides not in map(check.written, check.contrasts()),
+                    decides not in check.contrasts(),
                     not all(check.quantity in published(table.experiment, r) for r in check.named),
                 )
             )
@@ -57,22 +57,22 @@ def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> di
     printed = {
         row: published(experiment, row).get(check.quantity, math.nan) for row in experiment.variants
     }
-    contrasts = {check.written(weights): weights for weights in check.contrasts()}
-    sizes = {
-        name: sum(weight * printed[row] for row, weight in weights.items())
-        for name, weights in contrasts.items()
-    }
-    two_sided = check.asks in ("within_margin", "apart")
-    least = max(sizes, key=lambda name: abs(sizes[name]) if two_sided else sizes[name])
-    decided = verdict.deciding if verdict.deciding and verdict.deciding.name in sizes else None
-    name = decided.name if decided else least
-    first, *others = contrasts[name]
+
+    def papers(weights: Mapping[str, float]) -> float:
+        return sum(weight * printed[row] for row, weight in weights.items())
+
+    two_sided, decided = check.asks in ("within_margin", "apart"), verdict.deciding
+    if decided and decided.weights not in check.contrasts():
+        decided = None
+    least = max(check.contrasts(), key=lambda one: abs(papers(one)) if two_sided else papers(one))
+    weights = dict(decided.weights) if decided else least
+    first, *others = weights
     control = experiment.control_of(first) if len(others) == 1 else experiment.control
     plain = float(table.rows[check.quantity][control]) / 100
     if math.isnan(plain) and rules:  # what the plan expects, until it is measured
         plain = (getattr(rules, f"plain_{check.quantity}") or math.nan) / 100
     exploratory = "exploratory" * bool(table.exploratory and not plan.recipe.warning)
-    margin, seen = verdict.margin / plain, decided.difference if decided else Difference(math.nan)
+    margin, seen = verdict.margin / plain, decided.difference if decided else Estimate(math.nan)
     low, high = {  # between which effects the claim holds; but for 0 where both are 0
         "below_zero": (-math.inf, 0.0),
         "below_margin": (-math.inf, margin),
@@ -85,16 +85,16 @@ def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> di
         "quantity": check.quantity,
         "recipe": plan.recipe_name,
         "warned": bool(plan.recipe.warning),
-        "contrast": name,
+        "contrast": check.written(weights),
         # the paper's numbers are of a network that can host every row
-        "paper_effect": math.nan if check.without else 100 * sizes[name] / printed[control],
+        "paper_effect": math.nan if check.without else 100 * papers(weights) / printed[control],
         "effect": seen.value / plain,
         "low": seen.low / plain,
         "high": seen.high / plain,
         "margin": margin,
         "holds_low": low,
         "holds_high": high,
-        "n": decided.n if decided else min(int(table.rows["n"][row]) for row in contrasts[name]),
+        "n": decided.n if decided else min(int(table.rows["n"][row]) for row in weights),
         "verdict": verdict.outcome,
         "marks": ", ".join(filter(None, (verdict.marks, exploratory))),
     }

@@ -91,7 +91,8 @@ def strangers(recipe: str, records: Mapping[str, Record]) -> dict[str, list[str]
             [f"{key} {value}" for key, value in record.run.train if value != getattr(train, key)]
             for train in trains
         )
-        named = ", ".join(min(differing, key=len))
+        fewest: list[str] = min(differing, key=len)
+        named = ", ".join(fewest)
         reason = f"the recipe differs: {named}" if named else "no experiment has such a block"
         found.setdefault(reason, []).append(record.id)
     return found

@@ -13,14 +13,14 @@ bit for bit, one counts.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
 from scipy import special, stats
 
-from senet_ablate.analysis.stats import NAN, Difference, Estimate, Floats, estimate, variance
+from senet_ablate.analysis.stats import NAN, Estimate, Floats, estimate, variance
 
 OWN_SPREAD_ALPHA, SHOWN_ALPHA, OUTLIER_ALPHA = 0.25, 0.1, 0.05
 
@@ -33,7 +33,7 @@ class Errors:
 
     by_seed: Mapping[int, float]
     failed: frozenset[int] = frozenset()
-    schedule: str = ""
+    schedule: Hashable = None
 
     @property
     def values(self) -> list[float]:
@@ -53,7 +53,7 @@ class Errors:
     def estimate(self) -> Estimate:
         """The mean over all seeds, with an interval unless some failed."""
         got = estimate(self.values)
-        return Estimate(got.mean, got.n) if self.failed else got
+        return Estimate(got.value) if self.failed else got
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +87,13 @@ class ErrorModel:
     ) -> None:
         self.rows, self._options = rows, (shared, block)
         self._twins = {n: twin for n, twin in twins.items() if shared and not rows[twin].failed}
-        how = "spread shared, seed as block" if block else "spread shared"
+        how = f"spread shared{', seed as block' * block}"
         self.test = f"the page's model of errors ({how})" if shared else "Welch's test"
-        counted = {name: row for name, row in rows.items() if name not in self._twins}
-        sound = {name: row for name, row in counted.items() if row.by_seed and not row.failed}
+        sound = {
+            name: row
+            for name, row in rows.items()
+            if row.by_seed and not row.failed and name not in self._twins
+        }
         self._tested = {name: _alone(name, row) for name, row in sound.items()}
         self._shown = dict(self._tested)  # for intervals
         for schedule in {row.schedule for row in sound.values()} if shared else ():
@@ -107,7 +110,7 @@ class ErrorModel:
             }
             self._tested |= dict.fromkeys(excess, replace(fit, excess=excess))
 
-    def contrast(self, weights: Mapping[str, float]) -> Difference:
+    def contrast(self, weights: Mapping[str, float]) -> Estimate:
         """The weighted sum of the rows' mean errors, in points; NaN where no spread was seen.
 
         A row of `twins` that is named takes the place of the row that counts for both.
@@ -118,17 +121,17 @@ class ErrorModel:
             twins = {n: t for n, t in self._twins.items() if n not in named and t not in gone}
             return ErrorModel(rows, *self._options, twins).contrast(weights)
         if any(name not in self._tested for name in weights):  # no runs, or failed ones
-            means = {name: self.rows[name].estimate.mean for name in weights}
-            return Difference(sum(weight * means[name] for name, weight in weights.items()))
+            means = {name: self.rows[name].estimate.value for name in weights}
+            return Estimate(sum(weight * means[name] for name, weight in weights.items()))
         value, variance, df = _sum(weights, self._tested)
         if not variance > 0:  # also where it is NaN
-            return Difference(value)
-        tested = Difference.of(value, math.sqrt(variance), df)
+            return Estimate(value)
+        tested = Estimate.of(value, math.sqrt(variance), df)
         _, variance, df = _sum(weights, self._shown)
-        shown = Difference.of(value, math.sqrt(variance), df)
+        shown = Estimate.of(value, math.sqrt(variance), df)
         return replace(tested, low=shown.low, high=shown.high)
 
-    def difference(self, one: str, other: str) -> Difference:
+    def difference(self, one: str, other: str) -> Estimate:
         """Between two rows; where runs failed, its p-value is by ranks, which must speak for the
         side that the means speak for.
         """

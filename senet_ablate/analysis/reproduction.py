@@ -12,7 +12,7 @@ from typing import Literal
 
 from senet_ablate.analysis.frame import strangers
 from senet_ablate.analysis.model import ErrorModel, Errors
-from senet_ablate.analysis.stats import Difference
+from senet_ablate.analysis.stats import Estimate
 from senet_ablate.analysis.tables import Table, gates_of_seeds, tables
 from senet_ablate.analysis.verdicts import errors_of
 from senet_ablate.records import Record, read_record
@@ -151,15 +151,15 @@ def _rows(
             a, b = (errors_of(one.records[variant]) for one in (table, mine[name]))
             # Welch's test with the errors that failed runs were left with, as the means are
             model = ErrorModel({"a": Errors(a.by_seed), "b": Errors(b.by_seed)}, shared=False)
-            d = Difference(math.nan) if same == len(ids) else model.contrast({"b": 1, "a": -1})
+            d = Estimate(math.nan) if same == len(ids) else model.contrast({"b": 1, "a": -1})
             yield RowAgreement(
                 experiment=name,
                 variant=variant,
                 seeds=len(ids),
                 equal=same,
                 failed=(len(a.failed), len(b.failed)),
-                committed=a.estimate.mean,
-                ours=b.estimate.mean,
+                committed=a.estimate.value,
+                ours=b.estimate.value,
                 low=_finite(d.low),
                 high=_finite(d.high),
                 margin=_finite(table.margin),
@@ -167,7 +167,7 @@ def _rows(
             )
 
 
-def _outcome(d: Difference, margin: float) -> Agreement:
+def _outcome(d: Estimate, margin: float) -> Agreement:
     """Where an interval lies; every comparison with NaN is false."""
     if -margin < d.low and d.high < margin:
         return "agrees"

@@ -190,7 +190,6 @@ def needs(plan: Plan, records: Mapping[str, Record], points: float) -> Iterator[
 
 def _sound(rows: Mapping[str, Sequence[Record]]) -> list[list[float]]:
     """The errors of the runs that did not fail, by row; of rows that are equal, of one."""
-    rows = {name: have for name, have in rows.items() if have}
     repeated = twins(rows)
     return [errors_of(have).sound for name, have in rows.items() if name not in repeated]
 

@@ -26,18 +26,9 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean error over n seeds in %, and a 95% interval."""
-
-    mean: float
-    n: int
-    low: float = NAN
-    high: float = NAN
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A difference of mean errors in points: standard error, degrees of freedom, 95% interval and
-    two-sided p-value. Everything but `value` is NaN where no test can be made.
+    """A mean error in %, or a difference of mean errors in points: standard error, degrees of
+    freedom, 95% interval and two-sided p-value. What is not known is NaN, where no test can be made
+    all but `value`.
     """
 
     value: float
@@ -48,7 +39,7 @@ class Difference:
     p: float = NAN
 
     @classmethod
-    def of(cls, value: float, stderr: float, df: float) -> "Difference":
+    def of(cls, value: float, stderr: float, df: float) -> "Estimate":
         """With Student's t distribution."""
         half = float(special.stdtrit(df, (1 + LEVEL) / 2)) * stderr
         p = 2 * float(special.stdtr(df, -abs(value) / stderr))
@@ -79,10 +70,11 @@ def estimate(values: Sequence[float]) -> Estimate:
     n, squared = len(values), variance(values)
     mean = float(np.mean(values)) if n else NAN
     if not squared > 0 or not 0 < mean < 100:
-        return Estimate(mean, n)
+        return Estimate(mean)
     half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * math.sqrt(squared / n)
     ends = special.logit(mean / 100) + half * 100 / (mean * (100 - mean)) * np.array([-1, 1])
-    return Estimate(mean, n, *(float(end) for end in 100 * special.expit(ends)))
+    low, high = 100 * special.expit(ends)
+    return Estimate(mean, low=float(low), high=float(high))
 
 
 def failure_interval(failed: int, n: int) -> tuple[float, float]:
@@ -198,16 +190,15 @@ def detectable(stderr: float, df: float, alpha: float = ALPHA) -> float:
 
 def detectable_by(tests: Sequence[tuple[float, float]], alpha: float = ALPHA) -> float:
     """The smallest true difference that one of several tests, picked at random, sees in 4 of 5
-    tries, from their standard errors as estimated and their degrees of freedom.
+    tries, from their standard errors as estimated and their degrees of freedom; NaN without a test.
 
     The estimates differ by chance, and with them what it takes to be significant; differences
     scatter by the median standard error.
     """
-    known = [(stderr, df) for stderr, df in tests if df > 0 and stderr > 0]
-    if not known:
+    if not tests:
         return NAN
-    critical = np.array([special.stdtrit(df, 1 - alpha / 2) * stderr for stderr, df in known])
-    spread = float(np.median([stderr for stderr, _ in known]))
+    critical = np.array([special.stdtrit(df, 1 - alpha / 2) * stderr for stderr, df in tests])
+    spread = float(np.median([stderr for stderr, _ in tests]))
 
     def missing(size: float) -> float:
         return POWER - float(special.ndtr((size - critical) / spread).mean())

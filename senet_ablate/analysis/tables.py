@@ -11,9 +11,8 @@ from senet_ablate.analysis.evidence import Evidence, Rows
 from senet_ablate.analysis.exclusions import fairness, health, mixed, one_network, stuck_gates
 from senet_ablate.analysis.model import ErrorModel
 from senet_ablate.analysis.stats import (
-    ALPHA,
     NAN,
-    Difference,
+    Estimate,
     detectable_by,
     estimate,
     failure_interval,
@@ -72,9 +71,9 @@ class Table:
     resolution_of_half: float
     verdicts: tuple[Verdict, ...]
     model: ErrorModel
-    comparisons: int = 0
-    alpha: float = ALPHA
-    waiting: str = ""
+    comparisons: int
+    alpha: float
+    waiting: str
     exploratory: str = ""
 
 
@@ -187,7 +186,7 @@ def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
         alpha = max(own[-1:] or [alphas[pair] for pair in judged] or [looks_of(rules)[0].alpha])
         wanted = {pair for (of, _), pair in planned.items() if of == name}
         effects = {
-            variant: (Difference(0.0), False)  # what is certain is not tested
+            variant: (Estimate(0.0), False)  # what is certain is not tested
             if one_network(rows[variant], rows[experiment.control_of(variant)])
             else (model.difference(*pair), pair in differ)
             for variant, pair in ours.items()
@@ -256,8 +255,7 @@ def _resolution(
         return [len(model.rows[row].by_seed) for row in pair]
 
     sizes = [seeds(pair) for pair in ours]
-    alike = dict.fromkeys(pair for pair in pairs if seeds(pair) in sizes)
-    tests = [model.difference(*pair) for pair in alike]
+    tests = [model.difference(*pair) for pair in pairs if seeds(pair) in sizes]
     known = [(d.stderr, d.df) for d in tests if d.stderr > 0]
     known.sort(key=lambda test: detectable_by([test], alpha))
     return detectable_by(known, alpha), detectable_by(known[: -(-len(known) // 2)], alpha)
@@ -273,7 +271,7 @@ def gates_of_seeds(plan: Plan, records: Mapping[str, Record]) -> list[tuple[Clas
 
 
 def _rows(
-    case: Evidence, found: Rows, effects: Mapping[str, tuple[Difference, bool]]
+    case: Evidence, found: Rows, effects: Mapping[str, tuple[Estimate, bool]]
 ) -> pd.DataFrame:
     """The rows of a table; found: the records that may be shown."""
     rows = []
@@ -282,25 +280,24 @@ def _rows(
         top1, top5 = (errors_of(records, quantity) for quantity in ("top1", "top5"))
         failed, n = len(top1.failed), len(records)
         low, high = failure_interval(failed, n) if failed else (NAN, NAN)
-        d, differs = effects.get(variant, (Difference(NAN), False))
+        effect, differs = effects.get(variant, (Estimate(NAN), False))
         row: dict[str, object] = {"variant": variant, "label": value.label or variant, "n": n}
-        row |= _columns("failed", failed, low, high)
-        for quantity, got in (("top1", top1.estimate), ("top5", top5.estimate)):
-            row |= _columns(quantity, got.mean, got.low, got.high)
-        row["sound_top1"] = estimate(top1.sound).mean if failed else NAN
+        row |= _columns("failed", Estimate(failed, low=low, high=high))
+        row |= _columns("top1", top1.estimate) | _columns("top5", top5.estimate)
+        row["sound_top1"] = estimate(top1.sound).value if failed else NAN
         right = np.array([record.right() for record in records])
         row["image_error"] = 1.96 * image_stderr(right) if n else NAN
         row |= {key: getattr(records[0], key) if n else None for key in ("params", "macs")}
         paper = {} if case.made_up else published(case.experiment, variant)
         row |= {f"paper_{key}": paper.get(key, NAN) for key in ("top1", "top5", "params", "gflops")}
-        row |= _columns("effect", d.value, d.low, d.high) | {"differs": differs}
+        row |= _columns("effect", effect) | {"differs": differs}
         row["remark"] = _remark(value.note, hosts.get(variant, ""), case.rows[variant])
         rows.append(row)
     return pd.DataFrame(rows).set_index("variant")
 
 
-def _columns(name: str, value: float, low: float, high: float) -> dict[str, float]:
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
+def _columns(name: str, found: Estimate) -> dict[str, float]:
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def _remark(note: str, unhosted: str, records: Sequence[Record]) -> str:
@@ -317,9 +314,9 @@ def _remark(note: str, unhosted: str, records: Sequence[Record]) -> str:
     said = [note] if note else []
     said += [f"not hosted: {unhosted}"] if unhosted else []
     said += [f"{seeds_in_words(seeds)}: FAILED, {reason}" for reason, seeds in failed.items()]
-    for place, blocks in stuck.items():
+    for at, blocks in stuck.items():
         listed = (f"{block} ({seeds_in_words(seeds)})" for block, seeds in sorted(blocks.items()))
-        said.append(f"gates stuck at {place}: {', '.join(listed)}")
+        said.append(f"gates stuck at {at}: {', '.join(listed)}")
     return "; ".join(said)
 
 
@@ -343,21 +340,19 @@ def read_reported(recipe: str, records: Iterable[str], *, begun: bool = False) -
     rows = {
         name: [{run.id for run in row.runs} for row in one.rows()] for name, one in fitting.items()
     }
+    runs = {name: set[str]().union(*of_rows) for name, of_rows in rows.items()}
     asked = [name for name in fitting if fitting[name].experiments[name].on_request]
 
-    def ids(names: Iterable[str]) -> set[str]:
-        return set[str]().union(*(of_row for name in names for of_row in rows[name]))
-
     def has_begun(name: str, beside: Iterable[str]) -> bool:
-        own = have & ids([name]) - ids(one for one in beside if one != name)
+        own = (have & runs[name]).difference(*(runs[one] for one in beside if one != name))
         return bool(own) or all(have & of_row for of_row in rows[name])
 
     shown = list(plan.experiments)
     if begun and not plan.recipe.experiments and plan.recipe.plan is None:
         shown = [name for name in shown if has_begun(name, plan.experiments)] or shown
     more = [name for name in asked if has_begun(name, fitting)]
-    left = have - ids([*plan.experiments, *more])
-    holding = sorted((name for name in asked if left & ids([name])), key=lambda one: len(rows[one]))
-    if holding and [len(rows[name]) for name in holding].count(len(rows[holding[0]])) == 1:
-        more.append(holding[0])
+    left = have.difference(*(runs[name] for name in (*plan.experiments, *more)))
+    sizes = {name: len(rows[name]) for name in asked if left & runs[name]}
+    smallest = [name for name in sizes if sizes[name] == min(sizes.values())]
+    more += smallest if len(smallest) == 1 else []
     return read_plan(recipe, list(dict.fromkeys([*shown, *more])))

@@ -74,7 +74,6 @@ class Verdict:
 
     @property
     def words(self) -> str:
-        """The outcome as pages print it."""
         return outcome_words(self.outcome, self.made_up)
 
     @property
@@ -128,7 +127,7 @@ def errors_of(records: Sequence[Record], quantity: str = "top1") -> Errors:
     return Errors(
         {record.run.seed: getattr(record, quantity) for record in records},
         frozenset(record.run.seed for record in records if health(record)),
-        records[0].run.train.model_dump_json() if records else "",
+        records[0].run.train if records else None,
     )
 
 
@@ -173,9 +172,7 @@ def _at_look(
     models = {name: error_model(rows.values(), rules, name) for name in QUANTITIES}
     seen = {name: replace(cases[name], rows=have, models=models) for name, have in rows.items()}
     late = len(cases) - len(rows)  # whose spread the model does not know yet
-    waits = (
-        f"provisional: {late} of {len(cases)} tables are not there yet" if late and rules else ""
-    )
+    waits = f"provisional: {late} of {len(cases)} tables are not there yet" if late else ""
     asked = {(name, c): c.examine(seen[name]) for name, c in waiting if name in seen}
     questions = {(name, check): _question(check, cases[name].ids) for name, check in waiting}
     later = {key: finding for key, finding in waiting.items() if key not in asked}
@@ -186,9 +183,7 @@ def _at_look(
     for key, finding in asked.items():
         if finding.outcome is None:
             p_values = by_question[questions[key]]
-            found = _settled(finding, p_values, look, left, len(family))
-            reason = "; ".join(filter(None, (found.reason, waits)))
-            asked[key] = replace(found, reason=reason, provisional=bool(waits))
+            asked[key] = _settled(finding, p_values, look, left, len(family), waits)
     return asked
 
 
@@ -203,7 +198,12 @@ def _question(check: Any, ids: Mapping[str, str]) -> Any:
 
 
 def _settled(
-    finding: Finding, p_values: Sequence[float], look: Look, left: Sequence[Look], questions: int
+    finding: Finding,
+    p_values: Sequence[float],
+    look: Look,
+    left: Sequence[Look],
+    questions: int,
+    waits: str,
 ) -> Finding:
     """The outcome of a check on errors by its corrected p-values, for and against it."""
     (p_for, p_against), known = p_values, not math.isnan(finding.p_for)
@@ -214,8 +214,7 @@ def _settled(
         outcome = "contradicted"
     against = p_against < p_for and (known or outcome == "contradicted")
     p, decider = (p_against, finding.opposed) if against else (p_for, finding.weakest)
-    if decider is None:
-        return replace(finding, outcome=outcome)
+    assert decider is not None  # as in every finding on errors that has no outcome yet
     reasons = []
     if outcome == "unresolved":
         if not known and math.isnan(finding.p_against):
@@ -234,7 +233,14 @@ def _settled(
         by = "by ranks, " if math.isnan(d.low) and not math.isnan(decider.p_for) else ""
         side = " against it" * against
         ours += f", {by}corrected p{side} {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
-    return replace(finding, outcome=outcome, ours=ours, reason="; ".join(reasons), weakest=decider)
+    return replace(
+        finding,
+        ours=ours,
+        outcome=outcome,
+        reason="; ".join([*reasons, waits] if waits else reasons),
+        weakest=decider,
+        provisional=bool(waits),
+    )
 
 
 def _verdicts(name: str, case: Evidence, findings: Mapping[Key, Finding]) -> tuple[Verdict, ...]:
@@ -258,7 +264,7 @@ def _verdict(
     findings = [*findings, *followed]
     applying = [finding for finding in findings if finding.applies]
     outcomes = [finding.outcome for finding in applying if finding.outcome]
-    outcome = min(outcomes, key=ORDER.index, default="not tested")
+    outcome: Outcome = min(outcomes, key=ORDER.index, default="not tested")
     # a check that stands in where the network has no place for a row is no part where it has one
     asked = [
         finding
@@ -288,4 +294,4 @@ def _verdict(
 
 def observed_margins(plain: Sequence[Record]) -> dict[str, float]:
     """Without an analysis plan: what the plain network's own errors give, but for failed runs."""
-    return margins(*(estimate(errors_of(plain, name).sound).mean for name in ("top1", "top5")))
+    return margins(*(estimate(errors_of(plain, name).sound).value for name in ("top1", "top5")))

@@ -42,7 +42,6 @@ class Check(Frozen):
 
 
 def _of_its_kind(fields: Any) -> Any:
-    """A check, from its fields."""
     if not isinstance(fields, dict):
         return fields
     if "kind" not in fields:

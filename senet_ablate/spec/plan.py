@@ -1,7 +1,7 @@
 """A recipe and the experiments asked for under it, read from their files, as a list of runs."""
 
-import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -10,8 +10,6 @@ from senet_ablate.spec.paper import published
 from senet_ablate.spec.registry import BadInput, nearest
 from senet_ablate.spec.schema import read
 from senet_ablate.spec.spec import Experiment, Look, Recipe, Run, Seeds, SESpec, Variant
-
-log = logging.getLogger(__name__)
 
 PACKAGE = Path(__file__).resolve().parents[1]
 IS_WHEEL = (PACKAGE / "experiments").is_dir()  # which carries them inside the package
@@ -67,7 +65,6 @@ class Plan:
                     raise BadInput(f"{where}: {error}") from error
 
     def runs_of(self, experiment: str, variant: Variant) -> tuple[Run, ...]:
-        """The runs of a row."""
         return tuple(self.run(variant, seed) for seed in self.seeds_of(experiment, variant))
 
     def seeds_of(self, experiment: str, variant: Variant, look: Look | None = None) -> Seeds:
@@ -165,10 +162,8 @@ def fitting_plans(recipe: str) -> dict[str, Plan]:
     """
     found = {}
     for name in list_experiments():
-        try:
+        with suppress(BadInput):
             found[name] = read_plan(recipe, [name])
-        except BadInput as error:
-            log.debug("recipe %r, experiment %r: %s", recipe, name, error)
     return found
 
 

@@ -61,10 +61,8 @@ def _is_reference(name: str) -> bool:
 
 
 def _import(reference: str, kind: str) -> Any:
-    here = str(Path.cwd())
-    if (
-        here not in sys.path
-    ):  # a user's own part lies where they work; a command does not look there
+    here = str(Path.cwd())  # a user's own part lies where they work; a command does not look there
+    if here not in sys.path:
         sys.path.append(here)
     try:
         return pkgutil.resolve_name(reference)

@@ -151,10 +151,7 @@ def parse(model: type[T], data: Any) -> T:
 
 def _explain(model: Any, error: ValidationError) -> str:
     """The first thing wrong, in one line: key, what was found, what is allowed."""
-    unknown, found = (
-        ("extra_forbidden", "unexpected_keyword_argument"),
-        error.errors(include_url=False),
-    )
+    unknown, found = ("extra_forbidden", "unexpected_keyword_argument"), error.errors()
     # a key that is misspelt is missing, too: the first is what helps
     first = next((one for one in found if one["type"] in unknown), found[0])
     parts = map(str, first["loc"])

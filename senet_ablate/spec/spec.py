@@ -90,11 +90,11 @@ class SESpec:
 
     def inert(self) -> tuple[str, ...]:
         """The fields that cannot change this block's numbers, whatever they are set to."""
-        if self.block == "se" and self.gate == "constant":
+        if self.block != "se":
+            return ()
+        if self.gate == "constant":
             return ("reduction", "squeeze", "excitation", "placement", "stages", "bias")
-        if self.block == "se" and self.excitation == "none":
-            return ("reduction", "bias")
-        return ()
+        return ("reduction", "bias") if self.excitation == "none" else ()
 
     def canonical(self) -> "SESpec":
         """The same block with every inert field at its default, so that equal networks have equal
@@ -148,7 +148,7 @@ class Training(Frozen):
                 (self.schedule == "multistep") == bool(self.milestones)
             ),
             "drops and patience belong to `schedule: plateau`, and it needs both": (
-                plateau == bool(self.drops) and plateau == bool(self.patience)
+                plateau == bool(self.drops) == bool(self.patience)
             ),
             "`validation` is for `schedule: plateau` or `evaluate: validation`, and both need it": (
                 (self.validation > 0) == (plateau or self.evaluate == "validation")
@@ -200,7 +200,6 @@ class Look(Frozen):
 
     @property
     def words(self) -> str:
-        """The seeds."""
         return f"{self.seeds} seeds a row, {self.reference_seeds} of plain and SE"
 
 
@@ -237,7 +236,6 @@ class AnalysisPlan(Frozen):
 
     @property
     def margins(self) -> dict[str, float]:
-        """Within which two rows count as alike, points by quantity."""
         return margins(self.plain_top1, self.plain_top5)
 
     @model_validator(mode="after")
@@ -400,12 +398,8 @@ class Experiment(Frozen):
         is none.
         """
         own = self.variants[name].own
-        if own == self.variants[self.control].own:
-            return self.control
-        plain = (
-            row for row, value in self.variants.items() if value.se is None and value.own == own
-        )
-        return next(plain, "")
+        plain = (row for row, value in self.variants.items() if value.se is None)
+        return next((row for row in (self.control, *plain) if self.variants[row].own == own), "")
 
 
 @validated_dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -18,7 +18,7 @@ from senet_ablate.spec.schema import Flag, Number, Text
 
 if TYPE_CHECKING:
     from senet_ablate.analysis.model import Errors
-    from senet_ablate.analysis.stats import Difference
+    from senet_ablate.analysis.stats import Estimate
 
 Weights = dict[str, float]
 Label = Callable[[str], str]
@@ -102,23 +102,22 @@ class ErrorCheck(RowCheck):
             return not_tested(f"no margin is known: {why}")
         found = []
         for weights in self.contrasts():
-            name, label = self.written(weights), self.written(weights, evidence.label)
             sums: dict[str, float] = {}  # two rows may be one network under this recipe
             for which, weight in weights.items():
                 sums[evidence.ids[which]] = sums.get(evidence.ids[which], 0.0) + weight
-            difference = model.contrast(sums)
-            n = min(len(rows[row].by_seed) for row in weights)
-            if not {*failed} & {*weights}:
+            name, alone, difference = self.written(weights), math.nan, model.contrast(sums)
+            if not weights.keys() & {*failed}:
                 sides = self._sides(difference, margin)
-                found.append(Comparison(name, label, difference, n, *sides))
-                continue
-            if len(weights) > 2:
+            elif len(weights) > 2:
                 return not_tested(f"{have} compare two rows, no more: {name}")
-            pair = [evidence.ids[row] for row in sorted(weights, key=lambda row: -weights[row])]
-            less, more = model.ranks(*pair)
-            sides = (min(1.0, 2 * min(less, more)), math.nan) if apart else (less, more)
-            alone = model.failures_alone(*pair)
-            found.append(Comparison(name, label, difference, n, *sides, alone))
+            else:
+                pair = [evidence.ids[row] for row in sorted(weights, key=lambda row: -weights[row])]
+                less, more = model.ranks(*pair)
+                sides = (min(1.0, 2 * min(less, more)), math.nan) if apart else (less, more)
+                alone = model.failures_alone(*pair)
+            label = self.written(weights, evidence.label)
+            n = min(len(rows[row].by_seed) for row in weights)
+            found.append(Comparison(name, label, weights, difference, n, *sides, alone))
         join_for, join_against = (_some, _every) if apart else (_every, _some)
         p_for, weakest = join_for(found, "p_for")
         p_against, opposed = join_against(found, "p_against")
@@ -131,7 +130,7 @@ class ErrorCheck(RowCheck):
             exclusive=apart or self.by_margin,
         )
 
-    def _sides(self, d: "Difference", margin: float) -> tuple[float, float]:
+    def _sides(self, d: "Estimate", margin: float) -> tuple[float, float]:
         """p-values for and against the check by one difference. Alike: two one-sided tests (D. J.
         Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987).
         """
@@ -148,9 +147,10 @@ class ErrorCheck(RowCheck):
         """The mean error of each row over all its seeds."""
         parts = []
         for name, row in rows.items():
-            got, failed = row.estimate, len(row.failed)
-            said = f" ({failed} of {got.n} seeds failed)" if failed else ""
-            parts.append(f"{name} {got.mean:.2f}{said}")
+            failed = (
+                f" ({len(row.failed)} of {len(row.by_seed)} seeds failed)" if row.failed else ""
+            )
+            parts.append(f"{name} {row.estimate.value:.2f}{failed}")
         counts = {len(row.by_seed) for row in rows.values()}
         seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
         quantity = {"top1": "top-1", "top5": "top-5", "throughout": "mean of all epochs' top-1"}

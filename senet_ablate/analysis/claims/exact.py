@@ -50,7 +50,6 @@ class Bounded(Check):
 
     @property
     def wanted(self) -> str:
-        """The range in words."""
         if self.low is None:
             return f"(wanted: at most {self.high:g})"
         if self.high is None:

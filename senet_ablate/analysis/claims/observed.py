@@ -1,7 +1,6 @@
 """Claims on what is observed: gates of trained networks by class, and times."""
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean
 from typing import ClassVar, Literal
@@ -11,6 +10,7 @@ from scipy import special
 
 from senet_ablate.analysis.claims.exact import Bounded
 from senet_ablate.analysis.evidence import ORDER, Evidence, Finding, Outcome, not_tested
+from senet_ablate.analysis.stats import Floats
 from senet_ablate.records.bench import WORK
 from senet_ablate.records.class_gates import MEASURES, find
 from senet_ablate.spec.claim import Check, Ledger, Rows, TwoRows
@@ -38,7 +38,6 @@ class GateCheck(Check):
     """
 
     ledger: ClassVar[Ledger] = "observation"
-    wanted: ClassVar[str] = ""
     rows: Rows
     quantity: Literal[
         "between_class_std",
@@ -51,8 +50,12 @@ class GateCheck(Check):
         "mean",
     ]
 
-    def judged(self, measured: Sequence[Sequence[float]]) -> Outcome:
-        """The outcome, from the measures of each block in every network."""
+    @property
+    def wanted(self) -> str:
+        return ""
+
+    def judged(self, measured: Floats) -> Outcome:
+        """The outcome, from the measures (blocks, networks)."""
         raise NotImplementedError
 
     def examine(self, evidence: Evidence) -> Finding:
@@ -60,18 +63,20 @@ class GateCheck(Check):
             return not_tested(
                 "no gates by class were recorded yet (python -m senet_ablate excitation)"
             )
-        values: dict[str, list[float]] = {}
-        for network in evidence.networks:
-            blocks = {block.name: block for name in self.rows if (block := find(network, name))}
-            if len(blocks) < len(self.rows):
-                named = ", ".join(self.rows).replace("_", " ")
-                listed = f"block{'s' * (len(self.rows) > 1)} {named}"
-                return not_tested(f"this network has no distinct {listed}", False)
-            for name, block in blocks.items():
-                value = getattr(block, self.quantity)
-                values.setdefault(name, []).append(math.nan if value is None else value)
+        networks = [
+            {block.name: block for name in self.rows if (block := find(network, name))}
+            for network in evidence.networks
+        ]
+        if any(len(blocks) < len(self.rows) for blocks in networks):
+            named = ", ".join(self.rows).replace("_", " ")
+            listed = f"block{'s' * (len(self.rows) > 1)} {named}"
+            return not_tested(f"this network has no distinct {listed}", False)
+        measured = np.array(  # NaN for None
+            [[getattr(one[name], self.quantity) for one in networks] for name in networks[0]], float
+        )
         limits = LIMITS.get(self.quantity, (-math.inf, math.inf))
-        parts = (f"{_shown(measured, *limits)} ({name})" for name, measured in values.items())
+        shown = zip(measured, networks[0], strict=True)
+        parts = (f"{_shown(values, *limits)} ({name})" for values, name in shown)
         n, planned = len(evidence.networks), evidence.networks_planned
         said = f"{SENTENCES.get(self.quantity, MEASURES[self.quantity])}: {', '.join(parts)}"
         said = f"{said} [{n} network{'s' * (n > 1)}]"
@@ -79,8 +84,7 @@ class GateCheck(Check):
         if n < planned:
             reasons.append(f"provisional: {n} of {planned} networks are there")
         ours = " ".join(filter(None, (said, self.wanted)))
-        outcome = self.judged([*values.values()])
-        return Finding(ours, outcome, "; ".join(reasons), provisional=n < planned)
+        return Finding(ours, self.judged(measured), "; ".join(reasons), provisional=n < planned)
 
 
 class GatesRise(GateCheck):
@@ -88,24 +92,21 @@ class GatesRise(GateCheck):
 
     rows: TwoRows
 
-    def judged(self, measured: Sequence[Sequence[float]]) -> Outcome:
-        def rise(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
-            return _interval([b - a for a, b in zip(one, other, strict=True)])
-
-        if all(rise(one, other)[0] > 0 for one, other in pairwise(measured)):
+    def judged(self, measured: Floats) -> Outcome:
+        if all(_interval(other - one)[0] > 0 for one, other in pairwise(measured)):
             return "supported"
-        _, whole = rise(measured[0], measured[-1])
+        _, whole = _interval(measured[-1] - measured[0])
         return "contradicted" if whole <= 0 else "unresolved"
 
 
 class GatesWithin(Bounded, GateCheck):
     """The measure lies in [`low`, `high`] in every one of `rows`."""
 
-    def judged(self, measured: Sequence[Sequence[float]]) -> Outcome:
+    def judged(self, measured: Floats) -> Outcome:
         return min((self.of_range(*_interval(one)) for one in measured), key=ORDER.index)
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float]:
+def _interval(values: Floats) -> tuple[float, float]:
     """Student's 95% interval of the mean over networks; NaN ends, which settle nothing, for one."""
     n = len(values)
     if n < 2:
@@ -114,7 +115,7 @@ def _interval(values: Sequence[float]) -> tuple[float, float]:
     return fmean(values) - half, fmean(values) + half
 
 
-def _shown(values: Sequence[float], least: float, most: float) -> str:
+def _shown(values: Floats, least: float, most: float) -> str:
     low, high = _interval(values)
     interval = f" [{max(low, least):.3f}, {min(high, most):.3f}]"
     return f"{fmean(values):.3f}{'' if math.isnan(low) else interval}"
