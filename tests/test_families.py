@@ -11,6 +11,7 @@ from scipy import stats
 
 from senet_ablate.analysis.compare import compare_rows
 from senet_ablate.analysis.forest import effects
+from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import by_row, case_of, read_reported, tables
 from senet_ablate.records.first_page import (
     FirstPage,
@@ -65,6 +66,7 @@ def test_a_users_own_table_beside_a_planned_recipe_is_judged_apart(
     assert compare_rows(beside, "mine/plain", "Small").rows["value"].notna().any()
     with pytest.raises(BadInput, match="judged apart"):
         compare_rows(beside, "Small", "squeeze/Max")
+    assert {"mine/Small", "squeeze/Max"} <= {*tradeoffs(beside.values()).index}
 
 
 def test_a_draft_beside_it_breaks_no_recipe_that_does_not_ask_for_it(

@@ -71,7 +71,7 @@ class Comparison:
     n: int
     p_for: float
     p_against: float
-    failures: float = math.nan
+    failures: float
 
 
 @dataclass(frozen=True)

@@ -123,12 +123,10 @@ class ErrorModel:
         if any(name not in self._tested for name in weights):  # no runs, or failed ones
             means = {name: self.rows[name].estimate.value for name in weights}
             return Estimate(sum(weight * means[name] for name, weight in weights.items()))
-        value, variance, df = _sum(weights, self._tested)
-        if not variance > 0:  # also where it is NaN
-            return Estimate(value)
-        tested = Estimate.of(value, math.sqrt(variance), df)
-        _, variance, df = _sum(weights, self._shown)
-        shown = Estimate.of(value, math.sqrt(variance), df)
+        tested, shown = _sum(weights, self._tested), _sum(weights, self._shown)
+        if math.isnan(tested.stderr):
+            return tested
+        shown = Estimate.of(tested.value, shown.stderr, shown.df)
         return replace(tested, low=shown.low, high=shown.high)
 
     def difference(self, one: str, other: str) -> Estimate:
@@ -178,8 +176,8 @@ def _spread_p_values(rows: Mapping[str, Fit]) -> dict[str, float]:
     return found
 
 
-def _sum(weights: Mapping[str, float], fits: Mapping[str, Fit]) -> tuple[float, float, float]:
-    """A weighted sum of means, its variance and degrees of freedom."""
+def _sum(weights: Mapping[str, float], fits: Mapping[str, Fit]) -> Estimate:
+    """A weighted sum of means; without a standard error where no spread was seen."""
     value, parts = 0.0, []
     for fit in dict.fromkeys(fits[name] for name in weights):
         own = np.array([weights.get(row, 0.0) * (fits[row] is fit) for row in fit.rows])
@@ -187,9 +185,10 @@ def _sum(weights: Mapping[str, float], fits: Mapping[str, Fit]) -> tuple[float, 
         value += float(own @ fit.means)
         parts.append((float(own @ fit.covariance @ own + own**2 @ more), fit.df))
     total = sum(part for part, _ in parts)
-    if not total > 0:
-        return value, NAN, NAN
-    return value, total, total**2 / sum(part**2 / df for part, df in parts if part)
+    if not total > 0:  # also where it is NaN
+        return Estimate(value)
+    df = total**2 / sum(part**2 / df for part, df in parts if part)
+    return Estimate.of(value, math.sqrt(total), df)
 
 
 def _sharing(rows: Mapping[str, Fit]) -> dict[str, float]:

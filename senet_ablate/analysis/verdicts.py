@@ -54,8 +54,8 @@ class Verdict:
 
     reason: why it was not tested, or not in every part, or what is still to come. partly: whether a
     part of the claim makes no sense here. provisional: as a finding is. deciding: the comparison
-    that decides it, where errors do. margin: points within which rows count as alike. made_up:
-    whether the images are. ours_alone: whether the paper does not say it.
+    that decides it, where errors do. margin: points within which rows count as alike. words: the
+    outcome as pages print it. ours_alone: whether the paper does not say it.
     """
 
     claim: str
@@ -65,16 +65,12 @@ class Verdict:
     outcome: Outcome
     reason: str
     ledger: Ledger
-    partly: bool = False
-    provisional: bool = False
-    deciding: Comparison | None = None
-    margin: float = math.nan
-    made_up: bool = False
-    ours_alone: bool = False
-
-    @property
-    def words(self) -> str:
-        return outcome_words(self.outcome, self.made_up)
+    words: str
+    partly: bool
+    provisional: bool
+    deciding: Comparison | None
+    margin: float
+    ours_alone: bool
 
     @property
     def marks(self) -> str:
@@ -168,7 +164,7 @@ def _at_look(
     """What a look says of the tables that have reached it; the family is every check on errors of
     the page that applies, judged at this look or not.
     """
-    rows, (look, *left) = reached(cases, number), looks_of(rules)[number:]
+    rows, looks = reached(cases, number), looks_of(rules)[number:]
     models = {name: error_model(rows.values(), rules, name) for name in QUANTITIES}
     seen = {name: replace(cases[name], rows=have, models=models) for name, have in rows.items()}
     late = len(cases) - len(rows)  # whose spread the model does not know yet
@@ -183,7 +179,7 @@ def _at_look(
     for key, finding in asked.items():
         if finding.outcome is None:
             p_values = by_question[questions[key]]
-            asked[key] = _settled(finding, p_values, look, left, len(family), waits)
+            asked[key] = _settled(finding, p_values, looks, len(family), waits)
     return asked
 
 
@@ -198,15 +194,13 @@ def _question(check: Any, ids: Mapping[str, str]) -> Any:
 
 
 def _settled(
-    finding: Finding,
-    p_values: Sequence[float],
-    look: Look,
-    left: Sequence[Look],
-    questions: int,
-    waits: str,
+    finding: Finding, p_values: Sequence[float], looks: Sequence[Look], questions: int, waits: str
 ) -> Finding:
-    """The outcome of a check on errors by its corrected p-values, for and against it."""
-    (p_for, p_against), known = p_values, not math.isnan(finding.p_for)
+    """The outcome of a check on errors by its corrected p-values, for and against it, at the first
+    of `looks`.
+    """
+    (p_for, p_against), (look, *left) = p_values, looks
+    known = not math.isnan(finding.p_for)
     outcome: Outcome = "unresolved"
     if p_for < look.alpha:
         outcome = "supported"
@@ -287,7 +281,7 @@ def _verdict(
         provisional=any(finding.provisional for finding in applying),
         deciding=next((f.weakest for f in findings if f.outcome == outcome and f.weakest), None),
         margin=evidence.margins.get(quantity, math.nan),
-        made_up=evidence.made_up,
+        words=outcome_words(outcome, evidence.made_up),
         ours_alone=claim.paper.startswith(("not in the paper", "no such row")),
     )
 

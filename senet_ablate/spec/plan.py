@@ -107,8 +107,8 @@ def read_plan(
     recipe's analysis plan is for these; where both come with this package, a user's own are not
     among them, since one table more would change the verdicts on the others.
     """
-    value = read_recipe(recipe, folder)
-    recipe = _file(recipe, "recipe", folder).stem
+    file = _file(recipe, "recipe", folder)
+    value, recipe = read(file, Recipe), file.stem
     rules, known = value.plan, list_experiments(folder)
 
     def wrong(key: str, what: str) -> BadInput:
@@ -123,17 +123,15 @@ def read_plan(
         count = len(rules.reference_seeds)
         raise BadInput(f"recipe {recipe!r}: its analysis plan has {count} seeds, not {seeds}")
     asked = experiments or value.experiments or _usual(known, folder)
-    planned = value.experiments
-    if rules and not planned:
-        ours = (folder / "recipes" / f"{recipe}.yaml").is_file()
-        found = _files("experiment", folder, given=False)
-        names_here = (one for one in found if not ours or (folder / f"{one}.yaml").is_file())
-        planned = tuple(_usual(names_here, folder))
     loaded = {
         _file(name, "experiment", folder).stem: read_experiment(name, folder) for name in asked
     }
-    apart = frozenset(loaded).difference(planned) if rules else frozenset[str]()
-    plan, kept = Plan(recipe, value, loaded, seeds, apart), []
+    planned: Iterable[str] = value.experiments if rules else loaded
+    if not planned:
+        ours, found = file.parent == folder / "recipes", _files("experiment", folder, given=False)
+        near = (name for name, path in found.items() if not ours or path.parent == folder)
+        planned = _usual(near, folder)
+    plan, kept = Plan(recipe, value, loaded, seeds, frozenset(loaded).difference(planned)), []
     for key, entries in (("cannot_host", value.cannot_host), ("keep_weights", value.keep_weights)):
         for entry in entries:
             name, _, row = entry.partition("/")
