@@ -19,12 +19,7 @@ from senet_ablate.spec import Experiment
 CHANCE_ALPHA = 0.01
 STUCK = 0.02  # of a gate's scale, root mean square; FC layers start out several times further apart
 # Where a gate comes to rest when it no longer says anything; constant gates are so by design.
-RESTS: dict[str, tuple[float, ...]] = {
-    "tanh": (-1.0, 0.0, 1.0),
-    "relu": (0.0,),
-    "softmax": (),
-    "constant": (),
-}
+RESTS: dict[str, tuple[float, ...]] = {"tanh": (-1.0, 0.0, 1.0), "relu": (0.0,), "constant": ()}
 OTHER_RESTS = (0.0, 0.5, 1.0)
 
 
@@ -61,11 +56,11 @@ def stuck_gates(record: Record) -> dict[str, float]:
     gate = record.run.se.gate if record.run.se else "constant"
     found = {}
     for name, gates in record.gates.items():
-        rests = RESTS.get(gate, OTHER_RESTS)
-        if gate == "softmax" and gates.std < STUCK * gates.mean:
-            rests = (gates.mean,)
+        rests, scale = RESTS.get(gate, OTHER_RESTS), 1.0
+        if gate == "softmax":
+            rests, scale = (gates.mean,), gates.mean
         for rest in rests:
-            if math.hypot(gates.mean - rest, gates.std) < STUCK:
+            if math.hypot(gates.mean - rest, gates.std) < STUCK * scale:
                 found[name] = rest
     return found
 

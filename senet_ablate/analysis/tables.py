@@ -162,29 +162,30 @@ def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
     rules, verdicts = plan.recipe.plan, judge(cases, plan.recipe.plan)
     model = error_model([case.rows for case in cases.values()], rules)
     refused = {name: mixed(case.rows) for name, case in cases.items()}
-    planned = {
-        (name, variant): (case.ids[variant], case.ids[control])
+    planned = {  # by table and variant: its row id, and that of its control
+        name: {
+            variant: (case.ids[variant], case.ids[control])
+            for variant in case.experiment.variants
+            if (control := case.experiment.control_of(variant)) != variant
+            and not {variant, control} & case.cannot_host.keys()
+        }
         for name, case in cases.items()
-        for variant in case.experiment.variants
-        if (control := case.experiment.control_of(variant)) != variant
-        and not {variant, control} & case.cannot_host.keys()
     }
     pairs = {
-        (name, variant): pair
-        for (name, variant), pair in planned.items()
-        if {*pair} <= model.rows.keys() and not refused[name]
+        name: {v: pair for v, pair in table.items() if {*pair} <= model.rows.keys()}
+        for name, table in planned.items()
+        if not refused[name]
     }
-    family = sorted({*planned.values()})
+    family = sorted({pair for table in planned.values() for pair in table.values()})
     differ, alphas = _differences(cases, pairs, family, rules)
     made = {}
     for name, case in cases.items():
         experiment, rows = case.experiment, case.rows
-        ours = {variant: pair for (of, variant), pair in pairs.items() if of == name}
+        ours = pairs.get(name, {})
         judged = {pair for pair in ours.values() if pair in alphas}  # perhaps by another table
         looks = zip(looks_of(rules), case.looks, strict=True)
         own = [look.alpha for look, have in looks if have is not None]
         alpha = max(own[-1:] or [alphas[pair] for pair in judged] or [looks_of(rules)[0].alpha])
-        wanted = {pair for (of, _), pair in planned.items() if of == name}
         effects = {
             variant: (Estimate(0.0), False)  # what is certain is not tested
             if one_network(rows[variant], rows[experiment.control_of(variant)])
@@ -211,7 +212,7 @@ def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
             margin=case.margins["top1"],
             resolution=resolution,
             resolution_of_half=resolution_of_half,
-            waiting="" if judged == wanted else case.waiting,
+            waiting="" if judged == {*planned[name].values()} else case.waiting,
             verdicts=verdicts[name],
             model=model,
             comparisons=len(family),
@@ -222,7 +223,7 @@ def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
 
 def _differences(
     cases: Mapping[str, Evidence],
-    pairs: Mapping[Pair, Pair],
+    pairs: Mapping[str, Mapping[str, Pair]],
     family: Sequence[Pair],
     rules: AnalysisPlan | None,
 ) -> tuple[set[Pair], dict[Pair, float]]:
@@ -233,7 +234,7 @@ def _differences(
     for number, look in enumerate(looks_of(rules)):
         if rows := reached(cases, number):
             model = error_model(rows.values(), rules)
-            ready = {pair for (name, _), pair in pairs.items() if name in rows}
+            ready = {pair for name in pairs if name in rows for pair in pairs[name].values()}
             alphas |= dict.fromkeys(ready, look.alpha)
             p_values = [model.difference(*pair).p if pair in ready else 1.0 for pair in family]
             corrected = holm(np.nan_to_num(p_values, nan=1.0))
