@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated import record, write_recipe
+from fabricated import TESTED, record, write_recipe
 
 from senet_ablate.analysis.forest import effects
 from senet_ablate.analysis.tables import read_reported, tables
-from senet_ablate.records.store import read_records
+from senet_ablate.records.store import pack, read_records
 from senet_ablate.report import plots
 from senet_ablate.report.forest import forest
 from senet_ablate.report.pages import verify_page, write_page
@@ -51,6 +51,17 @@ def test_an_effect_has_the_seeds_of_the_look_that_it_was_judged_at() -> None:
     made = tables(plan, {run.id: record(run) for run in plan.runs()})
     found = effects(plan, made).set_index(["claim", "quantity"]).loc["T10.0", "top1"]
     assert found["n"] == 3 and made["reduction"].rows.loc["16", "n"] == 4
+
+
+def test_beside_a_plain_network_that_never_errs_there_is_no_relative_effect() -> None:
+    plan = read_plan("cifar10", NAMES, seeds=3)
+    records = {run.id: record(run) for run in plan.runs()}
+    perfect = {"wrong_top1": 0, "correct": pack(np.ones(TESTED, bool))}
+    for run in plan.runs():
+        if run.se is None:
+            records[run.id] = records[run.id].model_copy(update=perfect)
+    found = effects(plan, tables(plan, records))
+    assert len(found) and found["effect"].isna().all()
 
 
 @pytest.fixture(scope="module")
