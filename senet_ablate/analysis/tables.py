@@ -283,7 +283,7 @@ def _rows(
         low, high = failure_interval(failed, n) if failed else (NAN, NAN)
         effect, differs = effects.get(variant, (Estimate(NAN), False))
         row: dict[str, object] = {"variant": variant, "label": value.label or variant, "n": n}
-        row |= _columns("failed", Estimate(failed, low=low, high=high))
+        row |= {"failed": failed, "failed_low": low, "failed_high": high}
         row |= _columns("top1", top1.estimate) | _columns("top5", top5.estimate)
         row["sound_top1"] = estimate(top1.sound).value if failed else NAN
         right = np.array([record.right() for record in records])

@@ -123,9 +123,8 @@ def read_plan(
         count = len(rules.reference_seeds)
         raise BadInput(f"recipe {recipe!r}: its analysis plan has {count} seeds, not {seeds}")
     asked = experiments or value.experiments or _usual(known, folder)
-    loaded = {
-        _file(name, "experiment", folder).stem: read_experiment(name, folder) for name in asked
-    }
+    paths = [_file(name, "experiment", folder) for name in asked]
+    loaded = {path.stem: read(path, Experiment) for path in paths}
     planned: Iterable[str] = value.experiments if rules else loaded
     if not planned:
         ours, found = file.parent == folder / "recipes", _files("experiment", folder, given=False)
