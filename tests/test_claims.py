@@ -905,7 +905,8 @@ def test_the_checks_of_a_page_are_one_family() -> None:
             outcome = "supported" if p_for < 0.05 else "unresolved"
             if p_for >= 0.05 > p_against:
                 outcome = "contradicted"
-            p, side = min((p_for, ""), (p_against, " against it"))
+            sides = [(p_for, pairs[i][0], ""), (p_against, pairs[i][1], " against it")]
+            p, _, side = sides[0] if p_for < 0.05 else min(sides)
             shown = "< 0.001" if p < 0.001 else f"= {p:.3f}"
             assert f"corrected p{side} {shown}" in found[i].ours.split("; ")[-1]
             if len(FAMILY.claims[i].checks) == 1:
@@ -933,6 +934,17 @@ def test_the_comparison_that_decides_is_named(
     asked = table(f"kind: {kind}, rows: [v1, v2, v3]")
     (verdict,) = judge(asked, rows, margins=HALF_A_POINT | {"top1": 0.6})
     assert verdict.outcome == outcome and f"deciding: {decider}" in verdict.ours
+
+
+def test_a_difference_that_is_sure_but_within_the_margin_shows_the_p_value_that_settled_it() -> (
+    None
+):
+    noise = np.array([-0.02, -0.01, 0.0, 0.01, 0.02])
+    rows = {f"v{i}": about(f"v{i}", 21.9 + i / 10 + noise) for i in (1, 2, 3)}
+    asked = table("kind: differ, rows: [v1, v2, v3]")
+    (verdict,) = judge(asked, rows, margins=HALF_A_POINT | {"top1": 0.6})
+    assert verdict.outcome == "supported"
+    assert "v1 − v3 = -0.20 points [-0.22, -0.18], corrected p < 0.001" in verdict.ours
 
 
 def test_a_planted_difference_is_found_as_often_as_its_power_says() -> None:

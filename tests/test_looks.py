@@ -1,17 +1,18 @@
 """Under an analysis plan, errors are judged at its looks and at no other time."""
 
-from dataclasses import astuple
+from collections.abc import Sequence
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
 from fabricated import record
 
 from senet_ablate.analysis.tables import gates_of_seeds, tables
-from senet_ablate.analysis.verdicts import error_model
+from senet_ablate.analysis.verdicts import equal_rows, error_model
 from senet_ablate.records.class_gates import paper_network
 from senet_ablate.records.store import Record, write_record
 from senet_ablate.report.recipe_page import report_files
-from senet_ablate.spec.plan import Plan, read_plan
+from senet_ablate.spec.plan import Plan, Row, read_plan
 
 NAME = "role_of_squeeze"
 
@@ -84,6 +85,27 @@ def test_a_gate_that_is_the_plain_network_adds_nothing_to_what_is_known_of_the_s
     assert both.contrast(pair).df == df, "whichever seeds they share"
 
 
+def test_rows_are_found_equal_whatever_else_shares_a_run_with_them() -> None:
+    plan = read_plan("cifar100-cpu", ["controls"])
+    one, other, third, *_ = plan.rows()
+    own = [record(run) for run in one.runs[:3]]
+
+    def of(row: Row, more_wrong: Sequence[int]) -> list[Record]:
+        return [
+            run.model_copy(
+                update={
+                    "run": replace(run.run, se=row.runs[0].se),
+                    "wrong_top1": run.wrong_top1 + more,
+                }
+            )
+            for run, more in zip(own, more_wrong, strict=False)
+        ]
+
+    rows = {"one": own, "begins alike": of(other, (0, 7, 9)), "same": of(third, (0, 0))}
+    for names in (("one", "begins alike", "same"), ("begins alike", "one", "same")):
+        assert equal_rows({name: rows[name] for name in names}) == [["one", "same"]]
+
+
 def p_value(plan: Plan, records: dict[str, Record]) -> str:
     (verdict,) = (one for one in tables(plan, records)[NAME].verdicts if one.claim == "T16.1")
     return verdict.ours.rpartition("deciding: ")[2]
@@ -101,6 +123,34 @@ def test_between_two_looks_verdicts_stay_those_of_the_last_one(
     second = p_value(plan, some(plan, made, 5, 5))
     assert second != first and p_value(plan, some(plan, made, 5, 14)) == second
     assert p_value(plan, some(plan, made, 5, 15)) not in (first, second)
+
+
+def test_a_table_that_is_withheld_adds_nothing_to_what_is_known_of_the_spread(
+    plan: Plan, made: dict[str, Record]
+) -> None:
+    def decides(plan: Plan, records: dict[str, Record]) -> tuple[float, ...]:
+        (found,) = (one for one in tables(plan, records)[NAME].verdicts if one.claim == "T16.1")
+        assert found.deciding
+        return astuple(found.deciding.difference)
+
+    alone = read_plan("cifar100-cpu", [NAME])
+    known = some(plan, made, 3, 3)
+    short = next(row for row in plan.rows() if row.experiment == "schedule")
+    one = known[short.runs[0].id]
+    elsewhere = one.provenance.model_copy(update={"data": "of other images"})
+    other = {one.id: one.model_copy(update={"provenance": elsewhere})}
+    assert decides(plan, known | other) == decides(alone, some(alone, made, 3, 3))
+    assert decides(plan, known) != decides(alone, some(alone, made, 3, 3))
+
+
+def test_between_two_looks_a_table_says_what_the_test_of_the_last_one_finds(
+    plan: Plan, made: dict[str, Record]
+) -> None:
+    def finds(seeds: int, reference: int) -> tuple[float, float]:
+        one = tables(plan, some(plan, made, seeds, reference))[NAME]
+        return one.resolution, one.resolution_of_half
+
+    assert finds(4, 4) == finds(3, 3) != finds(5, 5) == finds(5, 14)
 
 
 def test_a_table_is_corrected_for_all_of_its_page_at_the_rate_of_its_last_look(plan: Plan) -> None:

@@ -195,20 +195,26 @@ def test_of_rows_that_are_one_network_one_counts() -> None:
     rows = drawn(dict.fromkeys("abc", 5), np.random.default_rng(7))
     few = Errors({seed: rows["a"].by_seed[seed] for seed in sorted(rows["a"].by_seed)[:3]})
     alone, pair = ErrorModel(rows), {"a": 1.0, "b": -1.0}
-    model = ErrorModel(rows | {"again": few}, twins={"again": "a"})
+    fewer = Errors({seed: few.by_seed[seed] for seed in sorted(few.by_seed)[:2]})
+    more = rows | {"again": few, "fewer": fewer}
+    model = ErrorModel(more, equal=[["a", "again", "fewer"]])
     assert model.contrast(pair) == alone.contrast(pair) and alone.contrast(pair).df == 2 * 4
-    assert ErrorModel(rows | {"again": few}).contrast(pair).df > 8
+    assert ErrorModel(more).contrast(pair).df > 8
     other = ErrorModel({"again": few, "b": rows["b"], "c": rows["c"]})
     failed = ErrorModel(
-        rows | {"a": Errors(rows["a"].by_seed, frozenset([0])), "again": few}, twins={"again": "a"}
+        more | {"a": Errors(rows["a"].by_seed, frozenset([0]))}, equal=[["a", "again", "fewer"]]
     )
     for weights in ({"again": 1, "b": -1}, {"again": 1, "b": -0.5, "c": -0.5}):
         wanted = pytest.approx(astuple(other.contrast(weights)))
         assert astuple(model.contrast(weights)) == wanted, "it takes the other's place"
         assert astuple(failed.contrast(weights)) == wanted, "the other one failed"
-    assert model.contrast({"a": 0.5, "again": 0.5, "b": -1}).p > 0, (
-        "where both are named, both count"
-    )
+    others = {"b": 1.0, "c": -1.0}
+    wanted = pytest.approx(astuple(other.contrast(others)))
+    assert astuple(failed.contrast(others)) == wanted, "the first that did not fail counts"
+    both = {"a": 0.5, "again": 0.5, "b": -1.0}
+    assert model.contrast(both) == alone.contrast(pair), "what is equal is one row, named twice"
+    assert math.isnan(model.contrast({"a": 1, "again": -1}).p), "and is not held against itself"
+    assert model.contrast({"a": 1, "again": -1}).value == 0
 
 
 def test_rows_of_another_schedule_share_no_spread() -> None:

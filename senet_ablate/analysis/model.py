@@ -15,7 +15,6 @@ bit for bit, one counts.
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
 import numpy as np
 from scipy import special, stats
@@ -74,8 +73,8 @@ class ErrorModel:
     """The errors of all rows of a page.
 
     shared: rows share one spread where the F test does not object; else each has its own. block:
-    the seed is a block (needs `shared`). twins: for each row that equals another bit for
-    bit, that other row, which counts for both in a shared spread.
+    the seed is a block (needs `shared`). equal: groups of rows that are equal bit for bit; one of
+    each counts in a shared spread.
     """
 
     def __init__(
@@ -83,51 +82,64 @@ class ErrorModel:
         rows: Mapping[str, Errors],
         shared: bool = True,
         block: bool = True,
-        twins: Mapping[str, str] = MappingProxyType({}),
+        equal: Sequence[Sequence[str]] = (),
     ) -> None:
-        self.rows, self._options = rows, (shared, block)
-        self._twins = {n: twin for n, twin in twins.items() if shared and not rows[twin].failed}
+        self.rows, self._shared, self._block = rows, shared, block
+        self._equal = equal if shared else ()
+        self._fits: dict[frozenset[str], tuple[dict[str, Fit], dict[str, Fit]]] = {}
         how = f"spread shared{', seed as block' * block}"
         self.test = f"the page's model of errors ({how})" if shared else "Welch's test"
-        sound = {
-            name: row
-            for name, row in rows.items()
-            if row.by_seed and not row.failed and name not in self._twins
-        }
-        self._tested = {name: _alone(name, row) for name, row in sound.items()}
-        self._shown = dict(self._tested)  # for intervals
-        for schedule in {row.schedule for row in sound.values()} if shared else ():
-            alike = {name: row for name, row in sound.items() if row.schedule == schedule}
-            p_values = _sharing({name: self._tested[name] for name in alike})
-            if len(p_values) < 2:
-                continue
-            fit = _two_way({name: alike[name] for name in p_values}, block)
-            self._shown |= {name: fit for name, p in p_values.items() if p >= SHOWN_ALPHA}
-            excess = {
-                name: max(0.0, self._tested[name].variance - fit.variance) / len(row.by_seed)
-                for name, row in alike.items()
-                if p_values.get(name, 0.0) >= OWN_SPREAD_ALPHA
-            }
-            self._tested |= dict.fromkeys(excess, replace(fit, excess=excess))
 
     def contrast(self, weights: Mapping[str, float]) -> Estimate:
         """The weighted sum of the rows' mean errors, in points; NaN where no spread was seen.
 
-        A row of `twins` that is named takes the place of the row that counts for both.
+        Of equal rows the one counts that is named, or else the first that has not failed; one that
+        is named beside it adds its weight.
         """
-        if named := weights.keys() & self._twins.keys():
-            gone = {self._twins[name] for name in named} - weights.keys()
-            rows = {name: row for name, row in self.rows.items() if name not in gone}
-            twins = {n: t for n, t in self._twins.items() if n not in named and t not in gone}
-            return ErrorModel(rows, *self._options, twins).contrast(weights)
-        if any(name not in self._tested for name in weights):  # no runs, or failed ones
+        weights, counted = dict(weights), set(self.rows)
+        for group in self._equal:
+            named = [row for row in group if row in weights]
+            sound = [row for row in group if not self.rows[row].failed]
+            first = next(iter([*named, *sound, *group]))
+            counted -= {row for row in group if row != first}
+            for other in named[1:]:
+                weights[first] += weights.pop(other)
+        tested, shown = self._fitted(frozenset(counted))
+        if any(name not in tested for name in weights):  # no runs, or failed ones
             means = {name: self.rows[name].estimate.value for name in weights}
             return Estimate(sum(weight * means[name] for name, weight in weights.items()))
-        tested, shown = _sum(weights, self._tested), _sum(weights, self._shown)
-        if math.isnan(tested.stderr):
-            return tested
-        shown = Estimate.of(tested.value, shown.stderr, shown.df)
-        return replace(tested, low=shown.low, high=shown.high)
+        found, interval = _sum(weights, tested), _sum(weights, shown)
+        if math.isnan(found.stderr):
+            return found
+        interval = Estimate.of(found.value, interval.stderr, interval.df)
+        return replace(found, low=interval.low, high=interval.high)
+
+    def _fitted(self, counted: frozenset[str]) -> tuple[dict[str, Fit], dict[str, Fit]]:
+        """The fit of each row that counts and has not failed: for tests, and for intervals."""
+        if counted in self._fits:
+            return self._fits[counted]
+        sound = {
+            name: row
+            for name, row in self.rows.items()
+            if name in counted and row.by_seed and not row.failed
+        }
+        tested = {name: _alone(name, row) for name, row in sound.items()}
+        shown = dict(tested)
+        for schedule in {row.schedule for row in sound.values()} if self._shared else ():
+            alike = {name: row for name, row in sound.items() if row.schedule == schedule}
+            p_values = _sharing({name: tested[name] for name in alike})
+            if len(p_values) < 2:
+                continue
+            fit = _two_way({name: alike[name] for name in p_values}, self._block)
+            shown |= {name: fit for name, p in p_values.items() if p >= SHOWN_ALPHA}
+            excess = {
+                name: max(0.0, tested[name].variance - fit.variance) / len(row.by_seed)
+                for name, row in alike.items()
+                if p_values.get(name, 0.0) >= OWN_SPREAD_ALPHA
+            }
+            tested |= dict.fromkeys(excess, replace(fit, excess=excess))
+        self._fits[counted] = tested, shown
+        return tested, shown
 
     def difference(self, one: str, other: str) -> Estimate:
         """Between two rows; where runs failed, its p-value is by ranks, which must speak for the

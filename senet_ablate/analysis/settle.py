@@ -23,7 +23,7 @@ from senet_ablate.analysis.stats import (
     std_interval,
 )
 from senet_ablate.analysis.tables import Table, by_row, case_of, families, tables
-from senet_ablate.analysis.verdicts import Verdict, errors_of, judge, twins
+from senet_ablate.analysis.verdicts import Verdict, equal_rows, errors_of, judge
 from senet_ablate.records import Epoch, Record
 from senet_ablate.spec import AnalysisPlan, BadInput, Plan, Run
 from senet_ablate.spec.paper import published
@@ -190,7 +190,7 @@ def needs(plan: Plan, records: Mapping[str, Record], points: float) -> Iterator[
 
 def _sound(rows: Mapping[str, Sequence[Record]]) -> list[list[float]]:
     """The errors of the runs that did not fail, by row; of rows that are equal, of one."""
-    repeated = twins(rows)
+    repeated = {row for group in equal_rows(rows) for row in group[1:]}
     return [errors_of(have).sound for name, have in rows.items() if name not in repeated]
 
 

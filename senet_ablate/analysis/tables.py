@@ -35,6 +35,7 @@ from senet_ablate.spec.paper import published
 from senet_ablate.spec.plan import fitting_plans
 
 Pair = tuple[str, str]
+Tested = dict[Pair, tuple[ErrorModel, float]]
 
 
 @dataclass(frozen=True)
@@ -177,24 +178,22 @@ def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
         if not refused[name]
     }
     family = sorted({pair for table in planned.values() for pair in table.values()})
-    differ, alphas = _differences(cases, pairs, family, rules)
+    differ, tested = _differences(cases, pairs, family, rules)
     made = {}
     for name, case in cases.items():
         experiment, rows = case.experiment, case.rows
         ours = pairs.get(name, {})
-        judged = {pair for pair in ours.values() if pair in alphas}  # perhaps by another table
+        judged = {pair for pair in ours.values() if pair in tested}  # perhaps by another table
         looks = zip(looks_of(rules), case.looks, strict=True)
         own = [look.alpha for look, have in looks if have is not None]
-        alpha = max(own[-1:] or [alphas[pair] for pair in judged] or [looks_of(rules)[0].alpha])
+        alpha = max(own[-1:] or [tested[pair][1] for pair in judged] or [looks_of(rules)[0].alpha])
         effects = {
             variant: (Estimate(0.0), False)  # what is certain is not tested
             if one_network(rows[variant], rows[experiment.control_of(variant)])
             else (model.difference(*pair), pair in differ)
             for variant, pair in ours.items()
         }
-        resolution, resolution_of_half = _resolution(
-            judged, model, alphas, alpha / max(len(family), 1)
-        )
+        resolution, resolution_of_half = _resolution(judged, tested, alpha / max(len(family), 1))
         missing = {}
         for variant, value in experiment.variants.items():
             have = {record.run.seed for record in rows[variant]}
@@ -226,37 +225,36 @@ def _differences(
     pairs: Mapping[str, Mapping[str, Pair]],
     family: Sequence[Pair],
     rules: AnalysisPlan | None,
-) -> tuple[set[Pair], dict[Pair, float]]:
+) -> tuple[set[Pair], Tested]:
     """The pairs of row and control that differ by more than noise, corrected for all that the page
-    plans to have; and those that were tested, with the alpha of the last look that did.
+    plans to have; and those that were tested, with model and alpha of the last look that did.
     """
-    differ, alphas = set[Pair](), dict[Pair, float]()
+    differ, tested = set[Pair](), Tested()
     for number, look in enumerate(looks_of(rules)):
         if rows := reached(cases, number):
             model = error_model(rows.values(), rules)
             ready = {pair for name in pairs if name in rows for pair in pairs[name].values()}
-            alphas |= dict.fromkeys(ready, look.alpha)
+            tested |= dict.fromkeys(ready, (model, look.alpha))
             p_values = [model.difference(*pair).p if pair in ready else 1.0 for pair in family]
             corrected = holm(np.nan_to_num(p_values, nan=1.0))
             differ |= {pair for pair, p in zip(family, corrected, strict=True) if p < look.alpha}
-    return differ, alphas
+    return differ, tested
 
 
-def _resolution(
-    ours: Iterable[Pair], model: ErrorModel, pairs: Iterable[Pair], alpha: float
-) -> tuple[float, float]:
+def _resolution(ours: Iterable[Pair], tested: Tested, alpha: float) -> tuple[float, float]:
     """The difference that a row's test finds, at the first step of the correction, in 4 of 5 tries:
     on average over the rows, and over the half of them that scatter least.
 
     Some rows keep a spread of their own, and which is chance: so the mean power over all tested
-    pairs of the page with as many seeds as those of this table.
+    pairs of the page with as many seeds as those of this table had, at the look that tested them.
     """
 
     def seeds(pair: Pair) -> list[int]:
+        model, _ = tested[pair]
         return [len(model.rows[row].by_seed) for row in pair]
 
     sizes = [seeds(pair) for pair in ours]
-    tests = [model.difference(*pair) for pair in pairs if seeds(pair) in sizes]
+    tests = [model.difference(*pair) for pair, (model, _) in tested.items() if seeds(pair) in sizes]
     known = [(d.stderr, d.df) for d in tests if d.stderr > 0]
     known.sort(key=lambda test: detectable_by([test], alpha))
     return detectable_by(known, alpha), detectable_by(known[: -(-len(known) // 2)], alpha)

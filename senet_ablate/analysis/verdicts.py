@@ -100,22 +100,24 @@ def error_model(
         {row_id: errors_of(records, quantity) for row_id, records in found.items()},
         shared=rules is not None and rules.spread == "shared",
         block=rules is not None and rules.block == "seed",
-        twins=twins(found),
+        equal=equal_rows(found),
     )
 
 
-def twins(rows: Mapping[str, Sequence[Record]]) -> dict[str, str]:
-    """For each row that equals another bit for bit: that other row, of as many seeds or more."""
-    first: dict[Any, str] = {}
-    found = {}
+def equal_rows(rows: Mapping[str, Sequence[Record]]) -> list[list[str]]:
+    """Groups of two rows and more that are equal bit for bit, that of most seeds first."""
+    found: list[list[str]] = []
+    having: dict[Any, list[list[str]]] = {}  # by a run: the groups whose first row has it
     for row in sorted(rows, key=lambda row: -len(rows[row])):
         runs = [(record.run.seed, outcome(record)) for record in rows[row]]
-        other = next((first[run] for run in runs if run in first), row)
-        if other != row and one_network(rows[other], rows[row]):
-            found[row] = other
-        else:
-            first |= dict.fromkeys(runs, row)
-    return found
+        alike = (group for run in runs for group in having.get(run, ()))
+        group = next((one for one in alike if one_network(rows[one[0]], rows[row])), [])
+        group.append(row)
+        if len(group) == 1:
+            found.append(group)
+            for run in runs:
+                having.setdefault(run, []).append(group)
+    return [group for group in found if len(group) > 1]
 
 
 def errors_of(records: Sequence[Record], quantity: str = "top1") -> Errors:
@@ -151,8 +153,12 @@ def judge(
 
 
 def reached(cases: Mapping[str, Evidence], number: int) -> dict[str, Rows]:
-    """The rows of those tables that have the seeds of a look."""
-    return {n: rows for n, case in cases.items() if (rows := case.looks[number]) is not None}
+    """The rows of those tables that have the seeds of a look and are not withheld."""
+    return {
+        name: rows
+        for name, case in cases.items()
+        if (rows := case.looks[number]) is not None and not mixed(case.rows)
+    }
 
 
 def _at_look(
@@ -176,10 +182,11 @@ def _at_look(
     sides = [(one.p_for, one.p_against) for one in family.values()]
     corrected = holm_of_pairs(sides, [one.exclusive for one in family.values()]).tolist()
     by_question = dict(zip(family, corrected, strict=True))
+    hypotheses = sum(1 if one.exclusive else 2 for one in family.values())
     for key, finding in asked.items():
         if finding.outcome is None:
             p_values = by_question[questions[key]]
-            asked[key] = _settled(finding, p_values, looks, len(family), waits)
+            asked[key] = _settled(finding, p_values, looks, hypotheses, waits)
     return asked
 
 
@@ -194,7 +201,7 @@ def _question(check: Any, ids: Mapping[str, str]) -> Any:
 
 
 def _settled(
-    finding: Finding, p_values: Sequence[float], looks: Sequence[Look], questions: int, waits: str
+    finding: Finding, p_values: Sequence[float], looks: Sequence[Look], hypotheses: int, waits: str
 ) -> Finding:
     """The outcome of a check on errors by its corrected p-values, for and against it, at the first
     of `looks`.
@@ -206,7 +213,10 @@ def _settled(
         outcome = "supported"
     elif p_against < look.alpha:
         outcome = "contradicted"
-    against = p_against < p_for and (known or outcome == "contradicted")
+    leaning = outcome == "unresolved" and known
+    against = outcome == "contradicted" or (
+        leaning and (p_against, finding.p_against) < (p_for, finding.p_for)
+    )
     p, decider = (p_against, finding.opposed) if against else (p_for, finding.weakest)
     assert decider is not None  # as in every finding on errors that has no outcome yet
     reasons = []
@@ -217,7 +227,7 @@ def _settled(
             reasons.append(f"{decider.name}: no spread between seeds was seen, so it is not tested")
         elif left:
             reasons.append(f"the plan looks again at {left[0].words}")
-        if decider.failures * questions >= look.alpha:
+        if decider.failures * hypotheses >= look.alpha:
             alone = f"(p = {decider.failures:.3f})"
             reasons.append(f"so few seeds cannot show it by failures alone {alone}")
     d = decider.difference
