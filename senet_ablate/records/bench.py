@@ -1,6 +1,5 @@
 """What `bench` measured: parts of a machine's page, and the networks of a recipe side by side."""
 
-import re
 import statistics
 from pathlib import Path
 from typing import Annotated, Self
@@ -8,7 +7,7 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from senet_ablate.records.facts import read_facts, readable, write_facts
+from senet_ablate.records.facts import read_facts, readable, slug, write_facts
 from senet_ablate.records.store import Provenance
 from senet_ablate.spec import BadInput, Plan, Run, SESpec
 from senet_ablate.spec.schema import Count, Flag, Frozen
@@ -87,8 +86,7 @@ class Part(Frozen):
     @property
     def device(self) -> str:
         """The device as a heading, with PyTorch's threads where they matter."""
-        name, threads = self.provenance.device, self.provenance.threads
-        return f"{name[5:]}, {counted(threads, 'thread')}" if name.startswith("cpu: ") else name
+        return machine(self.provenance.device, self.provenance.threads, "thread")
 
 
 class Bench(Frozen):
@@ -110,9 +108,15 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count > 1)}"
 
 
+def machine(device: str, count: int, what: str) -> str:
+    """A device as a heading, a CPU with so many cores or threads."""
+    name = device.removeprefix("cpu: ")
+    return name if name == device else f"{name}, {counted(count, what)}"
+
+
 def _file_name(device: str, count: int, what: str) -> str:
     name = f"{device} {count} {what}" if device.startswith("cpu: ") else device
-    return f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
+    return f"{slug(name)}.json"
 
 
 def bench_path(results: Path, device: str, cores: int) -> Path:
@@ -128,14 +132,9 @@ def add_part(results: Path, device: str, cores: int, name: str, part: Part) -> P
     return write_facts(path, Bench(device=device, cores=cores, parts=ordered))
 
 
-def bench_files(results: Path) -> list[Path]:
-    """The files of facts, one a device."""
-    return sorted((results / "bench").glob("*.json"))
-
-
 def read_benches(results: Path) -> list[Bench]:
     """The sound facts of every device; an unsound file is named in a warning."""
-    return readable(bench_files(results), lambda path: read_facts(path, Bench))
+    return readable(results.glob("bench/*.json"), lambda path: read_facts(path, Bench))
 
 
 def plain_and_se(plan: Plan) -> dict[str, Run]:

@@ -48,11 +48,8 @@ class ClassGates(Frozen):
     @property
     def centred_share(self) -> float:
         """The spread between classes once each has its own level, over that without."""
-        return (
-            self.centred_between_class_std / self.between_class_std
-            if self.between_class_std
-            else 0.0
-        )
+        spread = self.between_class_std
+        return self.centred_between_class_std / spread if spread else 0.0
 
 
 class Curves(Frozen):
@@ -86,9 +83,7 @@ def describe(
     levels = curves.mean(axis=1)
     return ClassGates(
         name=name,
-        class_means={
-            classes[label]: float(level) for label, level in zip(classes, levels, strict=True)
-        },
+        class_means=dict(zip(classes.values(), levels.tolist(), strict=True)),
         between_class_std=float(curves.std(axis=0).mean()),
         centred_between_class_std=float((curves - levels[:, None]).std(axis=0).mean()),
         within_class_std=float(np.mean([images.std(axis=0).mean() for images in of_class])),

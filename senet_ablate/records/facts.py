@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -80,12 +81,24 @@ def read_facts(path: Path, kind: type[Facts]) -> Facts:
         raise BadInput(f"{path}: {error}{f' (it is {hint})' if commit else ''}") from error
 
 
-def readable(paths: Iterable[Path], read: Callable[[Path], T]) -> list[T]:
-    """What `read` makes of each file; one that it refuses is named in a warning and left out."""
+def slug(text: str) -> str:
+    """A text as the name of a file."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def warn(error: BadInput) -> None:
+    """Log that a file is left out, and why."""
+    log.warning("left out: %s", error)
+
+
+def readable(
+    paths: Iterable[Path], read: Callable[[Path], T], refused: Callable[[BadInput], None] = warn
+) -> list[T]:
+    """What `read` makes of each file, by name; one that it refuses is reported and left out."""
     found = []
-    for path in paths:
+    for path in sorted(paths):
         try:
             found.append(read(path))
         except BadInput as error:
-            log.warning("left out: %s", error)
+            refused(error)
     return found

@@ -50,10 +50,10 @@ def current_gates(plan: Plan, results: Path, records: Mapping[str, Record]) -> G
     not called or, with a warning, what it wrote is unsound or of another network, by its record;
     None if there are none.
     """
-    paths = [path for path in [facts_path(results, plan.recipe_name)] if path.exists()]
-    for found in readable(paths, lambda _: read_gates(plan, results, records)):
-        return found
-    return next((_recorded(records[run.id]) for run in plan.kept if run.id in records), None)
+    path = facts_path(results, plan.recipe_name)
+    measured = readable([path] * path.exists(), lambda _: read_gates(plan, results, records))
+    recorded = [_recorded(records[run.id]) for run in plan.kept if run.id in records]
+    return next(iter([*measured, *recorded]), None)
 
 
 def _recorded(record: Record) -> GateFacts | None:

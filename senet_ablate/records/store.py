@@ -185,14 +185,9 @@ def read_record(path: Path) -> Record:
     return record
 
 
-def unfinished(path: Path) -> bool:
-    """Whether a file beside the records is none of them: set aside, or just being written."""
-    return path.suffix == ".tmp" or ".json.bad" in path.name
-
-
 def read_records(results: Path, recipe: str) -> dict[str, Record]:
     """Every sound record of a recipe by run id; an unsound file is named in a warning."""
-    paths = sorted(runs_folder(results, recipe).glob("*.json"))
+    paths = runs_folder(results, recipe).glob("*.json")
     return {record.id: record for record in readable(paths, read_record)}
 
 

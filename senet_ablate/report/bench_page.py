@@ -1,18 +1,18 @@
 """The pages of `bench`: a page a device with a plot for each part, and every target by device."""
 
+import math
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import matplotlib.figure
-import numpy as np
 import pandas as pd
 
 from senet_ablate.analysis.escape import link_target, markdown_cell
 from senet_ablate.records import Bench, Part
-from senet_ablate.records.bench import PARTS, WORK, Measured, bench_files, counted
+from senet_ablate.records.bench import PARTS, WORK, counted, machine
 from senet_ablate.records.facts import read_facts
 from senet_ablate.report import speed
+from senet_ablate.report.cells import span
 from senet_ablate.report.document import Block, Document, Grid, Section, Text, drawn
 from senet_ablate.report.plots import OURS, PLAIN
 
@@ -57,13 +57,13 @@ class Target:
     part: str
     row: str
     over: str
-    bound: float
-    at_least: bool = True
+    least: float = 0.0
+    most: float = math.inf
     groups: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         where = f" ({', '.join(self.groups)})" if self.groups else ""
-        bound = f"at {'least' if self.at_least else 'most'} {self.bound:g}"
+        bound = f"at least {self.least:g}" if self.least else f"at most {self.most:g}"
         return f"{self.part}: {self.row} / {self.over} {bound}{where}"
 
 
@@ -76,14 +76,14 @@ TARGETS = (
     Target("loop", "ours, bfloat16", "classic loop, max-autotune, bfloat16", 1.3),
     Target("many", "all in one process", "one after another", 2.0),
     Target("floor", "floor", "training step", 0.6, groups=("resnet56_bottleneck + SE",)),
-    Target("overhead", "SE", "plain", 1.02, False, (WORK["training_step"], "inference")),
+    Target("overhead", "SE", "plain", most=1.02, groups=(WORK["training_step"], "inference")),
 )
 
 
 def pages(results: Path) -> dict[str, Document]:
     """The pages by the path of their Markdown. Raises BadInput for facts that are not sound."""
-    benches = {path.stem: read_facts(path, Bench) for path in bench_files(results)}
-    rows = pd.DataFrame({"target": [str(target) for target in TARGETS]})
+    benches = {path.stem: read_facts(path, Bench) for path in sorted(results.glob("bench/*.json"))}
+    rows = pd.DataFrame({"target": map(str, TARGETS)})
     for bench in benches.values():
         rows[_machine(bench)] = [_verdict(target, bench) for target in TARGETS]
     links = "\n".join(
@@ -100,23 +100,25 @@ def pages(results: Path) -> dict[str, Document]:
 
 def _machine(bench: Bench) -> str:
     """The device, a CPU with its cores."""
-    name = bench.device.removeprefix("cpu: ")
-    return name if name == bench.device else f"{name}, {counted(bench.cores, 'core')}"
+    return machine(bench.device, bench.cores, "core")
 
 
 def _verdict(target: Target, bench: Bench) -> str:
     part = bench.parts.get(target.part)
-    rows = [row for row in part.rows if row.name == target.row] if part else []
-    chosen = [row for row in rows if not target.groups or row.group in target.groups]
-    ratios = [found[1] for row in chosen if part and (found := part.ratio(row, target.over))]
-    if part is None or not ratios:
+    if part is None:
         return NOT_MEASURED
-    span = " to ".join(dict.fromkeys(f"{one:.2f}" for one in (min(ratios), max(ratios))))
+    found = [
+        part.ratio(row, target.over)
+        for row in part.rows
+        if row.name == target.row and (not target.groups or row.group in target.groups)
+    ]
+    ratios = [quartiles[1] for quartiles in found if quartiles]
+    if not ratios:
+        return NOT_MEASURED
     if _crowd(bench, part):
-        return f"{span}: not judged, others used the machine"
-    sign = 1 if target.at_least else -1
-    count = sum(sign * ratio >= sign * target.bound for ratio in ratios)
-    return f"{span}: reached by {count} of {len(ratios)}"
+        return f"{span(ratios, '.2f')}: not judged, others used the machine"
+    count = sum(target.least <= ratio <= target.most for ratio in ratios)
+    return f"{span(ratios, '.2f')}: reached by {count} of {len(ratios)}"
 
 
 def _page(bench: Bench, stem: str) -> Document:
@@ -153,7 +155,7 @@ def _section(name: str, part: Part, bench: Bench, stem: str) -> Section:
         Grid(PARTS[name], speed.cells(rows, part.unit)),
         Text("\n".join(lines)),
         Text(markdown_cell(caption)),
-        *drawn(f"{stem}-{name}.svg", PARTS[name], partial(_plot, part)),
+        *drawn(f"{stem}-{name}.svg", PARTS[name], "", _plot, rows, part),
     ]
     return Section(PARTS[name], blocks, command=part.provenance.command)
 
@@ -176,31 +178,28 @@ OTHERS = ("classic", "airbench", "plain", "one after another", "floor")
 """How the names of rows begin that ours are compared with; they are grey."""
 
 
-def _plot(part: Part) -> matplotlib.figure.Figure:
+def _plot(rows: pd.DataFrame, part: Part) -> matplotlib.figure.Figure:
     """A panel a group: medians as bars with their extremes, and beside a bar its ratio."""
-    groups: dict[str, list[Measured]] = {}
-    for row in part.rows:
-        groups.setdefault(row.group, []).append(row)
-    counts = [len(rows) for rows in groups.values()]
-    height = 0.5 + 0.62 * len(groups) + 0.3 * sum(counts)
+    groups = rows.groupby("group", sort=False)
+    counts = groups.size()
+    height = 0.5 + 0.62 * len(counts) + 0.3 * len(rows)
     figure = matplotlib.figure.Figure(figsize=(8.0, height), layout="constrained")
     panels = figure.subplots(
-        len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": [1 + n for n in counts]}
+        len(counts), 1, squeeze=False, gridspec_kw={"height_ratios": 1 + counts}
     )
-    for axes, (group, rows) in zip(panels[:, 0], groups.items(), strict=True):
-        ends = [[row.median - min(row.rounds), max(row.rounds) - row.median] for row in rows]
+    for axes, (group, own) in zip(panels[:, 0], groups, strict=True):
         axes.barh(
-            [row.name for row in rows],
-            [row.median for row in rows],
-            xerr=np.transpose(ends),
-            color=[PLAIN if row.name.startswith(OTHERS) else OURS for row in rows],
+            own["name"],
+            own["median"],
+            xerr=(own["median"] - own["least"], own["greatest"] - own["median"]),
+            color=[PLAIN if name.startswith(OTHERS) else OURS for name in own["name"]],
             height=0.66,
             ecolor="#999999",
         )
-        for place, row in enumerate(rows):
-            if ratio := part.ratio(row):
-                at, look = (max(row.rounds), place), {"textcoords": "offset points"}
-                axes.annotate(f"{ratio[1]:.2f} x", at, (5, 0), va="center", **look)
+        for place, (ratio, end) in enumerate(zip(own["ratio"], own["greatest"], strict=True)):
+            if not pd.isna(ratio):
+                look = {"textcoords": "offset points", "va": "center"}
+                axes.annotate(f"{ratio:.2f} x", (end, place), (5, 0), **look)
         axes.margins(x=0.12, y=0.02)
         axes.set_xlim(left=0)
         axes.invert_yaxis()

@@ -5,7 +5,6 @@ the multiply-adds are within what the paper's rounding and counting leave open (
 no count gives its last digit); `cost_remarks` of paper.yaml says why a figure lies further away.
 """
 
-from functools import partial
 from pathlib import Path
 
 import matplotlib.figure
@@ -16,7 +15,8 @@ from matplotlib.patches import Patch
 from senet_ablate.analysis.escape import latex_table
 from senet_ablate.records import Costs
 from senet_ablate.records.cost import ALL_BUT_LAST, PAPERS_NETWORK, NetworkCost, printed, read_costs
-from senet_ablate.report.document import Document, Files, Grid, Section, Text, drawn
+from senet_ablate.report.cells import number
+from senet_ablate.report.document import Document, Grid, Section, Text, drawn
 from senet_ablate.spec import SESpec
 from senet_ablate.spec.paper import paper_facts
 
@@ -36,8 +36,10 @@ def pages(results: Path) -> dict[str, Document]:
         " counts: [facts.json](facts.json)."
     )
     title, rows = "Without and with SE", networks(costs)
-    files: Files = {"table.csv": rows, "table.tex": latex_table(_shown(rows))}
-    plain_and_se = Section(title, [Grid(title, _shown(rows))], files)
+    cells = _shown(rows)
+    plain_and_se = Section(
+        title, [Grid(title, cells)], {"table.csv": rows, "table.tex": latex_table(cells)}
+    )
     sections = [plain_and_se, _stage_section(costs), _paper_section(costs)]
     page = Document("What the networks cost, and what SE adds", "", lead, sections)
     return {"cost/README.md": page}
@@ -56,7 +58,7 @@ def _stage_section(costs: Costs) -> Section:
     )
     headings = {"stage": "ResNet-50, stage", "params": "params, %", "macs": "mult-adds, %"}
     cells = stages.map("{:+.3f}".format).reset_index().rename(columns=headings)
-    plot = drawn("plot.svg", "What SE adds in each stage", partial(_plot, costs))
+    plot = drawn("plot.svg", "What SE adds in each stage", "", _plot, costs)
     return Section("Where SE adds it", [Text(about), *plot, Grid("By stage", cells)])
 
 
@@ -70,10 +72,13 @@ def _paper_section(costs: Costs) -> Section:
     )
     remarks = off.groupby("remark", sort=False)["row"].agg(", ".join)
     reasons = "\n".join(f"- {rows}: {reason}." for reason, rows in remarks.items())
-    grid = Grid("Beside the paper", _shown(paper))
-    again = "python -m senet_ablate cost"
-    files: Files = {"paper.csv": paper, "paper.tex": latex_table(_shown(paper))}
-    return Section("Beside the paper", [Text(about), Text(reasons), grid], files, again)
+    title, cells = "Beside the paper", _shown(paper)
+    return Section(
+        title,
+        [Text(about), Text(reasons), Grid(title, cells)],
+        {"paper.csv": paper, "paper.tex": latex_table(cells)},
+        "python -m senet_ablate cost",
+    )
 
 
 def networks(costs: Costs) -> pd.DataFrame:
@@ -155,9 +160,7 @@ def _shown(rows: pd.DataFrame) -> pd.DataFrame:
     shown = {}
     for column, values in rows.drop(columns="remark", errors="ignore").reset_index().items():
         heading, unit, form = COLUMNS.get(str(column), (str(column), 1, ""))
-        shown[heading] = [
-            "" if pd.isna(one) else f"{one / unit:{form}}" if form else one for one in values
-        ]
+        shown[heading] = [number(one / unit, form) if form else one for one in values]
     return pd.DataFrame(shown, dtype=object)
 
 
@@ -170,17 +173,15 @@ def _plot(costs: Costs) -> matplotlib.figure.Figure:
         added = by_stage(costs[name, None], costs[name, SE])
         for panel, quantity in zip(axes, ("params", "macs"), strict=True):
             starts = np.cumsum([0.0, *added[quantity]])
-            for stage, start, width in zip(added.index, starts, added[quantity], strict=False):
-                panel.barh(place, width, left=start, height=0.7, color=STAGES[stage])
+            colours = [STAGES[stage] for stage in added.index]
+            panel.barh(place, added[quantity], left=starts[:-1], height=0.7, color=colours)
             panel.text(
                 starts[-1], place, f" {starts[-1]:.2f} ({starts[-2]:.2f})", va="center", fontsize=9
             )
-    axes[0].set_yticks(range(len(names)), names)
-    axes[0].set_ylim(len(names) - 0.4, -0.6)
+    axes[0].set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.4, -0.6))
     for panel, what in zip(axes, ("parameters", "multiply-adds"), strict=True):
-        panel.set_xlabel(
-            f"{what} that SE adds, % of the plain network\n(in brackets: without the last stage)"
-        )
+        label = f"{what} that SE adds, % of the plain network"
+        panel.set_xlabel(f"{label}\n(in brackets: without the last stage)")
         panel.set_xlim(0, 1.22 * panel.get_xlim()[1])
         panel.grid(axis="y", visible=False)
     handles = [Patch(color=colour, label=f"stage {stage}") for stage, colour in STAGES.items()]

@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ParamSpec, get_args
 
 import matplotlib.figure
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, StrictUndefined
 from markdown_it import MarkdownIt
-from markupsafe import Markup
 
 from senet_ablate.analysis.escape import link_target, markdown_cell, markdown_code, markdown_table
 from senet_ablate.analysis.evidence import Outcome
@@ -22,6 +21,7 @@ from senet_ablate.analysis.verdicts import outcome_words
 from senet_ablate.records.facts import write_whole
 from senet_ablate.report import plots
 
+P = ParamSpec("P")
 log = logging.getLogger(__name__)
 WEB = Path(__file__).parent / "web"
 SCRIPTS = ("sortable.min.js", "sortable.a11y.min.js", "panzoom.min.js", "report.js")
@@ -60,8 +60,7 @@ class Text(str):
         """Without the HTML that it may hold."""
         return str(MARKDOWN.render(self))
 
-    def _repr_markdown_(self) -> str:
-        return str(self)
+    _repr_markdown_ = markdown
 
 
 @dataclass(frozen=True)
@@ -83,14 +82,13 @@ class Grid:
         heads, columns = list[str](), list[list[str]]()
         for place, (heading, column) in enumerate(self.cells.items()):
             texts = [str(text) for text in column]
-            keys: Sequence[object] = range(len(texts)) if place == 0 else [*map(sort_key, texts)]
-            numeric = any(texts) and all(
-                isinstance(sort_key(text), float) for text in texts if text
-            )
-            style = "name" if place == 0 else "number" if numeric else "text"
+            keys: Sequence[object] = [sort_key(text) for text in texts]
+            style = "number" if {type(key) for key in keys if key != ""} == {float} else "text"
+            role = ""
+            if place == 0:
+                keys, style, role = range(len(texts)), "name", ' role="rowheader"'
             name = html.escape(str(heading)) or "row"
             heads.append(f'<th scope="col" class="{style}">{name}</th>')
-            role = ' role="rowheader"' if place == 0 else ""
             shown = texts if heading in self.markup else map(markdown_cell, texts)
             columns.append(
                 [
@@ -110,8 +108,7 @@ class Grid:
             return table
         return f"<details><summary>{html.escape(self.folded)}</summary>\n{table}</details>\n"
 
-    def _repr_markdown_(self) -> str:
-        return self.markdown()
+    _repr_markdown_ = markdown
 
 
 def sort_key(text: str) -> str | float:
@@ -147,8 +144,7 @@ class Tiles:
             f"{''.join(tiles)}</div>\n"
         )
 
-    def _repr_markdown_(self) -> str:
-        return self.markdown()
+    _repr_markdown_ = markdown
 
 
 @dataclass(frozen=True)
@@ -193,14 +189,19 @@ def inline(figure: Figure) -> str:
 
 
 def drawn(
-    path: str, title: str, draw: Callable[[], matplotlib.figure.Figure | None], caption: str = ""
+    path: str,
+    title: str,
+    caption: str,
+    draw: Callable[P, matplotlib.figure.Figure | None],
+    *args: P.args,
+    **kwargs: P.kwargs,
 ) -> list[Figure]:
-    """A plot in the look of all plots; none where `draw` finds nothing to be drawn, or fails: no
-    table is lost by a plot.
+    """A plot in the look of all plots; none where `draw`, called with the arguments, finds nothing
+    to be drawn, or fails: no table is lost by a plot.
     """
     try:
         with plots.style():
-            figure = draw()
+            figure = draw(*args, **kwargs)
             return [] if figure is None else [Figure(path, title, plots.svg(figure), caption)]
     except Exception:  # plots can fail in many ways
         log.exception("%s: this plot could not be drawn, and is left out", path)
@@ -208,7 +209,7 @@ def drawn(
 
 
 Block = Text | Grid | Tiles | Figure
-Files = dict[str, pd.DataFrame | str]
+Files = Mapping[str, pd.DataFrame | str]
 
 
 def anchor(title: str) -> str:
@@ -228,19 +229,13 @@ class Section:
     files: Files = field(default_factory=dict, repr=False)
     command: str = ""
 
-    @property
-    def anchor(self) -> str:
-        """The target of links to the section."""
-        return anchor(self.title)
-
     def all_blocks(self) -> list[Block]:
         """The blocks, and the line of links."""
         links = ", ".join(
             f"[{path.rpartition('/')[2]}]({link_target(path)})" for path in self.files
         )
         again = f"again by {markdown_code(self.command)}" if self.command else ""
-        line = "; ".join(filter(None, (links, again)))
-        return [*self.blocks, *([Text(line)] if line else [])]
+        return [*self.blocks, Text("; ".join(filter(None, (links, again))))]
 
     def markdown(self) -> str:
         """The section under a heading of second order."""
@@ -276,18 +271,22 @@ class Document:
 
     def html(self) -> str:
         """The page in one file that asks the network for nothing."""
-        environment = Environment(
-            loader=FileSystemLoader(WEB), autoescape=True, undefined=StrictUndefined
+        template, style, *scripts = (
+            (WEB / name).read_text(encoding="utf-8")
+            for name in ("report.html.j2", "report.css", *SCRIPTS)
         )
-        environment.filters["rendered"] = lambda part: Markup(part.html())
-        environment.filters["sha256"] = lambda text: b64encode(
-            sha256(text.encode()).digest()
-        ).decode()
-        style, *scripts = (
-            Markup((WEB / name).read_text(encoding="utf-8")) for name in ("report.css", *SCRIPTS)
+        return (
+            Environment(autoescape=True, undefined=StrictUndefined)
+            .from_string(template)
+            .render(
+                page=self,
+                lead=Text(self.lead),
+                style=style,
+                scripts=scripts,
+                hashes=[b64encode(sha256(one.encode()).digest()).decode() for one in scripts],
+                anchor=anchor,
+            )
         )
-        template = environment.get_template("report.html.j2")
-        return template.render(page=self, lead=Text(self.lead), style=style, scripts=scripts)
 
     def files(self, path: str, more: str = "") -> dict[str, bytes]:
         """The page as Markdown in `path`, and beside it every plot and file of its sections."""
@@ -304,21 +303,26 @@ class Document:
         return found
 
 
+def outdated(folder: Path, files: Mapping[str, bytes]) -> dict[Path, bytes]:
+    """Of generated files, by their path in `folder`, those that differ from what is there."""
+    paths = {folder / name: content for name, content in files.items()}
+    return {
+        path: content
+        for path, content in paths.items()
+        if not path.is_file() or path.read_bytes() != content
+    }
+
+
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write generated files by their path in `folder`, those that differ from what is there."""
-    for name, content in files.items():
-        path = folder / name
-        if not path.is_file() or path.read_bytes() != content:
-            write_whole(path, content)
+    """Write generated files by their path in `folder`, where they are outdated."""
+    for path, content in outdated(folder, files).items():
+        write_whole(path, content)
 
 
 def stale(folder: Path, files: Mapping[str, bytes], source: str, rebuild: str) -> list[str]:
     """A sentence for each generated file that is missing or differs."""
-    problems = []
-    for name, content in files.items():
-        path = folder / name
-        if not path.is_file():
-            problems.append(f"{path}: is missing; {rebuild} writes it")
-        elif path.read_bytes() != content:
-            problems.append(f"{path}: does not follow from {source}; {rebuild} rebuilds it")
-    return problems
+    return [
+        f"{path}: {f'does not follow from {source}' if path.is_file() else 'is missing'};"
+        f" {rebuild} rebuilds it"
+        for path in outdated(folder, files)
+    ]

@@ -1,11 +1,11 @@
 """The page over all recipes: does each claim of the paper hold, and how large is its effect?"""
 
-from functools import partial
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 import matplotlib.figure
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from senet_ablate.analysis.escape import link_target, markdown_cell, plot_text
 from senet_ablate.analysis.forest import COLUMNS
 from senet_ablate.records.facts import readable
+from senet_ablate.report.cells import number
 from senet_ablate.report.document import GLYPHS, Document, Grid, Section, Text, drawn
 from senet_ablate.report.plots import OURS, PAPER, PLAIN, panels
 from senet_ablate.spec import BadInput
@@ -55,7 +56,7 @@ def pages(results: Path) -> dict[str, Document]:
     """The page by the path of its Markdown. A file that holds no effects is left out, with a
     warning; raises BadInput if there is no other.
     """
-    read = readable(sorted(results.glob("*/effects.csv")), _read)
+    read = readable(results.glob("*/effects.csv"), _read)
     if not read:
         raise BadInput(f"{results}: no recipe's effects.csv can be read")
     read.sort(key=len, reverse=True)  # most claims first: they stand in the order of the tables
@@ -94,7 +95,7 @@ def _sections(found: pd.DataFrame, title: str, path: str, caption: str) -> list[
         | {f"{GLYPHS[name]} {name}": str((own["verdict"] == name).sum()) for name in LOOKS}
         for recipe, own in found.groupby("recipe")
     ]
-    plot = drawn(path, title, partial(forest, found, bool(caption)), caption)
+    plot = drawn(path, title, caption, forest, found, bool(caption))
     grid = Grid(title, pd.DataFrame(counts), ("recipe",))
     return [Section(title, [*about, grid, *plot, _table(found)])]
 
@@ -113,9 +114,8 @@ def _table(found: pd.DataFrame) -> Grid:
 
 
 def _cell(row: pd.Series) -> str:
-    effect = "" if pd.isna(row["effect"]) else f" {row['effect']:+.1f}%"
-    interval = "" if pd.isna(row["low"]) else f" [{row['low']:+.1f}, {row['high']:+.1f}]"
-    said = f"{effect}{interval}, n = {row['n']}" if effect else ""
+    effect = number(row["effect"], "+.1f", row["low"], row["high"], "%")
+    said = f" {effect}, n = {row['n']}" if effect else ""
     return f"{GLYPHS[row['verdict']]}{said}{', ' * bool(row['marks'])}{row['marks']}"
 
 
@@ -123,10 +123,9 @@ def forest(found: pd.DataFrame, paper: bool) -> matplotlib.figure.Figure:
     """A line a claim, top-1 errors on the left, top-5 on the right; in it the paper's effect and
     below it each recipe's with its interval.
     """
-    claims = list(dict.fromkeys(found["claim"]))
-    recipes = list(dict.fromkeys(found["recipe"]))
-    step = 1 / (len(recipes) + 1.6)
-    height = 1.3 + max(0.5, 0.2 * (len(recipes) + 1.6)) * len(claims)
+    claims, recipes = (list(found[column].unique()) for column in ("claim", "recipe"))
+    lines = len(recipes) + 1.6
+    height = 1.3 + max(0.5, 0.2 * lines) * len(claims)
     margin = 0.8 + (0.09 * max(map(len, recipes)) if len(recipes) > 1 else 0)
     figure, both = panels(12, height, 2, left=3.6, gap=margin, sharey=True)
     figure.subplots_adjust(right=1 - margin / 12, top=1 - 0.4 / height)
@@ -135,22 +134,27 @@ def forest(found: pd.DataFrame, paper: bool) -> matplotlib.figure.Figure:
         limit = _limit(own)
         for _, row in own.iterrows():
             top = claims.index(row["claim"]) - 0.5
-            _shade(axes, row, top, limit)
+            holds = np.clip([row["holds_low"], row["holds_high"]], -limit, limit)
+            if not np.isnan(holds).any():
+                span = holds if holds[0] < holds[1] else (-limit, limit)
+                axes.fill_between(span, top, top + 1, color=GREEN, lw=0, zorder=0)
             if paper:
-                effect, at = row["paper_effect"], top + 0.8 * step
-                axes.plot(effect, at, "D", ms=5, mfc="none", mec="black", mew=1.3)
-            at = top + (recipes.index(row["recipe"]) + (1.7 if paper else 1.3)) * step
+                look: dict[str, Any] = {"mfc": "none", "mec": "black", "mew": 1.3}
+                axes.plot(row["paper_effect"], top + 0.8 / lines, "D", ms=5, **look)
+            at = top + (recipes.index(row["recipe"]) + (1.7 if paper else 1.3)) / lines
             _effect(axes, row, at, limit, len(recipes) > 1)
         axes.axvline(0, color=PLAIN, lw=1)
         for line in range(len(claims) + 1):
             axes.axhline(line - 0.5, color="#E6E6E6", lw=0.8)
-        axes.set_xlim(-limit, limit)
+        axes.set(xlim=(-limit, limit), xlabel="% of the plain network's error")
         axes.set_title(f"{name} error", loc="left")
-        axes.set_xlabel("% of the plain network's error")
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
-    texts = found.drop_duplicates("claim").set_index("claim")["text"]
-    labels = [plot_text(fill(f"{claim}  {texts[claim]}", 46)) for claim in claims]
+    texts = found.drop_duplicates("claim")
+    labels = [
+        plot_text(fill(f"{claim}  {text}", 46))
+        for claim, text in zip(texts["claim"], texts["text"], strict=True)
+    ]
     both[0].set_yticks(range(len(claims)), labels, fontsize=8.5)
     both[0].set_ylim(len(claims) - 0.5, -0.5)
     _legend(figure, paper)
@@ -160,40 +164,28 @@ def forest(found: pd.DataFrame, paper: bool) -> matplotlib.figure.Figure:
 def _limit(found: pd.DataFrame) -> float:
     """The end of the axis: all the paper's effects, most of ours."""
     seen = found[["effect", "low", "high"]].abs().max(axis=1).quantile(0.9)
-    largest = max(2 * found["paper_effect"].abs().max(), 0 if pd.isna(seen) else seen)
+    largest = np.nanmax([2 * found["paper_effect"].abs().max(), seen, 0])
     return float(min(largest, 100)) or 1.0
-
-
-def _shade(axes: Axes, row: pd.Series, top: float, limit: float) -> None:
-    """Where the claim holds."""
-    if pd.isna(row["holds_low"]) or pd.isna(row["holds_high"]):
-        return
-    low, high = max(row["holds_low"], -limit), min(row["holds_high"], limit)
-    span = [low, high] if low < high else [-limit, limit]
-    axes.fill_between(span, top, top + 1, color=GREEN, lw=0, zorder=0)
 
 
 def _effect(axes: Axes, row: pd.Series, at: float, limit: float, named: bool) -> None:
     """Ours with its interval, and in the margin its verdict; an end off the axis is an arrow."""
     look = LOOKS[row["verdict"]]
-    if row["low"] == row["low"]:
+    if not pd.isna(row["low"]):
         axes.plot([row["low"], row["high"]], [at, at], color=look["color"], lw=2)
         for end, marker in ((row["low"], "<"), (row["high"], ">")):
             if abs(end) > limit:
-                place = limit if end > 0 else -limit
+                place = np.clip(end, -limit, limit)
                 axes.plot(place, at, marker, color=look["color"], ms=5, clip_on=False)
     axes.plot(row["effect"], at, ms=7, mew=1.5, lw=0, **look)
-    words = [row["recipe"]] if named else []
-    words += [f"n = {row['n']}"] if row["effect"] == row["effect"] else []
-    text = f"{GLYPHS[row['verdict']]} {', '.join(words)}"
-    bold = row["verdict"] in ("supported", "contradicted")
+    words = [row["recipe"]] * named + [f"n = {row['n']}"] * (not pd.isna(row["effect"]))
     axes.annotate(
-        plot_text(text),
+        plot_text(f"{GLYPHS[row['verdict']]} {', '.join(words)}"),
         (1.02, at),
         xycoords=("axes fraction", "data"),
         va="center",
         fontsize=9,
-        fontweight="bold" if bold else "normal",
+        fontweight="bold" if row["verdict"] in ("supported", "contradicted") else "normal",
         color=look["color"],
         annotation_clip=False,
     )

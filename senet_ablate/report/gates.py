@@ -6,8 +6,7 @@ import csv
 import io
 import shlex
 from collections.abc import Mapping, Sequence
-from functools import partial
-from itertools import islice
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from senet_ablate.analysis.exclusions import stuck_gates
 from senet_ablate.records import ClassGates, Gates, Record
 from senet_ablate.records.class_gates import MEASURES, paper_network, places
 from senet_ablate.records.gate_facts import GateFacts
+from senet_ablate.report.cells import span
 from senet_ablate.report.document import Block, Grid, Text, drawn
 from senet_ablate.report.plots import COLOURS
 
@@ -29,33 +29,39 @@ LEGEND = (
 )
 
 
-def gates_table(network: Sequence[ClassGates]) -> pd.DataFrame:
-    """One row a block, in order of depth: our measures, and those of the paper's panels with the
-    same place in the network.
+def gates_table(network: Sequence[ClassGates], made_up: bool = False) -> pd.DataFrame:
+    """One row a block, in order of depth: our measures, and, unless the images are made up, those
+    of the paper's panels with the same place in the network.
 
     Columns: block, the keys of MEASURES, panel, paper_<measure>. Where one block has the place of
     two panels (of two stages), there is one row a panel. Paper values are missing where the paper
     draws no such block.
     """
-    paper = {block.name: block for block in paper_network()}
-    drawn, ours = places(list(paper)), places([block.name for block in network])
-    rows = []
-    for block in network:
-        panels = dict.fromkeys(drawn[at] for at, name in ours.items() if name == block.name)
-        for panel in panels or [None]:
-            row = {"block": block.name, **{key: getattr(block, key) for key in MEASURES}}
-            theirs = {f"paper_{key}": panel and getattr(paper[panel], key) for key in MEASURES}
-            rows.append({**row, "panel": panel, **theirs})
-    return pd.DataFrame(rows)
+    ours = _measures(network)
+    if made_up:
+        return ours
+    paper = _measures(paper_network())
+    drawn, at = (places([*rows["block"]]) for rows in (paper, ours))
+    panels = pd.DataFrame({"block": at, "panel": drawn}).dropna().drop_duplicates()
+    beside = paper.add_prefix("paper_").rename(columns={"paper_block": "panel"})
+    return ours.merge(panels, "left", "block").merge(beside, "left", "panel")
 
 
-def blocks(facts: GateFacts, recipe: str, made_up: bool) -> list[Block]:
+def _measures(network: Sequence[ClassGates]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"block": block.name, **{key: getattr(block, key) for key in MEASURES}}
+            for block in network
+        ]
+    )
+
+
+def blocks(facts: GateFacts, measured: pd.DataFrame, recipe: str) -> list[Block]:
     """Gates by class on the page: the two figures, the table (ours first, in brackets the paper's,
-    unless the images are made up), and how to make them again.
+    where it is beside ours), and how to make them again; measured: by `gates_table`.
     """
-    counts = sorted(set(facts.images.values()))
-    ends = dict.fromkeys((counts[0], counts[-1]))
-    several = " to ".join(map(str, ends)) if counts[0] else "all"
+    counts = facts.images.values()
+    several = span(counts) if min(counts) else "all"
     command = f"python -m senet_ablate excitation --recipe {recipe} --classes {_quoted(facts)}"
     about = (
         f"Gates of one trained network (run {facts.run}) by class:"
@@ -68,21 +74,25 @@ def blocks(facts: GateFacts, recipe: str, made_up: bool) -> list[Block]:
     figure7 = "Gates within a class, as the paper's figure 7"
     pair = markdown_cell(" and ".join(islice(facts.images, 2)))
     spread = f"{figure7}: mean and standard deviation over its images, of {pair}."
-    rows = gates_table(facts.blocks)
-    if made_up:
-        rows = rows.drop_duplicates("block")
-    cells = pd.DataFrame({"block": rows["block"], "the paper's panel": rows["panel"].fillna("")})
-    for key, heading in MEASURES.items():
-        ours = rows[key].astype(float).map("{:.3f}".format).replace("nan", "none")
-        paper = rows[f"paper_{key}"].astype(float).map(" ({:.3f})".format).replace(" (nan)", "")
-        cells[heading] = ours if made_up else ours + paper
+    numbers = measured[[*MEASURES]].astype(float)
+    texts = (
+        numbers.map("{:.3f}".format).replace("nan", "none").set_axis([*MEASURES.values()], axis=1)
+    )
+    texts.insert(0, "block", measured["block"])
+    legend = "Over all channels of each block."
+    if "panel" in measured:
+        legend = LEGEND
+        texts.insert(1, "the paper's panel", measured["panel"].fillna(""))
+        for key, heading in MEASURES.items():
+            paper = measured[f"paper_{key}"].astype(float)
+            texts[heading] += paper.map(" ({:.3f})".format).replace(" (nan)", "")
     return [
         Text("### Gates by class"),
         Text(about),
-        *drawn(f"{EXPERIMENT}/figure6.svg", figure6, partial(by_class, facts), f"{figure6}."),
-        *drawn(f"{EXPERIMENT}/figure7.svg", figure7, partial(by_class, facts, within=True), spread),
-        Text("Over all channels of each block." if made_up else LEGEND),
-        Grid("Gates by class", cells.drop(columns="the paper's panel") if made_up else cells),
+        *drawn(f"{EXPERIMENT}/figure6.svg", figure6, f"{figure6}.", by_class, facts),
+        *drawn(f"{EXPERIMENT}/figure7.svg", figure7, spread, by_class, facts, within=True),
+        Text(legend),
+        Grid("Gates by class", texts),
     ]
 
 
@@ -102,29 +112,29 @@ def by_class(facts: GateFacts, within: bool = False) -> Figure:
     lines = -(-len(facts.curves) // columns)
     figure = Figure(figsize=(3.6 * columns, 2.6 * lines + 0.5), layout="constrained")
     grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
-    shown = list[float]()
     for axes, (name, curves) in zip(grid.flat, facts.curves.items(), strict=False):
-        axes.set_title(name)
-        axes.set_xlabel("channel")
+        axes.set(title=name, xlabel="channel")
         x = curves.channels
         if not within:
             axes.plot(x, curves.everything, color="black", lw=1.8, label="all", zorder=3)
-        for number, label in enumerate(islice(curves.mean, 2 if within else None)):
+        looks = zip(cycle(COLOURS), cycle(("-", "--", "-.", ":")), strict=False)
+        classes = islice(curves.mean, 2 if within else None)
+        for label, (colour, style) in zip(classes, looks, strict=False):
             mean, std = np.array(curves.mean[label]), np.array(curves.std[label])
-            colour, style = COLOURS[number % len(COLOURS)], ("-", "--", "-.", ":")[number % 4]
             look = {"color": colour, "linestyle": style, "lw": 1.3 if within else 1.1}
             axes.plot(x, mean, label=plot_text(label), **look)
             if within:
                 axes.fill_between(x, mean - std, mean + std, alpha=0.22, lw=0, color=colour)
-        shown += [value for mean in curves.mean.values() for value in mean]
     for axes in grid.flat[len(facts.curves) :]:
         axes.set_visible(False)
     for row in grid:
         row[0].set_ylabel("gate")
-    if min(shown) >= 0 and max(shown) <= 1:
+    means = [mean for curves in facts.curves.values() for mean in curves.mean.values()]
+    shown = np.concatenate(means)
+    if shown.min() >= 0 and shown.max() <= 1:
         grid[0, 0].set_ylim(-0.03, 1.03)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9)
+    legend = grid[0, 0].get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", ncols=5, fontsize=9)
     return figure
 
 
@@ -136,14 +146,12 @@ def by_block(records: Sequence[Record]) -> pd.DataFrame:
     of the mean, NaN for one seed), seeds, stuck (in how many seeds the block's gates stand still).
     Empty for a network without SE.
     """
-    rows = []
-    for record in records:
-        stuck = stuck_gates(record)
-        rows += [
-            {"block": block, **gates.model_dump(), "stuck": block in stuck}
-            for block, gates in record.gates.items()
-            if record.diverged is None
-        ]
+    rows = [
+        {"block": block, **gates.model_dump(), "stuck": block in stuck_gates(record)}
+        for record in records
+        if record.diverged is None
+        for block, gates in record.gates.items()
+    ]
     columns = ["block", *Gates.model_fields, "stuck"]
     by = pd.DataFrame(rows, columns=columns).groupby("block", sort=False)
     found = by[[*Gates.model_fields]].mean()
@@ -154,8 +162,8 @@ def block_plot(rows: Mapping[str, Sequence[Record]]) -> Figure | None:
     """Mean and spread of the gates by block, and the share of them that is saturated; none if no
     row has gates.
     """
-    found = {name: by_block(records) for name, records in rows.items()}
-    found = {name: frame for name, frame in found.items() if not frame.empty}
+    frames = {name: by_block(records) for name, records in rows.items()}
+    found = {name: frame for name, frame in frames.items() if not frame.empty}
     if not found:
         return None
     blocks = list(dict.fromkeys(block for frame in found.values() for block in frame.index))
@@ -173,8 +181,6 @@ def block_plot(rows: Mapping[str, Sequence[Record]]) -> Figure | None:
         axes.set_xticks(range(len(blocks)), blocks, rotation=0 if len(blocks) < 7 else 90)
         axes.set_xlabel("SE block, from the first to the last")
     level.set_ylabel("gate: mean and spread")
-    saturated.set_ylabel("% over 0.9 (full), under 0.1 (dashed)")
-    saturated.set_ylim(bottom=-1)
-    handles, labels = level.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    saturated.set(ylabel="% over 0.9 (full), under 0.1 (dashed)", ylim=(-1, None))
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return figure

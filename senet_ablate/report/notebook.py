@@ -5,7 +5,7 @@ arguments.
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import matplotlib.figure
@@ -21,6 +21,8 @@ from senet_ablate.report.document import GLYPHS, Document, Figure, Section, Text
 from senet_ablate.report.recipe_page import RecipeResults, read_results
 from senet_ablate.spec import BadInput, list_recipes, nearest
 from senet_ablate.spec.plan import RESULTS_DIR
+
+Runs = dict[str, list[Record]]
 
 
 def recipes_with_records(results: Path) -> list[str]:
@@ -43,9 +45,9 @@ def open_results(recipe: str = "", results: str | Path = "") -> "Review":
         )
     if recipe and recipe not in known:
         raise BadInput(f"{folder} has no records of {recipe!r}; {nearest(recipe, known)}")
-    most = max(known, key=lambda name: len(list((folder / name / "runs").glob("*.json"))))
-    records = read_records(folder, recipe or most)
-    return Review(read_results(read_reported(recipe or most, records), folder, records))
+    recipe = recipe or max(known, key=lambda name: len([*folder.glob(f"{name}/runs/*.json")]))
+    records = read_records(folder, recipe)
+    return Review(read_results(read_reported(recipe, records), folder, records))
 
 
 @dataclass(frozen=True, repr=False)  # a megabyte, as the last line of a cell
@@ -78,13 +80,12 @@ class Review:
         table = self.results.tables.get(name)
         title = table.experiment.title if table else name
         found = {section.title: section for section in self.page.sections}
-        known = [*found, *self.results.tables]
-        nothing = f"This recipe has nothing on `{name}` yet; {nearest(name, known)}"
-        return found.get(title) or Text(nothing)
+        known = nearest(name, [*found, *self.results.tables])
+        return found.get(title) or Text(f"This recipe has nothing on `{name}` yet; {known}")
 
     def curves(self, *rows: str) -> Figure | Text:
         """Loss and error by epoch of the rows, mean and range over their seeds."""
-        return _picture(partial(plots.curves, self._runs(rows)))
+        return _picture(plots.curves, self._runs(rows))
 
     def gates(self, row: str) -> pd.DataFrame:
         """What a row's gates do in each SE block; see `gates.by_block`."""
@@ -92,9 +93,9 @@ class Review:
 
     def gate_plot(self, *rows: str) -> Figure | Text:
         """Mean, spread and saturation of the gates by block, for one or more rows."""
-        return _picture(partial(gates.block_plot, self._runs(rows)))
+        return _picture(gates.block_plot, self._runs(rows))
 
-    def _runs(self, rows: Sequence[str]) -> dict[str, list[Record]]:
+    def _runs(self, rows: Sequence[str]) -> Runs:
         tables = self.results.tables
         return {name: runs(tables, name) for name in (find(tables, row) for row in rows)}
 
@@ -113,16 +114,16 @@ class Review:
         """A pair worth a first look: the standard SE network and the plain one, or the first two
         rows with runs.
         """
-        have = [str(name) for name in self.rows().index]
+        have = list(self.rows().index)
         for one in self.results.tables.values():
-            pair = (one.experiment.reference, one.experiment.control)
-            names = (f"{one.name}/{pair[0]}", f"{one.name}/{pair[1]}")
-            if set(names) <= set(have):
-                return names
+            wanted = one.experiment.reference, one.experiment.control
+            first, second = (f"{one.name}/{variant}" for variant in wanted)
+            if {first, second} <= {*have}:
+                return first, second
         if not have:
             name = self.results.plan.recipe_name
             raise BadInput(f"the records of {name!r} belong to no row of its experiments now")
-        return have[0], have[min(1, len(have) - 1)]
+        return have[0], have[:2][-1]
 
     def compare(self, a: str, b: str) -> RowComparison | Text:
         """Two rows against each other, see `compare.compare`; or why they cannot be."""
@@ -141,7 +142,7 @@ class Review:
         return [name for name in self.results.tables if name not in shown]
 
 
-def _picture(draw: Callable[[], matplotlib.figure.Figure | None]) -> Figure | Text:
+def _picture(draw: Callable[[Runs], matplotlib.figure.Figure | None], of: Runs) -> Figure | Text:
     """What `draw` draws, in the look of all plots."""
-    found = drawn("", "", draw)
+    found = drawn("", "", "", draw, of)
     return found[0] if found else Text("Nothing is recorded that could be drawn.")

@@ -1,7 +1,7 @@
 """The pages beside those of recipes, which `report` and `verify` share, and what `verify` finds."""
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -11,9 +11,9 @@ from senet_ablate.analysis.reproduction import read_reproduction, reproduction_f
 from senet_ablate.analysis.tables import read_reported
 from senet_ablate.records import read_record
 from senet_ablate.records.bench import read_timing, timing_files
-from senet_ablate.records.facts import Page, read_facts
+from senet_ablate.records.facts import Page, read_facts, readable
 from senet_ablate.records.gate_facts import facts_path, read_gates
-from senet_ablate.records.store import runs_folder, unfinished
+from senet_ablate.records.store import runs_folder
 from senet_ablate.report import bench_page, cost_page, forest
 from senet_ablate.report.document import Document, stale, write_files
 from senet_ablate.report.recipe_page import report_files
@@ -55,24 +55,29 @@ def measured_pages(results: Path) -> list[str]:
     return [name for name, page in PAGES.items() if any(results.glob(page.facts))]
 
 
+def page_files(name: str, results: Path) -> dict[str, bytes]:
+    """Every generated file of a page by its path. Raises BadInput for unsound facts."""
+    return {
+        path: content
+        for markdown, page in PAGES[name].pages(results).items()
+        for path, content in page.files(markdown).items()
+    }
+
+
 def write_page(name: str, results: Path) -> list[Path]:
     """Write the files of a page; returns those to be read. Raises BadInput for unsound facts."""
-    pages = PAGES[name].pages(results)
-    for path, page in pages.items():
-        write_files(results, page.files(path))
-    return [results / path for path in pages]
+    files = page_files(name, results)
+    write_files(results, files)
+    return [results / path for path in files if path.endswith(".md")]
 
 
 def verify_page(name: str, results: Path) -> list[str]:
     """What does not hold on a page, one sentence each with what to do; empty if all is sound."""
-    again = PAGES[name].again
     try:
-        pages = PAGES[name].pages(results)
+        files = page_files(name, results)
     except BadInput as error:
+        again = PAGES[name].again
         return [f"{error}; restore the file, or delete it and measure again: `{again}`"]
-    files = {
-        key: content for path, page in pages.items() for key, content in page.files(path).items()
-    }
     return stale(results, files, "its facts", "`python -m senet_ablate report`")
 
 
@@ -82,17 +87,12 @@ def verify_recipe(recipe: str, results: Path) -> list[str]:
     """
     problems = list[str]()
 
-    def sound(paths: Sequence[Path], read: Callable[[Path], T], advice: str) -> list[T]:
-        found = []
-        for path in paths:
-            try:
-                found.append(read(path))
-            except BadInput as error:
-                problems.append(f"{error}; {advice}")
-        return found
+    def sound(paths: Iterable[Path], read: Callable[[Path], T], advice: str) -> list[T]:
+        return readable(paths, read, lambda error: problems.append(f"{error}; {advice}"))
 
     runs = runs_folder(results, recipe)
-    paths = sorted(path for path in runs.glob("*") if not unfinished(path))
+    # others were set aside, or are just being written
+    paths = [one for one in runs.glob("*") if one.suffix != ".tmp" and ".json.bad" not in one.name]
     if not paths:
         return [f"{runs}: no records"]
     read = sound(paths, read_record, "restore the file, or delete it and run again")
@@ -110,9 +110,9 @@ def verify_recipe(recipe: str, results: Path) -> list[str]:
     asked = ["--recipe", plan.recipe_argument]
     asked += ["--results", str(results)] * (results.absolute() != RESULTS_DIR.absolute())
     this = shlex.join(asked)
-    gates = [path for path in [facts_path(results, recipe)] if path.exists()]
+    gates = facts_path(results, recipe)
     again = f"`python -m senet_ablate excitation {this}` writes it anew"
-    sound(gates, lambda path: read_gates(plan, results, records), again)
+    sound([gates] * gates.exists(), lambda _: read_gates(plan, results, records), again)
     again = f"delete the file, and time again by `python -m senet_ablate bench timing {this}`"
     sound(timing_files(results, recipe), lambda path: read_timing(path, plan), again)
     again = "restore the file, or delete it"

@@ -21,12 +21,14 @@ from matplotlib.lines import Line2D
 from senet_ablate.analysis.escape import plot_text
 from senet_ablate.analysis.tables import Table
 from senet_ablate.records import Record
+from senet_ablate.report.cells import span
 from senet_ablate.spec import SESpec
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C510A", "#5E3C99")
 # Okabe and Ito's that stand out from white (3:1 at least), blue and vermilion first, and two; grey
 OURS, PAPER, PLAIN = *COLOURS[:2], "#595959"
 ERROR = "top-1 test error, % (lower is better)"
+POSSIBLE = -1.0, 101.0  # ends of its axis: an interval of few seeds may leave what an error can be
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 11,
@@ -86,17 +88,14 @@ def plot(table: Table) -> Figure | None:
     Against its numeric axis if it has one; against epochs and learning rate if rows have their own;
     else row by row.
     """
-    if table.rows["n"].sum() == 0:
-        return None
-    variants = table.experiment.variants.values()
     counts = table.rows["n"][table.rows["n"] > 0]
-    seeds = " to ".join(dict.fromkeys(str(n) for n in (counts.min(), counts.max())))
-    label = f"mean and 95% interval (n = {seeds})"
-    if any(variant.epochs or variant.lr_times for variant in variants):
+    if counts.empty:
+        return None
+    label = f"mean and 95% interval (n = {span(counts)})"
+    if any(one.epochs or one.lr_times for one in table.experiment.variants.values()):
         figure = _budgets(table)
-        drawn = figure.axes[-1].get_legend_handles_labels()[0]
         handles = [
-            *drawn,
+            *figure.axes[-1].get_legend_handles_labels()[0],
             Line2D([], [], ls="", marker="|", ms=12, mew=2, color=PLAIN, label=label),
         ]
     else:
@@ -120,15 +119,13 @@ def _row_by_row(table: Table) -> Figure:
     effects.axvline(0, color=PLAIN, lw=1)
     for place, (variant, row) in enumerate(rows.iterrows()):
         colour = PLAIN if variant in controls else OURS
-        _draw(errors, place, row, "top1", colour, _errors(table, variant), place - 0.2)
+        _draw(errors, place, row, "top1", colour, table.records[str(variant)], place - 0.2)
         _draw(effects, place, row, "effect", colour)
     if len(controls) == 1:
         _mark_control(errors.axvline, errors.axvspan, table)
-    labels = [plot_text(textwrap.fill(str(label), 24)) for label in rows["label"]]
-    errors.set_yticks(range(len(rows)), labels)
-    errors.set_ylim(len(rows) - 0.4, -0.6)
-    errors.set_xlabel(ERROR)
-    errors.set_xlim(*_possible(errors.get_xlim()))
+    labels = [plot_text(textwrap.fill(label, 24)) for label in rows["label"]]
+    errors.set(yticks=range(len(rows)), yticklabels=labels, ylim=(len(rows) - 0.4, -0.6))
+    errors.set(xlim=np.clip(errors.get_xlim(), *POSSIBLE), xlabel=ERROR)
     effects.set_xlabel("against the control, points")
     for axes in (errors, effects):
         axes.grid(axis="y", visible=False)
@@ -141,17 +138,15 @@ def _against_axis(table: Table) -> Figure:
     x = [float(str(variant)) for variant in rows.index]
     figure, (error, params) = panels(9, 4.2, 2, width_ratios=(1.7, 1))
     for place, (variant, row) in zip(x, rows.iterrows(), strict=True):
-        seeds = _errors(table, variant)
-        _draw(error, place, row, "top1", OURS, seeds, place / 1.07, vertical=True)
+        runs = table.records[str(variant)]
+        _draw(error, place, row, "top1", OURS, runs, place / 1.07, vertical=True)
     _mark_control(error.axhline, error.axhspan, table)
     error.plot(x, rows["top1"], lw=1, color=OURS)
-    error.set_ylabel(ERROR)
-    error.set_ylim(*_possible(error.get_ylim()))
+    error.set(ylim=np.clip(error.get_ylim(), *POSSIBLE), ylabel=ERROR)
     params.plot(x, rows["params"].astype(float) / 1e6, "o-", ms=8, lw=1, color=OURS)
     if plain := table.rows.loc[table.experiment.control, "params"]:
         params.axhline(float(str(plain)) / 1e6, color=PLAIN, lw=1)
-    params.set_ylabel("parameters, millions")
-    params.set_ylim(0, 1.08 * params.get_ylim()[1])
+    params.set(ylim=(0, 1.08 * params.get_ylim()[1]), ylabel="parameters, millions")
     for axes in (error, params):
         _log_ticks(axes, x, table.experiment.axis)
     return figure
@@ -163,25 +158,19 @@ def _draw(
     row: pd.Series,
     quantity: str,
     colour: str,
-    seeds: Sequence[float] = (),
+    runs: Sequence[Record] = (),
     beside: float = 0,
     vertical: bool = False,
 ) -> None:
-    """A row's mean with its interval, and each seed beside it."""
-    interval = [row[f"{quantity}_low"], row[f"{quantity}_high"]]
-    looks: tuple[tuple[Sequence[float], float, str, dict[str, Any]], ...] = (
-        (seeds, beside, "o", {"ms": 4, "alpha": 0.8, "mew": 0}),
-        (interval, place, "-", {"lw": 2}),
-        ([row[quantity]], place, "o", {"ms": 8}),
-    )
-    for values, at, marker, look in looks:
+    """A row's mean with its interval, and beside it the error of each run, failed ones too."""
+
+    def plot(values: Sequence[float], at: float, marker: str, **look: Any) -> None:
         points = (values, [at] * len(values))
         axes.plot(*(points[::-1] if vertical else points), marker, color=colour, **look)
 
-
-def _errors(table: Table, variant: object) -> list[float]:
-    """The errors of the runs that a row averages: all, failed ones too."""
-    return [record.top1 for record in table.records[str(variant)]]
+    plot([run.top1 for run in runs], beside, "o", ms=4, alpha=0.8, mew=0)
+    plot([row[f"{quantity}_low"], row[f"{quantity}_high"]], place, "-", lw=2)
+    plot([row[quantity]], place, "o", ms=8)
 
 
 def _mark_control(line: Any, span: Any, table: Table) -> None:
@@ -189,11 +178,6 @@ def _mark_control(line: Any, span: Any, table: Table) -> None:
     control = table.rows.loc[table.experiment.control]
     line(control["top1"], color=PLAIN, lw=1)
     span(control["top1_low"], control["top1_high"], color=PLAIN, alpha=0.12, lw=0)
-
-
-def _possible(limits: tuple[float, float]) -> tuple[float, float]:
-    """Limits of an axis of errors: an interval of few seeds may leave what an error can be."""
-    return max(limits[0], -1.0), min(limits[1], 101.0)
 
 
 def _log_ticks(axes: Axes, places: Sequence[float], label: str) -> None:
@@ -206,30 +190,30 @@ def _log_ticks(axes: Axes, places: Sequence[float], label: str) -> None:
 def _budgets(table: Table) -> Figure:
     """What each network gains over the plain one of its own schedule, against epochs and rate."""
     points = table.rows[table.rows["n"] > 0].copy()
-    variants = [table.experiment.variants[str(name)] for name in points.index]
-    trains = [table.records[str(name)][0].run.train for name in points.index]
+    runs = [table.records[str(name)][0].run for name in points.index]
     kinds = {None: "plain", SESpec(): "SE"}
-    names = zip(variants, points["label"], strict=True)
-    points["network"] = [kinds.get(one.se) or label.partition(",")[0] for one, label in names]
-    points["epochs"] = [train.epochs for train in trains]
-    points["lr"] = [train.lr for train in trains]
-    own = points[[variant.lr_times is None for variant in variants]]
+    points["network"] = [
+        kinds.get(run.se) or label.partition(",")[0]
+        for run, label in zip(runs, points["label"], strict=True)
+    ]
+    points["epochs"] = [run.train.epochs for run in runs]
+    points["lr"] = [run.train.lr for run in runs]
+    variants = table.experiment.variants
+    own = points[[variants[str(name)].lr_times is None for name in points.index]]
     rates = points.groupby("epochs").filter(lambda group: group["lr"].min() < group["lr"].max())
     rates = rates[rates["epochs"] == rates["epochs"].max()]
     networks = sorted({*points["network"]} - {"plain"}, key=lambda name: (name != "SE", name))
-    looks = dict(zip(networks, cycle(COLOURS), strict=False))
     figure, (*gains, errors) = panels(12, 4, 3 if len(rates) else 2)
     _line(errors, own, "plain", "epochs", "top1", PLAIN)
-    for place, (network, colour) in enumerate(looks.items()):
-        _line(errors, own, network, "epochs", "top1", colour, place)
-        _line(gains[0], own, network, "epochs", "effect", colour, place)
-        if len(rates):
-            _line(gains[1], rates, network, "lr", "effect", colour, place)
-    for axes in (gains[0], errors):
-        _log_ticks(axes, sorted(set(own["epochs"])), "epochs, each its own schedule")
+    budgets = "epochs, each its own schedule"
+    drawn = [(gains[0], own, "epochs", "effect", budgets), (errors, own, "epochs", "top1", budgets)]
     if len(rates):
-        budget = f"peak learning rate, {rates['epochs'].iloc[0]:g} epochs"
-        _log_ticks(gains[1], sorted(set(rates["lr"])), budget)
+        label = f"peak learning rate, {rates['epochs'].iloc[0]:g} epochs"
+        drawn.append((gains[1], rates, "lr", "effect", label))
+    for axes, rows, key, quantity, label in drawn:
+        for place, (network, colour) in enumerate(zip(networks, cycle(COLOURS), strict=False)):
+            _line(axes, rows, network, key, quantity, colour, place)
+        _log_ticks(axes, sorted(set(rows[key])), label)
     for axes in gains:
         axes.axhline(0, color=PLAIN, lw=1)
         axes.set_ylabel("gain over the plain network, points")
@@ -262,43 +246,36 @@ def curves(groups: Mapping[str, Sequence[Record]]) -> Figure | None:
     """Loss and error by epoch for named groups of runs, mean and range over their seeds (as the
     paper's Fig. 4); None if no run has epochs.
     """
-    kept = {
-        name: [r for r in runs if r.diverged is None and r.epochs] for name, runs in groups.items()
-    }
-    if not any(kept.values()):
-        return None
     figure, (loss, error) = panels(9, 3.8, 2)
-    for (name, records), colour in zip(kept.items(), cycle((PLAIN, *COLOURS)), strict=False):
+    for (name, runs), colour in zip(groups.items(), cycle((PLAIN, *COLOURS)), strict=False):
         for axes, what in ((loss, "loss"), (error, "top1")):
-            _curve(axes, records, f"train_{what}", colour, "--", f"{name}, training")
-            _curve(axes, records, f"test_{what}", colour, "-", f"{name}, test")
+            for images, dash, of in (("train", "--", "training"), ("test", "-", "test")):
+                values = by_epoch(runs, f"{images}_{what}").dropna(axis="columns")
+                if len(values):
+                    epochs, label = values.columns, f"{name}, {of}"
+                    look: dict[str, Any] = {"ms": 4, "marker": "o" if len(epochs) < 10 else ""}
+                    axes.plot(epochs, values.mean(), dash, color=colour, label=label, **look)
+                    band = values.min(), values.max()
+                    axes.fill_between(epochs, *band, color=colour, alpha=0.15, lw=0)
+    if not loss.lines:
+        return None
     loss.set_ylabel("cross-entropy")
     error.set_ylabel("top-1 error, %")
     for axes in (loss, error):
         axes.set_xlabel("epoch")
         axes.locator_params(axis="x", integer=True)
-    handles, labels = loss.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=4, fontsize=9)
+    legend = loss.get_legend_handles_labels()
+    figure.legend(*legend, loc="lower center", ncols=4, fontsize=9)
     return figure
 
 
-def by_epoch(runs: Sequence[Record]) -> pd.Series:
-    """The mean top-1 test error of runs after each epoch, in %; NaN where an epoch was not tested.
-
-    Diverged runs are left out, as in the plot.
+def by_epoch(runs: Sequence[Record], quantity: str) -> pd.DataFrame:
+    """A quantity of each epoch from 1, a column, of each run that has not diverged, a row; NaN
+    where it was not read.
     """
-    found = [[epoch.test_top1 for epoch in run.epochs] for run in runs if run.diverged is None]
-    return pd.DataFrame(found, dtype=float).mean()
-
-
-def _curve(
-    axes: Axes, records: Sequence[Record], field: str, colour: str, dash: str, label: str
-) -> None:
-    values = np.array([[getattr(epoch, field) for epoch in r.epochs] for r in records], dtype=float)
-    if not len(values):
-        return
-    read = np.isfinite(values).all(axis=0)
-    values, epochs = values[:, read], np.flatnonzero(read) + 1
-    marker = "o" if len(epochs) < 10 else ""
-    axes.plot(epochs, values.mean(0), dash, marker=marker, ms=4, color=colour, label=label)
-    axes.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
+    found = [
+        {number: getattr(epoch, quantity) for number, epoch in enumerate(run.epochs, start=1)}
+        for run in runs
+        if run.diverged is None and run.epochs
+    ]
+    return pd.DataFrame(found, dtype=float)

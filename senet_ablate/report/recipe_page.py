@@ -5,10 +5,9 @@ Nothing here trains, and nothing is typed.
 
 import math
 import shlex
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -27,11 +26,11 @@ from senet_ablate.records.cost import read_costs_if_any
 from senet_ablate.records.first_page import FirstPage, note_first_page, read_first_page
 from senet_ablate.records.gate_facts import GateFacts, current_gates
 from senet_ablate.report import gates, plots, speed
+from senet_ablate.report.cells import filled, number, span
 from senet_ablate.report.document import (
     GLYPHS,
     Block,
     Document,
-    Files,
     Grid,
     Section,
     Text,
@@ -72,7 +71,7 @@ def read_results(plan: Plan, folder: Path, records: Mapping[str, Record]) -> Rec
 def write_report(plan: Plan, folder: Path, records: Mapping[str, Record]) -> Path:
     """Write every table, plot and page of a recipe; returns the path of its README."""
     shown = [row.experiment for row in plan.rows() if any(run.id in records for run in row.runs)]
-    note_first_page(plan, folder, dict.fromkeys(shown))
+    note_first_page(plan, folder, shown)
     write_files(folder / plan.recipe_name, report_files(plan, folder, records))
     return folder / plan.recipe_name / "README.md"
 
@@ -132,7 +131,7 @@ def claims(results: RecipeResults, outcome: str = "") -> Section:
         )
     if reasons := dict.fromkeys(one.exploratory for one in tables if one.exploratory):
         said.append(f"**Exploratory**: {'; '.join(reasons)}.")
-    blocks: list[Block] = [Text(" ".join(said))] if said else []
+    blocks: list[Block] = [Text(" ".join(said))]
     for ledger, title in LEDGERS.items():
         rows = [
             {
@@ -182,7 +181,7 @@ LEDGERS = {
 def runs_made(results: RecipeResults) -> Section:
     """What was run, on what, and how to run it again."""
     plan, records = results.plan, results.records
-    others = strangers(plan.recipe_name, dict(records))
+    others = strangers(plan.recipe_name, records)
     count = sum(map(len, others.values()))
     apart = (
         f", of which {count} belong to no row here ({markdown_cell('; '.join(others))})"
@@ -229,53 +228,48 @@ def runs_made(results: RecipeResults) -> Section:
     return Section("What was run", [Text(about), Text(lines)])
 
 
-def _training(results: RecipeResults) -> list[Section]:
+def _training(results: RecipeResults) -> Iterator[Section]:
     """The curves of the plain and the standard SE network, of the first table that holds both."""
-    for table in results.tables.values():
-        if reference := table.experiment.reference:
-            names = {"plain": table.experiment.control, "SE": reference}
-            groups = {name: table.records[row] for name, row in names.items()}
-            caption = (
-                "Mean and range over the seeds, by epoch. The training loss is the one that was"
-                " minimised, label smoothing included."
-            )
-            title = "Loss and error of the plain and the SE network by epoch"
-            figures = drawn("curves.svg", title, partial(plots.curves, groups), caption)
-            means = pd.DataFrame({name: plots.by_epoch(runs) for name, runs in groups.items()})
-            texts = means.dropna(how="all").map(lambda one: "" if pd.isna(one) else f"{one:.2f}")
-            texts.insert(0, "epoch", texts.index + 1)
-            numbers = Grid(
-                "Mean test error by epoch, %", texts, folded="The test errors as a table"
-            )
-            beside = [numbers] if len(texts) else []
-            return [Section("Training", [*figures, *beside])] if figures else []
-    return []
+    for table in [one for one in results.tables.values() if one.experiment.reference][:1]:
+        names = {"plain": table.experiment.control, "SE": str(table.experiment.reference)}
+        groups = {name: table.records[row] for name, row in names.items()}
+        caption = (
+            "Mean and range over the seeds, by epoch. The training loss is the one that was"
+            " minimised, label smoothing included."
+        )
+        title = "Loss and error of the plain and the SE network by epoch"
+        means = {name: plots.by_epoch(runs, "test_top1").mean() for name, runs in groups.items()}
+        texts = pd.DataFrame(means).dropna(how="all").map(number, form=".2f")
+        texts.insert(0, "epoch", texts.index)
+        grid = Grid("Mean test error by epoch, %", texts, folded="The test errors as a table")
+        if figures := drawn("curves.svg", title, caption, plots.curves, groups):
+            yield Section("Training", [*figures, *([] if texts.empty else [grid])])
 
 
 def _experiments(results: RecipeResults) -> Iterator[Section]:
     """A section an experiment: question, table, plot, claims."""
     for name, table in results.tables.items():
         title = table.experiment.title
-        picture = drawn(f"{name}/plot.svg", title, partial(plots.plot, table))
+        picture = drawn(f"{name}/plot.svg", title, "", plots.plot, table)
         blocks: list[Block] = [Text(table.experiment.question), *table_blocks(table), *picture]
         if table.verdicts:
             blocks += [Text("### Claims"), Text("\n".join(map(_claim, table.verdicts)))]
         cells = shown(table)
-        latex = latex_table(cells, "l" + "r" * (cells.shape[1] - 1))
-        files: Files = {f"{name}/table.csv": table.rows, f"{name}/table.tex": latex}
+        files: dict[str, pd.DataFrame | str] = {
+            f"{name}/table.csv": table.rows,
+            f"{name}/table.tex": latex_table(cells, "l" + "r" * (cells.shape[1] - 1)),
+        }
         if results.gates and name == gates.EXPERIMENT:
             made_up = results.plan.recipe.images == "made up"
-            blocks += gates.blocks(results.gates, results.plan.recipe_argument, made_up)
-            measured = gates.gates_table(results.gates.blocks)
-            files[f"{name}/gates.csv"] = (
-                measured.filter(regex="^(?!paper|panel)").drop_duplicates() if made_up else measured
-            )
+            measured = gates.gates_table(results.gates.blocks, made_up)
+            blocks += gates.blocks(results.gates, measured, results.plan.recipe_argument)
+            files[f"{name}/gates.csv"] = measured
         yield Section(title, blocks, files, _command(results, table))
 
 
 def _every_run(results: RecipeResults) -> Section:
     """Every record, on a page to click in, those of no row first."""
-    names: dict[str, list[str]] = {name: [] for name in results.records}
+    names = defaultdict[str, list[str]](list)
     for table in results.tables.values():
         for variant, found in table.records.items():
             for record in found:
@@ -314,69 +308,48 @@ def _claim(verdict: Verdict) -> str:
     )
 
 
-def _text(row: pd.Series, column: str) -> str:
-    return "" if pd.isna(row[column]) else str(row[column])
+def _cells(row: pd.Series) -> dict[str, str]:
+    """The texts of a row of a table by their headings."""
 
+    def of_seeds(column: str, form: str, mark: str = "") -> str:
+        return number(row[column], form, row[f"{column}_low"], row[f"{column}_high"], mark)
 
-def _interval(row: pd.Series, column: str) -> str:
-    """A mean with its interval, in an effect with its signs, and a star where it is no noise."""
-    if pd.isna(row[column]):
-        return ""
-    sign = "+" if column == "effect" else ""
-    mean = f"{row[column]:{sign}.2f}{'*' if column == 'effect' and row['differs'] else ''}"
-    low, high = row[f"{column}_low"], row[f"{column}_high"]
-    return mean if pd.isna(low) else f"{mean} [{low:{sign}.2f}, {high:{sign}.2f}]"
+    def of_network(column: str, unit: float) -> str:
+        value = (row[column] or math.nan) / unit
+        return number(value, ".3g" if value < 1 else ".2f")
 
-
-def _failed(row: pd.Series, column: str) -> str:
-    """How many seeds failed, with the interval of their share, and what the others give."""
-    if not row["failed"]:
-        return ""
-    others = "" if pd.isna(row["sound_top1"]) else f"; the others {row['sound_top1']:.2f}%"
-    return f"{row['failed']} ({row['failed_low']:.0f} to {row['failed_high']:.0f}%){others}"
-
-
-def _scaled(row: pd.Series, column: str) -> str:
-    if pd.isna(row[column]):
-        return ""
-    value = row[column] / {"params": 1e6, "macs": 1e9}[column]
-    return f"{value:.3g}" if value < 1 else f"{value:.2f}"
-
-
-COLUMNS: dict[str, tuple[str, Callable[[pd.Series, str], str]]] = {
-    "label": ("", _text),
-    "n": ("seeds", _text),
-    "failed": ("of them failed", _failed),
-    "top1": ("top-1 error, %", _interval),
-    "effect": ("against the control, points", _interval),
-    "top5": ("top-5 error, %", _interval),
-    "params": ("params, M", _scaled),
-    "macs": ("mult-adds, G", _scaled),
-    "paper_top1": ("paper: top-1", _text),
-    "paper_top5": ("paper: top-5", _text),
-    "paper_params": ("paper: params, M", _text),
-    "paper_gflops": ("paper: GFLOPs", _text),
-    "remark": ("remark", _text),
-}
-"""Column of a table -> heading with its unit, and the text of a cell."""
+    failed = f"{row['failed']} ({row['failed_low']:.0f} to {row['failed_high']:.0f}%)"
+    if not pd.isna(row["sound_top1"]):
+        failed += f"; the others {row['sound_top1']:.2f}%"
+    return {
+        "": row["label"],
+        "seeds": str(row["n"]),
+        "of them failed": failed if row["failed"] else "",
+        "top-1 error, %": of_seeds("top1", ".2f"),
+        "against the control, points": of_seeds("effect", "+.2f", "*" * bool(row["differs"])),
+        "top-5 error, %": of_seeds("top5", ".2f"),
+        "params, M": of_network("params", 1e6),
+        "mult-adds, G": of_network("macs", 1e9),
+        "paper: top-1": number(row["paper_top1"]),
+        "paper: top-5": number(row["paper_top5"]),
+        "paper: params, M": number(row["paper_params"]),
+        "paper: GFLOPs": number(row["paper_gflops"]),
+        "remark": row["remark"],
+    }
 
 
 def shown(table: Table) -> pd.DataFrame:
     """A table as text cells, without the columns that are empty."""
-    cells = {}
-    for column, (heading, text) in COLUMNS.items():
-        found = [text(row, column) for _, row in table.rows.iterrows()]
-        if column in ("label", "n", "top1") or any(found):
-            cells[heading] = found
-    return pd.DataFrame(cells)
+    cells = pd.DataFrame([_cells(row) for _, row in table.rows.iterrows()])
+    return filled(cells, "top-1 error, %")
 
 
 def notes(table: Table) -> list[str]:
     """What stands under a table: what its numbers can resolve, what to mind, what is missing."""
-    parts = []
+    rows, parts = table.rows, []
     intervals = (
         "Intervals are 95%, over seeds, uncorrected; other test images of this kind would move a"
-        f" row's error by ± {_span(table.rows['image_error'])} points."
+        f" row's error by ± {span(rows['image_error'], '.2f')} points."
     )
     if not math.isnan(table.resolution):
         parts.append(
@@ -386,11 +359,10 @@ def notes(table: Table) -> list[str]:
             f" ({table.resolution_of_half:.2f} in the half of the rows that scatter least)."
             f" {intervals}"
         )
-    if table.waiting and table.rows["n"].any():
+    if table.waiting and rows["n"].any():
         some = "Not every row" if parts else "No row"
         parts.append(f"{some} is tested against its control yet: {table.waiting}.")
         parts += [] if len(parts) > 1 else [intervals]
-    rows = table.rows
     counts = rows["n"] != rows["n"][table.experiment.control]
     if (counts & (rows["effect"] == 0) & rows["effect_low"].isna()).any():
         equal = "Rows that are equal bit for bit in the seeds that they share differ by 0"
@@ -403,17 +375,12 @@ def notes(table: Table) -> list[str]:
         )
     parts += [f"**Mind**: {markdown_cell(sentence)}." for sentence in table.unfair]
     if table.missing:
-        labels = table.rows["label"]
         names = "; ".join(
-            f"{labels[name]}: {seeds_in_words(seeds)}" for name, seeds in table.missing.items()
+            f"{rows['label'][name]}: {seeds_in_words(seeds)}"
+            for name, seeds in table.missing.items()
         )
         parts.append(f"**Not run yet**: {names}.")
     return parts
-
-
-def _span(values: pd.Series) -> str:
-    """From the least to the largest, in two digits."""
-    return " to ".join(dict.fromkeys(f"{one:.2f}" for one in (values.min(), values.max())))
 
 
 def _command(results: RecipeResults, table: Table) -> str:

@@ -1,6 +1,5 @@
 """The page of a reproduction: how far a machine agrees with a recipe's committed records."""
 
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import pandas as pd
 
 from senet_ablate.analysis.escape import markdown_cell, markdown_code
 from senet_ablate.analysis.reproduction import Agreement, Reproduction
-from senet_ablate.records.facts import write_facts
+from senet_ablate.records.facts import slug, write_facts
+from senet_ablate.report.cells import number
 from senet_ablate.report.document import Document, Grid, Section, Text, write_files
 
 ORDER: tuple[Agreement, ...] = ("bit for bit", "agrees", "differs", "too few seeds to say")
@@ -23,7 +23,7 @@ def write_reproduction(folder: Path, facts: Reproduction) -> Path:
 
 def file_name(facts: Reproduction) -> str:
     """Of the facts: the machine."""
-    return re.sub(r"[^a-z0-9]+", "-", " ".join(facts.devices).lower()).strip("-")
+    return slug(" ".join(facts.devices))
 
 
 def sentences(facts: Reproduction) -> list[str]:
@@ -77,9 +77,8 @@ def page(folder: Path, facts: Reproduction) -> Document:
             "failed: committed, here": f"{row.failed[0]}, {row.failed[1]}",
             "committed, %": f"{row.committed:.2f}",
             "here, %": f"{row.ours:.2f}",
-            "difference, points": f"{row.ours - row.committed:+.2f}"
-            + (f" [{row.low:+.2f}, {row.high:+.2f}]" if row.low is not None else ""),
-            "margin": "" if row.margin is None else f"{row.margin:.2f}",
+            "difference, points": number(row.ours - row.committed, "+.2f", row.low, row.high),
+            "margin": number(row.margin, ".2f"),
             "outcome": row.outcome,
         }
         for row in facts.rows

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import Table
 from senet_ablate.records import Part
 from senet_ablate.records.bench import WORK
+from senet_ablate.report.cells import filled, number
 from senet_ablate.report.document import Grid, Section, Text, drawn
 from senet_ablate.report.plots import OURS, PAPER, PLAIN
 from senet_ablate.spec import Plan
@@ -66,8 +66,8 @@ def cells(rows: pd.DataFrame, unit: str) -> pd.DataFrame:
     shown["ratio"] = [
         spread(*one) for one in rows[["ratio", "ratio_low", "ratio_high"]].to_numpy(float)
     ]
-    shown["paper: ratio"] = ["" if pd.isna(one) else f"{one:.3f}" for one in rows["paper_ratio"]]
-    return shown.loc[:, (shown != "").any()]
+    shown["paper: ratio"] = [number(one, ".3f") for one in rows["paper_ratio"]]
+    return filled(shown)
 
 
 def sections(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> Iterator[Section]:
@@ -81,7 +81,7 @@ def sections(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> It
         " the noise (by the page's model of errors, Holm over all such pairs at 5%, whatever seeds"
         " there are: no claim hangs on it); among the others, nothing here tells the better one."
     )
-    if picture := drawn("pareto.svg", title, partial(pareto, networks), caption):
+    if picture := drawn("pareto.svg", title, caption, pareto, networks):
         grid = Grid(title, _numbers(networks), folded="The same as a table")
         yield Section(title, [*picture, grid], {"pareto.csv": networks})
     if timings:
@@ -97,21 +97,17 @@ def sections(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> It
 def _numbers(networks: pd.DataFrame) -> pd.DataFrame:
     """The plot's numbers as the cells of a table."""
     labels = networks["label"].to_dict()
-    spans = networks[["top1", "top1_low", "top1_high"]].to_numpy(float)
+    means = networks[["top1", "top1_low", "top1_high"]].to_numpy(float)
     cells = {
         "network": networks["label"],
         "seeds": networks["n"].astype(str),
-        "top-1 error, %": [
-            f"{mean:.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")
-            for mean, low, high in spans
-        ],
+        "top-1 error, %": [number(mean, ".2f", low, high) for mean, low, high in means],
         "params, M": [f"{one / 1e6:.3f}" for one in networks["params"]],
         "mult-adds, M": [f"{one / 1e6:.3f}" for one in networks["macs"]],
-        "training step, ms": ["" if math.isnan(one) else f"{one:.2f}" for one in networks["step"]],
+        "training step, ms": [number(one, ".2f") for one in networks["step"]],
         "beaten by": [labels.get(one, one) for one in networks["beaten_by"]],
     }
-    shown = pd.DataFrame(cells)
-    return shown.loc[:, (shown != "").any()]
+    return filled(pd.DataFrame(cells))
 
 
 def pareto(networks: pd.DataFrame) -> Figure | None:
@@ -133,8 +129,8 @@ def pareto(networks: pd.DataFrame) -> Figure | None:
         _panel(axes, having, having[key].to_numpy(dtype=float) / unit)
         axes.set_xlabel(label)
     panels[0].set_ylabel("top-1 test error, % (lower is better)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
+    legend = panels[0].get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", ncols=4, fontsize=9)
     return figure
 
 
