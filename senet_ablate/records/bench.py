@@ -80,8 +80,8 @@ class Part(Frozen):
         if other is None:
             return None
         ratios = np.asarray(row.rounds) / np.asarray(other.rounds)
-        low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
-        return float(low), float(middle), float(high)
+        low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75)).tolist()
+        return low, middle, high
 
     @property
     def device(self) -> str:

@@ -1,8 +1,8 @@
 """Parameters and multiply-adds of every network, as facts."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from senet_ablate.records.facts import read_facts, write_facts
 from senet_ablate.spec import BadInput, SESpec, read_experiment
@@ -34,8 +34,7 @@ class NetworkCost(Frozen):
     parts: dict[str, StageCost]
 
 
-@dataclass(frozen=True)
-class Printed:
+class Printed(NamedTuple):
     """A row of the paper that prints a cost: millions of params, 1e9 multiply-adds."""
 
     table: str
@@ -50,19 +49,13 @@ def printed() -> Iterator[Printed]:
     """Every cost that the paper prints in a table, in the order of the tables."""
     for name in COMPARED:
         experiment = read_experiment(name)
+        where = paper_facts()["tables"][experiment.paper_table]["paper_table"]
         for variant, value in experiment.variants.items():
-            table = value.paper_row.partition("/")[0] or experiment.paper_table
-            facts = published(experiment, variant)
-            if (
-                table
-                and table == experiment.paper_table
-                and not facts.keys().isdisjoint(("params", "gflops"))
-            ):
-                where = paper_facts()["tables"][table]["paper_table"]
+            of_this_table = value.paper_row.partition("/")[0] in ("", experiment.paper_table)
+            params, gflops = map(published(experiment, variant).get, ("params", "gflops"))
+            if of_this_table and (params or gflops):
                 network = value.backbone or PAPERS_NETWORK
-                yield Printed(
-                    where, variant, network, value.se, facts.get("params"), facts.get("gflops")
-                )
+                yield Printed(where, variant, network, value.se, params, gflops)
 
 
 class CostFacts(Frozen):

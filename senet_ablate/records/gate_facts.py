@@ -75,16 +75,16 @@ def read_gates(plan: Plan, results: Path, records: Mapping[str, Record]) -> Gate
     """The facts in a file. Raises BadInput if they are not of network, data and weights at hand."""
     path = facts_path(results, plan.recipe_name)
     facts = read_facts(path, GateFacts)
-    if not plan.kept or facts.run != plan.kept[0].id:
-        raise BadInput(
-            f"{path}: run {facts.run} is not the one that recipe {plan.recipe_name!r} keeps the"
-            " weights of"
-        )
-    if facts.run not in records:
-        raise BadInput(f"{path}: run {facts.run} has no record")
-    if facts.provenance.data != records[facts.run].provenance.data:
-        raise BadInput(f"{path}: its test images are not those of the record of run {facts.run}")
     weights = weights_path(results, plan.recipe_name, facts.run)
-    if weights.is_file() and hashlib.sha256(weights.read_bytes()).hexdigest() != facts.weights:
-        raise BadInput(f"{path}: was measured on other weights than {weights}")
+    why = ""
+    if not plan.kept or facts.run != plan.kept[0].id:
+        why = f"is not the one that recipe {plan.recipe_name!r} keeps the weights of"
+    elif facts.run not in records:
+        why = "has no record"
+    elif facts.provenance.data != records[facts.run].provenance.data:
+        why = "was recorded with other test images"
+    elif weights.is_file() and hashlib.sha256(weights.read_bytes()).hexdigest() != facts.weights:
+        why = f"was measured with other weights than {weights}"
+    if why:
+        raise BadInput(f"{path}: run {facts.run} {why}")
     return facts

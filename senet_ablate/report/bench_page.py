@@ -93,13 +93,12 @@ def pages(results: Path) -> dict[str, Document]:
     about = "Every target by device, with the least and the greatest ratio over the networks."
     targets = Section("Targets", [Grid("Targets", rows), Text(links)])
     return {
-        "bench/README.md": Document("Speed", "", about, [targets]),
+        "bench/README.md": Document("Speed", about, [targets]),
         **{f"bench/{stem}.md": _page(bench, stem) for stem, bench in benches.items()},
     }
 
 
 def _machine(bench: Bench) -> str:
-    """The device, a CPU with its cores."""
     return machine(bench.device, bench.cores, "core")
 
 
@@ -125,7 +124,6 @@ def _page(bench: Bench, stem: str) -> Document:
     missing = [name for name in PARTS if name not in bench.parts]
     return Document(
         f"Speed on {_machine(bench)}",
-        "",
         f"Not measured here: {', '.join(missing)}." if missing else "",
         [_section(name, part, bench, stem) for name, part in bench.parts.items()],
     )

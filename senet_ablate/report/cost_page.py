@@ -41,7 +41,7 @@ def pages(results: Path) -> dict[str, Document]:
         title, [Grid(title, cells)], {"table.csv": rows, "table.tex": latex_table(cells)}
     )
     sections = [plain_and_se, _stage_section(costs), _paper_section(costs)]
-    page = Document("What the networks cost, and what SE adds", "", lead, sections)
+    page = Document("What the networks cost, and what SE adds", lead, sections)
     return {"cost/README.md": page}
 
 

@@ -157,7 +157,6 @@ class Figure:
     caption: str = ""
 
     def markdown(self) -> str:
-        """The caption, and a link to the file."""
         image = f"![{markdown_cell(self.title)}]({link_target(self.path)})"
         return f"{self.caption}\n\n{image}" if self.caption else image
 
@@ -238,12 +237,10 @@ class Section:
         return [*self.blocks, Text("; ".join(filter(None, (links, again))))]
 
     def markdown(self) -> str:
-        """The section under a heading of second order."""
         parts = [f"## {markdown_cell(self.title)}", *(one.markdown() for one in self.all_blocks())]
         return "\n\n".join(part.strip("\n") for part in parts if part)
 
     def html(self) -> str:
-        """The blocks one after another."""
         return "".join(block.html() for block in self.all_blocks())
 
     def _ipython_display_(self) -> None:
@@ -255,12 +252,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """A page. warning: what a reader must know before all else. lead: what it is about."""
+    """A page. lead: what it is about. warning: what a reader must know before all else."""
 
     title: str
-    warning: str
     lead: str
-    sections: Sequence[Section]
+    sections: Sequence[Section] = ()
+    warning: str = ""
 
     def markdown(self, more: str = "") -> str:
         """The page for a code host; more: a line that only this form has."""

@@ -65,9 +65,7 @@ def pages(results: Path) -> dict[str, Document]:
         *_sections(found[~found["warned"]], "Evidence about the paper", "forest.svg", CAPTION),
         *_sections(found[found["warned"]], "No evidence about the paper", "shown.svg", ""),
     ]
-    return {
-        "README.md": Document("What holds, what does not, what is not known", "", LEAD, sections)
-    }
+    return {"README.md": Document("What holds, what does not, what is not known", LEAD, sections)}
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -101,14 +101,12 @@ class Review:
 
     def rows(self) -> pd.DataFrame:
         """Every row that has runs, by the name to call it by: label, seeds, mean error in %."""
-        found = {
-            f"{one.name}/{name}": (row["label"], row["n"], round(row["top1"], 2))
+        rows = [
+            (f"{one.name}/{name}", row["label"], row["n"], round(row["top1"], 2))
             for one in self.results.tables.values()
-            for name, row in one.rows.iterrows()
-            if one.records[str(name)]
-        }
-        columns = ["label", "seeds", "error"]
-        return pd.DataFrame.from_dict(found, orient="index", columns=columns).rename_axis("row")
+            for name, row in one.rows[one.rows["n"] > 0].iterrows()
+        ]
+        return pd.DataFrame(rows, columns=["row", "label", "seeds", "error"]).set_index("row")
 
     def pair(self) -> tuple[str, str]:
         """A pair worth a first look: the standard SE network and the plain one, or the first two

@@ -37,9 +37,10 @@ class PageKind:
 
 
 def _tool_pages(results: Path) -> dict[str, Document]:
-    facts = sorted(results.glob("*.json"))
-    texts = {path.with_suffix(".md").name: read_facts(path, Page).page for path in facts}
-    return {name: Document("", "", text.rstrip("\n"), []) for name, text in texts.items()}
+    return {
+        f"{path.stem}.md": Document("", read_facts(path, Page).page.rstrip("\n"))
+        for path in sorted(results.glob("*.json"))
+    }
 
 
 PAGES = {

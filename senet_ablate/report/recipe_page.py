@@ -61,11 +61,10 @@ def read_results(plan: Plan, folder: Path, records: Mapping[str, Record]) -> Rec
     """The results of a plan's recipe, of which `folder` has these records."""
     facts = current_gates(plan, folder, records)
     networks = gates_of_seeds(plan, records) or ([facts.blocks] if facts else [])
-    benches, costs = read_benches(folder), read_costs_if_any(folder)
+    beside = (networks, read_benches(folder), read_costs_if_any(folder))
     first = read_first_page(folder, plan.recipe_name)
-    tables = tables_of(plan, records, networks, benches, costs, first)
-    timings = read_timings(plan, folder)
-    return RecipeResults(folder, plan, records, tables, timings, facts, first)
+    tables = tables_of(plan, records, *beside, first)
+    return RecipeResults(folder, plan, records, tables, read_timings(plan, folder), facts, first)
 
 
 def write_report(plan: Plan, folder: Path, records: Mapping[str, Record]) -> Path:
@@ -106,7 +105,7 @@ def document(results: RecipeResults) -> Document:
     done = len(planned & results.records.keys())
     missing = f" **Under way: {done} of {len(planned)} planned runs are in.**"
     lead = recipe.about + (missing if done < len(planned) else "")
-    return Document(recipe.title, recipe.warning, lead, sections)
+    return Document(recipe.title, lead, sections, recipe.warning)
 
 
 def claims(results: RecipeResults, outcome: str = "") -> Section:
@@ -309,8 +308,6 @@ def _claim(verdict: Verdict) -> str:
 
 
 def _cells(row: pd.Series) -> dict[str, str]:
-    """The texts of a row of a table by their headings."""
-
     def of_seeds(column: str, form: str, mark: str = "") -> str:
         return number(row[column], form, row[f"{column}_low"], row[f"{column}_high"], mark)
 

@@ -29,13 +29,13 @@ def file_name(facts: Reproduction) -> str:
 def sentences(facts: Reproduction) -> list[str]:
     """The agreement in a few lines."""
     outcomes = Counter(row.outcome for row in facts.rows)
-    same = sum(one.committed == one.ours for one in facts.verdicts)
+    other = [one for one in facts.verdicts if one.committed != one.ours]
     lines = [
         f"{len(facts.equal)} of {len(facts.equal) + len(facts.other)} records are equal bit for"
         " bit, times aside",
         f"{len(facts.rows)} rows: "
         + ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in ORDER if outcomes[outcome]),
-        f"{same} of {len(facts.verdicts)} verdicts are the same",
+        f"{len(facts.verdicts) - len(other)} of {len(facts.verdicts)} verdicts are the same",
     ]
     lines += [
         f"differs: {row.experiment}/{row.variant}: {row.ours:.2f}% here, {row.committed:.2f}%"
@@ -44,9 +44,7 @@ def sentences(facts: Reproduction) -> list[str]:
         if row.outcome == "differs"
     ]
     lines += [
-        f"differs: claim {one.claim}: {one.ours} here, {one.committed} committed"
-        for one in facts.verdicts
-        if one.committed != one.ours
+        f"differs: claim {one.claim}: {one.ours} here, {one.committed} committed" for one in other
     ]
     return lines
 
@@ -95,4 +93,4 @@ def page(folder: Path, facts: Reproduction) -> Document:
         sections.append(Section("Verdicts", [Grid("Verdicts", pd.DataFrame(verdicts))]))
     sections.append(Section("To contribute", [Text(contribute)]))
     lead = "\n".join(f"- {markdown_cell(sentence)}" for sentence in sentences(facts))
-    return Document(f"Reproduction of {facts.recipe}", "", lead, sections)
+    return Document(f"Reproduction of {facts.recipe}", lead, sections)

@@ -36,15 +36,16 @@ def measured(parts: Sequence[Part]) -> pd.DataFrame:
     ratio_high (median and quartiles within a round; missing where nothing is divided), paper_ratio
     (SE over plain in the paper's times of the same work).
     """
-    times = paper_facts()["timings_ms"]
-    papers = {WORK[work]: ms["SE"] / ms["plain"] for work, ms in times.items()}
+    papers = {
+        WORK[work]: ms["SE"] / ms["plain"] for work, ms in paper_facts()["timings_ms"].items()
+    }
     rows = []
     for part in parts:
         for row in part.rows:
             low, middle, high = part.ratio(row) or (None, None, None)
-            times = row.median, min(row.rounds), max(row.rounds)
             paper = papers.get(row.group) if row.name == "SE" else None
-            ratio = row.over, middle, low, high, paper
+            times = (row.median, min(row.rounds), max(row.rounds))
+            ratio = (row.over, middle, low, high, paper)
             rows.append((part.device, row.group, row.name, *times, *ratio))
     columns = ["device", "group", "name", "median", "least", "greatest"]
     columns += ["over", "ratio", "ratio_low", "ratio_high", "paper_ratio"]
@@ -154,16 +155,16 @@ def _panel(axes: Axes, networks: pd.DataFrame, x: npt.NDArray[np.float64]) -> No
     draw(se, "o", "standard SE", color=OURS, ms=8)
     draw(plain, "s", "plain network", color=PLAIN, ms=8)
     few = beaten if beaten.sum() < len(networks) / 2 else ~beaten
-    names: dict[int, str] = {}  # of places; networks that lie together share a label
+    names = dict[int, list[str]]()  # by place; networks that lie together share a label
     axes.autoscale_view()  # else positions on the panel are not known yet
     at = axes.transData.transform(np.column_stack([x, y]))
     for place in np.flatnonzero(few & other)[:LABELS]:
-        name = str(networks["label"].iloc[place]).rpartition("/")[2]
         near = (one for one in names if (abs(at[place] - at[one]) < (12, 11)).all())
-        first = next(near, place)
-        names[first] = f"{names[first]}, {name}" if first in names else name
-    for place, name in names.items():
-        beside = [one for one in names if 0 < at[place][0] - at[one][0] < 130]
-        below = any(abs(at[place][1] - at[one][1]) < 11 for one in beside)
+        name = networks["label"].iloc[place].rpartition("/")[2]
+        names.setdefault(next(near, place), []).append(name)
+    for place, together in names.items():
+        right, up = (at[place] - at[[*names]]).T
+        below = ((right > 0) & (right < 130) & (abs(up) < 11)).any()
         spot = (5, -12 if below else 4)  # from the marker; below, where a name comes from the left
-        axes.annotate(name, (x[place], y[place]), spot, textcoords="offset points", fontsize=8)
+        text, where = ", ".join(together), (x[place], y[place])
+        axes.annotate(text, where, spot, textcoords="offset points", fontsize=8)
