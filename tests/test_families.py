@@ -13,12 +13,7 @@ from senet_ablate.analysis.compare import compare_rows
 from senet_ablate.analysis.forest import effects
 from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import by_row, case_of, read_reported, tables
-from senet_ablate.records.first_page import (
-    FirstPage,
-    first_page_path,
-    note_first_page,
-    read_first_page,
-)
+from senet_ablate.records.first_page import FirstPage, note_first_page, read_first_page
 from senet_ablate.spec.plan import (
     EXPERIMENTS_DIR,
     fitting_plans,
@@ -186,7 +181,7 @@ def test_claims_that_changed_after_their_first_page_are_exploratory(tmp_path: Pa
         records[run.id] = one.model_copy(update={"provenance": where})
     assert not tables(plan, records)["squeeze"].exploratory
     note_first_page(plan, tmp_path, ["squeeze"])
-    path = first_page_path(tmp_path, "cifar100")
+    path = tmp_path / "cifar100" / "claims.json"
     before = path.read_bytes()
     note_first_page(plan, tmp_path, ["squeeze"])
     assert path.read_bytes() == before, "what was written first stays"

@@ -81,24 +81,18 @@ def describe(
     of_class = [gates[labels == label].astype(np.float64) for label in classes]
     curves = np.stack([images.mean(axis=0) for images in of_class])  # classes x channels
     levels = curves.mean(axis=1)
+    constant = (curves.min(axis=1) == curves.max(axis=1)).any()
+    pairs = np.triu_indices(len(curves), k=1)
     return ClassGates(
         name=name,
         class_means=dict(zip(classes.values(), levels.tolist(), strict=True)),
         between_class_std=float(curves.std(axis=0).mean()),
         centred_between_class_std=float((curves - levels[:, None]).std(axis=0).mean()),
         within_class_std=float(np.mean([images.std(axis=0).mean() for images in of_class])),
-        correlation=_mean_correlation(curves),
+        correlation=None if constant else float(np.atleast_2d(np.corrcoef(curves))[pairs].mean()),
         share_high=float((everything > HIGH).mean()),
         share_low=float((everything < LOW).mean()),
     )
-
-
-def _mean_correlation(curves: npt.NDArray[np.float64]) -> float | None:
-    """Mean Pearson correlation of pairs of rows; None where a row is constant."""
-    if (curves.min(axis=1) == curves.max(axis=1)).any():
-        return None
-    matrix = np.atleast_2d(np.corrcoef(curves))
-    return float(matrix[np.triu_indices(len(curves), k=1)].mean())
 
 
 def places(names: Sequence[str]) -> dict[str, str]:

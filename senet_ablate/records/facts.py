@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from senet_ablate.spec.schema import Frozen, parse
 from senet_ablate.spec.spec import digest
 
 log = logging.getLogger(__name__)
+warn = partial(log.warning, "left out: %s")
 
 T = TypeVar("T")
 Facts = TypeVar("Facts", bound=Frozen)
@@ -84,11 +86,6 @@ def read_facts(path: Path, kind: type[Facts]) -> Facts:
 def slug(text: str) -> str:
     """A text as the name of a file."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def warn(error: BadInput) -> None:
-    """Log that a file is left out, and why."""
-    log.warning("left out: %s", error)
 
 
 def readable(

@@ -35,29 +35,24 @@ def claims_hash(experiment: Experiment) -> str:
     return digest([claim.model_dump(mode="json") for claim in experiment.claims])[:16]
 
 
-def first_page_path(results: Path, recipe: str) -> Path:
-    """Where the file lies."""
-    return results / recipe / "claims.json"
-
-
 def read_first_page(results: Path, recipe: str) -> FirstPage:
     """What the file says; empty where there is none. Raises BadInput for a damaged one."""
-    path = first_page_path(results, recipe)
+    path = results / recipe / "claims.json"
     return read_facts(path, FirstPage) if path.is_file() else FirstPage(experiments={})
 
 
 def note_first_page(plan: Plan, results: Path, names: Iterable[str]) -> None:
     """Add the experiments `names`, which have records, where they are not there yet."""
     known = read_first_page(results, plan.recipe_name).experiments
-    today = str(datetime.date.today())
+    where = {"commit": code_state()[0], "date": str(datetime.date.today())}
     new = {
-        name: Shown(claims=claims_hash(plan.experiments[name]), commit=code_state()[0], date=today)
+        name: Shown(claims=claims_hash(plan.experiments[name]), **where)
         for name in names
         if name not in known
     }
     if new:
-        path = first_page_path(results, plan.recipe_name)
-        write_facts(path, FirstPage(experiments=known | new))
+        facts = FirstPage(experiments=known | new)
+        write_facts(results / plan.recipe_name / "claims.json", facts)
 
 
 def exploratory(plan: Plan, name: str, records: Mapping[str, Record], first: FirstPage) -> str:

@@ -13,7 +13,7 @@ from senet_ablate.records.bench import PARTS, WORK, counted, machine
 from senet_ablate.records.facts import read_facts
 from senet_ablate.report import speed
 from senet_ablate.report.cells import span
-from senet_ablate.report.document import Block, Document, Grid, Section, Text, drawn
+from senet_ablate.report.document import Document, Grid, Section, Text, drawn
 from senet_ablate.report.plots import OURS, PLAIN
 
 ABOUT = {
@@ -147,15 +147,18 @@ def _section(name: str, part: Part, bench: Bench, stem: str) -> Section:
         f" round, with their quartiles. Commit {part.provenance.commit[:10]}, PyTorch"
         f" {part.provenance.versions.get('torch')}."
     )
-    blocks: list[Block] = [
-        Text(ABOUT[name]),
-        Text(markdown_cell(part.settings) + _crowd(bench, part)),
-        Grid(PARTS[name], speed.cells(rows, part.unit)),
-        Text("\n".join(lines)),
-        Text(markdown_cell(caption)),
-        *drawn(f"{stem}-{name}.svg", PARTS[name], "", _plot, rows, part),
-    ]
-    return Section(PARTS[name], blocks, command=part.provenance.command)
+    return Section(
+        PARTS[name],
+        [
+            Text(ABOUT[name]),
+            Text(markdown_cell(part.settings) + _crowd(bench, part)),
+            Grid(PARTS[name], speed.cells(rows, part.unit)),
+            Text("\n".join(lines)),
+            Text(markdown_cell(caption)),
+            *drawn(f"{stem}-{name}.svg", PARTS[name], "", _plot, rows, part),
+        ],
+        command=part.provenance.command,
+    )
 
 
 def _crowd(bench: Bench, part: Part) -> str:

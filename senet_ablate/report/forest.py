@@ -129,7 +129,9 @@ def forest(found: pd.DataFrame, paper: bool) -> matplotlib.figure.Figure:
     figure.subplots_adjust(right=1 - margin / 12, top=1 - 0.4 / height)
     for axes, (quantity, name) in zip(both, QUANTITIES.items(), strict=True):
         own = found[found["quantity"] == quantity]
-        limit = _limit(own)
+        seen = own[["effect", "low", "high"]].abs().max(axis=1).quantile(0.9)
+        # the end of the axis: all the paper's effects, most of ours
+        limit = np.nanmax([2 * own["paper_effect"].abs().max(), seen, 0]).clip(max=100) or 1.0
         for _, row in own.iterrows():
             top = claims.index(row["claim"]) - 0.5
             holds = np.clip([row["holds_low"], row["holds_high"]], -limit, limit)
@@ -157,13 +159,6 @@ def forest(found: pd.DataFrame, paper: bool) -> matplotlib.figure.Figure:
     both[0].set_ylim(len(claims) - 0.5, -0.5)
     _legend(figure, paper)
     return figure
-
-
-def _limit(found: pd.DataFrame) -> float:
-    """The end of the axis: all the paper's effects, most of ours."""
-    seen = found[["effect", "low", "high"]].abs().max(axis=1).quantile(0.9)
-    largest = np.nanmax([2 * found["paper_effect"].abs().max(), seen, 0])
-    return float(min(largest, 100)) or 1.0
 
 
 def _effect(axes: Axes, row: pd.Series, at: float, limit: float, named: bool) -> None:
