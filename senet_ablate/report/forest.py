@@ -49,6 +49,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "unresolved": {"marker": "o", "color": PLAIN, "mfc": "white"},
     "not tested": {"marker": "o", "color": PLAIN, "mfc": "white"},
 }
+DIAMOND: dict[str, Any] = {"marker": "D", "ms": 5, "mfc": "none", "mec": "black", "mew": 1.3}
 QUANTITIES = {"top1": "top-1", "top5": "top-5"}
 
 
@@ -139,8 +140,7 @@ def forest(found: pd.DataFrame, paper: bool) -> matplotlib.figure.Figure:
                 span = holds if holds[0] < holds[1] else (-limit, limit)
                 axes.fill_between(span, top, top + 1, color=GREEN, lw=0, zorder=0)
             if paper:
-                look: dict[str, Any] = {"mfc": "none", "mec": "black", "mew": 1.3}
-                axes.plot(row["paper_effect"], top + 0.8 / lines, "D", ms=5, **look)
+                axes.plot(row["paper_effect"], top + 0.8 / lines, ls="", **DIAMOND)
             at = top + (recipes.index(row["recipe"]) + (1.7 if paper else 1.3)) / lines
             _effect(axes, row, at, limit, len(recipes) > 1)
         axes.axvline(0, color=PLAIN, lw=1)
@@ -187,8 +187,7 @@ def _effect(axes: Axes, row: pd.Series, at: float, limit: float, named: bool) ->
 def _legend(figure: matplotlib.figure.Figure, paper: bool) -> None:
     handles: list[Line2D | Patch] = [Patch(color=GREEN, label="where the claim holds")]
     if paper:
-        look: dict[str, Any] = {"mfc": "none", "mec": "black", "mew": 1.3}
-        handles.append(Line2D([], [], marker="D", ms=5, lw=0, label="the paper", **look))
+        handles.append(Line2D([], [], lw=0, label="the paper", **DIAMOND))
     for verdict, its in LOOKS.items():
         look = its | {"lw": 2} if verdict != "not tested" else {"lw": 0}
         handles.append(Line2D([], [], ms=7, label=f"{GLYPHS[verdict]} {verdict}", **look))

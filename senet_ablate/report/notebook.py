@@ -89,7 +89,8 @@ class Review:
 
     def gates(self, row: str) -> pd.DataFrame:
         """What a row's gates do in each SE block; see `gates.by_block`."""
-        return gates.by_block(self._runs([row])[find(self.results.tables, row)]).round(3)
+        (found,) = self._runs([row]).values()
+        return gates.by_block(found).round(3)
 
     def gate_plot(self, *rows: str) -> Figure | Text:
         """Mean, spread and saturation of the gates by block, for one or more rows."""
@@ -104,7 +105,8 @@ class Review:
         rows = [
             (f"{one.name}/{name}", row["label"], row["n"], round(row["top1"], 2))
             for one in self.results.tables.values()
-            for name, row in one.rows[one.rows["n"] > 0].iterrows()
+            for name, row in one.rows.iterrows()
+            if one.records[str(name)]
         ]
         return pd.DataFrame(rows, columns=["row", "label", "seeds", "error"]).set_index("row")
 

@@ -94,8 +94,6 @@ def verify_recipe(recipe: str, results: Path) -> list[str]:
     runs = runs_folder(results, recipe)
     # others were set aside, or are just being written
     paths = [one for one in runs.glob("*") if one.suffix != ".tmp" and ".json.bad" not in one.name]
-    if not paths:
-        return [f"{runs}: no records"]
     read = sound(paths, read_record, "restore the file, or delete it and run again")
     records = {record.id: record for record in read}
     try:

@@ -208,12 +208,9 @@ def runs_made(results: RecipeResults) -> Section:
     if plan.recipe.plan is not None:
         under = [one for one in where if one.plan == plan.recipe.plan_id]
         first = min(under, key=lambda one: one.started, default=None)
-        facts["analysis plan"] = (
-            f"{plan.recipe.plan_id}, named by {len(under)} of {len(records)} records"
-            + markdown_cell(
-                f" since commit {first.commit[:12]} on {first.started[:10]}" if first else ""
-            )
-        )
+        since = f" since commit {first.commit[:12]} on {first.started[:10]}" if first else ""
+        named = f"named by {len(under)} of {len(records)} records{markdown_cell(since)}"
+        facts["analysis plan"] = f"{plan.recipe.plan_id}, {named}"
     if shown := results.first.experiments:
         facts["claims"] = "; ".join(
             markdown_cell(f"{name} {one.claims}, first page {one.date} at commit {one.commit[:12]}")
@@ -229,20 +226,22 @@ def runs_made(results: RecipeResults) -> Section:
 
 def _training(results: RecipeResults) -> Iterator[Section]:
     """The curves of the plain and the standard SE network, of the first table that holds both."""
-    for table in [one for one in results.tables.values() if one.experiment.reference][:1]:
-        names = {"plain": table.experiment.control, "SE": str(table.experiment.reference)}
-        groups = {name: table.records[row] for name, row in names.items()}
-        caption = (
-            "Mean and range over the seeds, by epoch. The training loss is the one that was"
-            " minimised, label smoothing included."
-        )
-        title = "Loss and error of the plain and the SE network by epoch"
-        means = {name: plots.by_epoch(runs, "test_top1").mean() for name, runs in groups.items()}
-        texts = pd.DataFrame(means).dropna(how="all").map(number, form=".2f")
-        texts.insert(0, "epoch", texts.index)
-        grid = Grid("Mean test error by epoch, %", texts, folded="The test errors as a table")
-        if figures := drawn("curves.svg", title, caption, plots.curves, groups):
-            yield Section("Training", [*figures, *([] if texts.empty else [grid])])
+    both = (one for one in results.tables.values() if one.experiment.reference)
+    if (table := next(both, None)) is None:
+        return
+    names = {"plain": table.experiment.control, "SE": str(table.experiment.reference)}
+    groups = {name: table.records[row] for name, row in names.items()}
+    caption = (
+        "Mean and range over the seeds, by epoch. The training loss is the one that was"
+        " minimised, label smoothing included."
+    )
+    title = "Loss and error of the plain and the SE network by epoch"
+    means = {name: plots.by_epoch(runs, "test_top1").mean() for name, runs in groups.items()}
+    texts = pd.DataFrame(means).dropna(how="all").map(number, form=".2f")
+    texts.insert(0, "epoch", texts.index)
+    grid = Grid("Mean test error by epoch, %", texts, folded="The test errors as a table")
+    if figures := drawn("curves.svg", title, caption, plots.curves, groups):
+        yield Section("Training", [*figures, *([] if texts.empty else [grid])])
 
 
 def _experiments(results: RecipeResults) -> Iterator[Section]:

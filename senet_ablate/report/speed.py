@@ -61,14 +61,18 @@ def cells(rows: pd.DataFrame, unit: str) -> pd.DataFrame:
         text, low, high = (f"{one:.0f}" if one >= 1000 else f"{one:.4g}" for one in values)
         return f"{text} [{low}, {high}]"
 
-    shown = pd.DataFrame({"device": rows["device"], "of": rows["group"], "what": rows["name"]})
-    shown[unit] = [spread(*one) for one in rows[["median", "least", "greatest"]].to_numpy(float)]
-    shown["over"] = rows["over"]
-    shown["ratio"] = [
-        spread(*one) for one in rows[["ratio", "ratio_low", "ratio_high"]].to_numpy(float)
-    ]
-    shown["paper: ratio"] = [number(one, ".3f") for one in rows["paper_ratio"]]
-    return filled(shown)
+    times = rows[["median", "least", "greatest"]].to_numpy(float)
+    ratios = rows[["ratio", "ratio_low", "ratio_high"]].to_numpy(float)
+    cells = {
+        "device": rows["device"],
+        "of": rows["group"],
+        "what": rows["name"],
+        unit: [spread(*one) for one in times],
+        "over": rows["over"],
+        "ratio": [spread(*one) for one in ratios],
+        "paper: ratio": [number(one, ".3f") for one in rows["paper_ratio"]],
+    }
+    return filled(pd.DataFrame(cells))
 
 
 def sections(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> Iterator[Section]:
@@ -97,7 +101,6 @@ def sections(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> It
 
 def _numbers(networks: pd.DataFrame) -> pd.DataFrame:
     """The plot's numbers as the cells of a table."""
-    labels = networks["label"].to_dict()
     means = networks[["top1", "top1_low", "top1_high"]].to_numpy(float)
     cells = {
         "network": networks["label"],
@@ -106,7 +109,7 @@ def _numbers(networks: pd.DataFrame) -> pd.DataFrame:
         "params, M": [f"{one / 1e6:.3f}" for one in networks["params"]],
         "mult-adds, M": [f"{one / 1e6:.3f}" for one in networks["macs"]],
         "training step, ms": [number(one, ".2f") for one in networks["step"]],
-        "beaten by": [labels.get(one, one) for one in networks["beaten_by"]],
+        "beaten by": networks["beaten_by"].map(networks["label"]).fillna(""),
     }
     return filled(pd.DataFrame(cells))
 
