@@ -43,7 +43,6 @@ class Measured(Frozen):
 
     @property
     def median(self) -> float:
-        """Median over the rounds."""
         return statistics.median(self.rounds)
 
 

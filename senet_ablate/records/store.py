@@ -62,7 +62,6 @@ class Compute(Frozen):
     numerics: Literal["native", "portable"] = "native"
 
     def word(self, setting: str) -> str:
-        """A setting in a word."""
         value = getattr(self, setting)
         return ("on" if value else "off") if isinstance(value, bool) else str(value)
 

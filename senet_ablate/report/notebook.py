@@ -58,7 +58,6 @@ class Review:
 
     @cached_property
     def page(self) -> Document:
-        """The page of the recipe."""
         return recipe_page.document(self.results)
 
     def about(self) -> Section:

@@ -182,11 +182,8 @@ def runs_made(results: RecipeResults) -> Section:
     plan, records = results.plan, results.records
     others = strangers(plan.recipe_name, records)
     count = sum(map(len, others.values()))
-    apart = (
-        f", of which {count} belong to no row here ({markdown_cell('; '.join(others))})"
-        if count
-        else ""
-    )
+    reasons = markdown_cell("; ".join(others))
+    apart = f", of which {count} belong to no row here ({reasons})" if count else ""
     about = (
         f"{len(records)} runs{apart}. Errors are those of the last epoch on the test images;"
         " nothing was chosen by them. Intervals are 95%, over the seeds."

@@ -129,7 +129,7 @@ def pareto(networks: pd.DataFrame) -> Figure | None:
     figure = Figure(figsize=(3.9 * len(costs) + 0.6, 4.2), layout="constrained")
     panels = figure.subplots(1, len(costs), sharey=True)
     for axes, (key, (unit, label)) in zip(panels, costs.items(), strict=True):
-        having = networks[networks[key].notna()]
+        having = networks.dropna(subset=key)
         _panel(axes, having, having[key].to_numpy(dtype=float) / unit)
         axes.set_xlabel(label)
     panels[0].set_ylabel("top-1 test error, % (lower is better)")

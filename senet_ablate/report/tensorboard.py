@@ -36,7 +36,6 @@ class EventFiles:
     names: dict[str, str]
 
     def of(self, run: Run) -> Path:
-        """The folder of a run."""
         return self.folder / f"{self.names.get(run.id, 'run')} seed {run.seed} {run.id}"
 
     @contextmanager
