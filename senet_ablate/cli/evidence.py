@@ -21,8 +21,9 @@ from senet_ablate.cli.options import (
     command_line,
     read_se,
 )
-from senet_ablate.records import read_records
+from senet_ablate.records import Bench, read_records
 from senet_ablate.records.bench import PARTS, add_part
+from senet_ablate.records.facts import read_facts
 from senet_ablate.records.store import recorded
 from senet_ablate.spec import BadInput, Plan, list_recipes, read_plan
 from senet_ablate.train.numerics import set_numerics
@@ -131,6 +132,8 @@ def _bench_machine(parts: Sequence[str], device: str, rounds: int, results: Path
 
     from senet_ablate.bench.measures import measure
 
+    for path in sorted(results.glob("bench/*.json")):
+        read_facts(path, Bench)  # what cannot be added to is said before minutes go by
     if device == "cpu":
         print("on a CPU: no CUDA graphs, no bfloat16; smaller networks and batches")
     for name in parts:

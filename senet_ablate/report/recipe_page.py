@@ -236,9 +236,12 @@ def _training(results: RecipeResults) -> Iterator[Section]:
     means = {name: plots.by_epoch(runs, "test_top1").mean() for name, runs in groups.items()}
     texts = pd.DataFrame(means).dropna(how="all").map(number, form=".2f")
     texts.insert(0, "epoch", texts.index)
-    grid = Grid("Mean test error by epoch, %", texts, folded="The test errors as a table")
-    if figures := drawn("curves.svg", title, caption, plots.curves, groups):
-        yield Section("Training", [*figures, *([] if texts.empty else [grid])])
+    blocks: list[Block] = [*drawn("curves.svg", title, caption, plots.curves, groups)]
+    if not texts.empty:
+        folded = "The test errors as a table"
+        blocks.append(Grid("Mean test error by epoch, %", texts, folded=folded))
+    if blocks:
+        yield Section("Training", blocks)
 
 
 def _experiments(results: RecipeResults) -> Iterator[Section]:

@@ -86,7 +86,8 @@ def sections(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> It
         " the noise (by the page's model of errors, Holm over all such pairs at 5%, whatever seeds"
         " there are: no claim hangs on it); among the others, nothing here tells the better one."
     )
-    if picture := drawn("pareto.svg", title, caption, pareto, networks):
+    if len(networks) > 1:
+        picture = drawn("pareto.svg", title, caption, pareto, networks)
         grid = Grid(title, _numbers(networks), folded="The same as a table")
         yield Section(title, [*picture, grid], {"pareto.csv": networks})
     if timings:
