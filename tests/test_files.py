@@ -128,7 +128,9 @@ def test_pictures_that_are_not_square_are_refused_before_training(
 ) -> None:
     for path in folder.rglob("*.png"):
         picture(path, size)
-    with pytest.raises(BadInput, match=f"{size[1]}x{size[0]} pixels, not square; .*image_size"):
+    with pytest.raises(
+        BadInput, match=f"{size[1]}x{size[0]} pixels, not {size[0]}x{size[0]}; .*image_size"
+    ):
         load_images(training(**augmented), folder)
     images = load_images(training(**augmented, image_size=20), folder)
     assert images.train.images.shape == (16, 20, 20, 3)
@@ -149,7 +151,7 @@ def test_cifar_in_class_folders_has_images_of_thirty_two_pixels(
     for split in ("train", "test"):
         for label in range(10):
             picture(tmp_path / "cifar10" / split / f"c{label}" / "0.png", size)
-    with pytest.raises(BadInput, match=r"cifar10/train/c0/0\.png: .*(32x32|not square)"):
+    with pytest.raises(BadInput, match=r"cifar10/train/c0/0\.png: .*not 32x32"):
         load_images(training("cifar10"), tmp_path)
 
 

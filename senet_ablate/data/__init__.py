@@ -60,8 +60,7 @@ def _check(images: ImageSet, name: str) -> None:
             largest = f"label {len(counts) - 1} of {len(images.classes)} classes"
             raise BadInput(f"{name}: {largest} among the {kind} images; they are counted from 0")
         if not counts.all():
-            which = images.classes[int(counts[: len(images.classes)].argmin())]
-            raise BadInput(f"{name}: no {kind} image of class {which!r}")
+            raise BadInput(f"{name}: no {kind} image of class {images.classes[counts.argmin()]!r}")
 
 
 def _divide(split: Split, count: int | None, key: str) -> tuple[Split, Split]:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -36,10 +36,16 @@ class Facts(Frozen):
     seal: Text = ""  # empty: written before there were seals
 
     @property
+    def about(self) -> dict[str, Any]:
+        """All but the seal, as fields of an ImageSet."""
+        return self.model_dump(exclude={"seal"})
+
+    @property
     def sealed(self) -> "Facts":
         """The same with its seal."""
-        seal = digest(self.model_dump(mode="json", exclude={"seal"}))
-        return self.model_copy(update={"seal": seal})
+        return self.model_copy(
+            update={"seal": digest(self.model_dump(mode="json", exclude={"seal"}))}
+        )
 
     @staticmethod
     def read(path: Path) -> "Facts":
@@ -162,5 +168,4 @@ def _read(folder: Path) -> ImageSet:
         raise BadInput(f"{error.filename}: you may not read this cache; {ELSEWHERE}") from error
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise BadInput(f"cache {folder} is damaged ({error}); delete it and run again") from error
-    about = (facts.classes, facts.mean, facts.std, facts.checksum)
-    return ImageSet(train, test, *about, cache=folder)
+    return ImageSet(train, test, **facts.about, cache=folder)

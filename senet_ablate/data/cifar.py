@@ -39,8 +39,11 @@ def _load(
         counts = [len(split) for split in files]
         if len(names) != classes or counts != SIZES:
             raise BadInput(f"{folders}: {len(names)} classes, {counts} images: not whole {name}")
-        sources = [path for split in files for path in split.files]
-        return cached(name, root, sources, lambda _: _from_folders(files, names), how_to_get)
+
+        def build(_: Path) -> ImageSet:
+            return _canonical([decode(split, None, PIXELS) for split in files], names)
+
+        return cached(name, root, [*files[0].files, *files[1].files], build, how_to_get)
     if download:
         _open(classes, root, download=True)
     sources = sorted(path for path in archive.glob("*") if path.is_file())
@@ -69,15 +72,6 @@ def _from_archive(classes: int, root: Path) -> ImageSet:
     sets = _open(classes, root)
     splits = [Split(one.data, np.asarray(one.targets, dtype=np.int64)) for one in sets]
     return _canonical(splits, sets[0].classes)
-
-
-def _from_folders(files: list[Split], classes: list[str]) -> ImageSet:
-    splits = [decode(split, None) for split in files]
-    for split, found in zip(files, splits, strict=True):
-        if found.images.shape[1] != PIXELS:
-            size = "x".join(map(str, found.images.shape[1:3]))
-            raise BadInput(f"{split.files[0]}: {size} pixels, where CIFAR's images have 32x32")
-    return _canonical(splits, classes)
 
 
 def _canonical(splits: list[Split], classes: list[str]) -> ImageSet:

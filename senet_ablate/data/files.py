@@ -30,13 +30,18 @@ T = TypeVar("T")
 
 def class_names(root: Path) -> list[str]:
     """Names of the folders in `root` but hidden ones, sorted, or none. Raises BadInput."""
+    folders = [name for name, is_folder in _entries(root) if is_folder]
+    return sorted(name for name in folders if not name.startswith("."))
+
+
+def _entries(folder: Path) -> list[tuple[str, bool]]:
+    """The names in a folder, if it is one, and which of them are folders. Raises BadInput."""
     try:
-        folders = [entry.name for entry in os.scandir(root) if entry.is_dir()]
-        return sorted(name for name in folders if not name.startswith("."))
+        return [(entry.name, entry.is_dir()) for entry in list(os.scandir(folder))]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise BadInput(f"{root}: cannot be read ({error.strerror})") from error
+        raise BadInput(f"{error.filename or folder}: cannot be read ({error.strerror})") from error
 
 
 def class_folders(root: Path, classes: Sequence[str]) -> Split:
@@ -49,9 +54,9 @@ def class_folders(root: Path, classes: Sequence[str]) -> Split:
             raise BadInput(f"{root / name}: no image of class {name!r} here{beside}")
         files += found
         labels += [label] * len(found)
-    for entry in os.scandir(root) if classes else ():
-        if entry.is_file() and not entry.name.startswith("."):
-            left_out[f"{_kind(entry.name)} beside the class folders"] += 1
+    for name, is_folder in _entries(root) if classes else ():
+        if not (is_folder or name.startswith(".")):
+            left_out[f"{_kind(name)} beside the class folders"] += 1
     return undecoded(files, labels, left_out)
 
 
@@ -69,20 +74,15 @@ def image_files(
     if real in parents:
         left_out["folder linked into itself"] += 1
         return found
-    try:
-        entries = [(entry, entry.is_dir()) for entry in list(os.scandir(folder))]
-    except OSError as error:
-        raise BadInput(f"{error.filename or folder}: cannot be read ({error.strerror})") from error
-    for entry, is_folder in entries:
-        path = folder / entry.name
-        if entry.name.startswith("."):
+    for name, is_folder in _entries(folder):
+        if name.startswith("."):
             left_out["hidden"] += 1
         elif is_folder:
-            found += image_files(path, left_out, parents | {real})
-        elif entry.name.lower().endswith(SUFFIXES):
-            found.append(path)
+            found += image_files(folder / name, left_out, parents | {real})
+        elif name.lower().endswith(SUFFIXES):
+            found.append(folder / name)
         else:
-            left_out[_kind(entry.name)] += 1
+            left_out[_kind(name)] += 1
     return found
 
 
@@ -114,39 +114,37 @@ def decoded(
 
     def build(folder: Path) -> ImageSet:
         return image_set(
-            decode(train, size, folder / "train_images.npy"),
-            decode(test, size, folder / "test_images.npy"),
-            classes,
+            decode(train, size, into=folder / "train_images.npy"),
+            decode(test, size, into=folder / "test_images.npy"),
+            [shown(name) for name in classes],
         )
 
     images = cached(name, root, [*train.files, *test.files, *beside], build, how_to_get)
     return replace(images, left_out=train.left_out + test.left_out)
 
 
-def decode(split: Split, size: int | None, into: Path | None = None) -> Split:
+def decode(
+    split: Split, size: int | None, edge: int | None = None, into: Path | None = None
+) -> Split:
     """Decode every file to RGB; `size`: shorter edge resized to it, centre square kept. Raises
-    BadInput with path.
+    BadInput with the path of a file that does not give a square of `edge` pixels, by default as
+    high as the first.
 
     into: a .npy file that takes the pixels as they come, for sets that are larger than memory;
     OSError where there is no room for it.
     """
-    first = decode_one(split.files[0], size)
-    height, width = first.shape[:2]
-    if height != width:
-        raise BadInput(
-            f"{split.files[0]}: {width}x{height} pixels, not square; give the recipe an image_size"
-        )
-    shape = (len(split.files), *first.shape)
+    edge = edge or len(decode_one(split.files[0], size))
+    shape = (len(split), edge, edge, 3)
     images = np.empty(shape, np.uint8) if into is None else _on_disk(into, shape)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
         for start in range(0, len(split.files), DECODED_AT_ONCE):
             paths = split.files[start : start + DECODED_AT_ONCE]
             decoding = pool.map(lambda path: decode_one(path, size), paths)
             for index, pixels in enumerate(decoding, start):
-                if pixels.shape != first.shape:
+                if pixels.shape != shape[1:]:
                     raise BadInput(
-                        f"{split.files[index]}: {pixels.shape[1]}x{pixels.shape[0]} pixels, the"
-                        f" first image has {width}x{height}; give the recipe an image_size"
+                        f"{split.files[index]}: {pixels.shape[1]}x{pixels.shape[0]} pixels, not"
+                        f" {edge}x{edge}; resize it, or give the recipe an image_size"
                     )
                 images[index] = pixels
     return Split(images, split.labels)

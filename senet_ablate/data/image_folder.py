@@ -29,14 +29,13 @@ def missing(root: Path, folders: str) -> str:
     return f"{root}: {found}; name yours with --data DIR"
 
 
-def split_folders(root: Path) -> tuple[Path | None, list[Path]]:
-    """The folder of training images, and those that could be for the test, if there are any; one
-    without class folders below it may be a class of that name.
+def split_folders(root: Path) -> tuple[Path | None, Path | None]:
+    """The folders of training and of test images, as far as they are there; one without class
+    folders below it may be a class of that name.
     """
-    below = (name for name in class_names(root) if class_names(root / name))
-    names = {name.lower(): root / name for name in below}
-    train = next((names[name] for name in TRAINS if name in names), None)
-    return train, [names[name] for name in TESTS if name in names]
+    below = {name.lower(): root / name for name in class_names(root) if class_names(root / name)}
+    train = next((below[name] for name in TRAINS if name in below), None)
+    return train, next((below[name] for name in TESTS if name in below), None)
 
 
 def _beside(root: Path, train: Path, test: Path | None) -> Counter[str]:
@@ -56,10 +55,9 @@ def find(root: Path) -> tuple[list[str], Split, Split]:
 
     Raises BadInput for fewer than two classes, or for folders in val/ that train/ has not.
     """
-    train, tests = split_folders(root)
-    if train is None or not tests:
+    train, test = split_folders(root)
+    if train is None or test is None:
         return [], NO_FILES, NO_FILES
-    test = tests[0]
     classes = _two_or_more(train, class_names(train))
     for name in class_names(test):
         if name not in classes:
@@ -76,10 +74,8 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
     """The folder's images at `image_size`; the classes are the names of the folders in train/."""
     name = f"image-folder-{image_size or 'native'}"
     classes, train, test = find(root)
-    names = list(map(shown, classes))
-    return decoded(
-        name, root, train, test, image_size, names, missing(root, "train/<class>/ and val/<class>/")
-    )
+    how_to_get = missing(root, "train/<class>/ and val/<class>/")
+    return decoded(name, root, train, test, image_size, classes, how_to_get)
 
 
 def load_own(root: Path, image_size: int | None, download: bool) -> ImageSet:
@@ -90,47 +86,41 @@ def load_own(root: Path, image_size: int | None, download: bool) -> ImageSet:
     """
     classes, train, test = find(root)
     if not classes:
-        folder = split_folders(root)[0] or root
-        names = [name for name in class_names(folder) if image_files(folder / name, Counter())]
-        for name in names if folder == root else ():
-            if name.lower() in TESTS and class_names(root / name):
-                raise BadInput(
-                    f"{root / name}: a test without training images; put them into train/"
-                )
-        classes = _two_or_more(folder, names) if names else []
-        train, test = _divided(class_folders(folder, classes))
-        if folder != root:
+        folder, lonely = split_folders(root)
+        if lonely and not folder:
+            raise BadInput(f"{lonely}: a test without training images; put them into train/")
+        above = folder or root
+        names = [name for name in class_names(above) if image_files(above / name, Counter())]
+        classes = _two_or_more(above, names)
+        train, test = _divided(class_folders(above, classes))
+        if folder:
             train.left_out.update(_beside(root, folder, None))
     size = None
     if classes:
         sample = train.files[:: -(-len(train) // MEASURED)]
         own_size = int(np.median([shorter_edge(path) for path in sample]))
         size = min(image_size or own_size, own_size)
-    how_to_get = missing(root, "<class>/")
-    name, names = f"own-images-{size}" if size else "own-images", list(map(shown, classes))
-    return decoded(name, root, train, test, size, names, how_to_get)
+    name = f"own-images-{size}" if size else "own-images"
+    return decoded(name, root, train, test, size, classes, missing(root, "<class>/"))
 
 
 def _two_or_more(folder: Path, names: list[str]) -> list[str]:
-    """`names`, the classes in a folder. Raises BadInput if they are fewer than two."""
-    if len(names) > 1:
-        return names
-    found, below = ("no class folder", [])
-    if names:
-        found, below = f"one class folder, {shown(names[0])!r}", class_names(folder / names[0])
-    deeper = f"; are the classes one level down ({', '.join(map(shown, below[:3]))})?"
-    raise BadInput(f"{folder}: {found}, where two or more are needed{deeper if below else ''}")
+    """`names`, the classes in a folder. Raises BadInput for a single one."""
+    if len(names) == 1:
+        below = ", ".join(map(shown, class_names(folder / names[0])[:3]))
+        deeper = f"; are the classes one level down ({below})?" if below else ""
+        found = f"one class folder, {shown(names[0])!r}"
+        raise BadInput(f"{folder}: {found}, where two or more are needed{deeper}")
+    return names
 
 
 def _divided(split: Split) -> tuple[Split, Split]:
     """Training and test files. Raises BadInput for a class of one image."""
-    train, test = list[int](), list[int]()
+    tested = np.zeros(len(split), dtype=bool)
     for label in np.unique(split.labels):
         places = np.random.default_rng(0).permutation(np.flatnonzero(split.labels == label))
         if len(places) == 1:
             raise BadInput(f"{split.files[places[0]]}: the one image of its class; two are needed")
-        count = max(1, len(places) // TEST_SHARE)
-        test += sorted(places[:count].tolist())
-        train += sorted(places[count:].tolist())
-    first, second = (split.take(np.asarray(part, np.int64)) for part in (train, test))
-    return replace(first, left_out=split.left_out), second
+        tested[places[: max(1, len(places) // TEST_SHARE)]] = True
+    train, test = (split.take(np.flatnonzero(part)) for part in (~tested, tested))
+    return replace(train, left_out=split.left_out), test

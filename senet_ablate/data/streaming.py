@@ -9,7 +9,8 @@ change no number.
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,14 @@ from torch.utils.data import DataLoader, Dataset
 from senet_ablate.data.cache import Facts, cache_folder, writing
 from senet_ablate.data.files import decode, decode_one, of_size, opened, shown
 from senet_ablate.data.image_folder import find, missing
-from senet_ablate.data.images import ImageSet, Split, statistics
+from senet_ablate.data.images import ImageSet, Pixels, Split, statistics
 from senet_ablate.records.facts import write_whole
 from senet_ablate.spec import BadInput
 
 SAMPLE = 2000  # training images that the channels' mean and standard deviation are taken from
 AHEAD = 4  # batches that each worker decodes in advance
 Box = tuple[float, float, float, float, bool]  # edges (height, width), place (y, x), flipped
-Job = tuple[int, Box | None]
+Job = Callable[[], Pixels]  # what a worker process calls
 Draws = dict[str, Tensor]
 """The numbers of images, and what is random about each, by name."""
 
@@ -49,10 +50,9 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
             name = os.fsencode(path.relative_to(root))
             checksum.update(name + f"\0{path.stat().st_size}\0{label}\n".encode())
     facts = _facts(root, train, list(map(shown, classes)), image_size, checksum.hexdigest())
-    about = (facts.classes, facts.mean, facts.std, facts.checksum)
     left_out = train.left_out + test.left_out
     train, test = of_size(train, image_size), of_size(test, image_size)
-    return ImageSet(train, test, *about, left_out=left_out)
+    return ImageSet(train, test, **facts.about, left_out=left_out)
 
 
 def _facts(root: Path, train: Split, classes: list[str], size: int, checksum: str) -> Facts:
@@ -73,15 +73,19 @@ def _facts(root: Path, train: Split, classes: list[str], size: int, checksum: st
 
 
 class Stream:
-    """Batches of uint8 images, N x H x W x 3, decoded ahead in processes (0: in this one)."""
+    """Batches of uint8 images, N x H x W x 3, decoded ahead in processes (0: in this one).
 
-    def __init__(self, paths: Sequence[Path], square: int, size: int, workers: int) -> None:
+    files: of the images by number. size: edge of the crops; square: of the centre squares.
+    """
+
+    def __init__(self, files: Sequence[Path], square: int, size: int, workers: int) -> None:
+        self.files, self.square, self.size = files, square, size
         self.batches: Iterable[list[Job]] = ()
         self.loader = DataLoader(
-            _Decoded(paths, square, size),
+            _Decoded(),
             batch_sampler=self,
             num_workers=workers,
-            collate_fn=torch.stack,
+            collate_fn=_stacked,
             # else each epoch, and each resume, takes a draw of the network's random state
             generator=torch.Generator(),
             persistent_workers=workers > 0,
@@ -96,44 +100,42 @@ class Stream:
 
     def crops(self, batches: Iterable[Draws]) -> Iterator[Tensor]:
         """Crops of `size` for batches of draws as `Batches` makes them."""
-        return self._decoded(map(_jobs, batches))
+        return self._decoded(map(self._crops, batches))
 
     def squares(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """The centre squares of batches of images, their shorter edge resized to `square`."""
-        return self._decoded([(number, None) for number in chosen.tolist()] for chosen in batches)
+        return self._decoded(
+            [partial(decode_one, self.files[number], self.square) for number in chosen.tolist()]
+            for chosen in batches
+        )
+
+    def _crops(self, draws: Draws) -> list[Job]:
+        boxes = torch.cat([draws["edges"], draws["place"]], 1).tolist()
+        flips = draws["flip"].tolist() if "flip" in draws else [False] * len(boxes)
+        return [
+            partial(cropped, self.files[number], self.size, (*box, flip))
+            for number, box, flip in zip(draws["image"].tolist(), boxes, flips, strict=True)
+        ]
 
     def _decoded(self, batches: Iterable[list[Job]]) -> Iterator[Tensor]:
         self.batches = batches
         try:
             yield from self.loader
         except BadInput as error:  # a worker's message is the last line of its traceback
-            last = str(error).strip().splitlines()[-1]
-            raise BadInput(last.partition("BadInput: ")[2] or str(error)) from None
+            raise BadInput(str(error).strip().rpartition("BadInput: ")[2]) from None
 
 
-def _jobs(draws: Draws) -> list[Job]:
-    boxes = torch.cat([draws["edges"], draws["place"]], 1).tolist()
-    flips = draws["flip"].tolist() if "flip" in draws else [False] * len(boxes)
-    numbers = draws["image"].tolist()
-    return [(number, (*box, flip)) for number, box, flip in zip(numbers, boxes, flips, strict=True)]
+class _Decoded(Dataset[Pixels]):
+    def __getitem__(self, job: Job) -> Pixels:
+        return job()
 
 
-class _Decoded(Dataset[Tensor]):
-    """Job -> uint8 image, H x W x 3."""
-
-    def __init__(self, paths: Sequence[Path], square: int, size: int) -> None:
-        self.paths, self.square, self.size = np.asarray([str(path) for path in paths]), square, size
-
-    def __getitem__(self, job: Job) -> Tensor:
-        number, box = job
-        path = Path(str(self.paths[number]))
-        if box is None:
-            return torch.from_numpy(decode_one(path, self.square).copy())
-        return cropped(path, self.size, box)
+def _stacked(images: Sequence[Pixels]) -> Tensor:
+    return torch.from_numpy(np.stack(images))
 
 
-def cropped(path: Path, size: int, box: Box) -> Tensor:
-    """A crop of an image as size x size x 3 uint8.
+def cropped(path: Path, size: int, box: Box) -> Pixels:
+    """A crop of an image as size x size x 3.
 
     The edges of a box count in the square root of the image's area, so that their product is a
     share of it; one that is higher or wider than the image shrinks, and keeps its aspect. Its place
@@ -145,8 +147,8 @@ def cropped(path: Path, size: int, box: Box) -> Tensor:
     h, w = max(1, round(height * root)), max(1, round(width * root))
     top, left = round((image.height - h) * (y + 1) / 2), round((image.width - w) * (x + 1) / 2)
     crop = image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + w, top + h))
-    pixels = torch.from_numpy(np.array(crop))
-    return pixels.flip(1) if flipped else pixels
+    pixels = np.asarray(crop)
+    return pixels[:, ::-1] if flipped else pixels
 
 
 def workers(device: torch.device) -> int:

@@ -43,9 +43,7 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
 
 
 def _validation_files(annotations: Path, wnids: list[str]) -> Split:
-    label = {wnid: index for index, wnid in enumerate(wnids)}
-    known: dict[str, int] = {}
-    left_out = Counter[str]()
+    known: dict[str, str] = {}  # images to WordNet ids
     text = annotations.read_text(encoding="utf-8-sig", errors="replace")
     for number, line in enumerate(text.splitlines(), 1):
         image, *fields = line.split("\t")
@@ -58,19 +56,20 @@ def _validation_files(annotations: Path, wnids: list[str]) -> Split:
             )
         if image in known:
             raise BadInput(f"{annotations}: line {number} names {image} a second time")
-        if fields[0] in label:
-            known[image] = label[fields[0]]
-        else:
-            left_out["validation image of a class that train/ has not"] += 1
-    for wnid, index in label.items():
-        if index not in known.values():
+        known[image] = fields[0]
+    for wnid in wnids:
+        if wnid not in known.values():
             raise BadInput(f"{annotations}: no image of class {wnid!r}; unzip the archive again")
-    beside = len(class_folders(annotations.parent, ["images"])) - len(known)
-    unnamed = beside - left_out.total()
-    if unnamed > 0:
-        left_out["validation image without an annotation"] = unnamed
-    paths, labels = zip(*sorted(known.items()), strict=True)
-    return undecoded([annotations.parent / "images" / one for one in paths], labels, left_out)
+    images = [image for image in sorted(known) if known[image] in wnids]
+    beside = class_folders(annotations.parent, ["images"])
+    left_out = Counter(
+        {
+            "validation image of a class that train/ has not": len(known) - len(images),
+            "validation image without an annotation": len(beside) - len(known),
+        }
+    )
+    paths = [annotations.parent / "images" / image for image in images]
+    return undecoded(paths, [wnids.index(known[image]) for image in images], +left_out)
 
 
 def _names(words: Path, wnids: list[str]) -> list[str]:
