@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -27,31 +27,25 @@ Deviation = Annotated[Number, Field(gt=0)]
 
 
 class Facts(Frozen):
-    """What a cache keeps beside the pixels; checksum: of pixels and labels, seal: of the others."""
+    """What a cache keeps beside the pixels; checksum: of pixels and labels."""
 
     classes: tuple[Text, ...]
     mean: tuple[Number, Number, Number]
     std: tuple[Deviation, Deviation, Deviation]
     checksum: Text
-    seal: Text = ""  # empty: written before there were seals
 
-    @property
-    def about(self) -> dict[str, Any]:
-        """All but the seal, as fields of an ImageSet."""
-        return self.model_dump(exclude={"seal"})
-
-    @property
-    def sealed(self) -> "Facts":
-        """The same with its seal."""
-        return self.model_copy(
-            update={"seal": digest(self.model_dump(mode="json", exclude={"seal"}))}
-        )
+    def sealed(self) -> str:
+        """As JSON, with a checksum of the facts themselves."""
+        content = self.model_dump(mode="json")
+        return json.dumps({**content, "seal": digest(content)})
 
     @staticmethod
     def read(path: Path) -> "Facts":
-        """The facts in a file. Raises ValueError or OSError."""
-        facts = parse(Facts, json.loads(path.read_text(encoding="utf-8")))
-        if facts.seal and facts != facts.sealed:
+        """The facts in a file. Raises ValueError, TypeError or OSError."""
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        seal = content.pop("seal", "")  # the oldest files have none
+        facts = parse(Facts, content)
+        if seal and seal != digest(content):
             raise ValueError(f"{path.name} was changed after it was written")
         return facts
 
@@ -129,7 +123,7 @@ def _write(target: Path, build: Callable[[Path], ImageSet]) -> None:
         facts = Facts(
             classes=images.classes, mean=images.mean, std=images.std, checksum=images.checksum
         )
-        (partial / "facts.json").write_text(facts.sealed.model_dump_json(), encoding="utf-8")
+        (partial / "facts.json").write_text(facts.sealed(), encoding="utf-8")
         for path in partial.iterdir():
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -168,4 +162,4 @@ def _read(folder: Path) -> ImageSet:
         raise BadInput(f"{error.filename}: you may not read this cache; {ELSEWHERE}") from error
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise BadInput(f"cache {folder} is damaged ({error}); delete it and run again") from error
-    return ImageSet(train, test, **facts.about, cache=folder)
+    return ImageSet(train, test, **dict(facts), cache=folder)

@@ -52,7 +52,7 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
     facts = _facts(root, train, list(map(shown, classes)), image_size, checksum.hexdigest())
     left_out = train.left_out + test.left_out
     train, test = of_size(train, image_size), of_size(test, image_size)
-    return ImageSet(train, test, **facts.about, left_out=left_out)
+    return ImageSet(train, test, **dict(facts), left_out=left_out)
 
 
 def _facts(root: Path, train: Split, classes: list[str], size: int, checksum: str) -> Facts:
@@ -62,13 +62,13 @@ def _facts(root: Path, train: Split, classes: list[str], size: int, checksum: st
         known = Facts.read(path)
         if known.checksum == checksum:
             return known
-    except (OSError, ValueError):  # not there, or not whole: it is soon computed
+    except (OSError, ValueError, TypeError):  # not there, or not whole: it is soon computed
         pass
     chosen = np.random.default_rng(0).permutation(len(train))[:SAMPLE]
     mean, std = statistics(decode(train.take(chosen), size).images)
-    facts = Facts(classes=tuple(classes), mean=mean, std=std, checksum=checksum).sealed
+    facts = Facts(classes=tuple(classes), mean=mean, std=std, checksum=checksum)
     with writing(path.parent):
-        write_whole(path, facts.model_dump_json())
+        write_whole(path, facts.sealed())
     return facts
 
 

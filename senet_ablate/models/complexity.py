@@ -9,7 +9,6 @@ windows is not counted.
 
 import copy
 import math
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,14 +78,10 @@ def cost(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
         if "meta" not in str(error) or any(one.is_meta for one in model.parameters()):
             raise
         counter = _counted(model, input_shape, "cpu")  # an operator that reads values
-    macs: dict[str, int] = defaultdict(int)
-    for path, operations in counter.get_flop_counts().items():
-        macs[path.partition(".")[2]] = sum(operations.values()) // 2  # behind the class's name
     params = {
         path: sum(parameter.numel() for parameter in module.parameters())
         for path, module in model.named_modules()
     }
-    total = params.pop("")
-    return Cost(
-        total, counter.get_total_flops() // 2, params, {path: macs[path] for path in params}
-    )
+    total, root, operations = params.pop(""), type(model).__name__, counter.get_flop_counts()
+    macs = {path: sum(operations.get(f"{root}.{path}", {}).values()) // 2 for path in params}
+    return Cost(total, counter.get_total_flops() // 2, params, macs)

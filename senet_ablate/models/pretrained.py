@@ -122,8 +122,10 @@ def import_weights(path: Path | str, backbone: str, se: SESpec | None = None) ->
         )
     matched = {}
     for (key, wanted), name in zip(ours.items(), theirs, strict=True):
+        if name.rpartition(".")[2] != key.rpartition(".")[2]:
+            raise BadInput(f"{where}: {name!r} stands where {key!r} should")
         value = state.get(name, torch.tensor(0))
-        matched[key] = _fitted(value, wanted, key, f"{where}: {name!r}")
+        matched[key] = _fitted(value, wanted, f"{where}: {name!r}")
     model.load_state_dict(matched, assign=True)
     sources[source](model)
     return model.eval()
@@ -141,21 +143,21 @@ def _names(source: str) -> list[str]:
         return [*_fold_biases(make(name).state_dict())]
 
 
-def _fitted(value: Tensor, wanted: Tensor, key: str, where: str) -> Tensor:
-    """A file's value in float32 for our `key`. Raises BadInput unless it fits and is finite."""
-    if where.rpartition(".")[2].strip("'") != key.rpartition(".")[2]:
-        raise BadInput(f"{where} stands where {key!r} should")
+def _fitted(value: Tensor, wanted: Tensor, where: str) -> Tensor:
+    """A file's value in float32. Raises BadInput unless it fits and is finite."""
     # a fully connected layer may be written as a convolution, here or there
     if {value.ndim, wanted.ndim} == {2, 4} and value.numel() == wanted.numel():
         value = value.reshape(wanted.shape)
     if value.shape != wanted.shape:
         has, needs = (" x ".join(map(str, one.shape)) or "scalar" for one in (value, wanted))
         raise BadInput(f"{where} has shape {has}, not {needs}")
-    if wanted.is_floating_point() and not value.is_floating_point():
+    if not wanted.is_floating_point():
+        return value
+    if not value.is_floating_point():
         raise BadInput(f"{where} is of {value.dtype}, not of floating-point numbers")
-    if value.is_floating_point() and not value.isfinite().all():
+    if not value.isfinite().all():
         raise BadInput(f"{where} has values that are not finite")
-    return value.float() if value.is_floating_point() else value
+    return value.float()
 
 
 def _read(path: Path) -> State:

@@ -1,6 +1,8 @@
 """A network as a person wants to see it: what it costs, stage by stage, where SE sits, and what it
 adds; and the costs of all of them."""
 
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Literal
 
 import pandas as pd
@@ -8,11 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from senet_ablate.models.build import build_to_count, list_backbones, native_pixels
-from senet_ablate.models.complexity import cost
+from senet_ablate.models.complexity import Cost, cost
 from senet_ablate.models.se import FCExcitation, se_blocks
 from senet_ablate.records.cost import ALL_BUT_LAST, PAPERS_NETWORK, NetworkCost, StageCost, printed
 from senet_ablate.spec import BadInput, SESpec
-from senet_ablate.spec.schema import field_names
+
+FORMATS = {
+    "params": "{:,}",
+    "multiply-adds": "{:,}",
+    "params, +%": "{:.2f}",
+    "multiply-adds, +%": "{:.2f}",
+}
 
 
 def classes_at(pixels: int) -> int:
@@ -20,37 +28,37 @@ def classes_at(pixels: int) -> int:
     return 1000 if pixels > 64 else 100
 
 
-def _network(
+def _counted(
     backbone: str, se: SESpec | None, pixels: int, classes: int, stem: str
-) -> tuple[nn.Module, NetworkCost]:
+) -> tuple[nn.Module, Cost]:
     """A network as `build_to_count` makes it, and its cost."""
     try:
         model = build_to_count(backbone, classes, se, stem)
-        found = cost(model, (3, pixels, pixels))
+        return model, cost(model, (3, pixels, pixels))
     except BadInput:
         raise
     except Exception as error:  # in a user's operator; too few pixels
         why = f"{type(error).__name__}: {error}"
         raise BadInput(f"{backbone}: {pixels} pixels do not go through it: {why}") from error
-    parts = {
-        name: StageCost(params=found.params_by_module[name], macs=found.macs_by_module[name])
-        for name, _ in model.named_children()
-    }
-    return model, NetworkCost(
+
+
+def count(backbone: str, se: SESpec | None) -> NetworkCost:
+    """The cost of a network at the size that it was made for."""
+    pixels = native_pixels(backbone)
+    classes = classes_at(pixels)
+    model, found = _counted(backbone, se, pixels, classes, "default")
+    return NetworkCost(
         backbone=backbone,
         se=se,
         pixels=pixels,
         classes=classes,
         params=found.params,
         macs=found.macs,
-        parts=parts,
+        parts={
+            name: StageCost(params=found.params_by_module[name], macs=found.macs_by_module[name])
+            for name, _ in model.named_children()
+        },
     )
-
-
-def count(backbone: str, se: SESpec | None) -> NetworkCost:
-    """The cost of a network at the size that it was made for."""
-    pixels = native_pixels(backbone)
-    return _network(backbone, se, pixels, classes_at(pixels), "default")[1]
 
 
 def to_count() -> list[tuple[str, SESpec | None]]:
@@ -69,43 +77,46 @@ def stages(
     Columns: output (channels x height x width), units, SE blocks, hidden widths, params,
     multiply-adds, and what SE adds to them in percent of the plain network's part.
     """
-    model, ours = _network(backbone, se, pixels, classes, stem)
-    plain = ours if se is None else _network(backbone, None, pixels, classes, stem)[1]
+    model, ours = _counted(backbone, se, pixels, classes, stem)
+    plain = _counted(backbone, None, pixels, classes, stem)[1] if se else ours
     outputs: dict[nn.Module, str] = {}
 
     def note(module: nn.Module, inputs: object, output: Tensor) -> None:
         outputs[module] = " x ".join(map(str, output.shape[1:]))
 
-    for module in (model, *model.children()):
+    parts = {**dict(model.named_children()), "all": model}
+    for module in parts.values():
         module.register_forward_hook(note)
     with torch.no_grad():
         model.eval()(torch.zeros(1, 3, pixels, pixels, device=next(model.parameters()).device))
-
-    modules: dict[str, nn.Module] = {**dict(model.named_children()), "all": model}
-    parts: dict[str, StageCost | NetworkCost] = {**ours.parts, "all": ours}
-    bare: dict[str, StageCost | NetworkCost] = {**plain.parts, "all": plain}
-    rows: dict[str, dict[str, object]] = {}
-    before = ""
-    for name, part in parts.items():
-        module, size = modules[name], outputs[modules[name]]
-        if not part.params and not part.macs and size == before:
-            continue
-        before, stage = size, name.removeprefix("stage")
+    rows = []
+    for name, module in parts.items():
+        stage = name.removeprefix("stage")
         here = [block for block in se_blocks(model) if block.startswith(f"SE_{stage}_")]
         fully_connected = [one for one in module.modules() if isinstance(one, FCExcitation)]
         widths = dict.fromkeys(str(one.reduce.out_channels) for one in fully_connected)
-        rows[name] = {
-            "output": size,
-            "units": len(module) if stage != name and isinstance(module, nn.Sequential) else None,
-            "SE": " ... ".join(dict.fromkeys((here[0], here[-1]))) if here else None,
-            "hidden": ", ".join(widths) if here else None,
-            "params": part.params,
-            "multiply-adds": part.macs,
-            "params, +%": _added(part.params, bare[name].params),
-            "multiply-adds, +%": _added(part.macs, bare[name].macs),
-        }
-    table = pd.DataFrame.from_dict(rows, orient="index").astype({"units": "Int64"})
-    return table if se else table.drop(columns=["SE", "hidden", "params, +%", "multiply-adds, +%"])
+        rows.append(
+            {
+                "output": outputs[module],
+                "units": len(module)
+                if stage != name and isinstance(module, nn.Sequential)
+                else None,
+                "SE": " ... ".join(dict.fromkeys((here[0], here[-1]))) if here else None,
+                "hidden": ", ".join(widths) if here else None,
+            }
+        )
+    costs, bare = (_by_part(found, parts) for found in (ours, plain))
+    added = (100 * (costs - bare) / bare).where(costs != bare).round(2).add_suffix(", +%")
+    table = pd.DataFrame(rows, index=list(parts)).astype({"units": "Int64"})
+    table = pd.concat([table, costs, added], axis=1)
+    table = table[(table["output"] != table["output"].shift()) | costs.any(axis=1)]
+    return table if se else table.drop(columns=["SE", "hidden", *added.columns])
+
+
+def _by_part(found: Cost, parts: Iterable[str]) -> pd.DataFrame:
+    params = {**found.params_by_module, "all": found.params}
+    macs = {**found.macs_by_module, "all": found.macs}
+    return pd.DataFrame({"params": params, "multiply-adds": macs}).loc[list(parts)]
 
 
 def describe(
@@ -125,11 +136,10 @@ def describe(
     rows = stages(backbone, se, size, classes, stem)
     if form == "csv":
         return rows.to_csv(lineterminator="\n").rstrip()
-    text = rows.astype(object).where(rows.notna(), "")
-    for column in ("params", "multiply-adds"):
-        text[column] = [f"{value:,}" for value in rows[column]]
-    for column in text.columns.intersection(["params, +%", "multiply-adds, +%"]):
-        text[column] = ["" if pd.isna(value) else f"{value:.2f}" for value in rows[column]]
+    text = rows.astype(object)
+    for column in rows.columns.intersection([*FORMATS]):
+        text[column] = rows[column].map(FORMATS[column].format, na_action="ignore")
+    text = text.where(rows.notna(), "")
     if form == "latex":
         escaped = text.style.format(escape="latex").format_index(escape="latex", axis=1)
         return escaped.format_index(escape="latex", axis=0).to_latex(hrules=True)
@@ -139,13 +149,12 @@ def describe(
 
 def _named(se: SESpec | None) -> str:
     """What makes an SE network, in the words of `--se`; defaults but for the reduction left out."""
+    if se is None:
+        return "plain"
+    usual = asdict(SESpec())
     said = [
-        f"{field} {getattr(se, field, None)}"
-        for field in field_names(SESpec)
-        if field == "reduction" or getattr(se, field, None) != getattr(SESpec(), field)
+        f"{field} {value}"
+        for field, value in asdict(se).items()
+        if field == "reduction" or value != usual[field]
     ]
-    return f"SE with {', '.join(said)}" if se else "plain"
-
-
-def _added(value: int, base: int) -> float | None:
-    return round(100 * (value - base) / base, 2) if value != base else None
+    return f"SE with {', '.join(said)}"
