@@ -147,15 +147,17 @@ def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "known: timing, loop, many, floor" in capsys.readouterr().err
 
 
-def test_every_competitor_trains_both_networks_and_one_that_fails_leaves_the_others() -> None:
+def test_every_competitor_trains_both_networks_and_one_that_fails_leaves_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     ways = [
         Competitor("classic loop", classic, data=False),
         Competitor("fails", ours, "classic loop", compiled="no such mode"),
         Competitor("ours", ours, "classic loop", processes=2),
         Competitor("all in one", together, "ours", runs=2),
     ]
-    said: list[str] = []
-    rows = throughput._compare(ways, TINY, "cpu", 2, said.append)
+    rows = throughput._compare(ways, TINY, "cpu", 2)
+    said = capsys.readouterr().out.splitlines()
     assert [row.name for row in rows] == ["classic loop", "ours", "all in one"] * 2
     assert all(len(row.rounds) == 2 and min(row.rounds) > 0 for row in rows)
     assert [line for line in said if "no row of fails: " in line] and "no such mode" in said[0]
@@ -168,14 +170,12 @@ def test_every_target_is_of_rows_that_are_measured(monkeypatch: pytest.MonkeyPat
         throughput, "_compare", lambda ways, *rest: measured.update(way.name for way in ways) or []
     )
     for device in ("cpu", "cuda:0"):
-        throughput.loop(device, 3, lambda line: None)
-        throughput.many(device, 3, lambda line: None)
+        throughput.loop(device, 3)
+        throughput.many(device, 3)
     timm = pytest.importorskip("timm")
     for module, maker in ((steps, "build_model"), (timm, "create_model"), (torch, "compile")):
         monkeypatch.setattr(module, maker, lambda *words, **options: torch.nn.Identity())
-    measured |= {"floor", "training step"} | {
-        name for name, *_ in steps._ways(torch.device("cpu"), print)
-    }
+    measured |= {"floor", "training step"} | {name for name, *_ in steps._ways(torch.device("cpu"))}
     groups = {network.label for network in parts.networks("cuda:0")} | {
         "training step",
         "inference",
@@ -210,7 +210,7 @@ def test_every_part_measures_something(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         throughput,
         "_compare",
-        lambda ways, trained, device, rounds, log: [
+        lambda ways, trained, device, rounds: [
             Measured(group=network.label, name=way.name, rounds=(7.0,) * rounds, over=way.over)
             for network in trained
             for way in ways
@@ -220,12 +220,10 @@ def test_every_part_measures_something(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         steps,
         "_ways",
-        lambda device, tell: [
-            (n, o, build_model(w.backbone, 1000, w.run().se)) for n, o, w in small
-        ],
+        lambda device: [(n, o, build_model(w.backbone, 1000, w.run().se)) for n, o, w in small],
     )
     for name in MEASURES:
-        found = measure(name, "cpu", 3, "test", lambda line: None)
+        found = measure(name, "cpu", 3, "test")
         assert all(len(row.rounds) == 3 and min(row.rounds) > 0 for row in found.rows), name
         assert all(found.ratio(row) for row in found.rows if row.over), name
 

@@ -19,7 +19,6 @@ from senet_ablate.train.provenance import provenance
 
 CLASSES = 10
 
-Log = Callable[[str], None]
 Timed = tuple[str, str, list[Measured]]
 """Unit, settings in words, and what was timed."""
 
@@ -139,8 +138,8 @@ class Clock:
         return None if math.isnan(used) else max(0.0, used / (now.time - self.time))
 
 
-def part(timed: Timed, run: Run, images: ImageSet, device: str, command: str, began: Clock) -> Part:
-    """The facts of a part whose measurement began at `began`."""
+def part(timed: Timed, run: Run, data: str, device: str, command: str, began: Clock) -> Part:
+    """The facts of a part whose measurement began at `began`; data: checksum of the images."""
     unit, settings, rows = timed
     return Part(
         unit=unit,
@@ -148,7 +147,7 @@ def part(timed: Timed, run: Run, images: ImageSet, device: str, command: str, be
         settings=settings,
         others=began.others(),
         rows=tuple(rows),
-        provenance=provenance(run, images.checksum, torch.device(device), command, began.time),
+        provenance=provenance(run, data, torch.device(device), command, began.time),
     )
 
 

@@ -5,7 +5,7 @@ once, and networks are compared within a round.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from senet_ablate.bench.parts import (
     Clock,
-    Log,
     Timed,
     in_a_line,
     networks,
@@ -70,7 +69,7 @@ def timing(
     first = next(iter(timed.values()))
     pixels = first.train.crop_size or images.train.images.shape[1]
     settings = f"{pixels} pixels, batches of {first.train.batch_size} images."
-    return part(("ms", settings, rows), first, images, str(device), command, began)
+    return part(("ms", settings, rows), first, images.checksum, str(device), command, began)
 
 
 def in_rounds(
@@ -118,7 +117,7 @@ def _repeats(call: Call, device: torch.device) -> int:
     return min(AT_MOST, math.ceil(AT_LEAST_S / max(seconds(call, device), 1e-6)))
 
 
-def floor(device: str, rounds: int, log: Log) -> Timed:
+def floor(device: str, rounds: int) -> Timed:
     """Time of our training step against the least that arithmetic and bytes leave, at rates
     measured beside it.
     """
@@ -131,19 +130,24 @@ def floor(device: str, rounds: int, log: Log) -> Timed:
         model.train()
         convolutions, norms = _traffic(model, x, kind.itemsize)
         step = partial(make_step(run.train, model, optimizer, batches), x, y)
-        found: list[tuple[float, float, float]] = []
+        times = {
+            name: list[float]() for name in ("training step", "floor", "floor, convolutions alone")
+        }
         for _ in range(rounds + 1):
             copies, products = _bandwidth(on), _matrix_rate(on, kind)
             least = sum(
                 max(operations / products, moved / copies) for operations, moved in convolutions
             )
             taken = seconds(step, on, max(1, network.steps // 4))
-            found.append((1000 * taken, 1000 * (least + norms / copies), 1000 * least))
-        names = ("training step", "floor", "floor, convolutions alone")
-        for name, values in zip(names, zip(*found[1:], strict=True), strict=True):
+            times["training step"].append(1000 * taken)
+            times["floor"].append(1000 * (least + norms / copies))
+            times["floor, convolutions alone"].append(1000 * least)
+        for name, values in times.items():
             over = "training step" if name != "training step" else ""
-            rows.append(Measured(group=network.label, name=name, rounds=values, over=over))
-        log(f"floor: {network.label}")
+            rows.append(
+                Measured(group=network.label, name=name, rounds=tuple(values[1:]), over=over)
+            )
+        print(f"floor: {network.label}")
     settings = (
         f"One process, {threads(device)}{'bfloat16' if bf16 else 'float32'}. {sizes(device)}."
         " Ratio: the fraction reached."
@@ -151,7 +155,7 @@ def floor(device: str, rounds: int, log: Log) -> Timed:
     return "ms", settings, rows
 
 
-def overhead(device: str, rounds: int, log: Log) -> Timed:
+def overhead(device: str, rounds: int) -> Timed:
     """ResNet-50 and SE-ResNet-50 at 224 pixels: training step and inference, each way over its own
     plain network.
     """
@@ -161,12 +165,12 @@ def overhead(device: str, rounds: int, log: Log) -> Timed:
     y = torch.arange(batch, device=on) % 1000
     train = networks(device)[0].run(bf16=gpu).train
     calls: dict[tuple[str, str, str], Call] = {}
-    for name, over, model in _ways(on, log):
+    for name, over, model in _ways(on):
         model.to(on, memory_format=torch.channels_last)
         calls[WORK["training_step"], name, over] = partial(_trains, model, train, x, y)
         calls["inference", name, over] = partial(_infers, model, train, x)
         calls[WORK["inference"], name, over] = partial(_infers, model, train, x[:1])
-    rows = in_rounds(calls, on, rounds, lambda what: log(f"overhead: {what}"))
+    rows = in_rounds(calls, on, rounds, lambda what: print(f"overhead: {what}"))
     settings = (
         f"224 px, batch {batch}, {threads(device)}{'bfloat16 autocast' if gpu else 'float32'},"
         " channels_last; forward and backward, without update."
@@ -174,7 +178,7 @@ def overhead(device: str, rounds: int, log: Log) -> Timed:
     return "ms", settings, rows
 
 
-def _ways(device: torch.device, log: Log) -> list[tuple[str, str, Any]]:
+def _ways(device: torch.device) -> Iterator[tuple[str, str, Any]]:
     """Name, name of the plain network it is compared with, and network."""
     try:
         import timm
@@ -185,23 +189,21 @@ def _ways(device: torch.device, log: Log) -> list[tuple[str, str, Any]]:
         return [build_model("resnet50", 1000, spec) for spec in (None, SESpec())]
 
     pairs = {"": ours()}
-    if _compiles(device, log):
+    if _compiles(device):
         copies = [model.to(device) for model in ours()]
         pairs[", compiled"] = [torch.compile(copy, dynamic=False) for copy in copies]
     pairs[", timm"] = [timm.create_model(name) for name in ("resnet50", "seresnet50")]
-    return [
-        row
-        for way, (plain, se) in pairs.items()
-        for row in ((f"plain{way}", "", plain), (f"SE{way}", f"plain{way}", se))
-    ]
+    for way, (plain, se) in pairs.items():
+        yield f"plain{way}", "", plain
+        yield f"SE{way}", f"plain{way}", se
 
 
-def _compiles(device: torch.device, log: Log) -> bool:
+def _compiles(device: torch.device) -> bool:
     """Whether torch.compile finds here what it needs: a C++ compiler, on a GPU Triton too."""
     try:
         torch.compile(torch.relu)(torch.ones(3, device=device))
     except Exception as error:  # its errors have no common class
-        log(f"overhead: no compiled rows: {in_a_line(error)}")
+        print(f"overhead: no compiled rows: {in_a_line(error)}")
         return False
     return True
 

@@ -15,7 +15,7 @@ from joblib import cpu_count
 from PIL import Image
 
 from senet_ablate.bench.competitors import Competitor, Step, airbench, classic, ours, together
-from senet_ablate.bench.parts import Log, Network, Timed, in_a_line, networks, seconds, sizes
+from senet_ablate.bench.parts import Network, Timed, in_a_line, networks, seconds, sizes
 from senet_ablate.data import Batches, load_images
 from senet_ablate.records.bench import Measured
 from senet_ablate.spec import Training
@@ -27,7 +27,7 @@ FILES, CROP = 64, 224  # the sizes of ImageNet: about 500 x 375, seen at 224
 WARM = 4
 
 
-def loop(device: str, rounds: int, log: Log) -> Timed:
+def loop(device: str, rounds: int) -> Timed:
     """Ours as written and compiled, the classic loop, and airbench's loader; plain and SE."""
     cores, gpu, base = cpu_count(), device != "cpu", "classic loop"
     way = partial(Competitor, threads=cores)
@@ -56,15 +56,15 @@ def loop(device: str, rounds: int, log: Log) -> Timed:
     if importlib.util.find_spec("airbench"):
         ways.append(way("airbench's loader, compiled", airbench, base))
     else:
-        log("loop: no row of airbench's loader: pip install airbench")
+        print("loop: no row of airbench's loader: pip install airbench")
     settings = (
         "Random uint8 images, crops and flips, SGD with momentum, float32 unless it says"
         f" otherwise. {sizes(device)}. A loop runs while the others wait."
     )
-    return "images/s", settings, _compare(ways, networks(device), device, rounds, log)
+    return "images/s", settings, _compare(ways, networks(device), device, rounds)
 
 
-def many(device: str, rounds: int, log: Log) -> Timed:
+def many(device: str, rounds: int) -> Timed:
     """All runs together: one after another, each in a process, or on a GPU all in one process."""
     gpu, base = device != "cpu", "one after another"
     count = AT_ONCE if gpu else cpu_count()
@@ -76,16 +76,16 @@ def many(device: str, rounds: int, log: Log) -> Timed:
         ways.append(Competitor("all in one process", together, base, bf16=True, runs=count))
     numbers = "bfloat16" if gpu else "float32"
     settings = f"{count} equal runs, {numbers}. {sizes(device)}."
-    return "images/s", settings, _compare(ways, networks(device), device, rounds, log)
+    return "images/s", settings, _compare(ways, networks(device), device, rounds)
 
 
 def _compare(
-    ways: list[Competitor], trained: list[Network], device: str, rounds: int, log: Log
+    ways: list[Competitor], trained: list[Network], device: str, rounds: int
 ) -> list[Measured]:
     """Images a second of each competitor, network by network.
 
     Each has processes of its own, which wait while the others run. One that fails has no row, and
-    the log says why.
+    a line says why.
     """
     found = {(network, way): list[float]() for network in trained for way in ways}
     context = multiprocessing.get_context("spawn")
@@ -111,8 +111,8 @@ def _compare(
                     rates.append(sum(images / call.result() for call in calls))
                 except Exception as error:  # a missing compiler, too little memory, a lost process
                     del pools[way]
-                    log(f"no row of {way.name}: {in_a_line(error)}")
-            log(f"round {number + 1} of {rounds}")
+                    print(f"no row of {way.name}: {in_a_line(error)}")
+            print(f"round {number + 1} of {rounds}")
     return [
         Measured(group=network.label, name=way.name, rounds=tuple(rates), over=way.over)
         for (network, way), rates in found.items()
@@ -136,7 +136,7 @@ def _step(way: Competitor, network: Network, device: str) -> Step:
     return way.make(network, way, on)
 
 
-def loader(device: str, rounds: int, log: Log) -> Timed:
+def loader(device: str, rounds: int) -> Timed:
     """Images a second of data set image-stream, which decodes and crops them, on one core."""
     train = Training(
         dataset="image-stream",
@@ -155,7 +155,7 @@ def loader(device: str, rounds: int, log: Log) -> Timed:
         batches = Batches(images.train, images, train, cpu)
         for number in range(rounds + 1):
             rates.append(FILES / seconds(lambda: list(batches.shuffled(0, 1)), cpu))
-            log(f"loader: round {number} of {rounds}")
+            print(f"loader: round {number} of {rounds}")
     rows = [Measured(group="one core", name="Pillow, as in image-stream", rounds=tuple(rates[1:]))]
     settings = (
         f"{FILES} JPEG files of 375 x 500 pixels and the like, random crops resized to {CROP}, one"

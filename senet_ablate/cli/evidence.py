@@ -137,7 +137,7 @@ def _bench_machine(parts: Sequence[str], device: str, rounds: int, results: Path
     if device == "cpu":
         print("on a CPU: no CUDA graphs, no bfloat16; smaller networks and batches")
     for name in parts:
-        part = measure(name, device, rounds, command_line(), print)
+        part = measure(name, device, rounds, command_line())
         print(f"wrote {add_part(results, part.provenance.device, cpu_count(), name, part)}")
     # the ledgers judge the paper's times by what SE adds
     recipes = [name for name in recorded(results) if name in list_recipes()]
