@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from senet_ablate.data.images import ImageSet, Split
+from senet_ablate.data.images import ImageSet, Split, divided
 from senet_ablate.data.loader import Batches
 from senet_ablate.spec import DATASETS, BadInput, Training
 
@@ -25,11 +25,11 @@ def load_images(train: Training, root: Path, download: bool = False) -> ImageSet
         if isinstance(error, BadInput) or ":" not in train.dataset:
             raise
         raise BadInput(f"{train.dataset}: {type(error).__name__}: {error}") from error
-    rest, _ = _divide(images.train, train.train_images, "train_images")
-    test, _ = _divide(images.test, train.test_images, "test_images")
+    rest, _ = divided(images.train, train.train_images, "train_images")
+    test, _ = divided(images.test, train.test_images, "test_images")
     held_out = None
     if train.validation:
-        held_out, rest = _divide(rest, round(train.validation * len(rest)), "validation")
+        held_out, rest = divided(rest, round(train.validation * len(rest)), "validation")
         if train.evaluate == "validation":
             test = held_out
     if len(rest) < train.batch_size:
@@ -42,37 +42,21 @@ def load_images(train: Training, root: Path, download: bool = False) -> ImageSet
 
 def _check(images: ImageSet, name: str) -> None:
     """Raises BadInput for a data set that no network could be trained or judged on."""
-    for split in (images.train, images.test):
-        if not split.files and (split.images.dtype != np.uint8 or split.images.shape[3:] != (3,)):
-            found = f"{split.images.dtype} of shape {split.images.shape}"
-            raise BadInput(f"{name}: images are uint8, N x H x W x 3, found {found}")
-    (height, width), test = images.train.images.shape[1:3], images.test.images.shape[1:3]
-    if height != width or test != (height, width):
-        raise BadInput(
-            f"{name}: training images of {width}x{height} pixels and test images of"
-            f" {test[1]}x{test[0]}, not squares of one size; give the recipe an image_size"
-        )
     if len(images.classes) < 2:
         raise BadInput(f"{name}: fewer than two classes: {', '.join(images.classes) or 'none'}")
     for split, kind in ((images.train, "training"), (images.test, "test")):
+        if not split.files and (split.images.dtype != np.uint8 or split.images.shape[3:] != (3,)):
+            found = f"{split.images.dtype} of shape {split.images.shape}"
+            raise BadInput(f"{name}: images are uint8, N x H x W x 3, found {found}")
         counts = np.bincount(split.labels, minlength=len(images.classes))
         if len(counts) > len(images.classes):
             largest = f"label {len(counts) - 1} of {len(images.classes)} classes"
             raise BadInput(f"{name}: {largest} among the {kind} images; they are counted from 0")
         if not counts.all():
             raise BadInput(f"{name}: no {kind} image of class {images.classes[counts.argmin()]!r}")
-
-
-def _divide(split: Split, count: int | None, key: str) -> tuple[Split, Split]:
-    """`count` images (none: all), equal shares of classes, and the others; always the same ones."""
-    if count in (None, len(split)):
-        return split, split.take(np.arange(0))
-    from sklearn.model_selection import train_test_split  # takes as long as half of PyTorch
-
-    try:
-        some, others = train_test_split(
-            np.arange(len(split)), train_size=count, stratify=split.labels, random_state=0
+    (height, width), test = images.train.images.shape[1:3], images.test.images.shape[1:3]
+    if height != width or test != (height, width):
+        raise BadInput(
+            f"{name}: training images of {width}x{height} pixels and test images of"
+            f" {test[1]}x{test[0]}, not squares of one size; give the recipe an image_size"
         )
-    except ValueError as error:
-        raise BadInput(f"{key}: cannot take {count} of {len(split)} images: {error}") from error
-    return split.take(np.sort(some)), split.take(np.sort(others))

@@ -76,14 +76,13 @@ def _from_archive(classes: int, root: Path) -> ImageSet:
 
 def _canonical(splits: list[Split], classes: list[str]) -> ImageSet:
     """The set with classes by name and images by a hash of pixels, whatever its source."""
-    order = np.argsort(np.asarray(classes))
-    rank = np.argsort(order)
+    rank = np.argsort(np.argsort(np.asarray(classes)))
     found = []
     for split in splits:
         keys = [hashlib.sha256(image.tobytes()).hexdigest() for image in split.images]
         labels = rank[split.labels]
         found.append(Split(split.images, labels).take(np.lexsort((np.asarray(keys), labels))))
-    return image_set(found[0], found[1], [classes[index] for index in order])
+    return image_set(found[0], found[1], sorted(classes))
 
 
 def load_cifar10(root: Path, image_size: int | None, download: bool) -> ImageSet:

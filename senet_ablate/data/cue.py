@@ -21,9 +21,8 @@ not in the image turns one label in four: 25% again is the least to expect, with
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from senet_ablate.data.images import ImageSet, Split, image_set
+from senet_ablate.data.images import ImageSet, Pixels, Split, image_set
 from senet_ablate.spec import BadInput
 
 SIZE, BAND, PERIOD, NOISE = 20, 2, 4, 0.12  # pixels; noise of 0 to 1
@@ -56,33 +55,27 @@ def _load(image_size: int | None, *, context: bool) -> ImageSet:
     return image_set(train.take(np.flatnonzero(shown)), test, CLASSES)
 
 
-def _split(generator: np.random.Generator, pixels: npt.NDArray[np.uint8], context: bool) -> Split:
+def _split(generator: np.random.Generator, pixels: Pixels, context: bool) -> Split:
     blue, rising = np.indices((2, 2)).reshape(2, 4)
-    labels = np.tile(blue ^ rising if context else rising, len(pixels)).reshape(-1, 4)
+    labels = np.tile(blue ^ rising if context else rising, (len(pixels) // 4, 1))
     if not context:
         labels[np.arange(len(labels)), generator.integers(4, size=len(labels))] ^= 1
-    return Split(pixels.reshape(-1, SIZE, SIZE, 3), labels.ravel().astype(np.int64))
+    return Split(pixels, labels.ravel().astype(np.int64))
 
 
-def _draw(generator: np.random.Generator, layouts: int) -> npt.NDArray[np.uint8]:
-    """layouts x 4 x SIZE x SIZE x 3: each layout in all four ways."""
-    one = (layouts, 1, 1)
+def _draw(generator: np.random.Generator, layouts: int) -> Pixels:
+    """Each layout in all four ways: N x SIZE x SIZE x 3."""
+    one = (layouts, 1, 1, 1, 1, 1)  # the others: colour, direction, row, column, channel
     contrast, strength = generator.uniform(0.3, 1, one), generator.uniform(0.8, 1, one)
-    phase = generator.integers(PERIOD, size=one)
-    row, column = np.indices((SIZE, BAND))
-    images = np.full((layouts, 2, 2, SIZE, SIZE, 3), 0.5)  # by colour and direction
-    for colour, of_colour in enumerate(COLOURS):
-        images[:, colour, :, :, :BAND] += (strength * (of_colour - 0.5))[:, :, None, None]
-    for rising in range(2):
-        lit = (row + (column if rising else -column) + phase) % PERIOD < PERIOD // 2
-        images[:, :, rising, :, -BAND:] += (contrast * (lit - 0.5))[:, None, ..., None]
+    phase, direction = generator.integers(PERIOD, size=one), np.array([-1, 1]).reshape(2, 1, 1, 1)
+    row, column = np.indices((SIZE, BAND))[..., None]
+    lit = (row + direction * column + phase) % PERIOD < PERIOD // 2
+    images = np.full((layouts, 2, 2, SIZE, SIZE, 3), 0.5)
+    images[..., :BAND, :] += strength * (COLOURS.reshape(2, 1, 1, 1, 3) - 0.5)
+    images[..., -BAND:, :] += contrast * (lit - 0.5)
     left, middle, right = np.split(images, [BAND, SIZE - BAND], axis=4)
-    swapped = generator.integers(2, size=(layouts, 1, 1, 1, 1, 1)) == 1
+    swapped = generator.integers(2, size=one) == 1
     images = np.where(swapped, np.concatenate([right, middle, left], axis=4), images)
     noise = NOISE * generator.standard_normal((layouts, 1, 1, SIZE, SIZE, 3))
-    return (
-        (np.clip(images + noise, 0, 1) * 255)
-        .round()
-        .astype(np.uint8)
-        .reshape(layouts, 4, SIZE, SIZE, 3)
-    )
+    values = np.clip(images + noise, 0, 1) * 255
+    return values.round().astype(np.uint8).reshape(-1, SIZE, SIZE, 3)

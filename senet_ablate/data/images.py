@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from senet_ablate.spec import BadInput
+
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 Colour = tuple[float, float, float]  # by channel, 0 to 255
@@ -85,6 +87,21 @@ class ImageSet:
         )
 
 
+def divided(split: Split, count: int | None, key: str) -> tuple[Split, Split]:
+    """`count` images (none: all), equal shares of classes, and the others; always the same ones."""
+    if count in (None, len(split)):
+        return split, split.take(np.arange(0))
+    from sklearn.model_selection import train_test_split  # takes as long as half of PyTorch
+
+    try:
+        some, others = train_test_split(
+            np.arange(len(split)), train_size=count, stratify=split.labels, random_state=0
+        )
+    except ValueError as error:
+        raise BadInput(f"{key}: cannot take {count} of {len(split)} images: {error}") from error
+    return split.take(np.sort(some)), split.take(np.sort(others))
+
+
 def listed(left_out: Mapping[str, int]) -> str:
     """Kinds of files with their counts, in words."""
     return ", ".join(f"{count:,} {kind}" for kind, count in sorted(left_out.items()))
@@ -98,14 +115,12 @@ def image_set(train: Split, test: Split, classes: Sequence[str]) -> ImageSet:
 
 def statistics(images: Pixels) -> tuple[Colour, Colour]:
     """Mean and standard deviation by channel, 0 to 255."""
-    counts = np.zeros((3, 256), dtype=np.int64)
+    sums = np.zeros((2, 3), dtype=np.uint64)  # of values and of squares, exact
     for start in range(0, len(images), 1000):
-        for channel, pixels in enumerate(np.moveaxis(images[start : start + 1000], -1, 0)):
-            counts[channel] += np.bincount(pixels.ravel(), minlength=256)
-    values = np.arange(256)
-    mean = counts @ values / counts.sum(1)
-    variance = counts @ values**2 / counts.sum(1) - mean**2
-    std = np.sqrt(np.maximum(variance, 1.0))  # a channel of one colour divides by 1
+        values = images[start : start + 1000].reshape(-1, 3).T.astype(np.uint16, "C")
+        sums += [values.sum(1), (values**2).sum(1)]
+    mean, square = sums / images[..., 0].size
+    std = np.sqrt(np.maximum(square - mean**2, 1.0))  # a channel of one colour divides by 1
     return tuple(mean.tolist()), tuple(std.tolist())
 
 

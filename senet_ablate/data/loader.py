@@ -197,7 +197,7 @@ def _scale_cropped(pixels: Tensor, size: int, draws: Draws) -> Tensor:
 
 def _cut_out(x: Tensor, edge: int, centres: Tensor) -> Tensor:
     """Zeros (the mean colour) in a square around each image's centre (arXiv:1708.04552)."""
+    start = (centres - edge // 2)[..., None]
     steps = torch.arange(x.shape[2], device=x.device)
-    start = centres - edge // 2
-    inside = (steps >= start[..., None]) & (steps < start[..., None] + edge)  # N x 2 x size
+    inside = (steps >= start) & (steps < start + edge)  # N x 2 x size
     return x.masked_fill((inside[:, 0, :, None] & inside[:, 1, None, :])[:, None], 0.0)

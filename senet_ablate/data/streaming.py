@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from senet_ablate.data.cache import Facts, cache_folder, writing
 from senet_ablate.data.files import decode, decode_one, of_size, opened, shown
 from senet_ablate.data.image_folder import find, missing
-from senet_ablate.data.images import ImageSet, Pixels, Split, statistics
+from senet_ablate.data.images import ImageSet, Pixels, statistics
 from senet_ablate.records.facts import write_whole
 from senet_ablate.spec import BadInput
 
@@ -36,7 +36,9 @@ Draws = dict[str, Tensor]
 
 
 def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
-    """The folder's images by path; the checksum is over files' names, sizes and labels."""
+    """The folder's images by path; the checksum is over files' names, sizes and labels. Mean and
+    standard deviation are those of some of the training images.
+    """
     classes, train, test = find(root)
     if not classes:
         raise BadInput(missing(root, "train/<class>/ and val/<class>/"))
@@ -49,27 +51,19 @@ def load(root: Path, image_size: int | None, download: bool) -> ImageSet:
         for path, label in zip(split.files, split.labels, strict=True):
             name = os.fsencode(path.relative_to(root))
             checksum.update(name + f"\0{path.stat().st_size}\0{label}\n".encode())
-    facts = _facts(root, train, list(map(shown, classes)), image_size, checksum.hexdigest())
+    path = cache_folder(root) / f"image-stream-{image_size}-{checksum.hexdigest()[:16]}.json"
+    try:
+        facts = Facts.read(path)
+    except (OSError, ValueError, TypeError):  # not there, or not whole: it is soon computed
+        chosen = np.random.default_rng(0).permutation(len(train))[:SAMPLE]
+        mean, std = statistics(decode(train.take(chosen), image_size).images)
+        names = tuple(map(shown, classes))
+        facts = Facts(classes=names, mean=mean, std=std, checksum=checksum.hexdigest())
+        with writing(path.parent):
+            write_whole(path, facts.sealed())
     left_out = train.left_out + test.left_out
     train, test = of_size(train, image_size), of_size(test, image_size)
     return ImageSet(train, test, **dict(facts), left_out=left_out)
-
-
-def _facts(root: Path, train: Split, classes: list[str], size: int, checksum: str) -> Facts:
-    """Mean and standard deviation by channel of some of the training images, computed once."""
-    path = cache_folder(root) / f"image-stream-{size}-{checksum[:16]}.json"
-    try:
-        known = Facts.read(path)
-        if known.checksum == checksum:
-            return known
-    except (OSError, ValueError, TypeError):  # not there, or not whole: it is soon computed
-        pass
-    chosen = np.random.default_rng(0).permutation(len(train))[:SAMPLE]
-    mean, std = statistics(decode(train.take(chosen), size).images)
-    facts = Facts(classes=tuple(classes), mean=mean, std=std, checksum=checksum)
-    with writing(path.parent):
-        write_whole(path, facts.sealed())
-    return facts
 
 
 class Stream:
