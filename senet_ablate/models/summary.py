@@ -15,13 +15,6 @@ from senet_ablate.models.se import FCExcitation, se_blocks
 from senet_ablate.records.cost import ALL_BUT_LAST, PAPERS_NETWORK, NetworkCost, StageCost, printed
 from senet_ablate.spec import BadInput, SESpec
 
-FORMATS = {
-    "params": "{:,}",
-    "multiply-adds": "{:,}",
-    "params, +%": "{:.2f}",
-    "multiply-adds, +%": "{:.2f}",
-}
-
 
 def classes_at(pixels: int) -> int:
     """ImageNet's 1,000 classes, or 100 for 64 pixels or fewer."""
@@ -89,26 +82,22 @@ def stages(
         module.register_forward_hook(note)
     with torch.no_grad():
         model.eval()(torch.zeros(1, 3, pixels, pixels, device=next(model.parameters()).device))
-    rows = []
+    rows: dict[str, dict[str, object]] = {}
     for name, module in parts.items():
         stage = name.removeprefix("stage")
         here = [block for block in se_blocks(model) if block.startswith(f"SE_{stage}_")]
         fully_connected = [one for one in module.modules() if isinstance(one, FCExcitation)]
         widths = dict.fromkeys(str(one.reduce.out_channels) for one in fully_connected)
-        rows.append(
-            {
-                "output": outputs[module],
-                "units": len(module)
-                if stage != name and isinstance(module, nn.Sequential)
-                else None,
-                "SE": " ... ".join(dict.fromkeys((here[0], here[-1]))) if here else None,
-                "hidden": ", ".join(widths) if here else None,
-            }
-        )
+        rows[name] = {
+            "output": outputs[module],
+            "units": len(module) if stage != name and isinstance(module, nn.Sequential) else None,
+            "SE": " ... ".join(dict.fromkeys((here[0], here[-1]))) if here else None,
+            "hidden": ", ".join(widths) if here else None,
+        }
     costs, bare = (_by_part(found, parts) for found in (ours, plain))
     added = (100 * (costs - bare) / bare).where(costs != bare).round(2).add_suffix(", +%")
-    table = pd.DataFrame(rows, index=list(parts)).astype({"units": "Int64"})
-    table = pd.concat([table, costs, added], axis=1)
+    table = pd.DataFrame.from_dict(rows, orient="index").astype({"units": "Int64"})
+    table = table.join([costs, added])
     table = table[(table["output"] != table["output"].shift()) | costs.any(axis=1)]
     return table if se else table.drop(columns=["SE", "hidden", *added.columns])
 
@@ -137,8 +126,9 @@ def describe(
     if form == "csv":
         return rows.to_csv(lineterminator="\n").rstrip()
     text = rows.astype(object)
-    for column in rows.columns.intersection([*FORMATS]):
-        text[column] = rows[column].map(FORMATS[column].format, na_action="ignore")
+    for column, values in rows.select_dtypes("number").items():
+        words = "{:.2f}" if values.dtype == float else "{:,}"
+        text[column] = values.map(words.format, na_action="ignore")
     text = text.where(rows.notna(), "")
     if form == "latex":
         escaped = text.style.format(escape="latex").format_index(escape="latex", axis=1)
