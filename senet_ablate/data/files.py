@@ -133,6 +133,7 @@ def decode(
     into: a .npy file that takes the pixels as they come, for sets that are larger than memory;
     OSError where there is no room for it.
     """
+    advice = "" if edge else "; resize it, or give the recipe an image_size"
     edge = edge or len(decode_one(split.files[0], size))
     shape = (len(split), edge, edge, 3)
     images = np.empty(shape, np.uint8) if into is None else _on_disk(into, shape)
@@ -144,7 +145,7 @@ def decode(
                 if pixels.shape != shape[1:]:
                     raise BadInput(
                         f"{split.files[index]}: {pixels.shape[1]}x{pixels.shape[0]} pixels, not"
-                        f" {edge}x{edge}; resize it, or give the recipe an image_size"
+                        f" {edge}x{edge}{advice}"
                     )
                 images[index] = pixels
     return Split(images, split.labels)

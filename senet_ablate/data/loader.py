@@ -9,7 +9,6 @@ and an epoch can be repeated by itself.
 import hashlib
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -48,6 +47,7 @@ class Batches:
         self.own = train.batch_size // self.parts  # images of each batch that are this process's
         self.images = torch.from_numpy(split.images)
         self.labels = torch.from_numpy(split.labels).to(device)
+        self.index = None if split.index is None else torch.from_numpy(split.index)
         self.stream: Stream | None = None
         if split.files:
             self.stream = Stream(split.files, stored, self.size, workers(device))
@@ -57,8 +57,8 @@ class Batches:
             kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             room = DEVICE_SHARE * (torch.cuda.mem_get_info(device)[0] + kept)
             self.images = self.images.to(device if self.images.nbytes < room else "cpu")
-        index = np.arange(len(split)) if split.index is None else split.index
-        self.index = torch.from_numpy(index).to(self.images.device)
+        if self.index is not None:
+            self.index = self.index.to(self.images.device)
         self.mean = torch.tensor(images.mean, device=device)
         std = images.std if train.normalise == "mean_std" else (255.0,) * 3
         self.std = torch.tensor(std, device=device)
@@ -82,16 +82,22 @@ class Batches:
         count = len(self) * self.train.batch_size
         places = torch.arange(count).view(len(self), self.parts, self.own)
         mine = places[start:, self.part].flatten()
-        draws, step = self._draw(count, generator), self.own * self.batches_at_once
+        draws = {name: draw[mine] for name, draw in self._draw(count, generator).items()}
+        if self.device.type == "cuda" and not self.stream:  # copied while the host goes on
+            for name, draw in draws.items():
+                where = self.images.device if name == "image" else self.device
+                draws[name] = draw.pin_memory().to(where, non_blocking=True)
+        step = self.own * self.batches_at_once
         parts = [
-            {name: draw[mine[first : first + step]] for name, draw in draws.items()}
+            {name: draw[first : first + step] for name, draw in draws.items()}
             for first in range(0, len(mine), step)
         ]
         crops = self.stream.crops(parts) if self.stream else map(self._augmented, parts)
         for now, pixels in zip(parts, crops, strict=True):
-            x, y = self._normalised(pixels), self.labels[_moved(now["image"], self.device)]
+            x, image = self._normalised(pixels), now["image"].to(self.device, non_blocking=True)
+            y = self.labels[image]
             if "hole" in now:
-                x = _cut_out(x, self.train.cutout, _moved(now["hole"], self.device))
+                x = _cut_out(x, self.train.cutout, now["hole"].to(self.device, non_blocking=True))
             yield from zip(torch.split(x, self.own), torch.split(y, self.own), strict=True)
 
     @property
@@ -111,20 +117,23 @@ class Batches:
         """Every image once, unaugmented, centre-cropped where the recipe crops."""
         step = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // self.size**2))
         first, end = (len(self.labels) * part // self.parts for part in (self.part, self.part + 1))
-        batches = torch.split(torch.arange(first, end), step)
+        batches = torch.split(torch.arange(first, end, device=self.device), step)
         squares = self.stream.squares(batches) if self.stream else map(self._take, batches)
-        low = (self.images.shape[1] - self.size) // 2
-        high = low + self.size
         for chosen, pixels in zip(batches, squares, strict=True):
-            square = _moved(pixels, self.device)[:, low:high, low:high]
-            yield self._normalised(square), self.labels[_moved(chosen, self.device)]
+            pixels = pixels.to(self.device, non_blocking=True)
+            top, left = ((edge - self.size) // 2 for edge in pixels.shape[1:3])
+            square = pixels[:, top : top + self.size, left : left + self.size]
+            yield self._normalised(square), self.labels[chosen]
 
     def _take(self, chosen: Tensor) -> Tensor:
-        places = self.index[_moved(chosen, self.index.device)]
-        return _moved(self.images[places], self.device)
+        chosen = chosen.to(self.images.device)
+        pixels = self.images[chosen if self.index is None else self.index[chosen]]
+        if pixels.device.type != self.device.type:  # copied while the GPU computes
+            pixels = pixels.pin_memory()
+        return pixels.to(self.device, non_blocking=True)
 
     def _normalised(self, pixels: Tensor) -> Tensor:
-        pixels = _moved(pixels, self.device).float()
+        pixels = pixels.to(self.device, non_blocking=True).float()
         return ((pixels - self.mean) / self.std).permute(0, 3, 1, 2)
 
     def _draw(self, count: int, generator: torch.Generator) -> Draws:
@@ -152,28 +161,22 @@ class Batches:
 
     def _augmented(self, draws: Draws) -> Tensor:
         """The images drawn as N x size x size x 3; crop and flip are one gather."""
-        pixels, pad = self._take(draws["image"]), self.train.pad_crop
-        draws = {name: _moved(draw, self.device) for name, draw in draws.items()}
+        pixels = self._take(draws["image"])
         if "edges" in draws:
             return _scale_cropped(pixels, self.size, draws)
         if not draws.keys() & {"flip", "corner"}:
             return pixels
+        count, pad = len(pixels), self.train.pad_crop
         steps = torch.arange(self.size, device=pixels.device)
-        rows = columns = steps.expand(len(pixels), self.size)
+        rows = columns = steps.expand(count, self.size)
         if "flip" in draws:
             columns = torch.where(draws["flip"][:, None], self.size - 1 - steps, steps)
         if "corner" in draws:
             rows, columns = rows + draws["corner"][:, :1], columns + draws["corner"][:, 1:]
-        images = torch.arange(len(pixels), device=pixels.device)[:, None, None]
-        padded = F.pad(pixels, (0, 0, pad, pad, pad, pad))
-        return padded[images, rows[:, :, None], columns[:, None, :]]
-
-
-def _moved(values: Tensor, device: torch.device) -> Tensor:
-    """Values of the host on a device; a GPU computes while they are copied to it."""
-    if values.device.type != device.type:
-        values = values.pin_memory()
-    return values.to(device, non_blocking=True)
+        if pad:
+            pixels = F.pad(pixels, (0, 0, pad, pad, pad, pad))
+        images = torch.arange(count, device=pixels.device)[:, None, None]
+        return pixels[images, rows[:, :, None], columns[:, None, :]]
 
 
 def _scale_cropped(pixels: Tensor, size: int, draws: Draws) -> Tensor:
@@ -197,7 +200,7 @@ def _scale_cropped(pixels: Tensor, size: int, draws: Draws) -> Tensor:
 
 def _cut_out(x: Tensor, edge: int, centres: Tensor) -> Tensor:
     """Zeros (the mean colour) in a square around each image's centre (arXiv:1708.04552)."""
-    start = (centres - edge // 2)[..., None]
     steps = torch.arange(x.shape[2], device=x.device)
-    inside = (steps >= start) & (steps < start + edge)  # N x 2 x size
+    start = centres - edge // 2
+    inside = (steps >= start[..., None]) & (steps < start[..., None] + edge)  # N x 2 x size
     return x.masked_fill((inside[:, 0, :, None] & inside[:, 1, None, :])[:, None], 0.0)
