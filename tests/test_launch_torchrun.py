@@ -113,6 +113,45 @@ def test_two_processes_killed_in_the_middle_and_started_again_train_what_one_tra
     assert not list((tmp_path / "own" / "checkpoints").iterdir())
 
 
+NORMS = """
+import torch
+from torch import nn
+from senet_ablate.train.distributed import all_reduce, init_process_group, rank, sync_batch_norm
+
+torch.manual_seed(0)
+cpu = init_process_group("cpu")
+for usual, shape in (
+    (nn.BatchNorm2d(5), (8, 5, 3, 4)),
+    (nn.BatchNorm1d(5), (6, 5)),
+    (nn.BatchNorm3d(5, momentum=None), (4, 5, 2, 3, 2)),
+    (nn.BatchNorm2d(5, affine=False), (4, 5, 2, 3)),
+):
+    synced = type(usual)(5, momentum=usual.momentum, affine=usual.affine)
+    sync_batch_norm(nn.Sequential(synced), cpu)
+    x = torch.randn(shape, requires_grad=True)
+    mine = x.detach().chunk(2)[rank()].requires_grad_()
+    for _ in range(2):
+        whole, own = usual(x), synced(mine)
+    whole.pow(3).sum().backward()
+    own.pow(3).sum().backward()
+    torch.testing.assert_close(own, whole.chunk(2)[rank()])
+    torch.testing.assert_close(mine.grad, x.grad.chunk(2)[rank()])
+    torch.testing.assert_close(synced.running_mean, usual.running_mean)
+    torch.testing.assert_close(synced.running_var, usual.running_var)
+    for one, other in zip(synced.parameters(), usual.parameters()):
+        torch.testing.assert_close(all_reduce(one.grad), other.grad)
+    torch.testing.assert_close(synced.eval()(mine), usual.eval()(x).chunk(2)[rank()])
+"""
+
+
+def test_norms_of_any_kind_see_the_whole_batch(tmp_path: Path) -> None:
+    script = tmp_path / "norms.py"
+    script.write_text(NORMS)
+    process = torchrun(str(script))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+
+
 def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
     words = ["run", "role_of_excitation", "--recipe", "smoke", "--results", str(tmp_path)]
     process = torchrun("-m", "senet_ablate", *words)

@@ -21,7 +21,6 @@ from senet_ablate.spec.plan import Plan, read_plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Experiment, Run, Training, Variant
 from senet_ablate.train.class_gates import by_class
-from senet_ablate.train.distributed import SyncedBatchNorm, sync_batch_norm
 from senet_ablate.train.loop import evaluate, make_step, train
 from senet_ablate.train.provenance import own_operators
 from senet_ablate.train.sweep import build_networks
@@ -295,23 +294,6 @@ def test_parts_that_print_alike_are_different_networks() -> None:
     mine = Experiment(title="mine", question="?", control="plain", variants=rows)
     built = build_networks(Plan("smoke", plan.recipe, {"mine": mine}), 10)
     assert [row.variant for row, _ in built] == [*rows]
-
-
-def test_norms_of_any_shape_see_the_whole_batch_or_are_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    x = torch.randn(6, 5)
-    usual, synced = nn.BatchNorm1d(5), nn.BatchNorm1d(5)
-    monkeypatch.setattr("senet_ablate.train.distributed.is_distributed", lambda: True)
-    sync_batch_norm(nn.Sequential(synced), CPU)
-    monkeypatch.undo()
-    assert type(synced) is SyncedBatchNorm
-    torch.testing.assert_close(synced(x), usual(x))
-    torch.testing.assert_close(synced.running_var, usual.running_var)
-    torch.testing.assert_close(synced.eval()(x), usual.eval()(x))
-    monkeypatch.setattr("senet_ablate.train.distributed.is_distributed", lambda: True)
-    with pytest.raises(BadInput, match="BatchNorm2d 0 cannot be trained by several processes"):
-        sync_batch_norm(nn.Sequential(nn.BatchNorm2d(5, affine=False)), CPU)
 
 
 def colours(count: int, labels: list[int], shape: tuple[int, ...] = (8, 8, 3)) -> Split:

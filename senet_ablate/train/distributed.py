@@ -17,8 +17,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from senet_ablate.spec import BadInput
-
 T = TypeVar("T")
 TIMEOUT = datetime.timedelta(hours=24)  # rank 0 alone may evaluate or report for long
 
@@ -32,8 +30,6 @@ def torchrun_rank() -> int | None:
 def init_process_group(kind: str) -> torch.device:
     """Join the processes that torchrun started; the device of this one. kind: cpu or cuda."""
     device = torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if kind == "cuda" else "cpu")
-    if kind == "cuda":
-        torch.cuda.set_device(device)
     dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=TIMEOUT)
     return device
 
@@ -88,56 +84,36 @@ def rank_seed(seed: int, rank: int) -> int:
 def sync_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     """The model with batch statistics of the whole batch, whatever slice a process sees.
 
-    On CPUs, whose tensors torch's SyncBatchNorm refuses, norms become `SyncedBatchNorm` in place.
-    Raises BadInput for a norm there that cannot, in a user's own block, say.
+    On CPUs, whose tensors torch's SyncBatchNorm refuses, every process normalises the whole batch,
+    and goes on with its own slice.
     """
     if not is_distributed():
         return model
     if device.type == "cuda":
         synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return synced
-    for name, module in model.named_modules():
+    for module in model.modules():
         if isinstance(module, _BatchNorm):
-            usual = module.affine and module.track_running_stats and module.momentum is not None
-            if type(module) not in (nn.BatchNorm1d, nn.BatchNorm2d) or not usual:
-                what = f"{type(module).__name__} {name} cannot be trained by several processes"
-                raise BadInput(f"{what} on CPUs: it would see a part of each batch")
-            module.__class__ = SyncedBatchNorm
+            module.register_forward_pre_hook(_whole_batch)
+            module.register_forward_hook(_own_slice)
     return model
 
 
-class _AllReduce(torch.autograd.Function):
-    """`all_reduce` in both directions (torch.distributed.nn.functional's is deprecated)."""
+class _Gather(torch.autograd.Function):
+    """`all_gather` of slices of one size, and the sum of what all processes say of its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        return all_reduce(value)
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        return all_gather(own.detach())
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return all_reduce(gradient)
+        return all_reduce(gradient.contiguous()).chunk(world_size())[rank()]
 
 
-class SyncedBatchNorm(_BatchNorm):
-    """Batch norm with the statistics of all processes' batches, differentiable, on any device."""
+def _whole_batch(norm: nn.Module, inputs: tuple[Tensor]) -> Any:
+    return _Gather.apply(*inputs) if norm.training else inputs
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        """Any number of dimensions, the second one of channels."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(x)
-        values, shape = x.float(), (1, -1, *(1,) * (x.ndim - 2))
-        others = [dim for dim in range(x.ndim) if dim != 1]
-        count = values.numel() // values.shape[1] * world_size()
-        mean: Tensor = _AllReduce.apply(values.sum(others)) / count
-        centred = values - mean.view(shape)
-        var: Tensor = _AllReduce.apply(centred.square().sum(others)) / count
-        with torch.no_grad():
-            assert self.running_mean is not None and self.running_var is not None
-            assert self.momentum is not None and self.num_batches_tracked is not None
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(var * (count / max(count - 1, 1)), self.momentum)
-            self.num_batches_tracked.add_(1)
-        scale = (var + self.eps).rsqrt() * self.weight
-        return (centred * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
+def _own_slice(norm: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    return output.chunk(world_size())[rank()] if norm.training else output
