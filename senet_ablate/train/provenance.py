@@ -127,35 +127,34 @@ def _sources(module: ModuleType) -> set[Path]:
     """
     path, found = Path(getattr(module, "__file__", None) or "/").resolve(), set[Path]()
     installed = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
-    python = path.is_relative_to(sysconfig.get_path("stdlib")) and not installed
-    if not path.is_file() or python:
+    if path.is_relative_to(sysconfig.get_path("stdlib")) and not installed:
         return found
     above = module.__name__.count(".") + (path.stem == "__init__")
     root, left = path.parents[min(above, len(path.parents) - 1)], [path]
     while left:
         file = left.pop()
-        if file in found or file.is_relative_to(PACKAGE):
-            continue
-        found.add(file)
-        imports = () if installed else _imports(file)
-        for name, level in (one for one in imports if one[1] <= len(file.parents)):
-            base, steps = file.parents[level - 1] if level else root, name.split(".")
-            folders = [base.joinpath(*steps[:count]) for count in range(len(steps) + 1)]
-            modules = [folder / "__init__.py" for folder in folders[0 if level else 1 :]]
-            modules += [folder.with_suffix(".py") for folder in folders[1:]]
-            left += [one for one in modules if one.is_file()]
+        if file.is_file() and file not in found and not file.is_relative_to(PACKAGE):
+            found.add(file)
+            left += () if installed else _imports(file, root)
     return found
 
 
-def _imports(file: Path) -> Iterator[tuple[str, int]]:
-    """Every module that a file may import, with the number of leading dots."""
+def _imports(file: Path, root: Path) -> Iterator[Path]:
+    """Every file that a file may import, of those below `root` or, where it says so, beside it."""
     try:
         tree = ast.parse(file.read_bytes() if file.suffix == ".py" else b"")
     except (SyntaxError, ValueError):  # nor can Python import it
         return
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((one.name, 0) for one in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            prefix = f"{node.module}." if node.module else ""
-            yield from ((f"{prefix}{one.name}", node.level) for one in node.names)
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        level = getattr(node, "level", 0)  # leading dots
+        folder, above = root, getattr(node, "module", None)
+        if level:
+            folder = file.parents[min(level, len(file.parents)) - 1]
+            yield folder / "__init__.py"
+        for one in node.names:
+            part = folder
+            for word in f"{above}.{one.name}".split(".") if above else one.name.split("."):
+                part /= word
+                yield from (part / "__init__.py", part.with_suffix(".py"))
