@@ -1,6 +1,5 @@
 """The options that several commands take, and how they are read."""
 
-import dataclasses
 import inspect
 import os
 import shlex
@@ -136,18 +135,13 @@ def read_runs_per_gpu(value: str) -> int:
 
 def takes_run_options(verb: Callable[..., None]) -> Callable[..., None]:
     """A command whose first parameter is RunOptions, with an option for each of its fields."""
-    shared = dataclasses.fields(RunOptions)
+    shared = inspect.signature(RunOptions).parameters
+    _, *own = inspect.signature(verb).parameters.values()
 
     def command(**values: Any) -> None:
-        verb(RunOptions(**{one.name: values.pop(one.name) for one in shared}), **values)
+        verb(RunOptions(**{name: values.pop(name) for name in shared}), **values)
 
-    own = list(inspect.signature(verb).parameters.values())[1:]
-    kind = inspect.Parameter.KEYWORD_ONLY
-    parameters = [
-        *(inspect.Parameter(f.name, kind, default=f.default, annotation=f.type) for f in shared),
-        *(one.replace(kind=kind) for one in own),
-    ]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature([*shared.values(), *own])  # type: ignore[attr-defined]
     command.__name__, command.__doc__ = verb.__name__, verb.__doc__
     return command
 
