@@ -127,7 +127,7 @@ def test_a_sweep_counts_such_a_block_too(tmp_path: Path) -> None:
     plan = Plan("smoke", smoke.recipe, {"mine": mine})
     found = Sweep(plan, SweepContext.of(plan, tmp_path, tmp_path)).costs
     built = [build_model(smoke.recipe.train.backbone, 10, row.se) for row in rows.values()]
-    assert [one.macs for one in found] == [cost(one, (3, 8, 8)).macs for one in built]
+    assert [one.macs for one in found.values()] == [cost(one, (3, 8, 8)).macs for one in built]
 
 
 def test_an_operator_that_reads_values_is_counted_on_real_tensors() -> None:

@@ -21,7 +21,7 @@ from senet_ablate.records.store import Epoch
 from senet_ablate.spec.spec import Run, Training
 from senet_ablate.train import cuda_graph as cuda_graph_module
 from senet_ablate.train.checkpoint import TrainState
-from senet_ablate.train.compute import CompiledUnits
+from senet_ablate.train.compute import compile_training
 from senet_ablate.train.cuda_graph import (
     WARM,
     Call,
@@ -135,7 +135,7 @@ def test_a_run_resumes_from_its_checkpoint_in_the_graph_that_it_captured(
     run = Run(tiny, SESpec(squeeze="random"), 1)
     state, batches, step = plain(run, digits)
     epochs(state, batches, step, run, 1)
-    saved = state.state_dict()
+    saved = copy.deepcopy(state.state_dict())
     expected = epochs(state, batches, step, run)
     resumed = fresh(run, digits)
     resumed[0].load_state_dict(saved)
@@ -273,7 +273,8 @@ def test_compiled_units_train_alike_share_compilations_and_let_evaluations_see_h
     torch._dynamo.utils.counters.clear()
     x, losses = torch.randn(2, 3, 16, 16), []
     model = build_model("resnet29_bottleneck", 10, SESpec(), stem="default").train()
-    compiled = CompiledUnits(copy.deepcopy(model), backend="aot_eager")
+    compiled = copy.deepcopy(model)
+    units = compile_training(compiled, units=True, backend="aot_eager")
     for called in (model, compiled):
         loss = called(x).square().mean()
         loss.backward()
@@ -282,19 +283,19 @@ def test_compiled_units_train_alike_share_compilations_and_let_evaluations_see_h
     for one, other in zip(model.parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-5)
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    assert len(compiled.calls) == 9 and graphs == 6, "a first unit and the others in each stage"
+    assert len(units) == 9 and graphs == 6, "a first unit and the others in each stage"
     seen: list[int] = []
-    inner = compiled.model.get_submodule("stage2.0.branch")
+    inner = compiled.get_submodule("stage2.0.branch")
     inner.register_forward_hook(lambda *words: seen.append(1))
-    compiled.model.eval()(x)
+    compiled.eval()(x)
     assert seen == [1], "an evaluation runs the network as written"
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
 def test_a_network_without_units_is_compiled_as_a_whole() -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
-    compiled, x = CompiledUnits(model, backend="aot_eager"), torch.randn(1, 3, 8, 8)
-    assert [one for one, _ in compiled.calls] == [model]
+    compiled, x = copy.deepcopy(model), torch.randn(1, 3, 8, 8)
+    assert compile_training(compiled, units=True, backend="aot_eager") == [compiled]
     torch.testing.assert_close(compiled(x), model(x))
 
 

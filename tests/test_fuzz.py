@@ -273,10 +273,8 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
         patch.setattr("senet_ablate.train.sweep.read_records", lambda results, recipe: {})
         patch.setattr("senet_ablate.train.sweep.load_images", lambda *words: known(*words))
         patch.setattr("senet_ablate.train.sweep.seconds_per_image", lambda *words: 1e-3)
-        patch.setattr(
-            "senet_ablate.train.sweep.build_networks",
-            lambda plan, classes: [(row, Conv2d(3, 1, 1)) for row in plan.rows()],
-        )
+        patch.setattr("senet_ablate.train.sweep.build_to_count", lambda *words: Conv2d(3, 1, 1))
+        patch.setattr("senet_ablate.train.sweep.check_networks", lambda plan, classes: None)
         patch.setattr(
             "senet_ablate.report.recipe_page.write_report", lambda plan, results, _: results
         )

@@ -199,9 +199,10 @@ def test_a_run_whose_capture_failed_is_trained_again_without_a_graph_and_no_more
     sent: list[tuple[Run, bool]] = []
 
     def answered(run: Run, context: SweepContext, *_: object) -> tuple[object, object]:
-        sent.append((run, context.graph))
+        graph = run.id not in context.eager
+        sent.append((run, graph))
         failure = Failure(run, "no graph", again=True, graph=False, ends=True)
-        return object(), RunStatus.TRAINED if run.se and not context.graph else failure
+        return object(), RunStatus.TRAINED if run.se and not graph else failure
 
     def remote(*actor: object, **options: Any) -> Any:
         if not actor:

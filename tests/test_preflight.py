@@ -5,7 +5,7 @@ import torch
 
 from senet_ablate.spec.plan import Plan, read_plan
 from senet_ablate.spec.registry import BadInput
-from senet_ablate.train.sweep import build_networks
+from senet_ablate.train.sweep import check_networks
 
 
 def compiling(plan: Plan) -> Plan:
@@ -26,16 +26,18 @@ def test_a_machine_that_cannot_compile_is_told_so_in_a_line(
 
     monkeypatch.setattr(torch, "compile", broken)
     plan = read_plan("smoke", ["role_of_squeeze"])
-    build_networks(plan, 10)
+    check_networks(plan, 10)
     with pytest.raises(
         BadInput,
         match=r"compile: true, and torch.compile does not work here: no working C\+\+ compiler;",
     ):
-        build_networks(compiling(plan), 10)
+        check_networks(compiling(plan), 10)
 
 
 def test_rows_that_differ_in_their_schedule_alone_are_no_copies() -> None:
-    assert len(build_networks(read_plan("cifar100-cpu", ["schedule"]), 100)) == 18
+    plan = read_plan("cifar100-cpu", ["schedule"])
+    assert len(list(plan.rows())) == 18
+    check_networks(plan, 100)
     with pytest.raises(
         BadInput,
         match=(
@@ -44,7 +46,7 @@ def test_rows_that_differ_in_their_schedule_alone_are_no_copies() -> None:
     ):
         plan = read_plan("cifar100-cpu", ["schedule"])
         train = plan.recipe.train.model_copy(update={"epochs": 8})
-        build_networks(
+        check_networks(
             Plan(
                 plan.recipe_name, plan.recipe.model_copy(update={"train": train}), plan.experiments
             ),

@@ -120,14 +120,14 @@ def test_a_run_whose_capture_failed_is_trained_again_without_a_graph(
     class Workers(local._Pool):
         """Answers in the place of processes: the capture of plain runs fails."""
 
-        def train(self, progress: Any) -> None:
-            for run in self.queue:
-                graph = run not in self.eager
-                sent.append((run, graph))
-                if run.se is None and graph:
-                    again = Failure(run, "no graph", again=True, graph=False, ends=True)
-                    self.failures.append(again)
-            self.queue.clear()
+        def train(self, progress: Any) -> list[Failure]:
+            now = [(run, run.id not in self.context.eager) for run in self.queue]
+            sent.extend(now)
+            return [
+                Failure(run, "no graph", again=True, graph=False, ends=True)
+                for run, graph in now
+                if run.se is None and graph
+            ]
 
     monkeypatch.setattr(local, "_Pool", Workers)
     runs = [Run(tiny, None, 0), Run(tiny, SESpec(), 0)]
@@ -144,13 +144,13 @@ def test_a_run_that_is_no_graph_either_is_found_out_alone(
     class Workers(local._Pool):
         """No run can be captured; one that is beside such a one is lost with it."""
 
-        def train(self, progress: Any) -> None:
-            sent.append([(run, run not in self.eager) for run in self.queue])
+        def train(self, progress: Any) -> list[Failure]:
+            sent.append([(run, run.id not in self.context.eager) for run in self.queue])
             graphs = [run for run, graph in sent[-1] if graph]
-            for run in graphs:
-                no_graph = run is graphs[0]
-                self.failures.append(Failure(run, "", again=True, graph=not no_graph, ends=True))
-            self.queue.clear()
+            return [
+                Failure(run, "", again=True, graph=run is not graphs[0], ends=True)
+                for run in graphs
+            ]
 
     monkeypatch.setattr(local, "_Pool", Workers)
     assert launch(runs, context(tmp_path), silent) == []
@@ -210,15 +210,16 @@ class Pool:
     asked: ClassVar[list[tuple[int, float, bool]]] = []
 
     def __init__(self, runs: list[Run], context: SweepContext) -> None:
-        self.runs, self.context, self.queue = runs, context, list[Run]()
-        self.failures, self.eager = list[Failure](), set[Run]()
+        self.runs, self.context = runs, context
 
-    def train(self, progress: object) -> None:
+    def train(self, progress: object) -> list[Failure]:
+        failures = list[Failure]()
         for run in self.runs:
-            graph = run not in self.eager
+            graph = run.id not in self.context.eager
             Pool.asked.append((self.context.runs_per_gpu, self.context.gpus_per_run, graph))
             if graph:
-                self.failures.append(Failure(run, "no graph", again=True, graph=False, ends=True))
+                failures.append(Failure(run, "no graph", again=True, graph=False, ends=True))
+        return failures
 
 
 @pytest.mark.parametrize(("at_once", "share"), [(1, 1.0), (2, 1.0), (0, 1.0), (1, 0.5)])
@@ -250,6 +251,7 @@ def test_whatever_cannot_be_captured_is_tried_once_more_alone_without_a_graph(
         (1, 9, 8, 1.0, [("cuda:0", 8)]),
         (2, 2, 1, 0.5, [("cuda:0", 1), ("cuda:1", 1)]),
         (2, 4, 1, 0.5, [("cuda:0", 1), ("cuda:1", 1), ("cuda:0", 1), ("cuda:1", 1)]),
+        (0, 5, 0, 1.0, [("cpu", 1)]),  # auto on a CPU: a process a core
     ],
 )
 def test_every_device_has_runs_before_one_has_many(
@@ -262,7 +264,8 @@ def test_every_device_has_runs_before_one_has_many(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(local, "devices", lambda kind: [f"cuda:{n}" for n in range(gpus)])
+    found = [f"cuda:{n}" for n in range(gpus)] or ["cpu"]
+    monkeypatch.setattr(local, "devices", lambda kind: found)
     started: list[tuple[str, int]] = []
 
     def start(target: object, args: tuple[list[Any], object, str, Run]) -> SimpleNamespace:
@@ -355,7 +358,6 @@ def test_the_option_and_the_slots(
     assert slots(replace(context(tmp_path, 4), device="cuda")) == (8, "cuda:0")
     monkeypatch.setattr(local, "devices", lambda kind: ["cpu"] * 3)
     assert slots(context(tmp_path, 2)) == (4, "cpu")
-    assert local._at_once(context(tmp_path, 0)) == 1, "auto on a CPU: a process a core"
     words = ["plan", "squeeze", "--recipe", "smoke", "--launcher", "ray", "--runs-per-gpu", "2"]
     assert _guarded(lambda: app([*words, "--results", str(tmp_path)], standalone_mode=True)) == 2
     assert "--runs-per-gpu is for --launcher local" in capsys.readouterr().err

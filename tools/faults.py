@@ -290,8 +290,9 @@ class _Timed(Checkpoints):
     writes, seconds = 0, 0.0
 
     def _write(self, state: TrainState) -> None:
+        began = time.monotonic()
         super()._write(state)
-        self.writes, self.seconds = self.writes + 1, self.seconds + self.write_s
+        self.writes, self.seconds = self.writes + 1, self.seconds + time.monotonic() - began
 
 
 def overhead(folder: Path) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def _bench_recipe(
             run = replace(row.runs[0], seed=0)  # as those of plain and SE
             if run.id not in known:
                 known.add(run.id)
-                networks[f"{row.experiment}/{row.variant}"] = run
+                networks[row.name] = run
     images = load_images(plan.recipe.train, data)
     with tqdm(total=3 * rounds * len(networks), unit=" measurements") as bar:
         found = timing(networks, images, device, rounds, command_line(), bar.update)

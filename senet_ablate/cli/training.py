@@ -19,7 +19,7 @@ from senet_ablate.cli.output import worked
 from senet_ablate.records import read_records
 from senet_ablate.records.store import check_recorded
 from senet_ablate.report import tensorboard as event_files
-from senet_ablate.spec import Run, read_plan, read_recipe
+from senet_ablate.spec import Run, read_plan
 from senet_ablate.spec.plan import recipe_name
 from senet_ablate.train.numerics import set_numerics
 
@@ -110,7 +110,8 @@ def plan(
     _print_found(sweep)
     records = read_records(options.results, sweep.plan.recipe_name)
     print(f"{'experiment':<20}{'variant':<20}{'done':>8}{'parameters':>14}{'multiply-adds':>16}")
-    for (row, _), cost in zip(sweep.networks, sweep.costs, strict=True):
+    for row in sweep.plan.rows():
+        cost = sweep.costs[row.name]
         done = f"{sum(one.id in records for one in row.runs)}/{len(row.runs)}"
         print(f"{row.experiment:<20}{row.variant:<20}{done:>8}{cost.params:>14,}{cost.macs:>16,}")
     for entry, why in sweep.plan.recipe.cannot_host.items():
@@ -140,11 +141,11 @@ def _sweep(options: RunOptions, results: Path, tensorboard: Path | None = None) 
     """The sweep that the options ask for, with records in `results`. Raises BadInput."""
     if tensorboard:
         event_files.check_installed()
-    set_numerics(read_recipe(options.recipe).train)  # before torch is loaded
+    plan = read_plan(options.recipe, options.experiments, options.seeds)
+    set_numerics(plan.recipe.train)  # before torch is loaded
     from senet_ablate.train.job import SweepContext
     from senet_ablate.train.sweep import Sweep
 
-    plan = read_plan(options.recipe, options.experiments, options.seeds)
     context = SweepContext.of(
         plan,
         results,

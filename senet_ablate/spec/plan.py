@@ -27,6 +27,11 @@ class Row:
     variant: str
     runs: tuple[Run, ...]
 
+    @property
+    def name(self) -> str:
+        """As recipes and messages name it."""
+        return f"{self.experiment}/{self.variant}"
+
 
 @dataclass(frozen=True)
 class Plan:

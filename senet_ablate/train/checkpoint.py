@@ -36,7 +36,6 @@ from senet_ablate.train.provenance import own_operators, processor
 log = logging.getLogger(__name__)
 
 SHARE = 50  # a checkpoint is due after 50 times the seconds of the last one: less than 2%
-SLOW_DISK = 100e6  # bytes a second: the guess that spaces the first one
 EVERY_S = 30.0  # seconds between two checkpoints at least; a run of seconds writes none
 AGREE_EVERY = 10  # steps after which processes agree on whether to stop or to write
 
@@ -49,16 +48,16 @@ class Interrupted(KeyboardInterrupt):
 class TrainState:
     """All that the rest of a run depends on.
 
-    epoch: the one in progress, from 1. step: its finished steps; loss_sum and correct are their
-    sums, on the device. started: time.monotonic() when the run began, less what it was cut off for.
-    on_epoch_end: called with each finished epoch and its number, also those of a checkpoint.
+    epochs: those that are finished. step: finished steps of the one in progress; loss_sum and
+    correct are their sums, on the device. started: time.monotonic() when the run began, less what
+    it was cut off for. on_epoch_end: called with each finished epoch and its number, also those of
+    a checkpoint.
     """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     device: torch.device
     epochs: list[Epoch] = field(default_factory=list)
-    epoch: int = 1
     step: int = 0
     started: float = field(default_factory=time.monotonic)
     on_epoch_end: Callable[[int, Epoch], None] = lambda number, epoch: None
@@ -69,31 +68,33 @@ class TrainState:
         self.loss_sum = torch.zeros((), device=self.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
 
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch in progress, from 1."""
+        return len(self.epochs) + 1
+
     def end_epoch(self, epoch: Epoch) -> None:
         """Add a finished epoch; the next one begins."""
-        self.epochs.append(epoch)
         self.on_epoch_end(self.epoch, epoch)
-        self.epoch, self.step = self.epoch + 1, 0
+        self.epochs.append(epoch)
+        self.step = 0
         self.__post_init__()
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as plain values and copies of its tensors on the CPU."""
-
-        def copy(value: Tensor) -> Tensor:
-            return value.detach().to("cpu", copy=True)
-
-        of_parameters = self.optimizer.state_dict()["state"].items()  # none before the first step
+        """The state as plain values and its own tensors, which go on changing with it."""
         generator, cuda = generator_of(self.model), self.device.type == "cuda"
+        steps = self.optimizer.state  # of a parameter: nothing before its first step
         return {
-            "model": {name: copy(value) for name, value in self.model.state_dict().items()},
-            "momentum": {number: copy(one["momentum_buffer"]) for number, one in of_parameters},
-            "loss_sum": copy(self.loss_sum),
-            "correct": copy(self.correct),
+            "model": self.model.state_dict(),
+            "momentum": [
+                steps.get(one, {}).get("momentum_buffer") for one in self.model.parameters()
+            ],
+            "loss_sum": self.loss_sum,
+            "correct": self.correct,
             "rng": torch.get_rng_state(),
             "rng_cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
-            "rng_model": copy(generator.get_state()) if generator else None,
+            "rng_model": generator.get_state() if generator else None,
             "epochs": [epoch.model_dump(mode="json") for epoch in self.epochs],
-            "epoch": self.epoch,
             "step": self.step,
             "seconds": time.monotonic() - self.started,
         }
@@ -107,11 +108,11 @@ class TrainState:
         if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in state["model"].items()}:
             raise BadInput("its tensors are not those of this network")
         self.model.load_state_dict(state["model"])
-        parameters = list(self.model.parameters())
-        for number, momentum in state["momentum"].items():
-            empty = torch.empty_like(parameters[number], requires_grad=False)
-            of_parameter = self.optimizer.state[parameters[number]]
-            of_parameter.setdefault("momentum_buffer", empty).copy_(momentum)
+        for parameter, momentum in zip(self.model.parameters(), state["momentum"], strict=True):
+            if momentum is not None:
+                empty = torch.empty_like(parameter, requires_grad=False)
+                of_parameter = self.optimizer.state[parameter]
+                of_parameter.setdefault("momentum_buffer", empty).copy_(momentum)
         self.loss_sum.copy_(state["loss_sum"])
         self.correct.copy_(state["correct"])
         torch.set_rng_state(state["rng"])
@@ -120,8 +121,7 @@ class TrainState:
         if generator := generator_of(self.model):
             generator.set_state(state["rng_model"])
         self.epochs = [Epoch.model_validate(epoch) for epoch in state["epochs"]]
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.started = time.monotonic() - state["seconds"]
+        self.step, self.started = state["step"], time.monotonic() - state["seconds"]
         for number, epoch in enumerate(self.epochs, start=1):
             self.on_epoch_end(number, epoch)
 
@@ -159,7 +159,7 @@ def load_checkpoint(path: Path, origin: dict[str, Any]) -> dict[str, Any]:
         raise BadInput(f"cannot be read ({error})") from error
     if checksum != hashlib.sha256(content).hexdigest().encode():
         raise BadInput("its content does not match its checksum")
-    state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+    state: dict[str, Any] = torch.load(io.BytesIO(content), "cpu", weights_only=True)
     then = state.pop("origin")
     for key, now in origin.items():
         if then.get(key) != now:
@@ -190,7 +190,7 @@ class NoCheckpoints:
     def on_batch_end(self, state: TrainState) -> None:
         """Called after every training step, when the state is whole."""
 
-    def on_eval_batch_end(self) -> None:
+    def on_eval_batch_end(self, images: int) -> None:
         """Called after every batch of an evaluation."""
 
 
@@ -212,15 +212,16 @@ class Checkpoints(NoCheckpoints):
     @contextmanager
     def attach(self, state: TrainState) -> Iterator[None]:
         self._resume(state)
-        size = sum(value.nbytes for value in state.model.state_dict().values())
-        self.written, self.write_s = time.monotonic(), 2 * size / SLOW_DISK
+        self.due = time.monotonic() + self.every_s
         # outside of the main thread Python sets no handlers
         main = threading.current_thread() is threading.main_thread()
-        wanted = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT) if main}
-        handlers = {one: was for one, was in wanted.items() if was is not signal.SIG_IGN}
-        for number in handlers:
-            signal.signal(number, request_stop)
+        if main:
             StopRequest.signal = 0
+        handlers = {
+            number: signal.signal(number, request_stop)
+            for number in (signal.SIGTERM, signal.SIGINT)
+            if main and signal.getsignal(number) is not signal.SIG_IGN
+        }
         try:
             yield
         except Interrupted:
@@ -239,9 +240,9 @@ class Checkpoints(NoCheckpoints):
                 signal.signal(number, handler or signal.SIG_DFL)  # None: not set from Python
 
     def on_batch_end(self, state: TrainState) -> None:
-        due = time.monotonic() - self.written >= max(self.every_s, SHARE * self.write_s)
-        stop, self.steps = bool(StopRequest.signal), self.steps + 1
+        stop, due = bool(StopRequest.signal), time.monotonic() >= self.due
         if world_size() > 1:
+            self.steps += 1
             if self.steps % AGREE_EVERY:
                 return
             flags = torch.tensor([stop, due and rank() == 0], device=state.device)
@@ -251,7 +252,7 @@ class Checkpoints(NoCheckpoints):
         if due:
             self._write(state)
 
-    def on_eval_batch_end(self) -> None:
+    def on_eval_batch_end(self, images: int) -> None:
         # processes that left an evaluation would leave the others waiting in all_reduce
         if StopRequest.signal and world_size() == 1:
             raise Interrupted(StopRequest.signal)
@@ -280,9 +281,8 @@ class Checkpoints(NoCheckpoints):
             # steps under way are training, not writing; other streams may be capturing theirs
             torch.cuda.current_stream(state.device).synchronize()
         began = time.monotonic()
-        loss_sum, correct = all_reduce(state.loss_sum).cpu(), all_reduce(state.correct).cpu()
+        totals = {"loss_sum": all_reduce(state.loss_sum), "correct": all_reduce(state.correct)}
         if rank() == 0:
-            totals = {"loss_sum": loss_sum, "correct": correct}
             try:
                 save_checkpoint(self.path, self.origin, state.state_dict() | totals)
             except OSError as error:
@@ -290,8 +290,8 @@ class Checkpoints(NoCheckpoints):
                     what = "no checkpoint could be written"
                     log.warning("%s: %s (%s); training goes on", self.path, what, error)
                 self.warned = True
-        self.written = time.monotonic()
-        self.write_s = self.written - began
+        now = time.monotonic()
+        self.due = now + max(self.every_s, SHARE * (now - began))
 
 
 def save_weights(path: Path, model: nn.Module, run: Run) -> None:

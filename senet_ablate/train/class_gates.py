@@ -17,7 +17,7 @@ from senet_ablate.records.gate_facts import GateFacts, drawn_blocks, drawn_chann
 from senet_ablate.records.store import runs_folder, weights_path
 from senet_ablate.spec import BadInput, Plan, Training, nearest
 from senet_ablate.train.checkpoint import load_weights
-from senet_ablate.train.loop import evaluation_rng, gate_hooks, precision
+from senet_ablate.train.loop import evaluate
 from senet_ablate.train.provenance import provenance
 
 PAPERS_CLASSES = {
@@ -135,7 +135,6 @@ def _labels(images: ImageSet, names: Sequence[str]) -> dict[int, str]:
     return {images.classes.index(name): name for name in names}
 
 
-@torch.no_grad()
 def collect(
     model: nn.Module, batches: Batches, spec: Training, labels: Sequence[int]
 ) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, Values]]:
@@ -146,25 +145,17 @@ def collect(
     found: dict[str, list[Tensor]] = {}
     sums: dict[str, Tensor] = {}
     wanted = torch.tensor(labels, device=batches.device)
-    chosen = torch.zeros(0, dtype=torch.bool, device=batches.device)
 
-    def on_gate(name: str, gate: Tensor) -> None:
+    def on_gate(name: str, gate: Tensor, y: Tensor) -> None:
         mean = gate.float().mean((2, 3))
-        found.setdefault(name, []).append(mean[chosen].cpu())
+        found.setdefault(name, []).append(mean[torch.isin(y, wanted)].cpu())
         sums[name] = sums.get(name, 0) + mean.double().sum(0)
 
-    model.eval()
-    with gate_hooks(model, on_gate), evaluation_rng(model, batches.device):
-        for x, y in batches.in_order():
-            chosen = torch.isin(y, wanted)
-            with precision(spec, batches.device):
-                model(x)
-            if not found:
-                raise BadInput(
-                    f"{spec.backbone}: this network has no gate of each image to look at"
-                )
+    names = list(evaluate(model, batches, spec, on_gate=on_gate).gates)
+    if not names:
+        raise BadInput(f"{spec.backbone}: this network has no gate of each image to look at")
     count = len(batches.labels)
     return (
-        {name: torch.cat(parts).numpy() for name, parts in found.items()},
-        {name: (total / count).cpu().numpy() for name, total in sums.items()},
+        {name: torch.cat(found[name]).numpy() for name in names},
+        {name: (sums[name] / count).cpu().numpy() for name in names},
     )

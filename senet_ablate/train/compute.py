@@ -1,9 +1,11 @@
 """How this process computes training steps: its libraries' flags, torch.compile; its record."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from senet_ablate.models.units import PlainUnit, ResidualUnit
 from senet_ablate.records import Compute
@@ -23,13 +25,6 @@ def set_flags() -> None:
     torch.backends.cudnn.deterministic = True
 
 
-def allow_compilations() -> None:
-    """All variants that a process trains are compiled, or none: never silently as written."""
-    config: Any = torch._dynamo.config
-    config.recompile_limit = config.accumulated_recompile_limit = COMPILATIONS
-    config.fail_on_recompile_limit_hit = True
-
-
 def compute_of(train: Training, graph: bool, runs_at_once: int) -> Compute:
     """What holds for a run that this process trains now."""
     return Compute(
@@ -43,28 +38,24 @@ def compute_of(train: Training, graph: bool, runs_at_once: int) -> Compute:
     )
 
 
-class CompiledUnits(nn.Module):
-    """A network whose residual units are compiled, each shape of them once (seconds, where the
-    whole network takes a minute); one without such units is compiled as a whole.
+def compile_training(model: nn.Module, units: bool, backend: str = "inductor") -> list[nn.Module]:
+    """Compile what a network computes in training, in place; evaluations run it as written, whose
+    hooks fire. Returns the modules that are compiled.
+
+    units: its residual units, each shape of them once (seconds, where the whole network takes a
+    minute); a network without such units is compiled as a whole.
     """
+    config: Any = torch._dynamo.config
+    config.recompile_limit = config.accumulated_recompile_limit = COMPILATIONS
+    config.fail_on_recompile_limit_hit = True  # all variants are compiled, or none
+    kinds = (PlainUnit, ResidualUnit)
+    parts: list[nn.Module] = [one for one in model.modules() if units and isinstance(one, kinds)]
+    parts = parts or [model]
+    for part in parts:
+        compiled = torch.compile(part._call_impl, dynamic=False, backend=backend)
+        part._compiled_call_impl = partial(_in_training, part, compiled)
+    return parts
 
-    def __init__(self, model: nn.Module, backend: str = "inductor") -> None:
-        super().__init__()
-        self.model = model
-        kinds = (PlainUnit, ResidualUnit)
-        units: list[nn.Module] = [one for one in model.modules() if isinstance(one, kinds)]
-        self.calls: list[tuple[nn.Module, Any]] = []
-        for unit in units or [model]:
-            unit.compile(dynamic=False, backend=backend)
-            self.calls.append((unit, unit._compiled_call_impl))
-            unit._compiled_call_impl = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        for unit, call in self.calls:
-            unit._compiled_call_impl = call
-        try:
-            logits: Tensor = self.model(x)
-        finally:
-            for unit, _ in self.calls:
-                unit._compiled_call_impl = None
-        return logits
+def _in_training(part: nn.Module, compiled: Callable[..., Any], *inputs: Any) -> Any:
+    return (compiled if part.training else part._call_impl)(*inputs)

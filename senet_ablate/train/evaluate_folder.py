@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from senet_ablate.data import Batches, ImageSet
 from senet_ablate.data.files import class_folders, class_names, of_size
@@ -68,12 +68,7 @@ def evaluate_folder(
     if split.left_out:
         log.warning("%s: left out: %s", folder, listed(split.left_out))
     images = ImageSet(split, split, tuple(classes), *NORMALISED.get(backbone, IMAGENET), "")
-
-    def on_batch(module: nn.Module, inputs: tuple[Tensor]) -> None:
-        progress(len(inputs[0]))
-
-    with model.register_forward_pre_hook(on_batch):
-        return evaluate(model, Batches(split, images, spec, device), spec)
+    return evaluate(model, Batches(split, images, spec, device), spec, progress)
 
 
 def _ordered(names: list[str]) -> list[str]:

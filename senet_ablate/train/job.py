@@ -8,9 +8,10 @@ process and machine, with a warning.
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
@@ -55,7 +56,7 @@ class SweepContext:
     cuda or cuda:N. command, plan: for the provenance; plan is the hash of the analysis plan.
     keep_weights_of, class_gates_of: ids of runs. checkpoint_every_s: seconds between two of a run
     at least. gpus_per_run: share of a GPU, at most 1. runs_per_gpu: at once in a process, each on
-    its own stream; 0: as many as the memory holds. graph: training steps on a GPU as CUDA graphs.
+    its own stream; 0: as many as the memory holds. eager: ids of runs whose step is no CUDA graph.
     epoch_logger: gives what is called at the end of each epoch of a run.
     """
 
@@ -70,7 +71,7 @@ class SweepContext:
     checkpoint_every_s: float = EVERY_S
     gpus_per_run: float = 1.0
     runs_per_gpu: int = 1
-    graph: bool = True
+    eager: frozenset[str] = frozenset()
     epoch_logger: EpochLogger | None = None
 
     @staticmethod
@@ -102,6 +103,9 @@ class Failure:
     ends: bool = False
 
 
+Launch = Callable[[list[Run], SweepContext, Progress], list[Failure]]
+
+
 class RunStatus(Enum):
     """Of an attempt at a run: trained now, on record already, or locked by another process."""
 
@@ -125,21 +129,45 @@ def configure_worker(device: torch.device) -> None:
 def attempt(
     run: Run, context: SweepContext, device: torch.device, progress: Callable[[int], None]
 ) -> RunStatus | Failure:
-    """`train_if_missing`, with a failure in place of an error that it raises."""
+    """`train_if_missing`, with a failure in place of an error that it raises.
+
+    It waits for a moment where another process trains the run, before that is looked at again.
+    """
     try:
-        return train_if_missing(run, context, device, progress)
+        status = train_if_missing(run, context, device, progress)
+        if status is RunStatus.BUSY:
+            time.sleep(RETRY_S)
+        return status
     except CaptureError as error:
         full = isinstance(error.__cause__, torch.OutOfMemoryError)
         how = "again" if full else "without a graph"
         log.warning("%s; run %s is trained %s", error, run.id, how, exc_info=True)
         return Failure(run, str(error), again=True, graph=full, ends=True)
-    except CaptureLost as error:
-        return Failure(run, str(error), again=True, ends=True)
     except Exception as error:  # in a user's operator, in memory, on the disk
-        ends = isinstance(error, torch.AcceleratorError) or _is_lost(device)
+        ends = isinstance(error, torch.AcceleratorError | CaptureLost) or _is_lost(device)
         beside_others = context.runs_per_gpu > 1 or context.gpus_per_run < 1
         crowded = isinstance(error, MemoryError) and beside_others
         return Failure(run, f"{type(error).__name__}: {error}", again=ends or crowded, ends=ends)
+
+
+def launch_again(
+    launch: Launch, runs: list[Run], context: SweepContext, progress: Progress
+) -> list[Failure]:
+    """`launch`, and once more for runs that something else than themselves ended, each alone on its
+    device; without a CUDA graph for those whose step is none.
+    """
+    failures, alone = list[Failure](), False
+    while runs:
+        found = launch(runs, context, progress)
+        # one that was lost beside another may turn out to be no graph either
+        tried = [one for one in found if one.run.id in context.eager or (alone and one.graph)]
+        lost = [one for one in found if one.again and one not in tried]
+        failures += [one for one in found if one not in lost]
+        eager = frozenset(one.run.id for one in lost if not one.graph)
+        context = replace(context, runs_per_gpu=1, gpus_per_run=1.0, eager=eager)
+        runs, alone = [one.run for one in lost], True
+    progress(sum(one.again for one in failures), 0, [])
+    return failures
 
 
 def _is_lost(device: torch.device) -> bool:
@@ -211,7 +239,7 @@ def _train(
                 device,
                 context.command,
                 plan=context.plan,
-                graph=context.graph,
+                graph=run.id not in context.eager,
                 runs_at_once=max(1, context.runs_per_gpu),
                 checkpoints=Checkpoints(
                     checkpoint_path(context.results, context.recipe, run.id),

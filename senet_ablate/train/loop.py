@@ -24,11 +24,11 @@ from torch.nn.parallel import DistributedDataParallel
 from senet_ablate.data import Batches, ImageSet, Split
 from senet_ablate.models import build_model, cost, se_blocks
 from senet_ablate.models.layers import draw_from, drawing_from
-from senet_ablate.records import Epoch, Gates, Provenance, Record
+from senet_ablate.records import Epoch, Gates, Record
 from senet_ablate.records.store import pack
 from senet_ablate.spec import Run, Training
 from senet_ablate.train.checkpoint import NoCheckpoints, TrainState
-from senet_ablate.train.compute import CompiledUnits, allow_compilations, compute_of, set_flags
+from senet_ablate.train.compute import compile_training, compute_of, set_flags
 from senet_ablate.train.cuda_graph import Step, graphed, one_at_a_time, set_lr
 from senet_ablate.train.distributed import (
     all_gather,
@@ -76,12 +76,14 @@ def prepared(
 def first_steps(
     run: Run, images: ImageSet, device: torch.device, steps: int, graph: bool = True
 ) -> Iterator[None]:
-    """Take the first steps of a run, to measure them; yields after each."""
+    """Take the first steps of a run, to measure them; yields when each is done."""
     model, optimizer, batches = prepared(run, images, device)
     step = make_step(run.train, model.train(), optimizer, batches, graph)
     endless = chain.from_iterable(batches.shuffled(run.seed, epoch) for epoch in count(1))
     for x, y in islice(endless, steps):
         step(x, y)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         yield
 
 
@@ -116,14 +118,8 @@ def train(
     state = TrainState(model, optimizer, device, on_epoch_end=on_epoch_end)
     graph = graph and device.type == "cuda" and world_size() == 1
     compute = compute_of(spec, graph, runs_at_once)
-
-    def stamp(train_s: float = 0.0) -> Provenance:
-        began = state.started  # a resumed run began when it was first started
-        return provenance(
-            run, images.checksum, device, command, began, train_s, plan=plan, compute=compute
-        )
-
-    stamp()  # what it cannot read fails now, not after training
+    stamp = partial(provenance, run, images.checksum, device, command, plan=plan, compute=compute)
+    stamp(state.started)  # what it cannot read fails now, not after training
     with one_at_a_time:  # it counts by hooks that all threads would run
         counted = cost(model, (3, batches.size, batches.size))
     step = make_step(spec, model, optimizer, batches, graph)
@@ -182,7 +178,7 @@ def train(
         epochs=tuple(epochs),
         gates={} if diverged else final.gates,
         diverged=len(epochs) if diverged else None,
-        provenance=stamp(train_s),
+        provenance=stamp(state.started, train_s),  # a resumed run began when first started
         **more,
     )
 
@@ -262,13 +258,11 @@ def make_step(
     """The training step of a run that begins: compiled as the recipe says, over all processes that
     train together; on a GPU a CUDA graph, which leaves the network as it was. Raises CaptureError.
     """
-    called = model  # evaluations call the model itself, whose hooks fire
     if train.compile:
-        allow_compilations()
-        called = CompiledUnits(model) if train.compile == "units" else torch.compile(model)  # type: ignore[assignment]
-    on_gpu = batches.device.type == "cuda"
+        compile_training(model, units=train.compile == "units")
+    on_gpu, called = batches.device.type == "cuda", model
     if world_size() > 1:
-        called = DistributedDataParallel(called, [batches.device.index] if on_gpu else None)
+        called = DistributedDataParallel(model, [batches.device.index] if on_gpu else None)
     step = partial(train_step, called, optimizer, spec=train)
     if not graph or not on_gpu or world_size() > 1:
         return step
@@ -319,28 +313,33 @@ def evaluate(
     model: nn.Module,
     batches: Batches,
     spec: Training,
-    on_batch_end: Callable[[], None] = lambda: None,
+    on_batch_end: Callable[[int], object] = lambda images: None,
+    on_gate: Callable[[str, Tensor, Tensor], None] = lambda name, gate, labels: None,
 ) -> Evaluation:
     """Evaluate the network on every image of `batches`; training's random state stays as it was.
 
-    Nothing is read from the device before the end, and then all at once.
+    Nothing is read from the device before the end, and then all at once. on_batch_end: called with
+    the number of images of a batch. on_gate: called with each SE block's name, what its gate
+    returned for a batch, N x C x H x W, and the N labels. A user's own gate may return N x C; one
+    that returns no value for each image is left out.
     """
     model.eval()
     losses, answers, sums = list[Tensor](), list[Tensor](), dict[str, Tensor]()
-
-    def on_gate(name: str, gate: Tensor) -> None:
-        sums[name] = sums.get(name, 0) + gate_sums(gate)
-
-    with evaluation_rng(model, batches.device), gate_hooks(model, on_gate):
+    with evaluation_rng(model, batches.device), gate_hooks(model) as gates:
         for x, y in batches.in_order():
             with precision(spec, batches.device):
                 logits = model(x).float()
+            for name, gate in gates.items():
+                if gate.ndim in (2, 4) and len(gate) == len(x):
+                    gate = gate.reshape(*gate.shape[:2], *(gate.shape[2:] or (1, 1)))
+                    sums[name] = sums.get(name, 0) + gate_sums(gate)
+                    on_gate(name, gate, y)
             losses.append(F.cross_entropy(logits, y, reduction="sum"))
             finite = logits.isfinite().all(1)
             ranked = logits.topk(min(5, logits.shape[1])).indices
             right = (ranked == y[:, None]) & finite[:, None]
             answers.append(torch.stack([right[:, 0], right.any(1), finite, ranked[:, 0]], 1))
-            on_batch_end()
+            on_batch_end(len(x))
     totals = map(all_reduce, [torch.stack(losses).sum(), *sums.values()])
     of_image, loss_sum, *of_block = on_host(all_gather(torch.cat(answers)), *totals)
     top1, top5, finite, answered = of_image.T
@@ -351,7 +350,11 @@ def evaluate(
         wrong_top5=int((top5 == 0).sum()) if logits.shape[1] > 5 else None,
         answered=len(answered.unique()),
         finite=math.isfinite(loss) and bool(finite.all()),
-        gates={name: gates_of(block) for name, block in zip(sums, of_block, strict=True)},
+        gates={
+            name: gates_of(block)
+            for name, block in zip(sums, of_block, strict=True)
+            if block[1] == len(top1)  # not a gate that happened to suit one batch
+        },
     )
 
 
@@ -367,38 +370,22 @@ def evaluation_rng(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def gate_hooks(model: nn.Module, on_gate: Callable[[str, Tensor], None]) -> Iterator[int]:
-    """Call on_gate(block, gate) with what the gates of SE blocks return, N x C x H x W.
-
-    A user's own gate may return N x C; what has another shape, or no value for each image, is left
-    out for good. Of a gate that is called several times in a forward pass the first call counts.
-    Yields how many gates there are.
+def gate_hooks(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """What the gates of SE blocks returned in the last forward pass, by block; of a gate that is
+    called several times the first call counts.
     """
-    images, seen, left_out = 0, set[str](), set[str]()
-
-    def begin(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        nonlocal images
-        images = len(inputs[0])
-        seen.clear()
+    gates: dict[str, Tensor] = {}
 
     def hook(name: str, module: nn.Module, inputs: Any, gate: Tensor) -> None:
-        if name in seen:
-            return
-        seen.add(name)
-        if gate.ndim not in (2, 4) or len(gate) != images:
-            left_out.add(name)
-        elif name not in left_out:
-            on_gate(name, gate.detach().reshape(*gate.shape[:2], *(gate.shape[2:] or (1, 1))))
+        gates.setdefault(name, gate)
 
-    gates = {name: getattr(block, "gate", None) for name, block in se_blocks(model).items()}
-    handles = [model.register_forward_pre_hook(begin)]
-    handles += [
-        gate.register_forward_hook(partial(hook, name))
-        for name, gate in gates.items()
-        if isinstance(gate, nn.Module)
-    ]
+    handles = [model.register_forward_pre_hook(lambda module, inputs: gates.clear())]
+    for name, block in se_blocks(model).items():
+        gate = getattr(block, "gate", None)
+        if isinstance(gate, nn.Module):
+            handles.append(gate.register_forward_hook(partial(hook, name)))
     try:
-        yield len(handles) - 1
+        yield gates
     finally:
         for handle in handles:
             handle.remove()

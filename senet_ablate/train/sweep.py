@@ -16,13 +16,11 @@ from torch import nn
 
 from senet_ablate.data import ImageSet, load_images
 from senet_ablate.models import CannotHost, Cost, build_model, cost
-from senet_ablate.models.build import build_to_count, own_parts
+from senet_ablate.models.build import build_to_count
 from senet_ablate.records import Compute, read_records
-from senet_ablate.spec import BadInput, Plan, Row, Run
-from senet_ablate.train.checkpoint import SHARE, SLOW_DISK
+from senet_ablate.spec import BadInput, Plan, Run
 from senet_ablate.train.compute import compute_of, set_flags
 from senet_ablate.train.cuda_graph import CaptureError
-from senet_ablate.train.distributed import torchrun_rank
 from senet_ablate.train.job import (
     OUT_OF_MEMORY,
     Failure,
@@ -32,8 +30,7 @@ from senet_ablate.train.job import (
     images_seen,
     remove_finished,
 )
-from senet_ablate.train.launch import get_launcher
-from senet_ablate.train.launch.local import devices
+from senet_ablate.train.launch import get_launcher, local
 from senet_ablate.train.loop import first_steps
 from senet_ablate.train.provenance import own_operators
 
@@ -49,11 +46,11 @@ class Sweep:
         self, plan: Plan, context: SweepContext, launcher: str = "local", download: bool = False
     ) -> None:
         self.plan, self.context, self.runs = plan, context, plan.runs()
-        self.on_ray, self.launcher = launcher == "ray", get_launcher(launcher)
-        if context.runs_per_gpu != 1 and (self.on_ray or torchrun_rank() is not None):
+        self.launcher = get_launcher(launcher)
+        if context.runs_per_gpu != 1 and self.launcher is not local:
             raise BadInput("--runs-per-gpu is for --launcher local; Ray has --gpus-per-run")
         self.images = load_images(plan.recipe.train, context.data, download)
-        self.networks = build_networks(plan, len(self.images.classes))
+        check_networks(plan, len(self.images.classes))
         self.pending = pending(plan, context.results, self.images)
 
     @property
@@ -75,7 +72,7 @@ class Sweep:
         names: dict[str, list[str]] = {}
         for row in self.plan.rows():
             for run in row.runs:
-                names.setdefault(run.id, []).append(f"{row.experiment}/{row.variant}")
+                names.setdefault(run.id, []).append(row.name)
         return names
 
     def train(self, progress: Progress = lambda finished, images, running: None) -> list[Failure]:
@@ -90,53 +87,42 @@ class Sweep:
         return self.launcher.launch(self.pending, self.context, progress)
 
     @cached_property
-    def costs(self) -> list[Cost]:
-        """Parameters and multiply-adds of each row's network, in the order of `networks`.
+    def costs(self) -> dict[str, Cost]:
+        """Parameters and multiply-adds of each row's network, by the row's name.
 
         Raises BadInput for a network that images do not go through.
         """
         size = self.plan.recipe.train.crop_size or self.images.train.images.shape[1]
-        found = []
-        for row, model in self.networks:
+        found = {}
+        for row in self.plan.rows():
             train, se = row.runs[0].train, row.runs[0].se
             try:
-                if own_parts(train.backbone, se):  # one at a time: they hold weights
-                    classes = len(self.images.classes)
-                    model = build_to_count(train.backbone, classes, se, train.stem)
-                found.append(cost(model, (3, size, size)))
+                model = build_to_count(train.backbone, len(self.images.classes), se, train.stem)
+                found[row.name] = cost(model, (3, size, size))
             except Exception as error:  # in a user's operator; images too small for a network
-                name = f"{row.experiment}/{row.variant}"
-                what = f"{name}: {type(error).__name__}: {error} (images of {size} pixels)"
+                what = f"{row.name}: {type(error).__name__}: {error} (images of {size} pixels)"
                 if own := ", ".join(own_operators(row.runs[0])):
                     what += f"; your own: {own}, see CONTRIBUTING.md for the shapes"
                 raise BadInput(what) from error
         return found
 
     def estimate_s(self) -> float | None:
-        """Seconds that the pending runs take, checkpoints included, from a few timed steps of one.
+        """Seconds that the pending runs take, but for checkpoints, from a few timed steps of one.
 
         Runs that share a GPU are taken not to slow each other. None where this machine has no
         device of the kind that the launcher trains on.
         """
         slots, kind = self.launcher.slots(self.context)
         try:
-            device = torch.device(devices(kind if self.on_ray else self.context.device)[0])
+            device = torch.device(local.devices(kind.split()[-1])[0])
         except BadInput:
             return None
         configure_worker(device)
-        of_run = {
-            run.id: counted
-            for (row, _), counted in zip(self.networks, self.costs, strict=True)
-            for run in row.runs
-        }
-        probe, total = self.pending[0], 0.0
-        rate = seconds_per_image(probe, self.images, device) / of_run[probe.id].macs
-        for run in self.pending:
-            training = rate * of_run[run.id].macs * images_seen(run, len(self.images.train))
-            writing = 2 * 4 * of_run[run.id].params / SLOW_DISK  # weights, momentum in float32
-            interval = max(self.context.checkpoint_every_s, SHARE * writing)
-            total += training + writing * (training // interval)
-        return total / min(slots, len(self.pending))
+        macs = {run.id: self.costs[row.name].macs for row in self.plan.rows() for run in row.runs}
+        probe, count = self.pending[0], len(self.images.train)
+        rate = seconds_per_image(probe, self.images, device) / macs[probe.id]
+        work = sum(macs[run.id] * images_seen(run, count) for run in self.pending)
+        return rate * work / min(slots, len(self.pending))
 
 
 def check_compiler() -> None:
@@ -150,15 +136,14 @@ def check_compiler() -> None:
         ) from error
 
 
-def build_networks(plan: Plan, classes: int) -> list[tuple[Row, nn.Module]]:
-    """Every row with its network on the meta device.
+def check_networks(plan: Plan, classes: int) -> None:
+    """Build every row's network, on the meta device.
 
-    Raises BadInput if a network cannot host its SE block, two of a table are the same network, or a
+    Raises BadInput if one cannot host its SE block, two of a table are the same network, or a
     row that the recipe declares as impossible (`cannot_host`) can be built.
     """
     if plan.recipe.train.compile:
         check_compiler()
-    networks = []
     seen: dict[tuple[object, ...], str] = {}
     for row in plan.rows():
         run = row.runs[0]
@@ -166,14 +151,13 @@ def build_networks(plan: Plan, classes: int) -> list[tuple[Row, nn.Module]]:
             model = _on_meta(run, classes)
         except CannotHost as error:
             raise BadInput(
-                f"{row.experiment}/{row.variant}: {error}; if that is as it should be, say so under"
+                f"{row.name}: {error}; if that is as it should be, say so under"
                 f" `cannot_host` in recipe {plan.recipe_name!r}"
             ) from error
         except BadInput:
             raise
         except Exception as error:  # in a user's block
-            name = f"{row.experiment}/{row.variant}"
-            raise BadInput(f"{name}: {type(error).__name__}: {error}") from error
+            raise BadInput(f"{row.name}: {type(error).__name__}: {error}") from error
         # parts of a user's own may compute differently and print alike
         own = run.se and run.se.canonical() if own_operators(run) else None
         key = (row.experiment, repr(model), run.train.model_dump_json(), own)
@@ -183,7 +167,6 @@ def build_networks(plan: Plan, classes: int) -> list[tuple[Row, nn.Module]]:
                 f"experiment {row.experiment!r}: under recipe {plan.recipe_name!r} the variants"
                 f" {other!r} and {row.variant!r} are the same network, trained in the same way"
             )
-        networks.append((row, model))
     for entry in plan.recipe.cannot_host:
         experiment, _, variant = entry.partition("/")
         if experiment in plan.experiments:
@@ -195,7 +178,6 @@ def build_networks(plan: Plan, classes: int) -> list[tuple[Row, nn.Module]]:
             raise BadInput(
                 f"recipe {plan.recipe_name!r}, key cannot_host: {entry} can be built after all"
             )
-    return networks
 
 
 def _on_meta(run: Run, classes: int) -> nn.Module:
@@ -233,20 +215,15 @@ def seconds_per_image(run: Run, images: ImageSet, device: torch.device) -> float
 
     Raises BadInput if they do not fit the GPU's memory.
     """
-    try:
-        moments = _moments(run, images, device, graph=True)
-    except CaptureError:  # such a run is trained without
-        moments = _moments(run, images, device, graph=False)
-    return statistics.median(np.diff(moments)) / run.train.batch_size
 
+    def moments(graph: bool) -> list[float]:
+        return [time.perf_counter() for _ in first_steps(run, images, device, 6, graph)]
 
-def _moments(run: Run, images: ImageSet, device: torch.device, graph: bool) -> list[float]:
-    moments = []
     try:
-        for _ in first_steps(run, images, device, 6, graph):
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            moments.append(time.perf_counter())
+        try:
+            found = moments(graph=True)
+        except CaptureError:  # such a run is trained without
+            found = moments(graph=False)
     except torch.OutOfMemoryError as error:
         raise BadInput(OUT_OF_MEMORY.format(batch=run.train.batch_size)) from error
-    return moments
+    return statistics.median(np.diff(found)) / run.train.batch_size

@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 
 import torch
@@ -19,7 +20,6 @@ from joblib import cpu_count
 from senet_ablate.spec import BadInput, Run
 from senet_ablate.train.checkpoint import Interrupted, StopRequest, request_stop
 from senet_ablate.train.job import (
-    RETRY_S,
     Failure,
     Progress,
     RunStatus,
@@ -27,6 +27,7 @@ from senet_ablate.train.job import (
     attempt,
     cached_images,
     configure_worker,
+    launch_again,
 )
 from senet_ablate.train.loop import first_steps
 from senet_ablate.train.numerics import numerics_of_workers
@@ -64,12 +65,6 @@ def _workers(context: SweepContext) -> list[str]:
     return found * int(1 / context.gpus_per_run)
 
 
-def _at_once(context: SweepContext) -> int:
-    """How many runs a process trains at once, at most."""
-    most = 1 if devices(context.device)[0] == "cpu" else MOST_AT_ONCE
-    return context.runs_per_gpu or most
-
-
 def slots(context: SweepContext) -> tuple[int, str]:
     """How many runs this machine trains at once, and the first device. Raises BadInput."""
     workers = _workers(context)
@@ -77,37 +72,26 @@ def slots(context: SweepContext) -> tuple[int, str]:
 
 
 def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[Failure]:
-    """Train `runs` and write their records; see Launcher.
+    """Train `runs` and write their records; returns those that failed.
 
     A run that another process is training is waited for. A worker that is lost hurts no other: a
-    new one takes its place, and what it was training is tried once more at the end, each run alone
-    on its device. Runs with a user's own operators have a process each, also where several run at
-    once: they may draw from PyTorch's global generator.
+    new one takes its place, and what it was training is tried again. Runs with a user's own
+    operators have a process each, also where several run at once: they may draw from PyTorch's
+    global generator.
     """
     if not runs:
         return []
-    one_each = replace(context, runs_per_gpu=1)
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         sys.exit(NO_GUARD)  # a worker that begins by running the script that starts workers
-    alone = [run for run in runs if context.runs_per_gpu != 1 and own_operators(run)]
     with numerics_of_workers(runs[0].train):
-        first = _Pool([run for run in runs if run not in alone], context)
-        own = _Pool(alone, one_each)
-        for pool in (first, own):
-            pool.train(progress)
-        failures, left = first.failures + own.failures, [*first.queue, *own.queue]
-        lost = [one for one in failures if one.again]
-        failures = [one for one in failures if not one.again]
-        while lost:
-            last = _Pool([one.run for one in lost], replace(one_each, gpus_per_run=1.0))
-            last.eager = {one.run for one in lost if not one.graph}
-            last.train(progress)
-            left += last.queue
-            # one that was lost beside another may turn out to be no graph either
-            lost = [one for one in last.failures if one.again and not one.graph]
-            failures += [one for one in last.failures if one not in lost]
-    progress(sum(one.again for one in failures), 0, [])
-    return failures + [Failure(run, f"{KILLED} as it started") for run in left]
+        return launch_again(_launch, runs, context, progress)
+
+
+def _launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[Failure]:
+    own = [run for run in runs if context.runs_per_gpu != 1 and own_operators(run)]
+    others = [run for run in runs if run not in own]
+    one_each = replace(context, runs_per_gpu=1)
+    return _Pool(others, context).train(progress) + _Pool(own, one_each).train(progress)
 
 
 @dataclass(eq=False)
@@ -121,23 +105,22 @@ class _Worker:
 class _Pool:
     """Workers, with a connection for each run at once, and the queue of runs that they take from.
 
-    eager: runs whose steps are no CUDA graphs.
+    A worker says None when it is ready for a run, then numbers of images, and how the run ended.
     """
 
     def __init__(self, runs: Sequence[Run], context: SweepContext) -> None:
-        self.context, self.queue = context, deque(runs)
-        self.failures, self.eager = list[Failure](), set[Run]()
+        self.context, self.queue, self.failures = context, deque(runs), list[Failure]()
         self.processes: list[multiprocessing.process.BaseProcess] = []
         self.workers: dict[Connection, _Worker] = {}  # of connections that may still train
         self.training: dict[Connection, Run] = {}
         self.busy = Counter[str]()  # how often each run was found locked
 
-    def train(self, progress: Progress) -> None:
-        """Train the queue; what is left of it could not be started."""
+    def train(self, progress: Progress) -> list[Failure]:
+        """Train the queue; returns the runs that failed."""
         workers = _workers(self.context)[: len(self.queue)]
         runs, many = len(self.queue), len(workers)
         for number, device in enumerate(workers):
-            self._start(device, runs * (number + 1) // many - runs * number // many)
+            self._start(device, (runs + number) // many)
         try:
             while self.workers:
                 finished, images = self._poll()
@@ -147,11 +130,12 @@ class _Pool:
                 process.terminate()  # it writes its checkpoints first
             for process in self.processes:
                 process.join()
+        return [*self.failures, *(Failure(run, f"{KILLED} as it started") for run in self.queue)]
 
     def _start(self, device: str, share: int) -> None:
         """A worker for so many of the runs that are left, or as many as it can train at once."""
-        at_once = min(_at_once(self.context), share)
-        pairs = [_spawn.Pipe() for _ in range(at_once)]
+        most = self.context.runs_per_gpu or (1 if device == "cpu" else MOST_AT_ONCE)
+        pairs = [_spawn.Pipe() for _ in range(min(most, share))]
         theirs = [connection for _, connection in pairs]
         process = _spawn.Process(target=_work, args=(theirs, self.context, device, self.queue[0]))
         process.start()
@@ -171,24 +155,25 @@ class _Pool:
             except (EOFError, OSError):
                 self._closed(connection)
                 continue
-            if isinstance(message, int):
+            if message is None:
+                self._next(connection)
+            elif isinstance(message, int):
                 images += message
-                continue
-            run = self.training.pop(connection, None)
-            if isinstance(message, Failure):
-                self.failures.append(message)
-                finished += not message.again
-                if message.ends:
-                    continue
-            elif run and message is RunStatus.BUSY:
-                self.queue.append(run)
-                self.busy[run.id] += 1
-                if self.busy[run.id] == 2:  # all others have been handed out
-                    log.warning("run %s: another process trains it, and is waited for", run.id)
-            elif run:
-                finished += 1
-            self._next(connection)
+            else:
+                finished += self._ended(self.training.pop(connection), message)
         return finished, images
+
+    def _ended(self, run: Run, answer: RunStatus | Failure) -> bool:
+        """Note how an attempt at a run ended; whether it is the last one."""
+        if isinstance(answer, Failure):
+            self.failures.append(answer)
+            return not answer.again
+        if answer is RunStatus.BUSY:
+            self.queue.append(run)
+            self.busy[run.id] += 1
+            if self.busy[run.id] == 2:  # all others have been handed out
+                log.warning("run %s: another process trains it, and is waited for", run.id)
+        return answer is not RunStatus.BUSY
 
     def _next(self, connection: Connection) -> None:
         """Give an idle connection its next run; without one it ends."""
@@ -196,7 +181,7 @@ class _Pool:
             self.training[connection] = run = self.queue.popleft()
             self.workers[connection].used = True
             with suppress(OSError):  # a worker that just ends: its run is lost
-                connection.send((run, run not in self.eager))
+                connection.send(run)
         else:
             connection.close()
             del self.workers[connection]
@@ -221,34 +206,19 @@ def _work(connections: list[Connection], context: SweepContext, device: str, fir
     except Exception as error:  # the run fails by its own name when it is trained
         log.warning("%s: %s; it trains one run at a time", device, error)
         count = 1
-    count = min(count, len(connections))
-    context = replace(context, runs_per_gpu=count)
-    training = set[Connection]()
-    threads = [
-        threading.Thread(target=_serve, args=(one, context, on, leaving, training), daemon=True)
-        for one in connections[:count]
-    ]
-    signal.signal(signal.SIGTERM, request_stop)  # Python's handlers run in the main thread
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        for thread in threads:
-            thread.join(0.05)
-        if StopRequest.signal and not training:
-            os._exit(143)  # as SIGTERM would have ended it
+    connections = connections[:count]
+    context = replace(context, runs_per_gpu=len(connections))
+    signal.signal(signal.SIGTERM, request_stop)
+    with ThreadPoolExecutor(len(connections)) as threads:
+        list(threads.map(partial(_serve, context, on, leaving), connections))
 
 
 def _serve(
-    connection: Connection,
-    context: SweepContext,
-    device: torch.device,
-    leaving: threading.Event,
-    training: set[Connection],
+    context: SweepContext, device: torch.device, leaving: threading.Event, connection: Connection
 ) -> None:
     """Train the runs that come through a connection, on a stream of this thread's own.
 
-    Sends None when ready, numbers of images, and for each run its outcome or failure. leaving: set
-    where the process takes no more runs. training: the connections of this process that have one.
+    leaving: set where the process takes no more runs.
     """
     torch.set_num_threads(1)
     if device.type == "cuda":
@@ -258,28 +228,26 @@ def _serve(
         with suppress(OSError):  # where the parent was killed, SIGTERM is to come
             connection.send(message)
 
-    send(None)
-    with own_stream(device):
+    with own_stream(device), connection:
         while not leaving.is_set():
+            send(None)
+            while not connection.poll(0.1):
+                if StopRequest.signal:
+                    return
             try:
-                run, graph = connection.recv()
+                run = connection.recv()
             except EOFError:
                 return
-            training.add(connection)
             try:
-                answer = attempt(run, replace(context, graph=graph), device, send)
+                answer = attempt(run, context, device, send)
             except Interrupted:  # the process ends once all have written their checkpoints
                 answer = Failure(run, KILLED, ends=True)
-            training.discard(connection)
             if isinstance(answer, Failure):
                 if answer.ends:
                     leaving.set()
                 if leaving.is_set():  # it may be the process that failed, and not the run
                     answer = replace(answer, again=True)
-            elif answer is RunStatus.BUSY:
-                time.sleep(RETRY_S)
             send(answer)
-    connection.close()
 
 
 def own_stream(device: torch.device) -> AbstractContextManager[object]:
@@ -304,8 +272,7 @@ def runs_that_fit(run: Run, context: SweepContext, device: torch.device) -> int:
     if device.type != "cuda":
         return 1
     torch.cuda.reset_peak_memory_stats(device)
-    for _ in first_steps(run, cached_images(run.train, context.data), device, 2, graph=False):
-        torch.cuda.synchronize(device)
+    list(first_steps(run, cached_images(run.train, context.data), device, 2, graph=False))
     needed = torch.cuda.max_memory_allocated(device)
     torch.cuda.empty_cache()
     return at_once(needed, torch.cuda.mem_get_info(device)[0])

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,13 @@ import torch
 
 from senet_ablate.spec import BadInput, Run
 from senet_ablate.train.job import (
-    RETRY_S,
     Failure,
     Progress,
     RunStatus,
     SweepContext,
     attempt,
     configure_worker,
+    launch_again,
 )
 from senet_ablate.train.numerics import PORTABLE
 
@@ -75,7 +74,11 @@ def slots(context: SweepContext) -> tuple[int, str]:
 
 
 def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[Failure]:
-    """Train `runs` on the cluster and write their records; see Launcher."""
+    """Train `runs` on the cluster and write their records; returns those that failed."""
+    return launch_again(_launch, runs, context, progress)
+
+
+def _launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[Failure]:
     ray = connect()
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -94,11 +97,9 @@ def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[F
         max_retries=RETRIES,
         runtime_env={"env_vars": passed | (PORTABLE if portable else {})},
     )(_task)
-    again: dict[Run, Failure] = {}
 
-    def submit(run: Run, wait_s: float = 0.0) -> Any:
-        settings = replace(context, graph=run not in again or again[run].graph)
-        return task.remote(run, settings, str(Path.cwd()), meter, wait_s)
+    def submit(run: Run) -> Any:
+        return task.remote(run, context, str(Path.cwd()), meter)
 
     waiting, failures, seen = {submit(run): run for run in runs}, list[Failure](), 0
     try:
@@ -108,15 +109,13 @@ def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[F
             for ref in done:
                 run = waiting.pop(ref)
                 answer = _answer(ray, ref, run)
-                if isinstance(answer, Failure) and answer.again and run not in again:
-                    again[run] = answer
+                if answer is RunStatus.BUSY:
                     waiting[submit(run)] = run
-                elif answer is RunStatus.BUSY:
-                    waiting[submit(run, RETRY_S)] = run
+                elif isinstance(answer, Failure):
+                    failures.append(answer)
+                    finished += not answer.again
                 else:
                     finished += 1
-                    if isinstance(answer, Failure):
-                        failures.append(answer)
             images = ray.get(meter.of_runs.remote())
             total = sum(images.values())
             progress(
@@ -153,45 +152,36 @@ class Meter:
     def stop(self) -> None:
         self.stopping = True
 
-    def begin(self, run: str) -> None:
-        """A run starts, or starts again."""
-        self.images[run] = 0
-
-    def add(self, run: str, images: int) -> bool:
-        """Count images of a run; whether it is to stop."""
-        self.images[run] += images
+    def note(self, run: str, images: int) -> bool:
+        """Keep how many images a run has trained on; whether it is to stop."""
+        self.images[run] = images
         return self.stopping
 
     def of_runs(self) -> dict[str, int]:
         return self.images
 
 
-def _task(
-    run: Run, context: SweepContext, folder: str, meter: Any, wait_s: float
-) -> RunStatus | Failure:
+def _task(run: Run, context: SweepContext, folder: str, meter: Any) -> RunStatus | Failure:
     import ray
 
-    time.sleep(wait_s)
     if Path(folder).is_dir():
         os.chdir(folder)  # where a user's own parts are
     device = torch.device("cuda:0" if context.device == "cuda" else "cpu")  # Ray shows one GPU
     configure_worker(device)
-    meter.begin.remote(run.id)
-
-    def stopping(images: int = 0) -> bool:
-        try:
-            stop: bool = ray.get(meter.add.remote(run.id, images))
-        except ray.exceptions.RayError:
-            return True  # the driver is gone
-        return stop
+    trained = 0
 
     def progress(images: int) -> None:
-        if stopping(images):
+        nonlocal trained
+        trained += images
+        try:
+            stop = ray.get(meter.note.remote(run.id, trained))
+        except ray.exceptions.RayError:
+            stop = True  # the driver is gone
+        if stop:
             _thread.interrupt_main()  # as Ctrl-C: the run writes its checkpoint
 
-    if stopping():
-        return RunStatus.BUSY
     try:
+        progress(0)
         return attempt(run, context, device, progress)
     except KeyboardInterrupt as error:
         if error.args == (signal.SIGTERM,):

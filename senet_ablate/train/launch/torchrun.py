@@ -10,7 +10,6 @@ is to be trained, and writes.
 
 import os
 import signal
-import time
 from collections import deque
 
 import torch
@@ -20,7 +19,6 @@ from senet_ablate.spec import BadInput, Run
 from senet_ablate.train.checkpoint import Interrupted, StopRequest
 from senet_ablate.train.distributed import all_reduce, broadcast, init_process_group, world_size
 from senet_ablate.train.job import (
-    RETRY_S,
     Failure,
     Progress,
     RunStatus,
@@ -45,7 +43,7 @@ def slots(context: SweepContext) -> tuple[int, str]:
 
 
 def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[Failure]:
-    """Train `runs` one by one; see Launcher.
+    """Train `runs` one by one; returns those that failed.
 
     A failure ends the sweep: processes that failed apart cannot go on in step.
     """
@@ -69,7 +67,6 @@ def launch(runs: list[Run], context: SweepContext, progress: Progress) -> list[F
             raise Interrupted(signal.SIGTERM)
         if answer is RunStatus.BUSY:
             queue.append(run)
-            time.sleep(RETRY_S)
         else:
             progress(1, 0, [])
     dist.destroy_process_group()
