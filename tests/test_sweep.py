@@ -52,7 +52,7 @@ def test_the_estimate_follows_the_launcher_and_its_devices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("senet_ablate.train.sweep.seconds_per_image", lambda *_: 1.0)
-    monkeypatch.setattr("senet_ablate.train.sweep.configure_worker", lambda device: None)
+    monkeypatch.setattr(local, "configure_worker", lambda device: None)
     gpus: list[str] = []
     monkeypatch.setattr(local, "devices", lambda kind: gpus if kind == "cuda" else ["cpu"])
     one = sweep(tmp_path, device="cpu").estimate_s()

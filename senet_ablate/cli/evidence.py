@@ -52,19 +52,6 @@ def write_reports(
                 print(f"see {path}")
 
 
-def first_device(kind: str, threads: int = 1) -> "torch.device":
-    """The first device of a kind, with so many host threads and without TF32. Raises BadInput."""
-    import torch
-
-    from senet_ablate.train.job import configure_worker
-    from senet_ablate.train.launch.local import devices
-
-    device = torch.device(devices(kind)[0])
-    configure_worker(device)
-    torch.set_num_threads(threads)
-    return device
-
-
 def excitation(
     recipe: RecipeName = "cue",
     classes: Annotated[
@@ -82,6 +69,7 @@ def excitation(
     from senet_ablate.records.facts import write_facts
     from senet_ablate.records.gate_facts import facts_path
     from senet_ablate.train.class_gates import measure
+    from senet_ablate.train.launch.local import first_device
 
     rows = csv.reader([classes], skipinitialspace=True)  # a name with a comma in quotes
     names = [name.strip() for row in rows for name in row if name.strip()]
@@ -118,8 +106,13 @@ def bench(
             raise BadInput(f"unknown part {part!r}; known: {', '.join(known)}")
     plan = read_plan(recipe) if "timing" in chosen else None
     if plan:
-        set_numerics(plan.recipe.train)  # before torch is loaded
-    on = first_device(device, threads)
+        set_numerics(plan.recipe.train)
+    import torch  # after its numerics are set
+
+    from senet_ablate.train.launch.local import first_device
+
+    on = first_device(device)
+    torch.set_num_threads(threads)
     if machine := [part for part in chosen if part in PARTS]:
         _bench_machine(machine, str(on), rounds, results)
     if plan:
@@ -156,11 +149,9 @@ def _bench_recipe(
 
     networks = plain_and_se(plan)
     if all_rows:
-        known = {run.id for run in networks.values()}
         for row in plan.rows():
             run = replace(row.runs[0], seed=0)  # as those of plain and SE
-            if run.id not in known:
-                known.add(run.id)
+            if run.id not in {one.id for one in networks.values()}:
                 networks[row.name] = run
     images = load_images(plan.recipe.train, data)
     with tqdm(total=3 * rounds * len(networks), unit=" measurements") as bar:
@@ -199,6 +190,7 @@ def import_weights(
 
     from senet_ablate.models.pretrained import import_weights as load
     from senet_ablate.train.evaluate_folder import evaluate_folder
+    from senet_ablate.train.launch.local import first_device
 
     spec = read_se(se, pairs)
     model, on = load(file, backbone, spec), first_device(device)

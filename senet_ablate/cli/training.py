@@ -210,10 +210,11 @@ def sweep_bar(
     from tqdm import tqdm
 
     file, finished, done = sys.stderr, 0, 0
+    in_log = not hidden and not file.isatty()
     began = shown = time.monotonic()
     scale: dict[str, Any] = {"total": images, "unit": " images", "unit_scale": True}
     layout: dict[str, Any] = {"dynamic_ncols": True, "bar_format": "{l_bar}{bar:10}{r_bar}"}
-    with tqdm(**scale, **layout, disable=hidden or not file.isatty(), file=file) as bar:
+    with tqdm(**scale, **layout, disable=hidden or in_log, file=file) as bar:
 
         def progress(more_runs: int, more_images: int, running: list[Run]) -> None:
             nonlocal finished, done, shown
@@ -222,7 +223,7 @@ def sweep_bar(
             bar.set_postfix_str(", ".join([state, *map(name, running)]), refresh=False)
             bar.update(more_images)
             due = now - shown >= LOG_EVERY_S or (finished == runs and shown < math.inf)
-            if bar.disable and not hidden and due:
+            if in_log and due:
                 line = tqdm.format_meter(done, elapsed=now - began, ncols=0, postfix=state, **scale)
                 print(line, file=file, flush=True)
                 shown = now if finished < runs else math.inf

@@ -21,12 +21,12 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from senet_ablate.data import ImageSet, load_images
+from senet_ablate.data import load_images
 from senet_ablate.records import Epoch, Record, read_record, write_record
 from senet_ablate.records.commit import code_state, training_code
 from senet_ablate.records.facts import set_aside
 from senet_ablate.records.store import checkpoint_path, runs_folder, weights_path
-from senet_ablate.spec import BadInput, Plan, Run, Training
+from senet_ablate.spec import BadInput, Plan, Run
 from senet_ablate.train.checkpoint import EVERY_S, Checkpoints, origin, save_weights
 from senet_ablate.train.class_gates import by_class, default_classes
 from senet_ablate.train.compute import set_flags
@@ -256,10 +256,7 @@ def _train(
         raise MemoryError(OUT_OF_MEMORY.format(batch=run.train.batch_size)) from error
 
 
-@lru_cache(maxsize=1)
-def cached_images(train: Training, data: Path) -> ImageSet:
-    """The images of a recipe, loaded once a process."""
-    return load_images(train, data)
+cached_images = lru_cache(maxsize=1)(load_images)  # of a recipe, once a process
 
 
 @contextmanager

@@ -260,13 +260,12 @@ def make_step(
     """
     if train.compile:
         compile_training(model, units=train.compile == "units")
-    on_gpu, called = batches.device.type == "cuda", model
+    on_gpu = batches.device.type == "cuda"
     if world_size() > 1:
-        called = DistributedDataParallel(model, [batches.device.index] if on_gpu else None)
-    step = partial(train_step, called, optimizer, spec=train)
-    if not graph or not on_gpu or world_size() > 1:
-        return step
-    return graphed(step, model.train(), optimizer, *batches.empty())
+        together = DistributedDataParallel(model, [batches.device.index] if on_gpu else None)
+        return partial(train_step, together, optimizer, spec=train)
+    step = partial(train_step, model, optimizer, spec=train)
+    return graphed(step, model.train(), optimizer, *batches.empty()) if graph and on_gpu else step
 
 
 def train_step(

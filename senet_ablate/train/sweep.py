@@ -26,7 +26,6 @@ from senet_ablate.train.job import (
     Failure,
     Progress,
     SweepContext,
-    configure_worker,
     images_seen,
     remove_finished,
 )
@@ -114,10 +113,9 @@ class Sweep:
         """
         slots, kind = self.launcher.slots(self.context)
         try:
-            device = torch.device(local.devices(kind.split()[-1])[0])
+            device = local.first_device(kind.split()[-1])
         except BadInput:
             return None
-        configure_worker(device)
         macs = {run.id: self.costs[row.name].macs for row in self.plan.rows() for run in row.runs}
         probe, count = self.pending[0], len(self.images.train)
         rate = seconds_per_image(probe, self.images, device) / macs[probe.id]

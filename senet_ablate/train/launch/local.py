@@ -57,6 +57,13 @@ def devices(kind: str) -> list[str]:
     )
 
 
+def first_device(kind: str) -> torch.device:
+    """The first device of a kind, which this process is to compute on. Raises BadInput."""
+    device = torch.device(devices(kind)[0])
+    configure_worker(device)
+    return device
+
+
 def _workers(context: SweepContext) -> list[str]:
     """The device of each worker process."""
     found = devices(context.device)
