@@ -180,7 +180,7 @@ def _train(sweep: "Sweep") -> "list[Failure]":
         )
 
     def name(run: Run) -> str:
-        return f"{sweep.names[run.id][0]} seed {run.seed}"
+        return f"{sweep.plan.names[run.id][0]} seed {run.seed}"
 
     hidden = not pending or not first
     with sweep_bar(pending, sweep.pending_images, name, hidden) as progress:
@@ -188,7 +188,7 @@ def _train(sweep: "Sweep") -> "list[Failure]":
     if not first:
         raise typer.Exit(1 if failures else 0)
     for failure in failures:
-        names = ", ".join(sweep.names[failure.run.id])
+        names = ", ".join(sweep.plan.names[failure.run.id])
         seed = f"seed {failure.run.seed} (run {failure.run.id})"
         print(f"failed: {names}, {seed}: {failure.cause}", file=sys.stderr)
     if failures:

@@ -71,10 +71,9 @@ class EventFiles:
 
 def curves_of(plan: Plan, folder: Path) -> EventFiles:
     """The event files of a plan's runs below `folder`."""
-    names: dict[str, str] = {}
-    for row in plan.rows():
-        for run in row.runs:
-            names.setdefault(run.id, re.sub(r"[/\\]", "-", f"{row.experiment} {row.variant}"))
+    names = {
+        run: re.sub(r"[/\\]", "-", rows[0].replace("/", " ", 1)) for run, rows in plan.names.items()
+    }
     return EventFiles(folder / plan.recipe_name, names)
 
 

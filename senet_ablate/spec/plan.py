@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 
@@ -68,6 +69,15 @@ class Plan:
                 except BadInput as error:
                     where = f"recipe {self.recipe_name!r}, row {name}/{variant}"
                     raise BadInput(f"{where}: {error}") from error
+
+    @cached_property
+    def names(self) -> dict[str, list[str]]:
+        """Names of the rows that each run is of, by the run's id."""
+        names: dict[str, list[str]] = {}
+        for row in self.rows():
+            for run in row.runs:
+                names.setdefault(run.id, []).append(row.name)
+        return names
 
     def runs_of(self, experiment: str, variant: Variant) -> tuple[Run, ...]:
         return tuple(self.run(variant, seed) for seed in self.seeds_of(experiment, variant))

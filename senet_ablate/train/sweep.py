@@ -65,15 +65,6 @@ class Sweep:
         """How many images the pending runs train on."""
         return sum(images_seen(run, len(self.images.train)) for run in self.pending)
 
-    @cached_property
-    def names(self) -> dict[str, list[str]]:
-        """The rows that each run is of, as experiment/variant, by the run's id."""
-        names: dict[str, list[str]] = {}
-        for row in self.plan.rows():
-            for run in row.runs:
-                names.setdefault(run.id, []).append(row.name)
-        return names
-
     def train(self, progress: Progress = lambda finished, images, running: None) -> list[Failure]:
         """Train what is pending and write its records; returns the runs that failed.
 
@@ -116,8 +107,8 @@ class Sweep:
             device = local.first_device(kind.split()[-1])
         except BadInput:
             return None
-        macs = {run.id: self.costs[row.name].macs for row in self.plan.rows() for run in row.runs}
         probe, count = self.pending[0], len(self.images.train)
+        macs = {run.id: self.costs[self.plan.names[run.id][0]].macs for run in self.pending}
         rate = seconds_per_image(probe, self.images, device) / macs[probe.id]
         work = sum(macs[run.id] * images_seen(run, count) for run in self.pending)
         return rate * work / min(slots, len(self.pending))
