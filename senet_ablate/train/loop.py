@@ -324,15 +324,17 @@ def evaluate(
     """
     model.eval()
     losses, answers, sums = list[Tensor](), list[Tensor](), dict[str, Tensor]()
-    with evaluation_rng(model, batches.device), gate_hooks(model) as gates:
+
+    def look(name: str, gate: Tensor) -> None:
+        if gate.ndim in (2, 4) and len(gate) == len(y):
+            gate = gate.reshape(*gate.shape[:2], *(gate.shape[2:] or (1, 1)))
+            sums[name] = sums.get(name, 0) + gate_sums(gate)
+            on_gate(name, gate, y)
+
+    with evaluation_rng(model, batches.device), gate_hooks(model, look):
         for x, y in batches.in_order():
             with precision(spec, batches.device):
                 logits = model(x).float()
-            for name, gate in gates.items():
-                if gate.ndim in (2, 4) and len(gate) == len(x):
-                    gate = gate.reshape(*gate.shape[:2], *(gate.shape[2:] or (1, 1)))
-                    sums[name] = sums.get(name, 0) + gate_sums(gate)
-                    on_gate(name, gate, y)
             losses.append(F.cross_entropy(logits, y, reduction="sum"))
             finite = logits.isfinite().all(1)
             ranked = logits.topk(min(5, logits.shape[1])).indices
@@ -369,22 +371,24 @@ def evaluation_rng(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def gate_hooks(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """What the gates of SE blocks returned in the last forward pass, by block; of a gate that is
-    called several times the first call counts.
+def gate_hooks(model: nn.Module, look: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Call look(block, gate) with what the gates of SE blocks return; of one that is called several
+    times in a forward pass the first call counts.
     """
-    gates: dict[str, Tensor] = {}
+    seen = set[str]()
 
     def hook(name: str, module: nn.Module, inputs: Any, gate: Tensor) -> None:
-        gates.setdefault(name, gate)
+        if name not in seen:
+            seen.add(name)
+            look(name, gate)
 
-    handles = [model.register_forward_pre_hook(lambda module, inputs: gates.clear())]
+    handles = [model.register_forward_pre_hook(lambda module, inputs: seen.clear())]
     for name, block in se_blocks(model).items():
         gate = getattr(block, "gate", None)
         if isinstance(gate, nn.Module):
             handles.append(gate.register_forward_hook(partial(hook, name)))
     try:
-        yield gates
+        yield
     finally:
         for handle in handles:
             handle.remove()
