@@ -19,7 +19,7 @@ from senet_ablate.cli.output import worked
 from senet_ablate.records import read_records
 from senet_ablate.records.store import check_recorded
 from senet_ablate.report import tensorboard as event_files
-from senet_ablate.spec import Run, read_plan
+from senet_ablate.spec import Run, read_plan, read_recipe
 from senet_ablate.spec.plan import recipe_name
 from senet_ablate.train.numerics import set_numerics
 
@@ -141,11 +141,11 @@ def _sweep(options: RunOptions, results: Path, tensorboard: Path | None = None) 
     """The sweep that the options ask for, with records in `results`. Raises BadInput."""
     if tensorboard:
         event_files.check_installed()
-    plan = read_plan(options.recipe, options.experiments, options.seeds)
-    set_numerics(plan.recipe.train)  # before torch is loaded
+    set_numerics(read_recipe(options.recipe).train)  # before torch is loaded, by a user's part, too
     from senet_ablate.train.job import SweepContext
     from senet_ablate.train.sweep import Sweep
 
+    plan = read_plan(options.recipe, options.experiments, options.seeds)
     context = SweepContext.of(
         plan,
         results,
