@@ -53,8 +53,9 @@ def test_an_effect_has_the_seeds_of_the_look_that_it_was_judged_at() -> None:
     assert found["n"] == 3 and made["reduction"].rows.loc["16", "n"] == 4
 
 
-def test_beside_a_plain_network_that_never_errs_there_is_no_relative_effect() -> None:
-    plan = read_plan("cifar10", NAMES, seeds=3)
+@pytest.mark.parametrize("recipe", ["cifar10", "cifar100-cpu"])  # without and with a plan
+def test_beside_a_plain_network_that_never_errs_there_is_no_relative_effect(recipe: str) -> None:
+    plan = read_plan(recipe, NAMES, seeds=3)
     records = {run.id: record(run) for run in plan.runs()}
     perfect = {"wrong_top1": 0, "correct": pack(np.ones(TESTED, bool))}
     for run in plan.runs():

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from fabricated import record
 
-from senet_ablate.analysis.tables import gates_of_seeds, tables
+from senet_ablate.analysis.claims.errors import Better, Differ, Similar
+from senet_ablate.analysis.tables import by_row, case_of, gates_of_seeds, tables
 from senet_ablate.analysis.verdicts import equal_rows, error_model
 from senet_ablate.records.class_gates import paper_network
 from senet_ablate.records.store import Record, write_record
@@ -128,10 +129,12 @@ def test_between_two_looks_verdicts_stay_those_of_the_last_one(
 def test_a_table_that_is_withheld_adds_nothing_to_what_is_known_of_the_spread(
     plan: Plan, made: dict[str, Record]
 ) -> None:
-    def decides(plan: Plan, records: dict[str, Record]) -> tuple[float, ...]:
-        (found,) = (one for one in tables(plan, records)[NAME].verdicts if one.claim == "T16.1")
+    def decides(plan: Plan, records: dict[str, Record]) -> tuple[object, ...]:
+        table = tables(plan, records)[NAME]
+        (found,) = (one for one in table.verdicts if one.claim == "T16.1")
         assert found.deciding
-        return astuple(found.deciding.difference)
+        shown = table.rows.loc["SE", ["effect_low", "effect_high"]]
+        return *astuple(found.deciding.difference), *shown, found.marks, found.reason
 
     alone = read_plan("cifar100-cpu", [NAME])
     known = some(plan, made, 3, 3)
@@ -141,6 +144,35 @@ def test_a_table_that_is_withheld_adds_nothing_to_what_is_known_of_the_spread(
     other = {one.id: one.model_copy(update={"provenance": elsewhere})}
     assert decides(plan, known | other) == decides(alone, some(alone, made, 3, 3))
     assert decides(plan, known) != decides(alone, some(alone, made, 3, 3))
+
+
+def test_a_withheld_table_is_no_table_that_is_still_to_come() -> None:
+    plan = read_plan("cifar10", [NAME, "controls"])
+    made = {run.id: record(run) for run in plan.runs()}
+    *_, last = made.values()
+    elsewhere = last.provenance.model_copy(update={"data": "of other images"})
+    other = made | {last.id: last.model_copy(update={"provenance": elsewhere})}
+    found, alone = tables(plan, other), tables(read_plan("cifar10", [NAME]), made)
+    assert found["controls"].refused and not found[NAME].refused
+    for one, wanted in zip(found[NAME].verdicts, alone[NAME].verdicts, strict=True):
+        assert (one.outcome, one.marks, one.reason) == (wanted.outcome, wanted.marks, wanted.reason)
+
+
+def test_rows_that_are_equal_are_certainly_alike_and_neither_is_better() -> None:
+    for recipe in ("cifar100-cpu", "cifar10"):  # with and without a shared spread
+        plan = read_plan(recipe, ["controls"])
+        case = case_of(plan, "controls", by_row({run.id: record(run) for run in plan.runs()}))
+        case = replace(case, models={"top1": error_model([case.rows], plan.recipe.plan)})
+        pair = ("plain", "Constant gate")
+        sides = [
+            (kind(kind=name, rows=pair[:count], **than).examine(case).p_for, wanted)
+            for name, kind, count, than, wanted in (
+                ("similar", Similar, 2, {}, 0.0),
+                ("differ", Differ, 2, {}, 1.0),
+                ("better", Better, 1, {"than": pair[1:]}, 1.0),
+            )
+        ]
+        assert all(p == wanted for p, wanted in sides)
 
 
 def test_between_two_looks_a_table_says_what_the_test_of_the_last_one_finds(

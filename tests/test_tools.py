@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from senet_ablate import load_records
 from senet_ablate.records.store import read_records, write_record
 from senet_ablate.spec.plan import read_plan
 
@@ -38,6 +39,28 @@ def test_the_page_of_the_search_follows_from_its_records() -> None:
     assert "is the lowest of those tried" in said and "portable numerics" in said
     with pytest.raises(SystemExit, match="no run was searched yet"):
         search.page("cifar100-cpu", [])
+
+
+def test_what_docs_say_of_cifar100_follows_from_its_records(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    findings = tool("cifar100_findings")
+    runs = load_records(ROOT / "results", "cifar100-cpu")
+    runs = runs[(runs["lr"] == 0.4) & runs["seed"].isin([2, 3, 4])]
+    fields = {"placement": "standard", "gate": "sigmoid", "reduction": 16, "excitation": "fc"}
+    standard = runs[[*fields]] == [*fields.values()]
+    rows = {
+        "plain": runs["plain"],
+        "SE": standard.all(axis=1) & (runs["squeeze"] == "avg") & (runs["stages"] == "all"),
+    }
+    plain, se = (
+        runs[chosen].set_index(["epochs", "seed"])["top1"].sort_index() for chosen in rows.values()
+    )
+    ours = findings.pooled(findings.rows_of("cifar100-cpu"), "SE", "plain")
+    assert ours == pytest.approx(list(se - plain)) and len(ours) == 12
+    findings.main()
+    said = capsys.readouterr().out
+    assert f"SE - plain, all four budgets: {(se - plain).mean():+.2f}" in said
 
 
 def test_collecting_records_commits_nothing_that_somebody_is_writing(tmp_path: Path) -> None:

@@ -78,7 +78,9 @@ def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> RowComparison:
     rows = [records[0].run.row_id for records in sides]
     models = [table.model for table in tables.values() if {*rows} <= table.model.rows.keys()]
     if not models:
-        raise BadInput(f"{names[0]} and {names[1]} stand in tables that are judged apart")
+        raise BadInput(
+            f"{names[0]} and {names[1]} stand in no table together: judged apart, or withheld"
+        )
     model = models[0]
     errors = {"a": model.rows[rows[0]], "b": model.rows[rows[1]]}
     failed = " and ".join(side for side, row in errors.items() if row.failed)

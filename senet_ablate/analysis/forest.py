@@ -68,9 +68,10 @@ def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> di
     weights = dict(decided.weights) if decided else least
     first, *others = weights
     control = experiment.control_of(first) if len(others) == 1 else experiment.control
-    plain = float(table.rows[check.quantity][control]) / 100 or math.nan  # nothing is a share of 0
+    plain = float(table.rows[check.quantity][control]) / 100
     if math.isnan(plain) and rules:  # what the plan expects, until it is measured
         plain = (getattr(rules, f"plain_{check.quantity}") or math.nan) / 100
+    plain = plain or math.nan  # nothing is a share of 0
     exploratory = "exploratory" * bool(table.exploratory and not plan.recipe.warning)
     margin, seen = verdict.margin / plain, decided.difference if decided else Estimate(math.nan)
     low, high = {  # between which effects the claim holds; but for 0 where both are 0

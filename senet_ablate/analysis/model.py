@@ -85,7 +85,7 @@ class ErrorModel:
         equal: Sequence[Sequence[str]] = (),
     ) -> None:
         self.rows, self._shared, self._block = rows, shared, block
-        self._equal = equal if shared else ()
+        self._equal = equal
         self._fits: dict[frozenset[str], tuple[dict[str, Fit], dict[str, Fit]]] = {}
         how = f"spread shared{', seed as block' * block}"
         self.test = f"the page's model of errors ({how})" if shared else "Welch's test"
@@ -94,7 +94,7 @@ class ErrorModel:
         """The weighted sum of the rows' mean errors, in points; NaN where no spread was seen.
 
         Of equal rows the one counts that is named, or else the first that has not failed; one that
-        is named beside it adds its weight.
+        is named beside it adds its weight. What these leave nothing of is 0 without any error.
         """
         weights, counted = dict(weights), set(self.rows)
         for group in self._equal:
@@ -104,6 +104,8 @@ class ErrorModel:
             counted -= {row for row in group if row != first}
             for other in named[1:]:
                 weights[first] += weights.pop(other)
+        if not any(weights.values()):
+            return Estimate(0.0, 0.0, low=0.0, high=0.0)
         tested, shown = self._fitted(frozenset(counted))
         if any(name not in tested for name in weights):  # no runs, or failed ones
             means = {name: self.rows[name].estimate.value for name in weights}

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import permutations
 
 import pandas as pd
 
@@ -46,17 +47,21 @@ def tradeoffs(tables: Collection[Table], timings: Sequence[Part] = ()) -> pd.Dat
     also = found.groupby("row")["network"].agg(lambda names: ", ".join(names[1:]))
     found = found.drop_duplicates("row").set_index("row").assign(also=also)
     cheap, means = found[["params", "macs"]], found["top1"].round(9)  # equal whatever the order
+    models = {  # of a pair: the first that has both
+        (one, other): model
+        for model in reversed([table.model for table in tables])
+        for one, other in permutations(model.rows, 2)
+    }
     better = [
-        (model, one, other)
-        for model in dict.fromkeys(table.model for table in tables)
+        (one, other)
         for other in found.sort_values(["top1", "params"]).index
         for one in found.index
-        if {one, other} <= model.rows.keys()
+        if (one, other) in models
         and means[other] < means[one]
         and (cheap.loc[other] <= cheap.loc[one]).all()
     ]
-    p_values = holm([model.difference(one, other).p for model, one, other in better])
-    for (_, one, other), p in zip(better, p_values, strict=True):
+    p_values = holm([models[pair].difference(*pair).p for pair in better])
+    for (one, other), p in zip(better, p_values, strict=True):
         if p < ALPHA and not found.loc[one, "beaten_by"]:
             found.loc[one, "beaten_by"] = found.loc[other, "network"]
     found = found.astype(

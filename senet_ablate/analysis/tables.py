@@ -161,8 +161,8 @@ def families(plan: Plan, cases: Mapping[str, Evidence]) -> list[dict[str, Eviden
 
 def _family(plan: Plan, cases: Mapping[str, Evidence]) -> dict[str, Table]:
     rules, verdicts = plan.recipe.plan, judge(cases, plan.recipe.plan)
-    model = error_model([case.rows for case in cases.values()], rules)
     refused = {name: mixed(case.rows) for name, case in cases.items()}
+    model = error_model([case.rows for name, case in cases.items() if not refused[name]], rules)
     planned = {  # by table and variant: its row id, and that of its control
         name: {
             variant: (case.ids[variant], case.ids[control])

@@ -173,7 +173,8 @@ def _at_look(
     rows, looks = reached(cases, number), looks_of(rules)[number:]
     models = {name: error_model(rows.values(), rules, name) for name in QUANTITIES}
     seen = {name: replace(cases[name], rows=have, models=models) for name, have in rows.items()}
-    late = len(cases) - len(rows)  # whose spread the model does not know yet
+    fair = sum(not mixed(case.rows) for case in cases.values())
+    late = fair - len(rows)  # whose spread the model does not know yet
     waits = f"provisional: {late} of {len(cases)} tables are not there yet" if late else ""
     asked = {(name, c): c.examine(seen[name]) for name, c in waiting if name in seen}
     questions = {(name, check): _question(check, cases[name].ids) for name, check in waiting}
@@ -218,7 +219,8 @@ def _settled(
         leaning and (p_against, finding.p_against) < (p_for, finding.p_for)
     )
     p, decider = (p_against, finding.opposed) if against else (p_for, finding.weakest)
-    assert decider is not None  # as in every finding on errors that has no outcome yet
+    if decider is None:  # of a user's own kind
+        return replace(finding, outcome=outcome, reason=waits, provisional=bool(waits))
     reasons = []
     if outcome == "unresolved":
         if not known and math.isnan(finding.p_against):

@@ -130,7 +130,7 @@ def claims(results: RecipeResults, outcome: str = "") -> Section:
         )
     if reasons := dict.fromkeys(one.exploratory for one in tables if one.exploratory):
         said.append(f"**Exploratory**: {'; '.join(reasons)}.")
-    blocks: list[Block] = [Text(" ".join(said))]
+    blocks: list[Block] = [Text(" ".join(said))] if said else []
     for ledger, title in LEDGERS.items():
         rows = [
             {
@@ -238,7 +238,7 @@ def _training(results: RecipeResults) -> Iterator[Section]:
     texts.insert(0, "epoch", texts.index)
     blocks: list[Block] = [*drawn("curves.svg", title, caption, plots.curves, groups)]
     if not texts.empty:
-        folded = "The test errors as a table"
+        folded = "The test errors as a table" if blocks else ""
         blocks.append(Grid("Mean test error by epoch, %", texts, folded=folded))
     if blocks:
         yield Section("Training", blocks)

@@ -88,7 +88,7 @@ def sections(plan: Plan, tables: Sequence[Table], timings: Sequence[Part]) -> It
     )
     if len(networks) > 1:
         picture = drawn("pareto.svg", title, caption, pareto, networks)
-        grid = Grid(title, _numbers(networks), folded="The same as a table")
+        grid = Grid(title, _numbers(networks), folded="The same as a table" if picture else "")
         yield Section(title, [*picture, grid], {"pareto.csv": networks})
     if timings:
         rows = measured(timings)

@@ -236,6 +236,7 @@ class AnalysisPlan(Frozen):
 
     @property
     def margins(self) -> dict[str, float]:
+        """Within which two rows count as alike, points by quantity."""
         return margins(self.plain_top1, self.plain_top5)
 
     @model_validator(mode="after")

@@ -64,7 +64,7 @@ class ErrorCheck(RowCheck):
 
     def written(self, weights: Weights, label: Label = str) -> str:
         """How one of them is written; label: what a row is called there."""
-        return " − ".join(map(label, weights))
+        return " ".join(f"{weight:+g} × {label(name)}" for name, weight in weights.items())
 
     def inapplicable(self, evidence: Evidence) -> Finding | None:
         """Why the check makes no sense for a network, whatever its errors are."""
@@ -132,8 +132,11 @@ class ErrorCheck(RowCheck):
 
     def _sides(self, d: "Estimate", margin: float) -> tuple[float, float]:
         """p-values for and against the check by one difference. Alike: two one-sided tests (D. J.
-        Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987).
+        Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987). Rows that are equal bit for
+        bit are alike, and neither is better.
         """
+        if d.stderr == 0:
+            return (1.0, 0.0) if self.asks == "apart" else (0.0 if self.by_margin else 1.0, 1.0)
         inside = max(d.below(margin), d.above(-margin))
         if self.asks == "apart":
             return d.p, inside
@@ -167,6 +170,9 @@ class Pairs(ErrorCheck, RowPairs):
         pairs = zip(self.rows, self.than, strict=True) if self.paired else None
         return [{one: 1, other: -1} for one, other in pairs or product(self.rows, self.than)]
 
+    def written(self, weights: Weights, label: Label = str) -> str:
+        return " − ".join(map(label, weights))
+
 
 class Better(Pairs):
     """Each of `rows` has a lower error than each of `than`."""
@@ -188,6 +194,9 @@ class Similar(ErrorCheck):
 
     def contrasts(self) -> Sequence[Weights]:
         return [{one: 1, other: -1} for one, other in combinations(self.rows, 2)]
+
+    def written(self, weights: Weights, label: Label = str) -> str:
+        return " − ".join(map(label, weights))
 
 
 class Differ(Similar, RowPairs):
@@ -237,9 +246,6 @@ class Contrast(ErrorCheck):
 
     def contrasts(self) -> Sequence[Weights]:
         return [self.weights]
-
-    def written(self, weights: Weights, label: Label = str) -> str:
-        return " ".join(f"{weight:+g} × {label(name)}" for name, weight in weights.items())
 
 
 def _every(found: list[Comparison], side: str) -> tuple[float, Comparison]:
