@@ -3,7 +3,9 @@ graphs.
 """
 
 import copy
+import gc
 import threading
+import weakref
 from collections import deque
 from functools import partial, partialmethod
 from typing import Any
@@ -289,6 +291,13 @@ def test_compiled_units_train_alike_share_compilations_and_let_evaluations_see_h
     inner.register_forward_hook(lambda *words: seen.append(1))
     compiled.eval()(x)
     assert seen == [1], "an evaluation runs the network as written"
+    gone = [weakref.ref(one) for one in units]
+    gc.disable()
+    try:
+        del compiled, units, inner, called, loss, other
+        assert not any(one() for one in gone), "it goes with its run, and its graphs' memory"
+    finally:
+        gc.enable()
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")

@@ -141,7 +141,43 @@ for usual, shape in (
     for one, other in zip(synced.parameters(), usual.parameters()):
         torch.testing.assert_close(all_reduce(one.grad), other.grad)
     torch.testing.assert_close(synced.eval()(mine), usual.eval()(x).chunk(2)[rank()])
+
+model = sync_batch_norm(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), cpu)
+x = torch.randn(6, 3, 5, 5).chunk(2)[rank()]
+written = model(x)
+torch.testing.assert_close(torch.compile(model, backend="aot_eager")(x), written)
 """
+
+
+ODD_GATE = """
+import numpy as np
+from senet_ablate import SESpec, build_model
+from senet_ablate.data import Batches, loader
+from senet_ablate.data.images import Split, image_set
+from senet_ablate.spec import GATES, Training
+from senet_ablate.train.distributed import init_process_group, rank
+from senet_ablate.train.loop import evaluate
+
+cpu, loader.EVALUATION_BATCH = init_process_group("cpu"), 10
+GATES["odd"] = lambda logits: logits.mean(0, keepdim=True).sigmoid()
+split = Split(np.zeros((41, 8, 8, 3), np.uint8), np.arange(41) % 2)
+fields = {"backbone": "resnet_tiny_bottleneck", "epochs": 1, "batch_size": 10, "lr": 0.1}
+spec, images = Training(dataset="digits", **fields), image_set(split, split, ["a", "b"])
+batches = Batches(split, images, spec, cpu, (rank(), 2))
+assert len(list(batches.in_order())[-1][1]) == (10, 1)[rank()]
+found = evaluate(build_model(spec.backbone, 2, SESpec(gate="odd")), batches, spec)
+assert not found.gates and len(found.correct) == 41
+"""
+
+
+def test_processes_stay_in_step_where_a_gate_happens_to_suit_the_last_batch_of_one(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "odd.py"
+    script.write_text(ODD_GATE)
+    process = torchrun(str(script))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
 
 
 def test_norms_of_any_kind_see_the_whole_batch(tmp_path: Path) -> None:

@@ -91,6 +91,13 @@ def test_a_users_part_has_the_hash_of_its_file_whatever_it_is(
     assert own_operators(run) == own_operators(run, afresh=True)
 
 
+def test_a_part_whose_module_has_no_file_breaks_nothing() -> None:
+    spec = read_recipe("smoke").train
+    assert own_operators(Run(spec, SESpec(gate="math:exp"), 0)) == {"math:exp": "no source"}
+    expit = "torch.special:expit"  # of a module in C, by a module in Python
+    assert [*own_operators(Run(spec, SESpec(gate=expit), 0))] == [expit]
+
+
 def test_a_part_added_in_a_process_has_the_hash_of_its_script(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

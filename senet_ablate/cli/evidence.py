@@ -22,10 +22,10 @@ from senet_ablate.cli.options import (
     read_se,
 )
 from senet_ablate.records import Bench, read_records
-from senet_ablate.records.bench import PARTS, add_part
+from senet_ablate.records.bench import PARTS, add_part, bench_path
 from senet_ablate.records.facts import read_facts
 from senet_ablate.records.store import recorded
-from senet_ablate.spec import BadInput, Plan, list_recipes, read_plan
+from senet_ablate.spec import BadInput, Plan, list_recipes, read_plan, read_recipe
 from senet_ablate.train.numerics import set_numerics
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def excitation(
     device: Device = "auto",
 ) -> None:
     """Look at the gates of a trained SE network by class (figures 6 and 7), then report."""
+    set_numerics(read_recipe(recipe).train)  # before torch is loaded, by a user's part, too
     plan = read_plan(recipe)
-    set_numerics(plan.recipe.train)  # before torch is loaded
     from senet_ablate.data import load_images
     from senet_ablate.records.facts import write_facts
     from senet_ablate.records.gate_facts import facts_path
@@ -104,9 +104,9 @@ def bench(
     for part in chosen:
         if part not in known:
             raise BadInput(f"unknown part {part!r}; known: {', '.join(known)}")
+    if "timing" in chosen:
+        set_numerics(read_recipe(recipe).train)
     plan = read_plan(recipe) if "timing" in chosen else None
-    if plan:
-        set_numerics(plan.recipe.train)
     import torch  # after its numerics are set
 
     from senet_ablate.train.launch.local import first_device
@@ -121,11 +121,15 @@ def bench(
 
 def _bench_machine(parts: Sequence[str], device: str, rounds: int, results: Path) -> None:
     """Measure parts of the page of this machine, writing each as it is done."""
+    import torch
     from joblib import cpu_count
 
     from senet_ablate.bench.measures import measure
+    from senet_ablate.train.provenance import processor
 
-    for path in sorted(results.glob("bench/*.json")):
+    name = processor() if device == "cpu" else torch.cuda.get_device_name(device)
+    path = bench_path(results, name, cpu_count())
+    if path.exists():
         read_facts(path, Bench)  # what cannot be added to is said before minutes go by
     if device == "cpu":
         print("on a CPU: no CUDA graphs, no bfloat16; smaller networks and batches")

@@ -87,7 +87,7 @@ def load_own(root: Path, image_size: int | None, download: bool) -> ImageSet:
     classes, train, test = find(root)
     if not classes:
         folder, lonely = split_folders(root)
-        if lonely and not folder:
+        if lonely and not folder and image_files(lonely, Counter()):
             raise BadInput(f"{lonely}: a test without training images; put them into train/")
         above = folder or root
         names = [name for name in class_names(above) if image_files(above / name, Counter())]

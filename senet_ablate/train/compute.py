@@ -1,5 +1,6 @@
 """How this process computes training steps: its libraries' flags, torch.compile; its record."""
 
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -51,11 +52,14 @@ def compile_training(model: nn.Module, units: bool, backend: str = "inductor") -
     kinds = (PlainUnit, ResidualUnit)
     parts: list[nn.Module] = [one for one in model.modules() if units and isinstance(one, kinds)]
     parts = parts or [model]
-    for part in parts:
-        compiled = torch.compile(part._call_impl, dynamic=False, backend=backend)
-        part._compiled_call_impl = partial(_in_training, part, compiled)
+    compiled = torch.compile(nn.Module._call_impl, dynamic=False, backend=backend)
+    for part in parts:  # by weak references, so that a network goes when its run does
+        part._compiled_call_impl = partial(_in_training, weakref.ref(part), compiled)
     return parts
 
 
-def _in_training(part: nn.Module, compiled: Callable[..., Any], *inputs: Any) -> Any:
-    return (compiled if part.training else part._call_impl)(*inputs)
+def _in_training(part: "weakref.ref[nn.Module]", compiled: Callable[..., Any], *inputs: Any) -> Any:
+    module = part()
+    assert module is not None  # it is being called
+    call: Callable[..., Any] = compiled if module.training else nn.Module._call_impl
+    return call(module, *inputs)

@@ -111,9 +111,11 @@ class _Gather(torch.autograd.Function):
         return all_reduce(gradient.contiguous()).chunk(world_size())[rank()]
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _whole_batch(norm: nn.Module, inputs: tuple[Tensor]) -> Any:
     return _Gather.apply(*inputs) if norm.training else inputs
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _own_slice(norm: nn.Module, inputs: Any, output: Tensor) -> Tensor:
     return output.chunk(world_size())[rank()] if norm.training else output

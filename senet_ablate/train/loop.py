@@ -324,9 +324,12 @@ def evaluate(
     """
     model.eval()
     losses, answers, sums = list[Tensor](), list[Tensor](), dict[str, Tensor]()
+    left_out = set[str]()  # for good: processes agree on what they add up
 
     def look(name: str, gate: Tensor) -> None:
-        if gate.ndim in (2, 4) and len(gate) == len(y):
+        if gate.ndim not in (2, 4) or len(gate) != len(y):
+            left_out.add(name)
+        elif name not in left_out:
             gate = gate.reshape(*gate.shape[:2], *(gate.shape[2:] or (1, 1)))
             sums[name] = sums.get(name, 0) + gate_sums(gate)
             on_gate(name, gate, y)

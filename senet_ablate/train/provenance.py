@@ -127,7 +127,8 @@ def _sources(module: ModuleType) -> set[Path]:
     """
     path, found = Path(getattr(module, "__file__", None) or "/").resolve(), set[Path]()
     installed = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
-    if path.is_relative_to(sysconfig.get_path("stdlib")) and not installed:
+    python = path.is_relative_to(sysconfig.get_path("stdlib")) and not installed
+    if python or not path.is_file():  # as modules in C
         return found
     above = module.__name__.count(".") + (path.stem == "__init__")
     root, left = path.parents[min(above, len(path.parents) - 1)], [path]

@@ -243,7 +243,7 @@ def _serve(
                     return
             try:
                 run = connection.recv()
-            except EOFError:
+            except (EOFError, OSError):  # the parent was killed
                 return
             try:
                 answer = attempt(run, context, device, send)
