@@ -636,6 +636,7 @@ def test_split_folders_are_known_by_other_names_and_none_is_dropped_without_a_wo
     assert images.classes == ("Test", "Train", "kept", "photos"), "classes of those names"
     (folder / "val" / "empty").mkdir(parents=True)
     assert load_images(training("own-images"), folder).classes == images.classes
+    shutil.rmtree(folder / "val")
     (folder / "kept").rename(folder / "Testing")
     with pytest.raises(BadInput, match="Testing: a test without training images"):
         load_images(training("own-images"), folder)
