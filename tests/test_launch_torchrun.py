@@ -170,19 +170,16 @@ assert not found.gates and len(found.correct) == 41
 """
 
 
-def test_processes_stay_in_step_where_a_gate_happens_to_suit_the_last_batch_of_one(
-    tmp_path: Path,
-) -> None:
-    script = tmp_path / "odd.py"
-    script.write_text(ODD_GATE)
-    process = torchrun(str(script))
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-
-
-def test_norms_of_any_kind_see_the_whole_batch(tmp_path: Path) -> None:
-    script = tmp_path / "norms.py"
-    script.write_text(NORMS)
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(NORMS, id="norms of any kind see the whole batch, compiled too"),
+        pytest.param(ODD_GATE, id="a gate that happens to suit a last batch of one image"),
+    ],
+)
+def test_two_processes_compute_what_one_does(source: str, tmp_path: Path) -> None:
+    script = tmp_path / "both.py"
+    script.write_text(source)
     process = torchrun(str(script))
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors

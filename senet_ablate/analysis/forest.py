@@ -58,13 +58,16 @@ def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> di
         row: published(experiment, row).get(check.quantity, math.nan) for row in experiment.variants
     }
 
-    def papers(weights: Mapping[str, float]) -> float:
+    def paper_effect(weights: Mapping[str, float]) -> float:
         return sum(weight * printed[row] for row, weight in weights.items())
 
     two_sided, decided = check.asks in ("within_margin", "apart"), verdict.deciding
     if decided and decided.weights not in check.contrasts():
         decided = None
-    least = max(check.contrasts(), key=lambda one: abs(papers(one)) if two_sided else papers(one))
+    least = max(
+        check.contrasts(),
+        key=lambda one: abs(paper_effect(one)) if two_sided else paper_effect(one),
+    )
     weights = dict(decided.weights) if decided else least
     first, *others = weights
     control = experiment.control_of(first) if len(others) == 1 else experiment.control
@@ -88,7 +91,9 @@ def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> di
         "warned": bool(plan.recipe.warning),
         "contrast": check.written(weights),
         # the paper's numbers are of a network that can host every row
-        "paper_effect": math.nan if check.without else 100 * papers(weights) / printed[control],
+        "paper_effect": math.nan
+        if check.without
+        else 100 * paper_effect(weights) / printed[control],
         "effect": seen.value / plain,
         "low": seen.low / plain,
         "high": seen.high / plain,

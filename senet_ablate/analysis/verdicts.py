@@ -107,16 +107,16 @@ def error_model(
 def equal_rows(rows: Mapping[str, Sequence[Record]]) -> list[list[str]]:
     """Groups of two rows and more that are equal bit for bit, that of most seeds first."""
     found: list[list[str]] = []
-    having: dict[Any, list[list[str]]] = {}  # by a run: the groups whose first row has it
+    groups_with: dict[Any, list[list[str]]] = {}  # by a run: the groups whose first row has it
     for row in sorted(rows, key=lambda row: -len(rows[row])):
         runs = [(record.run.seed, outcome(record)) for record in rows[row]]
-        alike = (group for run in runs for group in having.get(run, ()))
+        alike = (group for run in runs for group in groups_with.get(run, ()))
         group = next((one for one in alike if one_network(rows[one[0]], rows[row])), [])
         group.append(row)
         if len(group) == 1:
             found.append(group)
             for run in runs:
-                having.setdefault(run, []).append(group)
+                groups_with.setdefault(run, []).append(group)
     return [group for group in found if len(group) > 1]
 
 

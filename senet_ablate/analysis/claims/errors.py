@@ -161,7 +161,14 @@ class ErrorCheck(RowCheck):
         return f"{quantity[self.quantity]} error in %, {seeds} seeds: {', '.join(parts)}{alike}"
 
 
-class Pairs(ErrorCheck, RowPairs):
+class DifferenceCheck(ErrorCheck):
+    """Differences of two rows each."""
+
+    def written(self, weights: Weights, label: Label = str) -> str:
+        return " − ".join(map(label, weights))
+
+
+class Pairs(DifferenceCheck, RowPairs):
     """Each of `rows` against each of `than`; paired: against the one in its place."""
 
     paired: Flag = False
@@ -169,9 +176,6 @@ class Pairs(ErrorCheck, RowPairs):
     def contrasts(self) -> Sequence[Weights]:
         pairs = zip(self.rows, self.than, strict=True) if self.paired else None
         return [{one: 1, other: -1} for one, other in pairs or product(self.rows, self.than)]
-
-    def written(self, weights: Weights, label: Label = str) -> str:
-        return " − ".join(map(label, weights))
 
 
 class Better(Pairs):
@@ -186,7 +190,7 @@ class NoWorse(Pairs):
     asks: ClassVar[Side] = "below_margin"
 
 
-class Similar(ErrorCheck):
+class Similar(DifferenceCheck):
     """Any two of `rows` differ by less than the margin."""
 
     asks: ClassVar[Side] = "within_margin"
@@ -194,9 +198,6 @@ class Similar(ErrorCheck):
 
     def contrasts(self) -> Sequence[Weights]:
         return [{one: 1, other: -1} for one, other in combinations(self.rows, 2)]
-
-    def written(self, weights: Weights, label: Label = str) -> str:
-        return " − ".join(map(label, weights))
 
 
 class Differ(Similar, RowPairs):
