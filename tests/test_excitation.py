@@ -1,10 +1,8 @@
-"""Figures 6 and 7:
-
-gates by class from kept weights to the page, with gates whose answer is known beforehand.
-"""
+"""Figures 6 and 7: gates by class from a run to the page, with gates whose answer is known."""
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +18,9 @@ from senet_ablate.cli.main import _guarded, app
 from senet_ablate.data.images import ImageSet
 from senet_ablate.data.loader import Batches
 from senet_ablate.models.se import se_blocks
-from senet_ablate.records.class_gates import paper_network
-from senet_ablate.records.facts import read_facts
-from senet_ablate.records.gate_facts import GateFacts, drawn_blocks, drawn_channels
-from senet_ablate.records.store import read_record, runs_folder, weights_path
+from senet_ablate.records import Record, read_record
+from senet_ablate.records.class_gates import drawn_blocks, drawn_channels, paper_network
+from senet_ablate.records.store import runs_folder, weights_path
 from senet_ablate.report.gates import gates_table
 from senet_ablate.spec.plan import read_plan
 from senet_ablate.spec.registry import BadInput
@@ -58,167 +55,67 @@ def one_table() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The two runs of the experiment under the smoke recipe, and what `excitation` finds."""
+    """The two runs of the experiment under the smoke recipe."""
     folder = tmp_path_factory.mktemp("results")
+    words = ("role_of_excitation", "--recipe", "smoke", "--device", "cpu", "--results", str(folder))
     with pytest.MonkeyPatch.context() as patch, alone():
         patch.setattr("sys.argv", ["senet-ablate"])
-        words = (
-            "run",
-            "role_of_excitation",
-            "--recipe",
-            "smoke",
-            "--device",
-            "cpu",
-            "--results",
-            str(folder),
-        )
-        assert senet(*words) == 0
-        assert not (folder / "smoke" / "excitation.json").exists(), "the record has the gates"
-        words = ("excitation", "--recipe", "smoke", "--device", "cpu", "--results", str(folder))
-        assert senet(*words) == 0
+        assert senet("run", *words) == 0
     return folder
 
 
-@pytest.fixture
-def copy(results: Path, tmp_path: Path) -> Path:
-    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
-    return tmp_path
-
-
-def test_a_run_keeps_the_weights_its_recipe_names_and_looks_at_their_gates(results: Path) -> None:
+@pytest.fixture(scope="module")
+def kept(results: Path) -> Record:
+    """The record of the run whose weights are kept."""
     (run,) = read_plan("smoke").kept
-    assert [path.stem for path in (results / "smoke" / "weights").iterdir()] == [run.id]
-    facts = read_facts(results / "smoke" / "excitation.json", GateFacts)
-    assert facts.run == run.id and list(facts.images) == ["0", "3", "6", "9"]
-    assert [block.name for block in facts.blocks] == ["SE_2_1", "SE_3_1", "SE_4_1"]
-    assert facts.tested == 100 and sum(facts.images.values()) < 100
-    record = read_record(runs_folder(results, "smoke") / f"{run.id}.json")
-    for (
-        block
-    ) in facts.blocks:  # what the record says of all images, seen here through the kept weights
-        assert np.mean(facts.curves[block.name].everything) == pytest.approx(
-            record.gates[block.name].mean, abs=0.05
-        )
+    return read_record(runs_folder(results, "smoke") / f"{run.id}.json")
 
 
-def test_kept_weights_are_the_network_that_was_judged(results: Path, tiny: Training) -> None:
+def test_a_run_keeps_the_weights_its_recipe_names_and_looks_at_its_gates(
+    results: Path, kept: Record
+) -> None:
+    assert [path.stem for path in (results / "smoke" / "weights").iterdir()] == [kept.id]
+    assert [block.name for block in kept.class_gates] == ["SE_2_1", "SE_3_1", "SE_4_1"]
+    for block in kept.class_gates:
+        assert list(block.class_means) == ["0", "3", "6", "9"]
+        everything = kept.class_curves[block.name].everything  # all channels, where all are drawn
+        assert np.mean(everything) == pytest.approx(kept.gates[block.name].mean, abs=0.05)
+
+
+def test_kept_weights_are_the_network_that_was_judged(results: Path, kept: Record) -> None:
+    """And a user can look at the gates of other classes with them."""
     from senet_ablate.data import load_images
 
-    plan = read_plan("smoke")
-    (run,) = plan.kept
+    run, cpu = kept.run, torch.device("cpu")
     images = load_images(run.train, results)
     network = load_weights(weights_path(results, "smoke", run.id), run, len(images.classes))
-    judged = evaluate(
-        network, Batches(images.test, images, run.train, torch.device("cpu")), run.train
-    )
-    record = read_record(runs_folder(results, "smoke") / f"{run.id}.json")
-    assert judged.correct.tolist() == record.right().tolist()
+    judged = evaluate(network, Batches(images.test, images, run.train, cpu), run.train)
+    assert judged.correct.tolist() == kept.right().tolist()
+    same, _ = by_class(network, images, cpu, run.train)
+    for ours, recorded in zip(same, kept.class_gates, strict=True):
+        assert ours.class_means == pytest.approx(recorded.class_means, rel=1e-5)
+    others, curves = by_class(network, images, cpu, run.train, ["7", "2"])
+    assert list(others[0].class_means) == ["7", "2"] == list(curves["SE_4_1"].mean)
 
 
-def test_the_page_has_figures_table_and_judged_claims(results: Path) -> None:
+def test_the_page_has_figures_table_and_judged_claims(results: Path, kept: Record) -> None:
     folder = results / "smoke" / "role_of_excitation"
     names = {path.name for path in folder.iterdir()}
     assert names >= {"figure6.svg", "figure7.svg", "gates.csv"}
-    assert (
-        ">SE_4_1<" in (folder / "figure6.svg").read_text()
-        and ">all<" in (folder / "figure6.svg").read_text()
-    )
+    figure = (folder / "figure6.svg").read_text()
+    assert ">SE_4_1<" in figure and ">all<" in figure
     page = (results / "smoke" / "README.md").read_text()
     assert "(role_of_excitation/figure6.svg)" in page and "(role_of_excitation/figure7.svg)" in page
-    facts = read_facts(results / "smoke" / "excitation.json", GateFacts)
+    assert f"run {kept.id}) by class: 0, 3, 6, 9, all test images each" in page
     plan = read_plan("smoke")
     without = {v.claim: v.outcome for v in tables(plan, {})["role_of_excitation"].verdicts}
-    judged = {
-        v.claim: v.outcome for v in tables(plan, {}, [facts.blocks])["role_of_excitation"].verdicts
-    }
+    with_gates = tables(plan, {}, [kept.class_gates])["role_of_excitation"].verdicts
+    judged = {v.claim: v.outcome for v in with_gates}
     assert set(without.values()) == {"not tested"}
     assert all(judged[claim] != "not tested" for claim in ("F6.1", "F6.2", "F7.1"))
     # its last stage is one block, of which the claims on the last block say the opposite of F6.2
     assert {judged[claim] for claim in ("F6.3", "F6.4", "F6.6")} == {"not tested"}
-
-
-def test_without_weights_the_figures_come_from_the_record(
-    copy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A sweep whose weights are not kept still shows figures 6 and 7."""
-    folder = copy / "smoke" / "role_of_excitation"
-    table = (folder / "gates.csv").read_text()
-    (copy / "smoke" / "excitation.json").unlink()
-    for path in folder.glob("*.svg"):
-        path.unlink()
-    assert senet("report", "--recipe", "smoke", "--results", str(copy)) == 0
-    assert (folder / "figure6.svg").is_file() and (folder / "gates.csv").read_text() == table
-    assert senet("verify", "--recipe", "smoke", "--results", str(copy)) == 0
-    assert "all test images each" in (copy / "smoke" / "README.md").read_text()
-
-
-def test_a_second_run_leaves_the_facts_and_verify_holds(
-    copy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = copy / "smoke" / "excitation.json"
-    before = path.stat().st_mtime_ns
-    assert (
-        senet(
-            "run",
-            "role_of_excitation",
-            "--recipe",
-            "smoke",
-            "--device",
-            "cpu",
-            "--results",
-            str(copy),
-        )
-        == 0
-    )
-    assert path.stat().st_mtime_ns == before
-    assert senet("verify", "--results", str(copy)) == 0
-
-
-def test_classes_are_chosen_by_name(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("excitation", "--recipe", "smoke", "--device", "cpu", "--results", str(copy))
-    assert senet(*words, "--classes", "7, 2") == 0
-    facts = read_facts(copy / "smoke" / "excitation.json", GateFacts)
-    assert list(facts.images) == ["7", "2"] == list(facts.curves["SE_4_1"].mean)
-    assert "--classes 7,2" in (copy / "smoke" / "README.md").read_text()
-    assert (
-        senet(*words, "--classes", "7,seven") == 2
-        and "unknown class 'seven'" in capsys.readouterr().err
-    )
-    assert senet(*words, "--classes", "7") == 2 and "two classes" in capsys.readouterr().err
-
-
-def test_missing_weights_are_named_with_the_command_that_gets_them(
-    copy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (run,) = read_plan("smoke").kept
-    weights_path(copy, "smoke", run.id).unlink()
-    words = ("excitation", "--recipe", "smoke", "--results", str(copy))
-    assert senet(*words) == 2
-    message = capsys.readouterr().err
-    assert f"{run.id}.safetensors" in message and "run role_of_excitation --recipe smoke" in message
-    (runs_folder(copy, "smoke") / f"{run.id}.json").unlink()
-    assert senet(*words) == 2 and "has not been trained" in capsys.readouterr().err
-    assert senet("excitation", "--recipe", "imagenet", "--data", str(copy)) == 2
-
-
-def test_verify_names_changed_facts_foreign_weights_and_a_lost_record(
-    copy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (run,) = read_plan("smoke").kept
-    path, words = (
-        copy / "smoke" / "excitation.json",
-        ("verify", "--recipe", "smoke", "--results", str(copy)),
-    )
-    sound = path.read_text()
-    path.write_text(sound.replace('"tested": 100', '"tested": 101'))
-    assert senet(*words) == 1 and "checksum" in capsys.readouterr().err
-    path.write_text(sound)
-    weights = weights_path(copy, "smoke", run.id)
-    save_weights(weights, build_model("resnet_tiny_bottleneck", 10, SESpec(), seed=5), run)
-    assert senet(*words) == 1 and "other weights" in capsys.readouterr().err
-    record = runs_folder(copy, "smoke") / f"{run.id}.json"
-    record.unlink()
-    assert senet(*words) == 1 and f"run {run.id} has no record" in capsys.readouterr().err
+    assert senet("verify", "--results", str(results)) == 0
 
 
 def test_weights_of_another_run_or_network_are_refused(tiny: Training, tmp_path: Path) -> None:
@@ -266,6 +163,19 @@ def test_the_curve_of_a_class_is_that_of_its_images(digits: ImageSet, tiny: Trai
             drawn = curves[block.name]
             expected = of_class.mean(0)[list(drawn.channels)]
             assert drawn.mean[name] == pytest.approx(expected, rel=1e-6)
+
+
+def test_classes_without_test_images_are_not_looked_at(digits: ImageSet, tiny: Training) -> None:
+    model, cpu = build_model(tiny.backbone, 10, SESpec()), torch.device("cpu")
+
+    def only(*labels: int) -> ImageSet:
+        chosen = np.flatnonzero(np.isin(digits.test.labels, labels))
+        return replace(digits, test=digits.test.take(chosen))
+
+    found, _ = by_class(model, only(2, 5, 7), cpu, tiny)
+    assert list(found[0].class_means) == ["2", "5", "7"]
+    with pytest.raises(BadInput, match="fewer than two classes"):
+        by_class(model, only(2), cpu, tiny)
 
 
 def test_default_classes_are_the_papers_where_the_set_has_them() -> None:

@@ -260,13 +260,10 @@ def _resolution(ours: Iterable[Pair], tested: Tested, alpha: float) -> tuple[flo
     return detectable_by(known, alpha), detectable_by(known[: -(-len(known) // 2)], alpha)
 
 
-def gates_of_seeds(plan: Plan, records: Mapping[str, Record]) -> list[tuple[ClassGates, ...]]:
-    """Gates by class of every seed of the first row of `keep_weights`, where its record holds
-    them.
-    """
+def seeds_with_gates(plan: Plan, records: Mapping[str, Record]) -> list[Record]:
+    """The records of the first row of `keep_weights` that hold gates by class."""
     row = plan.kept_rows[0] if plan.kept_rows else ()
-    found = [records[run.id].class_gates for run in row if run.id in records]
-    return [blocks for blocks in found if blocks]
+    return [records[run.id] for run in row if run.id in records and records[run.id].class_gates]
 
 
 def _rows(

@@ -1,6 +1,5 @@
 """The commands that measure something beside training: gates, speed, costs, public weights."""
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,33 +49,6 @@ def write_reports(
         if name in pages:
             for path in write_page(name, results):
                 print(f"see {path}")
-
-
-def excitation(
-    recipe: RecipeName = "cue",
-    classes: Annotated[
-        str, typer.Option("--classes", metavar="A,B,...", help="default: four of the data set")
-    ] = "",
-    data: Data = DATA,
-    cache: Cache = None,
-    results: Results = RESULTS,
-    device: Device = "auto",
-) -> None:
-    """Look at the gates of a trained SE network by class (figures 6 and 7), then report."""
-    set_numerics(read_recipe(recipe).train)  # before torch is loaded, by a user's part, too
-    plan = read_plan(recipe)
-    from senet_ablate.data import load_images
-    from senet_ablate.records.facts import write_facts
-    from senet_ablate.records.gate_facts import facts_path
-    from senet_ablate.train.class_gates import measure
-    from senet_ablate.train.launch.local import first_device
-
-    rows = csv.reader([classes], skipinitialspace=True)  # a name with a comma in quotes
-    names = [name.strip() for row in rows for name in row if name.strip()]
-    images = load_images(plan.recipe.train, data)
-    facts = measure(plan, results, images, first_device(device), command_line(), names)
-    print(f"wrote {write_facts(facts_path(results, plan.recipe_name), facts)}")
-    write_reports([plan.recipe_name], results)
 
 
 def bench(

@@ -39,7 +39,6 @@ app.command()(training.run)
 app.command()(training.reproduce)
 app.command()(training.plan)
 app.command()(evidence.bench)
-app.command()(evidence.excitation)
 app.command()(evidence.cost)
 app.command("import-weights")(evidence.import_weights)
 

@@ -50,21 +50,11 @@ Cache = Annotated[
 ]
 
 
-def _is_text(path: Path) -> Path:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        shown = str(path).encode("utf-8", "backslashreplace").decode()
-        raise BadInput(f"--results {shown}: its name is no UTF-8, and weights need one") from error
-    return path
-
-
 Results = Annotated[
     Path,
     typer.Option(
         "--results",
         envvar="SENET_ABLATE_RESULTS",
-        callback=_is_text,
         help="where records and tables lie; `reproduce` writes into reproductions/ beside it",
     ),
 ]

@@ -10,6 +10,7 @@ from senet_ablate.spec.paper import paper_facts
 from senet_ablate.spec.schema import Frozen
 
 HIGH, LOW = 0.9, 0.1
+DRAWN = 50  # channels a panel at most, "fifty uniformly sampled channels" (paper, Section 7.2)
 MEASURES = {
     "mean": "mean gate",
     "between_class_std": "spread between classes",
@@ -146,3 +147,13 @@ def paper_network() -> list[ClassGates]:
         )
         for name, block in between.items()
     ]
+
+
+def drawn_channels(channels: int) -> range:
+    """Every ceil(C/50)-th channel, as the paper's figures have them."""
+    return range(0, channels, -(-channels // DRAWN))
+
+
+def drawn_blocks(names: Sequence[str]) -> list[str]:
+    """The blocks that the paper would draw; the last six of a network without numbered stages."""
+    return list(dict.fromkeys(places(names).values())) or list(names[-6:])

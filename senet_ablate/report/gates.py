@@ -2,9 +2,6 @@
 block.
 """
 
-import csv
-import io
-import shlex
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
 from typing import Any
@@ -13,12 +10,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from senet_ablate.analysis.escape import markdown_cell, markdown_code, plot_text
+from senet_ablate.analysis.escape import markdown_cell, plot_text
 from senet_ablate.analysis.exclusions import stuck_gates
 from senet_ablate.records import ClassGates, Gates, Record
 from senet_ablate.records.class_gates import MEASURES, paper_network, places
-from senet_ablate.records.gate_facts import GateFacts
-from senet_ablate.report.cells import span
 from senet_ablate.report.document import Block, Grid, Text, drawn
 from senet_ablate.report.plots import COLOURS
 
@@ -56,23 +51,19 @@ def _measures(network: Sequence[ClassGates]) -> pd.DataFrame:
     )
 
 
-def blocks(facts: GateFacts, measured: pd.DataFrame, recipe: str) -> list[Block]:
-    """Gates by class on the page: the two figures, the table (ours first, in brackets the paper's,
-    where it is beside ours), and how to make them again; measured: by `gates_table`.
+def blocks(record: Record, measured: pd.DataFrame) -> list[Block]:
+    """Gates by class on the page, of a record that holds them: the two figures, and the table (ours
+    first, in brackets the paper's, where it is beside ours); measured: by `gates_table`.
     """
-    counts = facts.images.values()
-    several = span(counts) if min(counts) else "all"
-    command = f"python -m senet_ablate excitation --recipe {recipe} --classes {_quoted(facts)}"
+    classes = list(record.class_gates[0].class_means)
     about = (
-        f"Gates of one trained network (run {facts.run}) by class:"
-        f" {markdown_cell(', '.join(facts.images))},"
-        f" {several} test images each; `all` is the mean over all {facts.tested:,}. At most fifty"
-        " channels a block are drawn, evenly spaced. Measured by"
-        f" {markdown_code(command)}."
+        f"Gates of one trained network (run {record.id}) by class:"
+        f" {markdown_cell(', '.join(classes))}, all test images each; `all` is the mean over all"
+        f" {record.tested:,}. At most fifty channels a block are drawn, evenly spaced."
     )
     figure6 = "Mean gate by channel and class, as the paper's figure 6"
     figure7 = "Gates within a class, as the paper's figure 7"
-    pair = markdown_cell(" and ".join(islice(facts.images, 2)))
+    pair = markdown_cell(" and ".join(classes[:2]))
     spread = f"{figure7}: mean and standard deviation over its images, of {pair}."
     numbers = measured[[*MEASURES]].astype(float)
     texts = (
@@ -89,30 +80,23 @@ def blocks(facts: GateFacts, measured: pd.DataFrame, recipe: str) -> list[Block]
     return [
         Text("### Gates by class"),
         Text(about),
-        *drawn(f"{EXPERIMENT}/figure6.svg", figure6, f"{figure6}.", by_class, facts),
-        *drawn(f"{EXPERIMENT}/figure7.svg", figure7, spread, by_class, facts, within=True),
+        *drawn(f"{EXPERIMENT}/figure6.svg", figure6, f"{figure6}.", by_class, record),
+        *drawn(f"{EXPERIMENT}/figure7.svg", figure7, spread, by_class, record, within=True),
         Text(legend),
         Grid("Gates by class", texts),
     ]
 
 
-def _quoted(facts: GateFacts) -> str:
-    """Names of classes as the option `--classes` and a shell read them."""
-    row = io.StringIO()
-    csv.writer(row, lineterminator="").writerow(facts.images)
-    return shlex.quote(row.getvalue())
-
-
-def by_class(facts: GateFacts, within: bool = False) -> Figure:
+def by_class(record: Record, within: bool = False) -> Figure:
     """Figure 6: mean gate by channel, a panel a block, a line a class and one for all images.
 
     within: figure 7, mean and one standard deviation over the images of a class, for the first two.
     """
-    columns = min(3, len(facts.curves))
-    lines = -(-len(facts.curves) // columns)
+    columns = min(3, len(record.class_curves))
+    lines = -(-len(record.class_curves) // columns)
     figure = Figure(figsize=(3.6 * columns, 2.6 * lines + 0.5), layout="constrained")
     grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
-    for axes, (name, curves) in zip(grid.flat, facts.curves.items(), strict=False):
+    for axes, (name, curves) in zip(grid.flat, record.class_curves.items(), strict=False):
         axes.set(title=name, xlabel="channel")
         x = curves.channels
         if not within:
@@ -125,11 +109,11 @@ def by_class(facts: GateFacts, within: bool = False) -> Figure:
             axes.plot(x, mean, label=plot_text(label), **look)
             if within:
                 axes.fill_between(x, mean - std, mean + std, alpha=0.22, lw=0, color=colour)
-    for axes in grid.flat[len(facts.curves) :]:
+    for axes in grid.flat[len(record.class_curves) :]:
         axes.set_visible(False)
     for row in grid:
         row[0].set_ylabel("gate")
-    means = [mean for curves in facts.curves.values() for mean in curves.mean.values()]
+    means = [mean for curves in record.class_curves.values() for mean in curves.mean.values()]
     shown = np.concatenate(means)
     if shown.min() >= 0 and shown.max() <= 1:
         grid[0, 0].set_ylim(-0.03, 1.03)

@@ -12,7 +12,6 @@ from senet_ablate.analysis.tables import read_reported
 from senet_ablate.records import read_record
 from senet_ablate.records.bench import read_timing, timing_files
 from senet_ablate.records.facts import Page, read_facts, readable
-from senet_ablate.records.gate_facts import facts_path, read_gates
 from senet_ablate.records.store import runs_folder
 from senet_ablate.report import bench_page, cost_page, forest
 from senet_ablate.report.document import Document, stale, write_files
@@ -109,9 +108,6 @@ def verify_recipe(recipe: str, results: Path) -> list[str]:
     asked = ["--recipe", plan.recipe_argument]
     asked += ["--results", str(results)] * (results.absolute() != RESULTS_DIR.absolute())
     this = shlex.join(asked)
-    gates = facts_path(results, recipe)
-    again = f"`python -m senet_ablate excitation {this}` writes it anew"
-    sound([gates] * gates.exists(), lambda _: read_gates(plan, results, records), again)
     again = f"delete the file, and time again by `python -m senet_ablate bench timing {this}`"
     sound(timing_files(results, recipe), lambda path: read_timing(path, plan), again)
     again = "restore the file, or delete it"

@@ -17,14 +17,13 @@ from senet_ablate.analysis.exclusions import STUCK, health
 from senet_ablate.analysis.forest import effects
 from senet_ablate.analysis.frame import strangers
 from senet_ablate.analysis.reproduction import reproductions, summary
-from senet_ablate.analysis.tables import Table, gates_of_seeds, seeds_in_words
+from senet_ablate.analysis.tables import Table, seeds_in_words, seeds_with_gates
 from senet_ablate.analysis.tables import tables as tables_of
 from senet_ablate.analysis.verdicts import Verdict, outcome_words
 from senet_ablate.records import Part, Record
 from senet_ablate.records.bench import read_benches, read_timings
 from senet_ablate.records.cost import read_costs_if_any
 from senet_ablate.records.first_page import FirstPage, note_first_page, read_first_page
-from senet_ablate.records.gate_facts import GateFacts, current_gates
 from senet_ablate.report import gates, plots, speed
 from senet_ablate.report.cells import filled, number, span
 from senet_ablate.report.document import (
@@ -53,18 +52,20 @@ class RecipeResults:
     records: Mapping[str, Record]
     tables: Mapping[str, Table]
     timings: list[Part]
-    gates: GateFacts | None
+    gates: Record | None
     first: FirstPage
 
 
 def read_results(plan: Plan, folder: Path, records: Mapping[str, Record]) -> RecipeResults:
     """The results of a plan's recipe, of which `folder` has these records."""
-    facts = current_gates(plan, folder, records)
-    networks = gates_of_seeds(plan, records) or ([facts.blocks] if facts else [])
+    held = seeds_with_gates(plan, records)
+    networks = [record.class_gates for record in held]
     beside = (networks, read_benches(folder), read_costs_if_any(folder))
     first = read_first_page(folder, plan.recipe_name)
     tables = tables_of(plan, records, *beside, first)
-    return RecipeResults(folder, plan, records, tables, read_timings(plan, folder), facts, first)
+    return RecipeResults(
+        folder, plan, records, tables, read_timings(plan, folder), next(iter(held), None), first
+    )
 
 
 def write_report(plan: Plan, folder: Path, records: Mapping[str, Record]) -> Path:
@@ -259,8 +260,8 @@ def _experiments(results: RecipeResults) -> Iterator[Section]:
         }
         if results.gates and name == gates.EXPERIMENT:
             made_up = results.plan.recipe.images == "made up"
-            measured = gates.gates_table(results.gates.blocks, made_up)
-            blocks += gates.blocks(results.gates, measured, results.plan.recipe_argument)
+            measured = gates.gates_table(results.gates.class_gates, made_up)
+            blocks += gates.blocks(results.gates, measured)
             files[f"{name}/gates.csv"] = measured
         yield Section(title, blocks, files, _command(results, table))
 

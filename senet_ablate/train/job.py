@@ -28,7 +28,7 @@ from senet_ablate.records.facts import set_aside
 from senet_ablate.records.store import checkpoint_path, runs_folder, weights_path
 from senet_ablate.spec import BadInput, Plan, Run
 from senet_ablate.train.checkpoint import EVERY_S, Checkpoints, origin, save_weights
-from senet_ablate.train.class_gates import by_class, default_classes
+from senet_ablate.train.class_gates import by_class
 from senet_ablate.train.compute import set_flags
 from senet_ablate.train.cuda_graph import CaptureError, CaptureLost, graph_lock
 from senet_ablate.train.distributed import broadcast, rank
@@ -222,9 +222,8 @@ def _train(
             save_weights(weights_path(context.results, context.recipe, run.id), model, run)
         if run.id not in context.class_gates_of or not finite:
             return {}
-        classes = default_classes(images.classes)
         try:
-            blocks, curves = by_class(model, images, device, run.train, classes)
+            blocks, curves = by_class(model, images, device, run.train)
         except BadInput as error:  # a block without a gate; its run is worth a record
             log.warning("run %s: no gates by class are kept: %s", run.id, error)
             return {}

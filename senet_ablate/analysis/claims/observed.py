@@ -61,7 +61,7 @@ class GateCheck(Check):
     def examine(self, evidence: Evidence) -> Finding:
         if not evidence.networks:
             return not_tested(
-                "no gates by class were recorded yet (python -m senet_ablate excitation)"
+                "no gates by class were recorded yet (the recipe's `keep_weights` names the rows)"
             )
         networks = [
             {block.name: block for name in self.rows if (block := find(network, name))}
