@@ -301,11 +301,28 @@ def test_compiled_units_train_alike_share_compilations_and_let_evaluations_see_h
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
-def test_a_network_without_units_is_compiled_as_a_whole() -> None:
-    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
-    compiled, x = copy.deepcopy(model), torch.randn(1, 3, 8, 8)
-    assert compile_training(compiled, units=True, backend="aot_eager") == [compiled]
-    torch.testing.assert_close(compiled(x), model(x))
+@pytest.mark.parametrize(
+    ("name", "units", "parts", "graphs"),
+    [("sequential", True, 1, 1), ("resnet20_bottleneck", False, 1, 1), ("resnet20", True, 9, 5)],
+)
+def test_what_is_compiled_is_compiled_whole(
+    name: str, units: bool, parts: int, graphs: int
+) -> None:
+    """A network, or each shape of its units, is one graph: no part of it runs as written."""
+    compiled_graphs = list[torch.fx.GraphModule]()
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> object:
+        compiled_graphs.append(graph)
+        return graph
+
+    sequential = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten())
+    written = sequential if name == "sequential" else build_model(name, 10, SESpec())
+    compiled, x = copy.deepcopy(written), torch.randn(2, 3, 32, 32)
+    assert len(compile_training(compiled, units, backend)) == parts
+    torch.testing.assert_close(compiled(x), written(x))
+    assert len(compiled_graphs) == graphs
+    compiled.eval()(x)
+    assert len(compiled_graphs) == graphs, "evaluations run as written"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA_VISIBLE_DEVICES names no GPU")

@@ -272,3 +272,27 @@ def test_kept_gates_of_a_network_without_gates_cost_no_record(
     assert train_if_missing(run, asked, CPU, silent) is RunStatus.TRAINED
     assert not read_records(tmp_path, "own")[run.id].class_gates
     assert "no gates by class are kept" in caplog.text
+
+
+def test_images_are_read_once_for_all_threads_and_schedules(
+    tiny: Training, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from senet_ablate.train import job
+
+    read = list[Training]()
+
+    def load(train: Training, data: Path) -> object:
+        time.sleep(0.05)
+        read.append(train)
+        return object()
+
+    monkeypatch.setattr(job, "load_images", load)
+    monkeypatch.setattr(job, "_loaded", {})
+    trains = [tiny, tiny.model_copy(update={"epochs": 7, "lr": 0.3})] * 2
+    with ThreadPoolExecutor(4) as threads:
+        found = set(threads.map(lambda train: job.cached_images(train, tmp_path), trains))
+    assert len(read) == len(found) == 1
+    job.cached_images(tiny.model_copy(update={"test_images": 10}), tmp_path)
+    assert len(read) == 2

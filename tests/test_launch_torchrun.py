@@ -142,9 +142,12 @@ for usual, shape in (
         torch.testing.assert_close(all_reduce(one.grad), other.grad)
     torch.testing.assert_close(synced.eval()(mine), usual.eval()(x).chunk(2)[rank()])
 
-model = sync_batch_norm(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), cpu)
+model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
+model = sync_batch_norm(model, cpu)
 x = torch.randn(6, 3, 5, 5).chunk(2)[rank()]
 written = model(x)
+written.sum().backward()  # through a layer that changed the norm's output in place
+torch.testing.assert_close(model[1](input=model[0](x)).relu(), written)
 torch.testing.assert_close(torch.compile(model, backend="aot_eager")(x), written)
 """
 

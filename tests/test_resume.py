@@ -392,6 +392,45 @@ def test_an_unfit_file_leaves_the_state_as_it_was(
     assert all(torch.equal(value, before[name]) for name, value in after.items())
 
 
+class _Odd(torch.nn.Module):
+    """A module whose state is more than tensors of their own: a view of the weight in another
+    type, a slice of a large table, and a dict.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(4, 2))
+        self.register_buffer("same", self.weight.detach().view(torch.int32))
+        self.register_buffer("slice", torch.randn(1_000_000)[:3])
+        self.seen = {"images": 0}
+
+    def get_extra_state(self) -> dict[str, int]:
+        return self.seen
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.seen = state
+
+
+def test_a_state_is_kept_by_its_values(tmp_path: Path) -> None:
+    one, other, path = _Odd(), _Odd(), tmp_path / "checkpoint.pt"
+    one.seen = {"images": 3}
+    states = [TrainState(m, torch.optim.SGD(m.parameters(), lr=0.1), CPU) for m in (one, other)]
+    save_checkpoint(path, {}, states[0].state_dict())
+    assert path.stat().st_size < 100_000, "not with the table"
+    states[1].load_state_dict(load_checkpoint(path, {}))
+    assert torch.equal(one.weight, other.weight) and other.seen == {"images": 3}
+
+
+def test_a_state_that_cannot_be_read_back_is_said(tmp_path: Path) -> None:
+    path, model = tmp_path / "checkpoint.pt", _Odd()
+    model.seen = {"images": Path()}  # type: ignore[dict-item]
+    save_checkpoint(
+        path, {}, TrainState(model, torch.optim.SGD(model.parameters()), CPU).state_dict()
+    )
+    with pytest.raises(BadInput, match="more than tensors and plain values"):
+        load_checkpoint(path, {})
+
+
 def test_a_resumed_run_began_when_it_was_first_started(tiny: Training, tmp_path: Path) -> None:
     from senet_ablate.data import load_images
 

@@ -10,6 +10,7 @@ generators is not in it.
 import hashlib
 import io
 import logging
+import pickle
 import signal
 import threading
 import time
@@ -81,16 +82,16 @@ class TrainState:
         self.__post_init__()
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as plain values and its own tensors, which go on changing with it."""
+        """The state as plain values and copies of its tensors on the CPU."""
         generator, cuda = generator_of(self.model), self.device.type == "cuda"
         steps = self.optimizer.state  # of a parameter: nothing before its first step
         return {
-            "model": self.model.state_dict(),
+            "model": {name: _copy(value) for name, value in self.model.state_dict().items()},
             "momentum": [
-                steps.get(one, {}).get("momentum_buffer") for one in self.model.parameters()
+                _copy(steps.get(one, {}).get("momentum_buffer")) for one in self.model.parameters()
             ],
-            "loss_sum": self.loss_sum,
-            "correct": self.correct,
+            "loss_sum": _copy(self.loss_sum),
+            "correct": _copy(self.correct),
             "rng": torch.get_rng_state(),
             "rng_cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
             "rng_model": generator.get_state() if generator else None,
@@ -104,8 +105,11 @@ class TrainState:
 
         Values are copied into the tensors that are there, which keep their place in memory.
         """
-        own = self.model.state_dict()
-        if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in state["model"].items()}:
+        own, saved = (
+            {name: getattr(value, "shape", None) for name, value in tensors.items()}
+            for tensors in (self.model.state_dict(), state["model"])
+        )
+        if own != saved:
             raise BadInput("its tensors are not those of this network")
         self.model.load_state_dict(state["model"])
         for parameter, momentum in zip(self.model.parameters(), state["momentum"], strict=True):
@@ -124,6 +128,11 @@ class TrainState:
         self.step, self.started = state["step"], time.monotonic() - state["seconds"]
         for number, epoch in enumerate(self.epochs, start=1):
             self.on_epoch_end(number, epoch)
+
+
+def _copy(value: Any) -> Any:
+    """A tensor's values alone: a view would be saved with all that it is a view of."""
+    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
 
 
 def origin(run: Run, data: str, device: torch.device) -> dict[str, Any]:
@@ -159,7 +168,10 @@ def load_checkpoint(path: Path, origin: dict[str, Any]) -> dict[str, Any]:
         raise BadInput(f"cannot be read ({error})") from error
     if checksum != hashlib.sha256(content).hexdigest().encode():
         raise BadInput("its content does not match its checksum")
-    state: dict[str, Any] = torch.load(io.BytesIO(content), "cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(content), "cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # what a user's module keeps beside its tensors
+        raise BadInput(f"it holds more than tensors and plain values ({error})") from error
     then = state.pop("origin")
     for key, now in origin.items():
         if then.get(key) != now:
@@ -172,6 +184,10 @@ class StopRequest:
     """The signal that asked this process to stop; 0: none. All of its runs answer it."""
 
     signal = 0
+
+    @classmethod
+    def made(cls) -> bool:
+        return bool(cls.signal)
 
 
 def request_stop(number: int, frame: Any) -> None:

@@ -39,7 +39,7 @@ def compute_of(train: Training, graph: bool, runs_at_once: int) -> Compute:
     )
 
 
-def compile_training(model: nn.Module, units: bool, backend: str = "inductor") -> list[nn.Module]:
+def compile_training(model: nn.Module, units: bool, backend: Any = "inductor") -> list[nn.Module]:
     """Compile what a network computes in training, in place; evaluations run it as written, whose
     hooks fire. Returns the modules that are compiled.
 
@@ -52,14 +52,20 @@ def compile_training(model: nn.Module, units: bool, backend: str = "inductor") -
     kinds = (PlainUnit, ResidualUnit)
     parts: list[nn.Module] = [one for one in model.modules() if units and isinstance(one, kinds)]
     parts = parts or [model]
-    compiled = torch.compile(nn.Module._call_impl, dynamic=False, backend=backend)
+    compiled = torch.compile(_as_written, dynamic=False, backend=backend)
     for part in parts:  # by weak references, so that a network goes when its run does
         part._compiled_call_impl = partial(_in_training, weakref.ref(part), compiled)
     return parts
 
 
-def _in_training(part: "weakref.ref[nn.Module]", compiled: Callable[..., Any], *inputs: Any) -> Any:
+def _as_written(module: nn.Module, *inputs: Any, **words: Any) -> Any:
+    """A function of this package, since torch.compile leaves out those of torch's own modules."""
+    return nn.Module._call_impl(module, *inputs, **words)  # type: ignore[no-untyped-call]
+
+
+def _in_training(
+    part: "weakref.ref[nn.Module]", compiled: Callable[..., Any], *inputs: Any, **words: Any
+) -> Any:
     module = part()
     assert module is not None  # it is being called
-    call: Callable[..., Any] = compiled if module.training else nn.Module._call_impl
-    return call(module, *inputs)
+    return (compiled if module.training else _as_written)(module, *inputs, **words)

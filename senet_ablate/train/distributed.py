@@ -30,6 +30,8 @@ def torchrun_rank() -> int | None:
 def init_process_group(kind: str) -> torch.device:
     """Join the processes that torchrun started; the device of this one. kind: cpu or cuda."""
     device = torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if kind == "cuda" else "cpu")
+    if kind == "cuda":
+        torch.cuda.set_device(device)  # first, so that no process touches another one's
     dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=TIMEOUT)
     return device
 
@@ -85,7 +87,7 @@ def sync_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     """The model with batch statistics of the whole batch, whatever slice a process sees.
 
     On CPUs, whose tensors torch's SyncBatchNorm refuses, every process normalises the whole batch,
-    and goes on with its own slice.
+    and goes on with its own slice; a norm has to be called as a module, not by its `forward`.
     """
     if not is_distributed():
         return model
@@ -94,7 +96,7 @@ def sync_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
         return synced
     for module in model.modules():
         if isinstance(module, _BatchNorm):
-            module.register_forward_pre_hook(_whole_batch)
+            module.register_forward_pre_hook(_whole_batch, with_kwargs=True)
             module.register_forward_hook(_own_slice)
     return model
 
@@ -112,10 +114,16 @@ class _Gather(torch.autograd.Function):
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def _whole_batch(norm: nn.Module, inputs: tuple[Tensor]) -> Any:
-    return _Gather.apply(*inputs) if norm.training else inputs
+def _whole_batch(norm: nn.Module, inputs: Any, words: Any) -> Any:
+    if norm.training:
+        inputs = tuple(map(_Gather.apply, inputs))
+        words = {name: _Gather.apply(value) for name, value in words.items()}
+    return inputs, words
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _own_slice(norm: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-    return output.chunk(world_size())[rank()] if norm.training else output
+    if not norm.training:
+        return output
+    own = len(output) // world_size()
+    return output.narrow(0, rank() * own, own)  # one view: later layers may change it in place

@@ -8,12 +8,12 @@ process and machine, with a warning.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,12 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from senet_ablate.data import load_images
+from senet_ablate.data import ImageSet, load_images
 from senet_ablate.records import Epoch, Record, read_record, write_record
 from senet_ablate.records.commit import code_state, training_code
 from senet_ablate.records.facts import set_aside
 from senet_ablate.records.store import checkpoint_path, runs_folder, weights_path
-from senet_ablate.spec import BadInput, Plan, Run
+from senet_ablate.spec import BadInput, Plan, Run, Training
 from senet_ablate.train.checkpoint import EVERY_S, Checkpoints, origin, save_weights
 from senet_ablate.train.class_gates import by_class
 from senet_ablate.train.compute import set_flags
@@ -255,7 +255,22 @@ def _train(
         raise MemoryError(OUT_OF_MEMORY.format(batch=run.train.batch_size)) from error
 
 
-cached_images = lru_cache(maxsize=1)(load_images)  # of a recipe, once a process
+OF_DATA = (
+    *("dataset", "image_size", "train_images", "test_images", "validation", "evaluate"),
+    "batch_size",
+)
+_loaded: dict[tuple[Any, ...], ImageSet] = {}
+_loading = threading.Lock()
+
+
+def cached_images(train: Training, data: Path) -> ImageSet:
+    """As `load_images`, once a process for its threads and for rows with other schedules."""
+    key = (data, *(getattr(train, name) for name in OF_DATA))
+    with _loading:
+        if key not in _loaded:
+            _loaded.clear()
+            _loaded[key] = load_images(train, data)
+        return _loaded[key]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ failures = Sweep(plan, SweepContext.of(plan, Path("results"), Path("data"))).tra
 import statistics
 import tempfile
 import time
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -208,11 +209,11 @@ def seconds_per_image(run: Run, images: ImageSet, device: torch.device) -> float
     def moments(graph: bool) -> list[float]:
         return [time.perf_counter() for _ in first_steps(run, images, device, 6, graph)]
 
+    found = list[float]()
     try:
-        try:
+        with suppress(CaptureError):  # such a run is trained without
             found = moments(graph=True)
-        except CaptureError:  # such a run is trained without
-            found = moments(graph=False)
+        found = found or moments(graph=False)  # when what the first try held is free
     except torch.OutOfMemoryError as error:
         raise BadInput(OUT_OF_MEMORY.format(batch=run.train.batch_size)) from error
     return statistics.median(np.diff(found)) / run.train.batch_size

@@ -236,10 +236,10 @@ def _serve(
             connection.send(message)
 
     with own_stream(device), connection:
-        while not leaving.is_set():
+        while not (leaving.is_set() or StopRequest.made()):
             send(None)
             while not connection.poll(0.1):
-                if StopRequest.signal:
+                if StopRequest.made():
                     return
             try:
                 run = connection.recv()
