@@ -1,13 +1,10 @@
 """Names come out of Markdown, LaTeX, links, plots and shells as they went in."""
 
-import csv
 import io
 import re
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
@@ -25,7 +22,6 @@ from senet_ablate.analysis.escape import (
     markdown_table,
     plot_text,
 )
-from senet_ablate.report.gates import _quoted
 
 ROOT = Path(__file__).parent.parent
 GFM = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -143,13 +139,3 @@ def test_a_plot_shows_a_name_as_it_is_and_its_curve_in_the_legend(name: str) -> 
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg")
     assert "mathtext" not in drawn.getvalue()
-
-
-@pytest.mark.parametrize(
-    "names",
-    [["dog, domestic", "cat"], ["$x_1$", "`a`"], ['a"b', "it's", "x y"], ["plain", "names"]],
-)
-def test_the_classes_in_the_printed_command_are_those_of_the_figure(names: list[str]) -> None:
-    facts: Any = SimpleNamespace(images=dict.fromkeys(names, 1))
-    (word,) = shlex.split(_quoted(facts))
-    assert next(csv.reader([word], skipinitialspace=True)) == names

@@ -5,17 +5,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from fabricated import record
 from scipy import stats
 
+from senet_ablate.analysis import settle
 from senet_ablate.analysis.compare import compare_rows
 from senet_ablate.analysis.forest import effects
 from senet_ablate.analysis.pareto import tradeoffs
+from senet_ablate.analysis.settle import if_the_paper_is_right
 from senet_ablate.analysis.tables import by_row, case_of, read_reported, tables
+from senet_ablate.analysis.verdicts import Verdict
 from senet_ablate.records.first_page import FirstPage, note_first_page, read_first_page
+from senet_ablate.report.recipe_page import read_results
 from senet_ablate.spec.plan import (
     EXPERIMENTS_DIR,
+    Plan,
     fitting_plans,
     list_experiments,
     read_experiment,
@@ -274,3 +280,80 @@ def test_a_table_prints_the_alpha_of_its_own_last_look() -> None:
     assert made["role_of_squeeze"].alpha == rules.looks[-1].alpha
     assert made["stages"].alpha == made["squeeze"].alpha == rules.looks[0].alpha
     assert not made["stages"].waiting and made["stages"].resolution > 0
+
+
+def write_copy(folder: Path, name: str = "mine") -> None:
+    """An own table that began as a copy of one of ours."""
+    ours = (EXPERIMENTS_DIR / "squeeze.yaml").read_text()
+    (folder / "experiments").mkdir(exist_ok=True)
+    copy = ours.replace("variants:", "variants:\n  Small: {se: {reduction: 64}}")
+    (folder / "experiments" / f"{name}.yaml").write_text(copy)
+
+
+def test_no_trained_table_is_left_out_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether or not the recipe lists it, and whether or not others share its runs."""
+    squeeze = read_plan("cue-negative", ["squeeze"])
+    assert "squeeze" not in read_plan("cue-negative").experiments
+    shown = read_reported("cue-negative", [run.id for run in squeeze.runs()], begun=True)
+    assert "squeeze" in shown.experiments and "role_of_excitation" not in shown.experiments
+    write_copy(tmp_path)
+    write_copy(tmp_path, "yours")
+    monkeypatch.chdir(tmp_path)
+    for recipe in ("cifar100-cpu", "cue-negative", "cifar100", "digits"):
+        (small,) = (row for row in read_plan(recipe, ["mine"]).rows() if row.variant == "Small")
+        plan = read_reported(recipe, [small.runs[0].id], begun=True)
+        assert {"mine"} == {"mine", "yours"} & {*plan.experiments}, recipe
+
+
+def test_a_table_that_has_not_begun_is_on_no_finished_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [run.id for run in read_plan("cue").runs()]
+    before = read_reported("cue", ids, begun=True)
+    write_copy(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert [*read_reported("cue", ids, begun=True).experiments] == [*before.experiments]
+
+
+def test_a_copy_changes_neither_the_effects_nor_what_a_plan_can_settle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def few(plan: Plan, rules: object, spread: float) -> dict[str, list[Verdict]]:
+        return if_the_paper_is_right(plan, rules, spread, pages=1)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(settle, "if_the_paper_is_right", few)
+    before = read_plan("cifar100")
+    records = {run.id: record(run) for run in before.runs()}
+    found, said = effects(before, tables(before, records)), [*settle.sentences(before, {})]
+    write_copy(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    after = read_plan("cifar100")
+    assert after.apart == {"mine"}
+    made = tables(after, records | {run.id: record(run) for run in after.runs()})
+    pd.testing.assert_frame_equal(
+        effects(after, made).drop(columns="runs"), found.drop(columns="runs")
+    )
+    assert [*settle.sentences(after, {})] == said
+
+
+def test_what_is_judged_apart_says_so_beside_each_verdict_under_a_heading_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_copy(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    plan = read_plan("cifar100", ["squeeze", "mine"])
+    records = {run.id: record(run) for run in plan.runs()}
+    for name, one in records.items():
+        where = one.provenance.model_copy(update={"plan": plan.recipe.plan_id})
+        records[name] = one.model_copy(update={"provenance": where})
+    results = read_results(plan, tmp_path, records)
+    ours, mine = results.tables["squeeze"], results.tables["mine"]
+    titles = [results.title(one) for one in (ours, mine)]
+    assert titles == [f"{ours.experiment.title} (squeeze)", f"{ours.experiment.title} (mine)"]
+    assert "exploratory`" in results.badge(mine, mine.verdicts[0])
+    assert "exploratory" not in results.badge(ours, ours.verdicts[0])
+    alone = replace(results, tables={"mine": mine})
+    assert "exploratory" not in alone.badge(mine, mine.verdicts[0]), "the page says it once"
+    assert alone.title(mine) == ours.experiment.title

@@ -9,7 +9,9 @@ import pytest
 from fabricated import record as fabricated
 from scipy.stats import beta
 
+from senet_ablate.analysis.exclusions import one_network
 from senet_ablate.analysis.tables import Table, tables
+from senet_ablate.analysis.verdicts import equal_rows
 from senet_ablate.records.store import Epoch, Gates, Provenance, Record, pack
 from senet_ablate.report import plots as figures
 from senet_ablate.report.recipe_page import report_files, table_blocks
@@ -124,6 +126,36 @@ def test_a_run_that_did_not_train_is_an_outcome_of_its_row(plan: Plan) -> None:
     assert got["effect"] == pytest.approx(got["top1"] - 40) and math.isnan(got["effect_low"])
     assert not got["differs"], "three seeds a side cannot show it by ranks"
     assert "seed 1: FAILED, no better than always answering the commonest class" in got["remark"]
+
+
+def test_stars_are_explained_where_a_control_has_a_failed_run_too(plan: Plan) -> None:
+    plan = read_plan("smoke", ["squeeze"], seeds=12)
+    wrong = {"Max": 300, "Avg": 200, "plain": 400}
+    made = [
+        record(plan, "squeeze", v, seed, n + seed) for v, n in wrong.items() for seed in range(12)
+    ]
+    failed = record(plan, "squeeze", "plain", 0, 905)
+    table = tables(plan, {one.id: one for one in (*made, failed)})["squeeze"]
+    assert table.rows["differs"].any() and math.isnan(table.resolution)
+    assert "`*`: differs from its control" in under(table) and "Intervals are 95%" in under(table)
+
+
+def test_two_rows_whose_runs_diverged_at_once_are_not_said_to_be_one_network(plan: Plan) -> None:
+    records = known(plan)
+    nothing = {
+        "diverged": 0,
+        "epochs": (),
+        "wrong_top1": 1000,
+        "correct": pack(np.zeros(1000, bool)),
+    }
+    for name in ("Max", "Avg"):
+        for seed in range(3):
+            one = record(plan, "squeeze", name, seed, 300).model_copy(update=nothing)
+            records[one.id] = one.model_copy(update={"params": 1})
+    table = tables(plan, records)["squeeze"]
+    assert not one_network(table.records["Max"], table.records["Avg"])
+    assert not any("one network" in sentence for sentence in table.unfair)
+    assert equal_rows(table.records) == []
 
 
 @pytest.mark.parametrize("experiment", ["squeeze", "reduction"])

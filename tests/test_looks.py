@@ -8,8 +8,9 @@ import pytest
 from fabricated import record
 
 from senet_ablate.analysis.claims.errors import Better, Differ, Similar
-from senet_ablate.analysis.tables import by_row, case_of, gates_of_seeds, tables
-from senet_ablate.analysis.verdicts import equal_rows, error_model
+from senet_ablate.analysis.evidence import Finding
+from senet_ablate.analysis.tables import by_row, case_of, seeds_with_gates, tables
+from senet_ablate.analysis.verdicts import _settled, equal_rows, error_model, looks_of
 from senet_ablate.records.class_gates import paper_network
 from senet_ablate.records.store import Record, write_record
 from senet_ablate.report.recipe_page import report_files
@@ -158,6 +159,27 @@ def test_a_withheld_table_is_no_table_that_is_still_to_come() -> None:
         assert (one.outcome, one.marks, one.reason) == (wanted.outcome, wanted.marks, wanted.reason)
 
 
+def test_what_a_users_own_check_says_stands_beside_what_is_still_to_come() -> None:
+    own = Finding("ours", reason="of one seed alone", p_for=0.5, p_against=0.5)
+    for waits, said in (("", own.reason), ("provisional", "of one seed alone; provisional")):
+        assert _settled(own, (1.0, 1.0), looks_of(None), 2, waits).reason == said
+
+
+def test_a_withheld_table_stays_in_the_family() -> None:
+    """So that no corrected p-value rises when it is repaired."""
+    plan = read_plan("cifar10", [NAME, "controls"])
+    made = {run.id: record(run) for run in plan.runs()}
+    shared = {run.id for row in plan.rows() if row.experiment == NAME for run in row.runs}
+    first = {key: one for key, one in made.items() if key in shared}
+    own = next(one for key, one in made.items() if key not in shared)
+    elsewhere = own.provenance.model_copy(update={"data": "of other images"})
+    withheld = tables(plan, first | {own.id: own.model_copy(update={"provenance": elsewhere})})
+    assert withheld["controls"].refused
+    waiting = tables(plan, first)
+    for one, other in zip(withheld[NAME].verdicts, waiting[NAME].verdicts, strict=True):
+        assert one.ours == other.ours
+
+
 def test_rows_that_are_equal_are_certainly_alike_and_neither_is_better() -> None:
     for recipe in ("cifar100-cpu", "cifar10"):  # with and without a shared spread
         plan = read_plan(recipe, ["controls"])
@@ -214,7 +236,7 @@ def test_claims_on_gates_rest_on_every_seed_whose_record_holds_them(tmp_path: Pa
     records = {run.id: record(run) for run in smoke.runs()}
     for run in rows:
         records[run.id] = records[run.id].model_copy(update={"class_gates": gates})
-    assert gates_of_seeds(smoke, records) == [gates] * 3
+    assert [one.class_gates for one in seeds_with_gates(smoke, records)] == [gates] * 3
     for one in records.values():
         write_record(tmp_path, "smoke", one)
     page = report_files(smoke, tmp_path, records)["README.md"].decode()

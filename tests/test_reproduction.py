@@ -185,4 +185,9 @@ def test_committed_records_are_read_strictly(tmp_path: Path) -> None:
 def test_an_interval_outside_the_margin_on_either_side_differs(
     low: float, high: float, said: str
 ) -> None:
-    assert _outcome(Estimate(0, low=low, high=high), 0.5).startswith(said)
+    assert _outcome(Estimate(0, low=low, high=high), 0.5, 3).startswith(said)
+
+
+def test_rows_that_err_alike_in_every_seed_agree() -> None:
+    assert _outcome(Estimate(0.0), 0.5, 3) == "agrees"
+    assert _outcome(Estimate(0.0), 0.5, 1) == _outcome(Estimate(0.1), 0.5, 3)

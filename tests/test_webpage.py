@@ -13,6 +13,7 @@ from fabricated import write_recipe
 from senet_ablate.records import Provenance, Record
 from senet_ablate.records.store import read_records
 from senet_ablate.report.document import GLYPHS, WEB, Figure, Grid, Text, badge, inline, sort_key
+from senet_ablate.report.pages import verify_recipe
 from senet_ablate.report.recipe_page import report_files, write_report
 from senet_ablate.spec.plan import read_plan
 
@@ -357,6 +358,29 @@ def test_what_a_record_says_of_its_machine_is_text(tmp_path: Path) -> None:
     assert "**Withheld**" in page and "on 1" in page
     assert "![a](" not in page and page.count("\n## Claims") == 1
     assert not re.search(r"(?<!\\)<script", page)
+
+
+def test_a_damaged_note_of_the_first_page_hides_no_other_fault(tmp_path: Path) -> None:
+    write_recipe(tmp_path, "cue-negative")
+    records = read_records(tmp_path, "cue-negative")
+    write_report(read_plan("cue-negative"), tmp_path, records)
+    assert verify_recipe("cue-negative", tmp_path) == []
+    one = tmp_path / "cue-negative" / "runs" / f"{next(iter(records))}.json"
+    for path in (one, tmp_path / "cue-negative" / "claims.json"):
+        path.write_text(path.read_text().replace("0", "1", 1))
+    first, *_, last = verify_recipe("cue-negative", tmp_path)
+    assert one.name in first and "claims.json" in last and "restore the file" in last
+
+
+def test_curves_of_withheld_tables_are_not_shown(tmp_path: Path) -> None:
+    write_recipe(tmp_path, "cue-negative")
+    plan, records = read_plan("cue-negative"), read_records(tmp_path, "cue-negative")
+    assert "curves.svg" in report_files(plan, tmp_path, records)
+    plain = next(one for one in records.values() if one.run.se is None)
+    elsewhere = plain.provenance.model_copy(update={"data": "1" * 64})
+    other = {plain.id: plain.model_copy(update={"provenance": elsewhere})}
+    files = report_files(plan, tmp_path, records | other)
+    assert "curves.svg" not in files and b"Withheld" in files["README.md"]
 
 
 def test_a_verdict_is_a_badge_on_the_page_and_a_word_in_markdown() -> None:

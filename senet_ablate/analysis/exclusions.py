@@ -135,6 +135,9 @@ def shared_seeds(a: Sequence[Record], b: Sequence[Record]) -> list[tuple[Record,
 
 
 def one_network(a: Sequence[Record], b: Sequence[Record]) -> int:
-    """In how many seeds two rows are equal bit for bit; 0 unless in all that they share."""
+    """In how many seeds two rows are equal bit for bit; 0 unless in all that they share. Runs that
+    diverged in their first epoch have nothing to be told apart by, and do not count.
+    """
     pairs = shared_seeds(a, b)
-    return len(pairs) if all(outcome(one) == outcome(other) for one, other in pairs) else 0
+    alike = all(outcome(one) == outcome(other) for one, other in pairs)
+    return sum(bool(one.epochs) for one, _ in pairs) if alike else 0

@@ -23,7 +23,7 @@ def effects(plan: Plan, tables: Mapping[str, Table]) -> pd.DataFrame:
     """One row a claim on top-1 or top-5 errors that the paper's tables have numbers for.
 
     Columns: claim, text, quantity (top1, top5), recipe, runs (how many of those planned are there),
-    warned (whether the recipe warns that it says nothing about the paper), contrast (the
+    warned (whether the recipe says nothing about the paper), contrast (the
     difference of rows that decides, or, before anything is judged, that the paper's numbers
     support least), paper_effect, effect, low, high (95% interval over seeds), margin (all in
     percent of the plain network's error, for two rows that of the control of the first; below 0 is
@@ -31,10 +31,15 @@ def effects(plan: Plan, tables: Mapping[str, Table]) -> pd.DataFrame:
     row that has fewest, at the look that decided), verdict, marks (in part, provisional,
     exploratory). Missing where there is no run.
     """
-    rows = []
+    rows, of_plan = (
+        [],
+        {v.claim for one in tables.values() if one.name not in plan.apart for v in one.verdicts},
+    )
     for table in tables.values():
         checks = {one.id: one.checks for one in table.experiment.claims}
         for verdict in table.verdicts:
+            if table.name in plan.apart and verdict.claim in of_plan:  # a copy's
+                continue
             asked = [one for one in checks[verdict.claim] if isinstance(one, ErrorCheck)]
             asked = [one for one in asked if one.quantity != "throughout"]
             decides = verdict.deciding and verdict.deciding.weights
@@ -75,7 +80,8 @@ def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> di
     if math.isnan(plain) and rules:  # what the plan expects, until it is measured
         plain = (getattr(rules, f"plain_{check.quantity}") or math.nan) / 100
     plain = plain or math.nan  # nothing is a share of 0
-    exploratory = "exploratory" * bool(table.exploratory and not plan.recipe.warning)
+    warned = bool(plan.recipe.warning) or plan.recipe.images == "made up"
+    exploratory = "exploratory" * bool(table.exploratory and not warned)
     margin, seen = verdict.margin / plain, decided.difference if decided else Estimate(math.nan)
     low, high = {  # between which effects the claim holds; but for 0 where both are 0
         "below_zero": (-math.inf, 0.0),
@@ -88,7 +94,7 @@ def _effect(plan: Plan, table: Table, verdict: Verdict, check: ErrorCheck) -> di
         "text": verdict.says.replace(" (top-5 error)", ""),
         "quantity": check.quantity,
         "recipe": plan.recipe_name,
-        "warned": bool(plan.recipe.warning),
+        "warned": warned,
         "contrast": check.written(weights),
         # the paper's numbers are of a network that can host every row
         "paper_effect": math.nan

@@ -166,12 +166,16 @@ def _rows(
                 low=_finite(d.low),
                 high=_finite(d.high),
                 margin=_finite(table.margin),
-                outcome=_outcome(d, table.margin) if same < len(ids) else "bit for bit",
+                outcome="bit for bit" if same == len(ids) else _outcome(d, table.margin, len(ids)),
             )
 
 
-def _outcome(d: Estimate, margin: float) -> Agreement:
-    """Where an interval lies; every comparison with NaN is false."""
+def _outcome(d: Estimate, margin: float, seeds: int) -> Agreement:
+    """Where an interval lies; every comparison with NaN is false. Rows that err alike in every seed
+    have no interval, and agree.
+    """
+    if seeds > 1 and d.value == 0 and math.isnan(d.low):
+        return "agrees"
     if -margin < d.low and d.high < margin:
         return "agrees"
     return "differs" if d.low > margin or d.high < -margin else "too few seeds to say"

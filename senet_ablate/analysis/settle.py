@@ -131,9 +131,12 @@ def if_the_paper_is_right(
 
 def sentences(plan: Plan, records: Mapping[str, Record]) -> Iterator[str]:
     """What the plan's seeds can settle if the paper is right, and by how much the other claims fall
-    short; nothing for a recipe without an analysis plan, or of made-up images.
+    short; nothing for a recipe without an analysis plan, or of made-up images, nor of experiments
+    that its plan is not for.
     """
     rules = plan.recipe.plan
+    of_plan = {n: one for n, one in plan.experiments.items() if n not in plan.apart}
+    plan = replace(plan, experiments=of_plan)
     if rules is None or plan.recipe.images == "made up":
         return
     measured = pooled_std(_sound(by_row(records)))

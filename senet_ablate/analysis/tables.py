@@ -324,31 +324,41 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
 
 
 def read_reported(recipe: str, records: Iterable[str], *, begun: bool = False) -> Plan:
-    """The plan of a recipe's own experiments, and of those on request that have begun: that have a
-    run which no other has, or one in every row, or are the smallest with a run that would else be
-    in no table.
+    """The plan of a recipe's own experiments, and of all others that have begun: that have a run
+    which no other has, or, on request, one in every row; and, as long as there are runs in no
+    table, of the smallest with such a run, unless it is one of several on request.
 
     records: their ids. begun: of the recipe's own, too, only those that have begun, as pages show
-    them, unless the recipe lists them, has an analysis plan (whose family would grow with each
-    table that begins), or none has.
+    them, unless the recipe lists them, its analysis plan is for them (whose family would grow with
+    each table that begins), or none has.
     """
     plan, fitting, have = read_plan(recipe), fitting_plans(recipe), set(records)
     rows = {
         name: [{run.id for run in row.runs} for row in one.rows()] for name, one in fitting.items()
     }
     runs = {name: set[str]().union(*of_rows) for name, of_rows in rows.items()}
-    asked = [name for name in fitting if fitting[name].experiments[name].on_request]
 
-    def has_begun(name: str, beside: Iterable[str]) -> bool:
+    def has_begun(name: str, beside: Iterable[str], by_rows: bool) -> bool:
         own = (have & runs[name]).difference(*(runs[one] for one in beside if one != name))
-        return bool(own) or all(have & of_row for of_row in rows[name])
+        return bool(own) or (by_rows and all(have & of_row for of_row in rows[name]))
+
+    def size(name: str) -> tuple[bool, int]:
+        return fitting[name].experiments[name].on_request, len(rows[name])
 
     shown = list(plan.experiments)
-    if begun and not plan.recipe.experiments and plan.recipe.plan is None:
-        shown = [name for name in shown if has_begun(name, plan.experiments)] or shown
-    more = [name for name in asked if has_begun(name, fitting)]
-    left = have.difference(*(runs[name] for name in (*plan.experiments, *more)))
-    sizes = {name: len(rows[name]) for name in asked if left & runs[name]}
-    smallest = [name for name in sizes if sizes[name] == min(sizes.values())]
-    more += smallest if len(smallest) == 1 else []
-    return read_plan(recipe, list(dict.fromkeys([*shown, *more])))
+    if begun and not plan.recipe.experiments:
+        fixed = {*shown} - plan.apart if plan.recipe.plan else ()
+        kept = [name in fixed or has_begun(name, plan.experiments, True) for name in shown]
+        shown = [name for name, keep in zip(shown, kept, strict=True) if keep]
+    others = [name for name in fitting if name not in shown]
+    for name in others:
+        if has_begun(name, fitting, fitting[name].experiments[name].on_request):
+            shown.append(name)
+    theirs = have & set[str]().union(*(runs[name] for name in others))
+    while left := theirs.difference(*(runs[name] for name in shown)):
+        holding = [name for name in others if left & runs[name]]
+        least = min(holding, key=size)
+        if size(least)[0] and sum(size(name) == size(least) for name in holding) > 1:
+            break  # which of them was asked for, and so whose numbers the paper has, is not known
+        shown.append(least)
+    return read_plan(recipe, shown or list(plan.experiments))

@@ -138,10 +138,11 @@ def judge(
     for name, case in cases.items():
         unfair = mixed(case.rows)
         for check in (check for claim in case.experiment.claims for check in claim.checks):
-            if unfair:
+            if isinstance(check, ErrorCheck):
+                why = not_tested(unfair or case.waiting)
+                waiting[name, check] = check.inapplicable(case) or why
+            elif unfair:
                 findings[name, check] = not_tested(unfair)
-            elif isinstance(check, ErrorCheck):
-                waiting[name, check] = check.inapplicable(case) or not_tested(case.waiting)
             else:
                 findings[name, check] = check.examine(case)
     findings |= waiting
@@ -220,7 +221,8 @@ def _settled(
     )
     p, decider = (p_against, finding.opposed) if against else (p_for, finding.weakest)
     if decider is None:  # of a user's own kind
-        return replace(finding, outcome=outcome, reason=waits, provisional=bool(waits))
+        reason = "; ".join(filter(None, (finding.reason, waits)))
+        return replace(finding, outcome=outcome, reason=reason, provisional=bool(waits))
     reasons = []
     if outcome == "unresolved":
         if not known and math.isnan(finding.p_against):

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from senet_ablate.records.facts import read_facts, write_facts
+from senet_ablate.records.facts import read_facts, readable, write_facts
 from senet_ablate.spec import BadInput, SESpec, read_experiment
 from senet_ablate.spec.paper import paper_facts, published
 from senet_ablate.spec.schema import Frozen
@@ -87,8 +87,6 @@ def read_costs(results: Path) -> Costs:
 
 
 def read_costs_if_any(results: Path) -> Costs:
-    """As `read_costs`; nothing where there are none, or no sound ones."""
-    try:
-        return read_costs(results)
-    except BadInput:
-        return {}
+    """As `read_costs`; nothing where there are none, or, with a warning, no sound ones."""
+    path = facts_path(results)
+    return next(iter(readable([path] * path.exists(), lambda _: read_costs(results))), {})

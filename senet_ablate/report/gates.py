@@ -158,7 +158,9 @@ def block_plot(rows: Mapping[str, Sequence[Record]]) -> Figure | None:
         marker = "osD^v"[number % 5]
         shift = 0.08 * (number - (len(found) - 1) / 2)
         x = np.array([blocks.index(block) for block in frame.index]) + shift
-        level.errorbar(x, frame["mean"], yerr=frame["std"], fmt=f"{marker}-", label=name, **look)
+        level.errorbar(
+            x, frame["mean"], yerr=frame["std"], fmt=f"{marker}-", label=plot_text(name), **look
+        )
         saturated.plot(x, 100 * frame["high"], f"{marker}-", **look)
         saturated.plot(x, 100 * frame["low"], f"{marker}--", mfc="none", **look)
     for axes in (level, saturated):

@@ -77,7 +77,7 @@ class Review:
     def section(self, name: str) -> Section | Text:
         """A section of the page, by its heading or the name of its experiment."""
         table = self.results.tables.get(name)
-        title = table.experiment.title if table else name
+        title = self.results.title(table) if table else name
         found = {section.title: section for section in self.page.sections}
         known = nearest(name, [*found, *self.results.tables])
         return found.get(title) or Text(f"This recipe has nothing on `{name}` yet; {known}")

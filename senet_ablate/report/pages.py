@@ -112,6 +112,9 @@ def verify_recipe(recipe: str, results: Path) -> list[str]:
     sound(timing_files(results, recipe), lambda path: read_timing(path, plan), again)
     again = "restore the file, or delete it"
     sound(reproduction_files(results, recipe), read_reproduction, again)
-    files = report_files(plan, results, records)
+    try:
+        files = report_files(plan, results, records)
+    except BadInput as error:  # what the claims said on their first page cannot be read
+        return [*problems, f"{error}; {again}"]
     rebuild = f"`python -m senet_ablate report {this}`"
     return problems + stale(results / recipe, files, "the records", rebuild)

@@ -184,7 +184,7 @@ def _log_ticks(axes: Axes, places: Sequence[float], label: str) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(places, [f"{place:g}" for place in places])
     axes.minorticks_off()
-    axes.set_xlabel(label)
+    axes.set_xlabel(plot_text(label))
 
 
 def _budgets(table: Table) -> Figure:
@@ -252,7 +252,7 @@ def curves(groups: Mapping[str, Sequence[Record]]) -> Figure | None:
             for images, dash, of in (("train", "--", "training"), ("test", "-", "test")):
                 values = by_epoch(runs, f"{images}_{what}").dropna(axis="columns")
                 if len(values):
-                    epochs, label = values.columns, f"{name}, {of}"
+                    epochs, label = values.columns, plot_text(f"{name}, {of}")
                     look: dict[str, Any] = {"ms": 4, "marker": "o" if len(epochs) < 10 else ""}
                     axes.plot(epochs, values.mean(), dash, color=colour, label=label, **look)
                     band = values.min(), values.max()

@@ -55,6 +55,18 @@ class RecipeResults:
     gates: Record | None
     first: FirstPage
 
+    def title(self, table: Table) -> str:
+        """An experiment's heading; with its name where another one is called alike."""
+        title = table.experiment.title
+        alike = [one for one in self.tables.values() if one.experiment.title == title]
+        return f"{title} ({table.name})" if len(alike) > 1 else title
+
+    def badge(self, table: Table, verdict: Verdict) -> str:
+        """A verdict as it is printed; exploratory where others on the page are not."""
+        others = any(not one.exploratory for one in self.tables.values())
+        exploratory = "exploratory" * (bool(table.exploratory) and others)
+        return badge(verdict.words, ", ".join(filter(None, (verdict.marks, exploratory))))
+
 
 def read_results(plan: Plan, folder: Path, records: Mapping[str, Record]) -> RecipeResults:
     """The results of a plan's recipe, of which `folder` has these records."""
@@ -135,10 +147,10 @@ def claims(results: RecipeResults, outcome: str = "") -> Section:
     for ledger, title in LEDGERS.items():
         rows = [
             {
-                "claim": f"[{markdown_cell(v.claim)}](#{anchor(one.experiment.title)})",
-                "verdict": badge(v.words, v.marks),
+                "claim": f"[{markdown_cell(v.claim)}](#{anchor(results.title(one))})",
+                "verdict": results.badge(one, v),
                 "says": v.says + " (Ours, not the paper's.)" * v.ours_alone,
-                "table": one.experiment.title,
+                "table": results.title(one),
                 "words": v.words,
             }
             for one in tables
@@ -224,7 +236,8 @@ def runs_made(results: RecipeResults) -> Section:
 
 def _training(results: RecipeResults) -> Iterator[Section]:
     """The curves of the plain and the standard SE network, of the first table that holds both."""
-    both = (one for one in results.tables.values() if one.experiment.reference)
+    tables = results.tables.values()
+    both = (one for one in tables if one.experiment.reference and not one.refused)
     if (table := next(both, None)) is None:
         return
     names = {"plain": table.experiment.control, "SE": str(table.experiment.reference)}
@@ -248,11 +261,12 @@ def _training(results: RecipeResults) -> Iterator[Section]:
 def _experiments(results: RecipeResults) -> Iterator[Section]:
     """A section an experiment: question, table, plot, claims."""
     for name, table in results.tables.items():
-        title = table.experiment.title
+        title = results.title(table)
         picture = drawn(f"{name}/plot.svg", title, "", plots.plot, table)
         blocks: list[Block] = [Text(table.experiment.question), *table_blocks(table), *picture]
         if table.verdicts:
-            blocks += [Text("### Claims"), Text("\n".join(map(_claim, table.verdicts)))]
+            said = [_claim(one, results.badge(table, one)) for one in table.verdicts]
+            blocks += [Text("### Claims"), Text("\n".join(said))]
         cells = shown(table)
         files: dict[str, pd.DataFrame | str] = {
             f"{name}/table.csv": table.rows,
@@ -282,7 +296,7 @@ def _every_run(results: RecipeResults) -> Section:
             "record": f"[{record.id}](runs/{record.id}.json)",
             "failed because": health(record),
         }
-        for record in sorted(results.records.values(), key=lambda record: not names[record.id])
+        for record in sorted(results.records.values(), key=lambda record: bool(names[record.id]))
     ]
     folded = "All of them, with seed, error and training time"
     grid = Grid("Every run", pd.DataFrame(rows), ("rows", "record"), folded)
@@ -297,10 +311,9 @@ def table_blocks(table: Table) -> list[Block]:
     return [*withheld, grid, *map(Text, notes(table))]
 
 
-def _claim(verdict: Verdict) -> str:
-    """A claim with its verdict and its evidence, as an item of a list."""
-    said = badge(verdict.words, verdict.marks)
-    lines = [f"- {said} **{verdict.claim}**: {markdown_cell(verdict.says)}"]
+def _claim(verdict: Verdict, said: str) -> str:
+    """A claim with its verdict, as it is printed, and its evidence, as an item of a list."""
+    lines = [f"- {said} **{markdown_cell(verdict.claim)}**: {markdown_cell(verdict.says)}"]
     evidence = {"Paper": verdict.paper, "Here": verdict.ours, "Because": verdict.reason}
     return "\n".join(
         [*lines, *(f"  - {name}: {markdown_cell(text)}" for name, text in evidence.items() if text)]
@@ -348,14 +361,16 @@ def notes(table: Table) -> list[str]:
         "Intervals are 95%, over seeds, uncorrected; other test images of this kind would move a"
         f" row's error by ± {span(rows['image_error'], '.2f')} points."
     )
-    if not math.isnan(table.resolution):
-        parts.append(
+    if not math.isnan(table.resolution) or rows["differs"].any():
+        star = (
             f"`*`: differs from its control by more than the noise between seeds (Holm over the"
-            f" {table.comparisons} comparisons of the page, at {100 * table.alpha:g}%). This test"
-            f" finds a difference in 4 of 5 tries if it is {table.resolution:.2f} points or more"
-            f" ({table.resolution_of_half:.2f} in the half of the rows that scatter least)."
-            f" {intervals}"
+            f" {table.comparisons} comparisons of the page, at {100 * table.alpha:g}%)."
         )
+        finds = (
+            f" This test finds a difference in 4 of 5 tries if it is {table.resolution:.2f} points"
+            f" or more ({table.resolution_of_half:.2f} in the half of the rows that scatter least)."
+        )
+        parts.append(f"{star}{'' if math.isnan(table.resolution) else finds} {intervals}")
     if table.waiting and rows["n"].any():
         some = "Not every row" if parts else "No row"
         parts.append(f"{some} is tested against its control yet: {table.waiting}.")
@@ -376,7 +391,7 @@ def notes(table: Table) -> list[str]:
             f"{rows['label'][name]}: {seeds_in_words(seeds)}"
             for name, seeds in table.missing.items()
         )
-        parts.append(f"**Not run yet**: {names}.")
+        parts.append(f"**Not run yet**: {markdown_cell(names)}.")
     return parts
 
 

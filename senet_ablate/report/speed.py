@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from senet_ablate.analysis.escape import markdown_cell
+from senet_ablate.analysis.escape import markdown_cell, plot_text
 from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.tables import Table
 from senet_ablate.records import Part
@@ -164,7 +164,8 @@ def _panel(axes: Axes, networks: pd.DataFrame, x: npt.NDArray[np.float64]) -> No
     at = axes.transData.transform(np.column_stack([x, y]))
     for place in np.flatnonzero(few & other)[:LABELS]:
         near = (one for one in names if (abs(at[place] - at[one]) < (12, 11)).all())
-        name = networks["label"].iloc[place].rpartition("/")[2]
+        row, name = networks.index[place], networks["label"].iloc[place]
+        name = plot_text(name.partition("/")[2] if name == row else name)  # a number alone
         names.setdefault(next(near, place), []).append(name)
     for place, together in names.items():
         right, up = (at[place] - at[[*names]]).T
