@@ -106,10 +106,10 @@ def test_the_page_has_figures_table_and_judged_claims(results: Path, kept: Recor
     assert ">SE_4_1<" in figure and ">all<" in figure
     page = (results / "smoke" / "README.md").read_text()
     assert "(role_of_excitation/figure6.svg)" in page and "(role_of_excitation/figure7.svg)" in page
-    assert f"run {kept.id}) by class: 0, 3, 6, 9, all test images each" in page
+    assert f"(standard SE, run {kept.id}) by class: 0, 3, 6, 9, all test images each" in page
     plan = read_plan("smoke")
     without = {v.claim: v.outcome for v in tables(plan, {})["role_of_excitation"].verdicts}
-    with_gates = tables(plan, {}, [kept.class_gates])["role_of_excitation"].verdicts
+    with_gates = tables(plan, {kept.id: kept})["role_of_excitation"].verdicts
     judged = {v.claim: v.outcome for v in with_gates}
     assert set(without.values()) == {"not tested"}
     assert all(judged[claim] != "not tested" for claim in ("F6.1", "F6.2", "F7.1"))

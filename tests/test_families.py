@@ -15,10 +15,11 @@ from senet_ablate.analysis.compare import compare_rows
 from senet_ablate.analysis.forest import effects
 from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.settle import if_the_paper_is_right
-from senet_ablate.analysis.tables import by_row, case_of, read_reported, tables
+from senet_ablate.analysis.tables import case_of, read_reported, tables
 from senet_ablate.analysis.verdicts import Verdict
+from senet_ablate.records.class_gates import Curves, paper_network
 from senet_ablate.records.first_page import FirstPage, note_first_page, read_first_page
-from senet_ablate.report.recipe_page import read_results
+from senet_ablate.report.recipe_page import read_results, report_files
 from senet_ablate.spec.plan import (
     EXPERIMENTS_DIR,
     Plan,
@@ -261,13 +262,42 @@ def test_a_table_is_tested_where_a_pair_of_it_is_perhaps_in_another_table() -> N
 
 def test_networks_are_to_come_for_seeds_without_a_record_alone() -> None:
     plan = read_plan("cifar100", ["role_of_excitation"])
-    (row, *_) = plan.kept_rows
-    records = by_row({run.id: record(run) for run in row})
+    row = plan.with_gates("role_of_excitation")
+    gates = {"class_gates": tuple(paper_network())}
+    records = [record(run).model_copy(update=gates) for run in row]
+    records[0] = record(row[0])  # of one the loss was not finite
     for count in (0, 3, len(row)):
-        some = {key: found[:count] for key, found in records.items()}
-        networks = [()] * max(0, count - 1)  # of one the loss was not finite
-        case = case_of(plan, "role_of_excitation", some, networks=networks)
-        assert case.networks_planned == len(networks) + len(row) - count
+        case = case_of(plan, "role_of_excitation", {row[0].row_id: records[:count]})
+        assert len(case.networks) == max(0, count - 1)
+        assert case.networks_planned == len(case.networks) + len(row) - count
+    assert not case_of(plan, "role_of_excitation", {}).networks
+
+
+def test_gates_are_judged_and_drawn_beside_the_row_that_they_are_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "experiments" / "recipes").mkdir(parents=True)
+    recipe = (EXPERIMENTS_DIR / "recipes" / "smoke.yaml").read_text()
+    kept = recipe.replace("[role_of_excitation/SE]", "[mine/Small]")
+    (tmp_path / "experiments" / "recipes" / "own.yaml").write_text(kept)
+    (tmp_path / "experiments" / "mine.yaml").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    plan = read_plan("own", ["mine", "role_of_excitation"], seeds=2)
+    records = {run.id: record(run) for run in plan.runs()}
+    network = dict(zip(("SE_2_1", "SE_3_1", "SE_4_1"), paper_network(), strict=False))
+    gates = tuple(one.model_copy(update={"name": name}) for name, one in network.items())
+    values = (0.1, 0.2)
+    curves = {"all": values, "other": values}
+    drawn = Curves(channels=(0, 1), everything=values, mean=curves, std=curves)
+    more = {"class_gates": gates, "class_curves": dict.fromkeys(network, drawn)}
+    for run in plan.with_gates("mine"):
+        records[run.id] = records[run.id].model_copy(update=more)
+    files = report_files(plan, tmp_path, records)
+    page = files["README.md"].decode()
+    assert "mine/figure6.svg" in files and "role_of_excitation/figure6.svg" not in files
+    assert f"Gates of one trained network (Small, run {plan.with_gates('mine')[0].id})" in page
+    judged = tables(plan, records)["role_of_excitation"].verdicts
+    assert {one.outcome for one in judged} == {"not tested"}
 
 
 def test_a_table_prints_the_alpha_of_its_own_last_look() -> None:

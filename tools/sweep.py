@@ -60,7 +60,7 @@ def main() -> None:
         device="cpu",
         command=f"python tools/sweep.py {given.recipe}",
         keep_weights_of=frozenset(run.id for run in plan.kept),
-        class_gates_of=frozenset(run.id for row in plan.kept_rows for run in row),
+        class_gates_of=frozenset(run.id for row in plan.kept_rows.values() for run in row),
         plan=plan.recipe.plan_id,
     )
 

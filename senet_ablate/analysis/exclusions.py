@@ -140,4 +140,4 @@ def one_network(a: Sequence[Record], b: Sequence[Record]) -> int:
     """
     pairs = shared_seeds(a, b)
     alike = all(outcome(one) == outcome(other) for one, other in pairs)
-    return sum(bool(one.epochs) for one, _ in pairs) if alike else 0
+    return sum(one.diverged != 0 for one, _ in pairs) if alike else 0

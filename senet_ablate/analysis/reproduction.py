@@ -13,7 +13,7 @@ from typing import Literal
 from senet_ablate.analysis.frame import strangers
 from senet_ablate.analysis.model import ErrorModel, Errors
 from senet_ablate.analysis.stats import Estimate
-from senet_ablate.analysis.tables import Table, seeds_with_gates, tables
+from senet_ablate.analysis.tables import Table, tables
 from senet_ablate.analysis.verdicts import errors_of
 from senet_ablate.records import Record, read_record
 from senet_ablate.records.facts import read_facts, readable
@@ -107,10 +107,7 @@ def compare_records(
         for run in both
         if theirs[run].model_copy(update={"provenance": mine[run].provenance}) == mine[run]
     ]
-    a, b = (
-        tables(plan, records, [one.class_gates for one in seeds_with_gates(plan, records)])
-        for records in (theirs, mine)
-    )
+    a, b = (tables(plan, records) for records in (theirs, mine))
     pairs = (
         (name, *pair) for name in a for pair in zip(a[name].verdicts, b[name].verdicts, strict=True)
     )

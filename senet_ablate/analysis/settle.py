@@ -47,6 +47,7 @@ def _record(run: Run, top1: Draw, top5: Draw) -> Record:
     (error, failed), (error_of_5, _) = (draw(run.row_id, run.seed) for draw in (top1, top5))
     epoch = Epoch.model_construct(train_loss=0.0, test_top1=error)
     return Record.model_construct(
+        id=run.id,
         run=run,
         classes=100,
         train_images=1,

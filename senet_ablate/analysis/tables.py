@@ -28,7 +28,7 @@ from senet_ablate.analysis.verdicts import (
     observed_margins,
     reached,
 )
-from senet_ablate.records import Bench, ClassGates, Costs, Record
+from senet_ablate.records import Bench, Costs, Record
 from senet_ablate.records.first_page import FirstPage, exploratory
 from senet_ablate.spec import AnalysisPlan, Experiment, Plan, read_plan
 from senet_ablate.spec.paper import published
@@ -81,17 +81,16 @@ class Table:
 def tables(
     plan: Plan,
     records: Mapping[str, Record],
-    networks: Sequence[Sequence[ClassGates]] = (),
     benches: Sequence[Bench] = (),
     costs: Costs | None = None,
     first: FirstPage | None = None,
 ) -> dict[str, Table]:
     """Every table of a recipe's page, from whatever records there are.
 
-    networks: gates by class, a network a seed. benches: times by device. costs: of networks at 224
-    pixels. first: what the claims said on their first page.
+    benches: times by device. costs: of networks at 224 pixels. first: what the claims said on their
+    first page.
     """
-    beside = {"networks": networks, "benches": benches, "costs": costs or {}}
+    beside = {"benches": benches, "costs": costs or {}}
     found = by_row(records)
     cases = {name: case_of(plan, name, found, **beside) for name in plan.experiments}
     first = first or FirstPage(experiments={})
@@ -117,9 +116,10 @@ def case_of(
     ids, hosts = plan.row_ids(name), plan.recipe.cannot_host
     unhosted = {v: hosts[f"{name}/{v}"] for v in ids if f"{name}/{v}" in hosts}
     rows = {v: [] if v in unhosted else found.get(row_id, []) for v, row_id in ids.items()}
-    kept = plan.kept_rows[0] if rules and plan.kept_rows else ()
-    have = {record.run.seed for run in kept[:1] for record in found.get(run.row_id, ())}
-    to_come = sum(run.seed not in have for run in kept)
+    kept = plan.with_gates(name)
+    have = {record.id: record for run in kept[:1] for record in found.get(run.row_id, ())}
+    networks = [record.class_gates for record in with_gates(plan, name, have)]
+    to_come = sum(run.id not in have for run in kept) if rules else 0
     looks: list[Rows | None] = [] if rules else [rows]
     waiting = ""
     for look in rules.looks if rules else ():
@@ -139,7 +139,8 @@ def case_of(
         waiting,
         margins=rules.margins if rules else observed_margins(rows[experiment.control]),
         cannot_host=unhosted,
-        networks_planned=len(beside.get("networks", ())) + to_come,
+        networks=networks,
+        networks_planned=len(networks) + to_come,
         made_up=plan.recipe.images == "made up",
         **beside,
     )
@@ -260,10 +261,10 @@ def _resolution(ours: Iterable[Pair], tested: Tested, alpha: float) -> tuple[flo
     return detectable_by(known, alpha), detectable_by(known[: -(-len(known) // 2)], alpha)
 
 
-def seeds_with_gates(plan: Plan, records: Mapping[str, Record]) -> list[Record]:
-    """The records of the first row of `keep_weights` that hold gates by class."""
-    row = plan.kept_rows[0] if plan.kept_rows else ()
-    return [records[run.id] for run in row if run.id in records and records[run.id].class_gates]
+def with_gates(plan: Plan, name: str, records: Mapping[str, Record]) -> list[Record]:
+    """The records of an experiment's row under `keep_weights` that hold gates by class, by seed."""
+    found = [records[run.id] for run in plan.with_gates(name) if run.id in records]
+    return [record for record in found if record.class_gates]
 
 
 def _rows(

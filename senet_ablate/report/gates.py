@@ -17,7 +17,6 @@ from senet_ablate.records.class_gates import MEASURES, paper_network, places
 from senet_ablate.report.document import Block, Grid, Text, drawn
 from senet_ablate.report.plots import COLOURS
 
-EXPERIMENT = "role_of_excitation"
 LEGEND = (
     "Over all channels of each block; in brackets what was read off the paper's figures"
     " (SE-ResNet-50 on ImageNet) for the block with the same place in the network."
@@ -51,13 +50,14 @@ def _measures(network: Sequence[ClassGates]) -> pd.DataFrame:
     )
 
 
-def blocks(record: Record, measured: pd.DataFrame) -> list[Block]:
-    """Gates by class on the page, of a record that holds them: the two figures, and the table (ours
-    first, in brackets the paper's, where it is beside ours); measured: by `gates_table`.
+def blocks(record: Record, label: str, measured: pd.DataFrame, folder: str) -> list[Block]:
+    """Gates by class on the page, of a record that holds them, of the row called `label`: the two
+    figures, to lie in `folder`, and the table (ours first, in brackets the paper's, where it is
+    beside ours); measured: by `gates_table`.
     """
     classes = list(record.class_gates[0].class_means)
     about = (
-        f"Gates of one trained network (run {record.id}) by class:"
+        f"Gates of one trained network ({markdown_cell(label)}, run {record.id}) by class:"
         f" {markdown_cell(', '.join(classes))}, all test images each; `all` is the mean over all"
         f" {record.tested:,}. At most fifty channels a block are drawn, evenly spaced."
     )
@@ -80,8 +80,8 @@ def blocks(record: Record, measured: pd.DataFrame) -> list[Block]:
     return [
         Text("### Gates by class"),
         Text(about),
-        *drawn(f"{EXPERIMENT}/figure6.svg", figure6, f"{figure6}.", by_class, record),
-        *drawn(f"{EXPERIMENT}/figure7.svg", figure7, spread, by_class, record, within=True),
+        *drawn(f"{folder}/figure6.svg", figure6, f"{figure6}.", by_class, record),
+        *drawn(f"{folder}/figure7.svg", figure7, spread, by_class, record, within=True),
         Text(legend),
         Grid("Gates by class", texts),
     ]

@@ -17,7 +17,7 @@ from senet_ablate.analysis.exclusions import STUCK, health
 from senet_ablate.analysis.forest import effects
 from senet_ablate.analysis.frame import strangers
 from senet_ablate.analysis.reproduction import reproductions, summary
-from senet_ablate.analysis.tables import Table, seeds_in_words, seeds_with_gates
+from senet_ablate.analysis.tables import Table, seeds_in_words, with_gates
 from senet_ablate.analysis.tables import tables as tables_of
 from senet_ablate.analysis.verdicts import Verdict, outcome_words
 from senet_ablate.records import Part, Record
@@ -52,7 +52,6 @@ class RecipeResults:
     records: Mapping[str, Record]
     tables: Mapping[str, Table]
     timings: list[Part]
-    gates: Record | None
     first: FirstPage
 
     def title(self, table: Table) -> str:
@@ -70,14 +69,9 @@ class RecipeResults:
 
 def read_results(plan: Plan, folder: Path, records: Mapping[str, Record]) -> RecipeResults:
     """The results of a plan's recipe, of which `folder` has these records."""
-    held = seeds_with_gates(plan, records)
-    networks = [record.class_gates for record in held]
-    beside = (networks, read_benches(folder), read_costs_if_any(folder))
     first = read_first_page(folder, plan.recipe_name)
-    tables = tables_of(plan, records, *beside, first)
-    return RecipeResults(
-        folder, plan, records, tables, read_timings(plan, folder), next(iter(held), None), first
-    )
+    tables = tables_of(plan, records, read_benches(folder), read_costs_if_any(folder), first)
+    return RecipeResults(folder, plan, records, tables, read_timings(plan, folder), first)
 
 
 def write_report(plan: Plan, folder: Path, records: Mapping[str, Record]) -> Path:
@@ -272,10 +266,12 @@ def _experiments(results: RecipeResults) -> Iterator[Section]:
             f"{name}/table.csv": table.rows,
             f"{name}/table.tex": latex_table(cells, "l" + "r" * (cells.shape[1] - 1)),
         }
-        if results.gates and name == gates.EXPERIMENT:
+        if held := with_gates(results.plan, name, results.records):
             made_up = results.plan.recipe.images == "made up"
-            measured = gates.gates_table(results.gates.class_gates, made_up)
-            blocks += gates.blocks(results.gates, measured)
+            measured = gates.gates_table(held[0].class_gates, made_up)
+            row = next(row for row, records in table.records.items() if held[0] in records)
+            label = str(table.rows["label"][row])
+            blocks += gates.blocks(held[0], label, measured, name)
             files[f"{name}/gates.csv"] = measured
         yield Section(title, blocks, files, _command(results, table))
 

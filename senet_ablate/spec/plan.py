@@ -1,8 +1,8 @@
 """A recipe and the experiments asked for under it, read from their files, as a list of runs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
@@ -45,13 +45,18 @@ class Plan:
     """How many seeds a row; None: as many as the recipe has."""
     apart: frozenset[str] = frozenset()
     """Experiments that the recipe's analysis plan is not for: they are judged apart."""
-    kept_rows: tuple[tuple[Run, ...], ...] = ()
-    """The rows whose records hold gates by class, that of figures 6 and 7 first."""
+    kept_rows: Mapping[str, tuple[Run, ...]] = field(default_factory=dict)
+    """The rows whose records hold gates by class, by their name."""
 
     @property
     def kept(self) -> tuple[Run, ...]:
         """The runs whose final weights are kept: the first seed of each of these rows."""
-        return tuple(row[0] for row in self.kept_rows)
+        return tuple(row[0] for row in self.kept_rows.values())
+
+    def with_gates(self, experiment: str) -> tuple[Run, ...]:
+        """The runs of an experiment whose gates by class are kept: of the first such row."""
+        rows = (row for name, row in self.kept_rows.items() if name.startswith(f"{experiment}/"))
+        return next(rows, ())
 
     @property
     def recipe_argument(self) -> str:
@@ -145,7 +150,7 @@ def read_plan(
         ours, found = file.parent == folder / "recipes", _files("experiment", folder, given=False)
         near = (name for name, path in found.items() if not ours or path.parent == folder)
         planned = _usual(near, folder)
-    plan, kept = Plan(recipe, value, loaded, seeds, frozenset(loaded).difference(planned)), []
+    plan, kept = Plan(recipe, value, loaded, seeds, frozenset(loaded).difference(planned)), {}
     for key, entries in (("cannot_host", value.cannot_host), ("keep_weights", value.keep_weights)):
         for entry in entries:
             name, _, row = entry.partition("/")
@@ -155,11 +160,11 @@ def read_plan(
             if key == "keep_weights":
                 if entry in value.cannot_host:
                     raise wrong(key, f"{entry!r} stands under cannot_host")
-                kept.append(plan.runs_of(name, variants[row]))
+                kept[entry] = plan.runs_of(name, variants[row])
     for experiment in loaded.values():
         for variant in experiment.variants:
             published(experiment, variant)
-    plan = replace(plan, kept_rows=tuple(kept))
+    plan = replace(plan, kept_rows=kept)
     list(plan.rows())  # a row's own settings may not fit the recipe
     return plan
 

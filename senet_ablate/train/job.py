@@ -83,7 +83,9 @@ class SweepContext:
             data,
             plan=plan.recipe.plan_id,
             keep_weights_of=frozenset(run.id for run in plan.kept),
-            class_gates_of=frozenset(run.id for row in plan.kept_rows for run in row if run.se),
+            class_gates_of=frozenset(
+                run.id for row in plan.kept_rows.values() for run in row if run.se
+            ),
             **settings,
         )
 

@@ -21,7 +21,7 @@ class Identical(RowCheck):
     def examine(self, evidence: Evidence) -> Finding:
         first, *others = (evidence.rows.get(name, ()) for name in self.rows)
         shared = [pair for other in others for pair in shared_seeds(first, other)]
-        pairs = [(a, b) for a, b in shared if a.epochs or b.epochs]
+        pairs = [(a, b) for a, b in shared if a.diverged != 0 or b.diverged != 0]
         if not pairs:
             return not_tested(f"{', '.join(map(evidence.label, self.rows))} share no seed yet")
         same = sum(outcome(a) == outcome(b) for a, b in pairs)
