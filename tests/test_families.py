@@ -11,15 +11,17 @@ from fabricated import record
 from scipy import stats
 
 from senet_ablate.analysis import settle
-from senet_ablate.analysis.compare import compare_rows
+from senet_ablate.analysis.compare import compare, compare_rows
 from senet_ablate.analysis.forest import effects
 from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.settle import if_the_paper_is_right
 from senet_ablate.analysis.tables import case_of, read_reported, tables
 from senet_ablate.analysis.verdicts import Verdict
 from senet_ablate.records.class_gates import Curves, paper_network
-from senet_ablate.records.first_page import FirstPage, note_first_page, read_first_page
-from senet_ablate.report.recipe_page import read_results, report_files
+from senet_ablate.records.first_page import FirstPage, note_asked, note_first_page, read_first_page
+from senet_ablate.records.store import read_records, write_record
+from senet_ablate.report.pages import verify_recipe
+from senet_ablate.report.recipe_page import read_results, report_files, write_report
 from senet_ablate.spec.plan import (
     EXPERIMENTS_DIR,
     Plan,
@@ -335,6 +337,36 @@ def test_no_trained_table_is_left_out_of_the_page(
         (small,) = (row for row in read_plan(recipe, ["mine"]).rows() if row.variant == "Small")
         plan = read_reported(recipe, [small.runs[0].id], begun=True)
         assert {"mine"} == {"mine", "yours"} & {*plan.experiments}, recipe
+
+
+def test_the_page_has_the_tables_that_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By name or path, from their first run on, and not others that these runs happen to fill."""
+    monkeypatch.setattr("senet_ablate.spec.plan._given", {})
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "mine.yaml"
+    own.write_text(MINE)
+    plan = read_plan("digits", ["mine.yaml"])
+    assert plan.experiment_files == {"mine": str(own)}
+    note_asked(tmp_path, "digits", plan.experiment_files)
+    assert read_plan("digits", ["squeeze"]).experiment_files == {"squeeze": ""}
+    for some in ([], plan.runs()[:1], plan.runs()):
+        monkeypatch.setattr("senet_ablate.spec.plan._given", {})  # as another process
+        have = [run.id for run in some]
+        assert [*read_reported("digits", have, tmp_path, begun=True).experiments] == ["mine"]
+    for one in plan.runs():
+        write_record(tmp_path, "digits", record(one))
+    found = compare(tmp_path, "digits", "Small", "plain")
+    assert "a = mine/Small, b = mine/plain" in found.sentence
+    page = write_report(plan, tmp_path, read_records(tmp_path, "digits")).read_text()
+    assert "reproduce mine.yaml --recipe digits" in page
+    assert verify_recipe("digits", tmp_path) == []
+    assert read_first_page(tmp_path, "digits").asked == plan.experiment_files
+    own.rename(tmp_path / "other.yaml")
+    monkeypatch.setattr("senet_ablate.spec.plan._given", {})
+    read_reported("digits", [], tmp_path, begun=True)
+    assert "no table of mine is made: unknown experiment" in caplog.text
 
 
 def test_a_table_that_has_not_begun_is_on_no_finished_page(

@@ -19,7 +19,9 @@ from senet_ablate.analysis.stats import (
 )
 from senet_ablate.analysis.tables import Table, read_reported, tables
 from senet_ablate.records import Record, read_records
+from senet_ablate.records.store import check_recorded
 from senet_ablate.spec import BadInput, nearest
+from senet_ablate.spec.plan import recipe_name
 
 Found = Iterator[tuple[str, Estimate, str]]
 """What is asked, the answer, and that in words."""
@@ -54,14 +56,17 @@ class RowComparison:
 
 
 def compare(results: str | Path, recipe: str, a: str, b: str) -> RowComparison:
-    """Two rows of a recipe, named `experiment/variant` or by a variant's name alone where that is
-    clear.
+    """Two rows of a recipe (its name, or the path of its file), named `experiment/variant` or by a
+    variant's name alone where that is clear.
 
     Raises BadInput for an unknown or ambiguous name, for a row without a run, and for rows that
     were not tested on the same images.
     """
-    records = read_records(Path(results), recipe)
-    return compare_rows(tables(read_reported(recipe, records), records), a, b)
+    folder, name = Path(results), recipe_name(recipe)
+    check_recorded(folder, name)
+    records = read_records(folder, name)
+    plan = read_reported(recipe, records, folder, begun=True)
+    return compare_rows(tables(plan, records), a, b)
 
 
 def compare_rows(tables: Mapping[str, Table], a: str, b: str) -> RowComparison:

@@ -1,7 +1,9 @@
 """Tables as data: one row a variant, our numbers over the seeds beside the paper's."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,10 +31,12 @@ from senet_ablate.analysis.verdicts import (
     reached,
 )
 from senet_ablate.records import Bench, Costs, Record
-from senet_ablate.records.first_page import FirstPage, exploratory
-from senet_ablate.spec import AnalysisPlan, Experiment, Plan, read_plan
+from senet_ablate.records.first_page import FirstPage, exploratory, read_first_page
+from senet_ablate.spec import AnalysisPlan, BadInput, Experiment, Plan, read_experiment, read_plan
 from senet_ablate.spec.paper import published
-from senet_ablate.spec.plan import fitting_plans
+from senet_ablate.spec.plan import fitting_plans, recipe_name
+
+log = logging.getLogger(__name__)
 
 Pair = tuple[str, str]
 Tested = dict[Pair, tuple[ErrorModel, float]]
@@ -93,7 +97,7 @@ def tables(
     beside = {"benches": benches, "costs": costs or {}}
     found = by_row(records)
     cases = {name: case_of(plan, name, found, **beside) for name in plan.experiments}
-    first = first or FirstPage(experiments={})
+    first = first or FirstPage()
     return {
         name: replace(table, exploratory=exploratory(plan, name, records, first))
         for name, table in tables_of_cases(plan, cases).items()
@@ -324,15 +328,19 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
-def read_reported(recipe: str, records: Iterable[str], *, begun: bool = False) -> Plan:
+def read_reported(
+    recipe: str, records: Iterable[str], results: Path | None = None, *, begun: bool = False
+) -> Plan:
     """The plan of a recipe's own experiments, and of all others that have begun: that have a run
     which no other has, or, on request, one in every row; and, as long as there are runs in no
     table, of the smallest with such a run, unless it is one of several on request.
 
-    records: their ids. begun: of the recipe's own, too, only those that have begun, as pages show
-    them, unless the recipe lists them, its analysis plan is for them (whose family would grow with
-    each table that begins), or none has.
+    records: their ids. results: the folder that says which experiments have been asked for, and
+    shown, which are taken as begun. begun: of the recipe's own, too, only those that have begun, as
+    pages show them, unless the recipe lists them, its analysis plan is for them (whose family would
+    grow with each table that begins), or none has. Raises BadInput.
     """
+    asked = read_asked(results, recipe) if results else []
     plan, fitting, have = read_plan(recipe), fitting_plans(recipe), set(records)
     rows = {
         name: [{run.id for run in row.runs} for row in one.rows()] for name, one in fitting.items()
@@ -348,9 +356,10 @@ def read_reported(recipe: str, records: Iterable[str], *, begun: bool = False) -
 
     shown = list(plan.experiments)
     if begun and not plan.recipe.experiments:
-        fixed = {*shown} - plan.apart if plan.recipe.plan else ()
-        kept = [name in fixed or has_begun(name, plan.experiments, True) for name in shown]
+        fixed = {*asked, *({*shown} - plan.apart if plan.recipe.plan else ())}
+        kept = [name in fixed or has_begun(name, plan.experiments, not asked) for name in shown]
         shown = [name for name, keep in zip(shown, kept, strict=True) if keep]
+    shown += [name for name in asked if name in fitting and name not in shown]
     others = [name for name in fitting if name not in shown]
     for name in others:
         if has_begun(name, fitting, fitting[name].experiments[name].on_request):
@@ -362,4 +371,20 @@ def read_reported(recipe: str, records: Iterable[str], *, begun: bool = False) -
         if size(least)[0] and sum(size(name) == size(least) for name in holding) > 1:
             break  # which of them was asked for, and so whose numbers the paper has, is not known
         shown.append(least)
-    return read_plan(recipe, shown or list(plan.experiments))
+    order = dict.fromkeys([*plan.experiments, *fitting])
+    return read_plan(recipe, [name for name in order if name in shown] or list(plan.experiments))
+
+
+def read_asked(results: Path, recipe: str) -> list[str]:
+    """The experiments that a results folder was asked for or has shown; those given by a path are
+    known by name from here on. One that there is not any more is named in a warning.
+    """
+    found = []
+    for name, path in read_first_page(results, recipe_name(recipe)).names.items():
+        try:
+            read_experiment(path or name)
+        except BadInput as error:
+            log.warning("%s: no table of %s is made: %s", results / recipe, name, error)
+        else:
+            found.append(name)
+    return found

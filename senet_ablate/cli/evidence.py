@@ -43,7 +43,7 @@ def write_reports(
 
     for recipe in recipes:
         records = read_records(results, recipe)
-        plan = read_reported(recipe, records, begun=True)
+        plan = read_reported(recipe, records, results, begun=True)
         print(f"see {write_report(plan, results, records)}")
     for name in measured_pages(results):
         if name in pages:

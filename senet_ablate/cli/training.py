@@ -17,6 +17,7 @@ from senet_ablate.cli.evidence import write_reports
 from senet_ablate.cli.options import RunOptions, command_line, read_runs_per_gpu, takes_run_options
 from senet_ablate.cli.output import worked
 from senet_ablate.records import read_records
+from senet_ablate.records.first_page import note_asked
 from senet_ablate.records.store import check_recorded
 from senet_ablate.report import tensorboard as event_files
 from senet_ablate.spec import Run, read_plan, read_recipe
@@ -40,6 +41,10 @@ TensorBoard = Annotated[
 def run(options: RunOptions, tensorboard: TensorBoard = None, no_report: NoReport = False) -> None:
     """Train what is missing, skip what is done, then report."""
     sweep = _sweep(options, options.results, tensorboard)
+    from senet_ablate.train.distributed import torchrun_rank
+
+    if options.experiments and not torchrun_rank():
+        note_asked(options.results, sweep.plan.recipe_name, sweep.plan.experiment_files)
     failures = _train(sweep)
     report = partial(write_reports, [sweep.plan.recipe_name], options.results)
     done = no_report or worked("report", report)
@@ -58,7 +63,9 @@ def reproduce(
 
     recipe = recipe_name(options.recipe)
     check_recorded(options.results, recipe)
-    reported = read_reported(recipe, read_records(options.results, recipe))
+    read_plan(options.recipe, options.experiments)  # from here on known by their names
+    records = read_records(options.results, recipe)
+    reported = read_reported(recipe, records, options.results)
     committed = committed_records(reported, options.results)
     options = replace(options, experiments=options.experiments or list(reported.experiments))
     folder = options.results.absolute().parent / "reproductions"
@@ -103,7 +110,7 @@ def plan(
         asked = read_plan(options.recipe, options.experiments)
         records = read_records(options.results, asked.recipe_name)
         if not options.experiments:
-            asked = read_reported(asked.recipe_name, records)
+            asked = read_reported(asked.recipe_name, records, options.results)
         print("\n".join(needs(asked, records, points)))
         return
     sweep = _sweep(options, options.results)

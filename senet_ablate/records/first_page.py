@@ -1,12 +1,15 @@
-"""What stood in the claims when a recipe's results were first shown.
+"""Which experiments a recipe's results are of, and what their claims said at first.
 
-`report` writes it with the first page over an experiment's records and never changes it: a verdict
-on a claim that says something else since then is exploratory.
+`report` writes it with the first page over an experiment's records and never changes that: a
+verdict on a claim that says something else since then is exploratory. `run` adds the experiments
+that it is asked for by name or path.
 """
 
 import datetime
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from pydantic import Field
 
 from senet_ablate.records.commit import code_state
 from senet_ablate.records.facts import read_facts, write_facts
@@ -25,9 +28,17 @@ class Shown(Frozen):
 
 
 class FirstPage(Frozen):
-    """The file, by experiment."""
+    """The file. asked: experiments that `run` was asked for -> path of the file that was given;
+    empty for one that is known by its name.
+    """
 
-    experiments: dict[str, Shown]
+    experiments: dict[str, Shown] = Field(default_factory=dict)
+    asked: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """All of them, as `asked`."""
+        return dict.fromkeys(self.experiments, "") | self.asked
 
 
 def claims_hash(experiment: Experiment) -> str:
@@ -38,12 +49,21 @@ def claims_hash(experiment: Experiment) -> str:
 def read_first_page(results: Path, recipe: str) -> FirstPage:
     """What the file says; empty where there is none. Raises BadInput for a damaged one."""
     path = results / recipe / "claims.json"
-    return read_facts(path, FirstPage) if path.is_file() else FirstPage(experiments={})
+    return read_facts(path, FirstPage) if path.is_file() else FirstPage()
+
+
+def note_asked(results: Path, recipe: str, asked: Mapping[str, str]) -> None:
+    """Add experiments, see FirstPage, that are not there yet."""
+    facts = read_first_page(results, recipe)
+    if any(facts.names.get(name) != path for name, path in asked.items()):
+        facts = facts.model_copy(update={"asked": facts.asked | dict(asked)})
+        write_facts(results / recipe / "claims.json", facts)
 
 
 def note_first_page(plan: Plan, results: Path, names: Iterable[str]) -> None:
     """Add the experiments `names`, which have records, where they are not there yet."""
-    known = read_first_page(results, plan.recipe_name).experiments
+    facts = read_first_page(results, plan.recipe_name)
+    known = facts.experiments
     where = {"commit": code_state()[0], "date": str(datetime.date.today())}
     new = {
         name: Shown(claims=claims_hash(plan.experiments[name]), **where)
@@ -51,7 +71,7 @@ def note_first_page(plan: Plan, results: Path, names: Iterable[str]) -> None:
         if name not in known
     }
     if new:
-        facts = FirstPage(experiments=known | new)
+        facts = facts.model_copy(update={"experiments": known | new})
         write_facts(results / plan.recipe_name / "claims.json", facts)
 
 

@@ -47,7 +47,7 @@ def open_results(recipe: str = "", results: str | Path = "") -> "Review":
         raise BadInput(f"{folder} has no records of {recipe!r}; {nearest(recipe, known)}")
     recipe = recipe or max(known, key=lambda name: len([*folder.glob(f"{name}/runs/*.json")]))
     records = read_records(folder, recipe)
-    return Review(read_results(read_reported(recipe, records), folder, records))
+    return Review(read_results(read_reported(recipe, records, folder), folder, records))
 
 
 @dataclass(frozen=True, repr=False)  # a megabyte, as the last line of a cell

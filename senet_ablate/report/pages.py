@@ -96,7 +96,7 @@ def verify_recipe(recipe: str, results: Path) -> list[str]:
     read = sound(paths, read_record, "restore the file, or delete it and run again")
     records = {record.id: record for record in read}
     try:
-        plan = read_reported(recipe, records, begun=True)
+        plan = read_reported(recipe, records, results, begun=True)
     except BadInput as error:
         return [*problems, str(error)]
     for reason, ids in strangers(recipe, records).items():
