@@ -640,3 +640,18 @@ def test_split_folders_are_known_by_other_names_and_none_is_dropped_without_a_wo
     (folder / "kept").rename(folder / "Testing")
     with pytest.raises(BadInput, match="Testing: a test without training images"):
         load_images(training("own-images"), folder)
+
+
+def test_a_class_of_which_no_file_is_read_is_named(folder: Path) -> None:
+    for name in ("cat", "dog"):
+        (folder / "train" / name).rename(folder / name)
+    shutil.rmtree(folder / "train")
+    shutil.rmtree(folder / "val")
+    (folder / "bird").mkdir()
+    for number in range(3):
+        (folder / "bird" / f"{number}.gif").write_bytes(b"GIF89a")
+    for _ in range(2):  # beside its own cache, too
+        images = load_images(training("own-images"), folder)
+        assert images.classes == ("cat", "dog")
+        said = "in bird/, no class: none of its files is an image that is read"
+        assert images.left_out == {said: 3}

@@ -2,12 +2,14 @@
 
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fabricated import record as fabricated
 from torch import Tensor, nn
 
 from senet_ablate import SESpec, build_model, cost
@@ -16,14 +18,16 @@ from senet_ablate.data.images import ImageSet, Split, image_set
 from senet_ablate.models.layers import SMALL_STEMS, head, sequential, stem_strides
 from senet_ablate.models.se import SEBlock, SEPlacement, se_blocks
 from senet_ablate.models.units import PlainUnit
+from senet_ablate.records import write_record
 from senet_ablate.spec import BACKBONES
 from senet_ablate.spec.plan import Plan, read_plan
 from senet_ablate.spec.registry import BadInput
 from senet_ablate.spec.spec import Experiment, Run, Training, Variant
 from senet_ablate.train.class_gates import by_class
+from senet_ablate.train.job import SweepContext
 from senet_ablate.train.loop import evaluate, make_step, train
 from senet_ablate.train.provenance import own_operators
-from senet_ablate.train.sweep import check_networks
+from senet_ablate.train.sweep import Sweep, check_networks, pending
 
 CPU = torch.device("cpu")
 
@@ -213,6 +217,68 @@ def test_a_block_that_changes_the_shape_is_refused_before_training(tiny: Trainin
     model = build_model(tiny.backbone, 10, SESpec(block=f"{__name__}:Forgetful"))
     with pytest.raises(BadInput, match=r"Forgetful changes the shape .* 8, 8\] in, .* 1, 1\] out"):
         cost(model, (3, 8, 8))
+
+
+class Mixing(nn.Module):
+    """A gate by the mean over all images of a batch."""
+
+    def __init__(self, channels: int, spec: SESpec) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x.mean((0, 2, 3), keepdim=True).sigmoid()
+
+
+class InPlace(Mixing):
+    """Changes a gate whose gradient takes its value."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = x.mean((2, 3), keepdim=True).sigmoid()
+        gate *= 2
+        return x * gate
+
+
+def own_sweep(folder: Path, **variant: Any) -> Sweep:
+    """A sweep of a plain network and one other row, on digits."""
+    recipe = read_plan("smoke", ["squeeze"])
+    variants = {"plain": Variant(se=None), "mine": Variant(**variant)}
+    own = Experiment(title="t", question="q", control="plain", variants=variants)
+    plan = replace(recipe, experiments={"mine": own})
+    return Sweep(plan, SweepContext.of(plan, folder, folder, device="cpu"))
+
+
+def test_a_network_whose_answers_hang_on_the_batch_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert own_sweep(tmp_path, se=SESpec(block="test_own_parts:Static")).costs
+    assert not caplog.records
+    assert own_sweep(tmp_path, se=SESpec(block="test_own_parts:Mixing")).costs
+    assert "mine/mine: what it answers to an image depends on" in caplog.text
+
+
+def of_seven(num_classes: int, se: SESpec | None, stem: str) -> nn.Module:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 7))
+
+
+def test_what_is_wrong_with_a_users_part_is_said_by_plan_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="mine/mine: ValueError: 2 images give 2 x 7 logits"):
+        _ = own_sweep(tmp_path, se=None, backbone="test_own_parts:of_seven", cutout=1).costs
+    sweep = own_sweep(tmp_path, se=SESpec(block="test_own_parts:InPlace"))
+    sweep.pending = [run for run in sweep.runs if run.se]
+    with pytest.raises(BadInput, match=r"(?s)mine/mine: RuntimeError.*your own: .*InPlace"):
+        sweep.estimate_s()
+
+
+def test_all_records_of_edited_parts_are_named_at_once(tmp_path: Path) -> None:
+    sweep = own_sweep(tmp_path, se=SESpec(block="test_own_parts:Static"))
+    own = [run for run in sweep.runs if run.se]
+    for run in own:
+        made = fabricated(run)
+        where = {"operators": {"test_own_parts:Static": "0" * 64}, "data": sweep.images.checksum}
+        where_made = made.provenance.model_copy(update=where)
+        write_record(tmp_path, "smoke", made.model_copy(update={"provenance": where_made}))
+    with pytest.raises(BadInput, match=", ".join(run.id for run in own)):
+        pending(sweep.plan, tmp_path, sweep.images)
 
 
 def test_a_block_counts_the_same_however_pooling_and_scaling_are_written() -> None:

@@ -114,7 +114,8 @@ class ErrorModel:
         if math.isnan(found.stderr):
             return found
         interval = Estimate.of(found.value, interval.stderr, interval.df)
-        return replace(found, low=interval.low, high=interval.high)
+        most = 100 * sum(weight for weight in weights.values() if weight > 0)  # errors are in %
+        return replace(found, low=max(interval.low, -most), high=min(interval.high, most))
 
     def _fitted(self, counted: frozenset[str]) -> tuple[dict[str, Fit], dict[str, Fit]]:
         """The fit of each row that counts and has not failed: for tests, and for intervals."""

@@ -76,9 +76,8 @@ def cached(
     else:
         found = sorted(folder.glob(f"{name}-*"))
         if len(found) != 1:
-            raise BadInput(
-                f"{how_to_get} ({folder} has {len(found)} decoded caches of it; one would do)"
-            )
+            several = f" ({folder} has {len(found)} decoded caches of it; one would do)"
+            raise BadInput(how_to_get + several * bool(found))
         target = found[0]
     if not target.is_dir():
         with writing(folder):

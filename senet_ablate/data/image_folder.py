@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from senet_ablate.data.cache import cache_folder
 from senet_ablate.data.files import (
     class_folders,
     class_names,
@@ -90,9 +91,17 @@ def load_own(root: Path, image_size: int | None, download: bool) -> ImageSet:
         if lonely and not folder and image_files(lonely, Counter()):
             raise BadInput(f"{lonely}: a test without training images; put them into train/")
         above = folder or root
-        names = [name for name in class_names(above) if image_files(above / name, Counter())]
+        names, unread = list[str](), Counter[str]()
+        for name in class_names(above):
+            others = Counter[str]()
+            if image_files(above / name, others):
+                names.append(name)
+            elif others and above / name != cache_folder(root):
+                what = f"in {shown(name)}/, no class: none of its files is an image that is read"
+                unread[what] = others.total()
         classes = _two_or_more(above, names)
         train, test = _divided(class_folders(above, classes))
+        train.left_out.update(unread)
         if folder:
             train.left_out.update(_beside(root, folder, None))
     size = None

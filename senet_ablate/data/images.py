@@ -91,6 +91,8 @@ def divided(split: Split, count: int | None, key: str) -> tuple[Split, Split]:
     """`count` images (none: all), equal shares of classes, and the others; always the same ones."""
     if count in (None, len(split)):
         return split, split.take(np.arange(0))
+    if count > len(split):
+        raise BadInput(f"{key}: {count:,} of {len(split):,} images")
     from sklearn.model_selection import train_test_split  # takes as long as half of PyTorch
 
     try:

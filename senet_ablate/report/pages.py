@@ -98,7 +98,7 @@ def verify_recipe(recipe: str, results: Path) -> list[str]:
     try:
         plan = read_reported(recipe, records, results, begun=True)
     except BadInput as error:
-        return [*problems, str(error)]
+        return [*problems, f"{results / recipe}: {error}"]
     for reason, ids in strangers(recipe, records).items():
         listed = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
         problems.append(

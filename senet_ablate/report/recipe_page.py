@@ -362,7 +362,7 @@ def notes(table: Table) -> list[str]:
             f"`*`: differs from its control by more than the noise between seeds (Holm over the"
             f" {table.comparisons} comparisons of the page, at {100 * table.alpha:g}%)."
         )
-        finds = (
+        finds = " So few seeds find no difference in 4 of 5 tries." * (table.resolution > 100) or (
             f" This test finds a difference in 4 of 5 tries if it is {table.resolution:.2f} points"
             f" or more ({table.resolution_of_half:.2f} in the half of the rows that scatter least)."
         )

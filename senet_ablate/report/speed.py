@@ -158,7 +158,8 @@ def _panel(axes: Axes, networks: pd.DataFrame, x: npt.NDArray[np.float64]) -> No
     )
     draw(se, "o", "standard SE", color=OURS, ms=8)
     draw(plain, "s", "plain network", color=PLAIN, ms=8)
-    few = beaten if beaten.sum() < len(networks) / 2 else ~beaten
+    all_fit = not beaten.any() and other.sum() <= LABELS
+    few = ~beaten if all_fit or beaten.sum() >= len(networks) / 2 else beaten
     names = dict[int, list[str]]()  # by place; networks that lie together share a label
     axes.autoscale_view()  # else positions on the panel are not known yet
     at = axes.transData.transform(np.column_stack([x, y]))

@@ -84,7 +84,7 @@ class Claim(Frozen):
 
     id: Text
     says: Text
-    paper: Text
+    paper: Text = "not in the paper"
     checks: tuple[Annotated[SerializeAsAny[Check], BeforeValidator(_of_its_kind)], ...] = ()
     top5: Text = ""
     follows: tuple[Text, ...] = ()

@@ -4,11 +4,12 @@ plan = read_plan("cifar100")
 failures = Sweep(plan, SweepContext.of(plan, Path("results"), Path("data"))).train()
 """
 
+import logging
 import statistics
 import tempfile
 import time
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ from senet_ablate.train.job import (
 from senet_ablate.train.launch import get_launcher, local
 from senet_ablate.train.loop import first_steps
 from senet_ablate.train.provenance import own_operators
+
+log = logging.getLogger(__name__)
 
 
 class Sweep:
@@ -73,8 +76,11 @@ class Sweep:
         """
         folder = self.context.results / self.context.recipe
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            remove_finished(self.context)
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder)) from error
+        remove_finished(self.context)
         return self.launcher.launch(self.pending, self.context, progress)
 
     @cached_property
@@ -87,14 +93,20 @@ class Sweep:
         found = {}
         for row in self.plan.rows():
             train, se = row.runs[0].train, row.runs[0].se
+            classes = len(self.images.classes)
             try:
-                model = build_to_count(train.backbone, len(self.images.classes), se, train.stem)
+                model = build_to_count(train.backbone, classes, se, train.stem)
                 found[row.name] = cost(model, (3, size, size))
+                logits = model.to("meta")(torch.empty(2, 3, size, size, device="meta"))
+                if logits.shape != (2, classes):
+                    shape = " x ".join(map(str, logits.shape))
+                    raise ValueError(f"2 images give {shape} logits, not 2 x {classes}")
             except Exception as error:  # in a user's operator; images too small for a network
-                what = f"{row.name}: {type(error).__name__}: {error} (images of {size} pixels)"
-                if own := ", ".join(own_operators(row.runs[0])):
-                    what += f"; your own: {own}, see CONTRIBUTING.md for the shapes"
-                raise BadInput(what) from error
+                raise _explained(row.name, row.runs[0], error, size) from error
+            if own_operators(row.runs[0]) and mixes_images(row.runs[0], classes, size):
+                log.warning(
+                    "%s: what it answers to an image depends on the images beside it", row.name
+                )
         return found
 
     def estimate_s(self) -> float | None:
@@ -110,9 +122,39 @@ class Sweep:
             return None
         probe, count = self.pending[0], len(self.images.train)
         macs = {run.id: self.costs[self.plan.names[run.id][0]].macs for run in self.pending}
-        rate = seconds_per_image(probe, self.images, device) / macs[probe.id]
+        try:
+            rate = seconds_per_image(probe, self.images, device) / macs[probe.id]
+        except BadInput:
+            raise
+        except Exception as error:  # in a user's operator
+            name, size = self.plan.names[probe.id][0], self.images.train.images.shape[1]
+            raise _explained(name, probe, error, size) from error
         work = sum(macs[run.id] * images_seen(run, count) for run in self.pending)
         return rate * work / min(slots, len(self.pending))
+
+
+def _explained(name: str, run: Run, error: Exception, size: int) -> BadInput:
+    """What went wrong with a row's network, and, where parts of a user's own are in it, which."""
+    what = f"{name}: {type(error).__name__}: {error} (images of {size} pixels)"
+    if own := ", ".join(own_operators(run)):
+        what += f"; your own: {own}, see CONTRIBUTING.md for the shapes"
+    return BadInput(what)
+
+
+def mixes_images(run: Run, classes: int, size: int) -> bool:
+    """Whether a network answers otherwise to an image alone than in a batch, when it is evaluated;
+    not so for one that answers differently each time, or on this CPU not at all.
+    """
+    try:
+        model = build_model(run.train.backbone, classes, run.se, stem=run.train.stem).eval()
+        images = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
+        images *= torch.tensor([1.0, 0.1, 3.0, 0.5]).reshape(4, 1, 1, 1)  # no two alike
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            batch, again, alone = model(images), model(images), model(images[:1])
+    except Exception:  # training says what is wrong
+        return False
+    alike = partial(torch.allclose, rtol=1e-4, atol=1e-4 * float(batch.abs().max()))
+    return alike(batch, again) and not alike(batch[:1], alone)
 
 
 def check_compiler() -> None:
@@ -181,6 +223,7 @@ def pending(plan: Plan, results: Path, images: ImageSet) -> list[Run]:
     Raises BadInput if a record is of other images, or of an own operator since edited.
     """
     done, folder = read_records(results, plan.recipe_name), results / plan.recipe_name
+    edited = dict[str, set[str]]()
     for run in plan.runs():
         if run.id not in done:
             continue
@@ -192,11 +235,15 @@ def pending(plan: Plan, results: Path, images: ImageSet) -> list[Run]:
             )
         now = own_operators(run, afresh=True)
         both = {**where.operators, **now}
-        if changed := [name for name in both if now.get(name) != where.operators.get(name)]:
-            raise BadInput(
-                f"{folder}: the source of {', '.join(changed)} is not that of run {run.id}; delete"
-                " that record, or name another folder with --results"
-            )
+        if changed := {name for name in both if now.get(name) != where.operators.get(name)}:
+            edited[run.id] = changed
+    if edited:
+        names, count = sorted(set().union(*edited.values())), len(edited)
+        raise BadInput(
+            f"{folder}: the source of {', '.join(names)} is not that of run{'s' * (count > 1)}"
+            f" {', '.join(edited)}; delete the record{'s' * (count > 1)}, or name another folder"
+            " with --results"
+        )
     return [run for run in plan.runs() if run.id not in done]
 
 
