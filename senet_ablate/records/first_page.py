@@ -46,9 +46,14 @@ def claims_hash(experiment: Experiment) -> str:
     return digest([claim.model_dump(mode="json") for claim in experiment.claims])[:16]
 
 
+def first_page_path(results: Path, recipe: str) -> Path:
+    """Where it lies."""
+    return results / recipe / "claims.json"
+
+
 def read_first_page(results: Path, recipe: str) -> FirstPage:
     """What the file says; empty where there is none. Raises BadInput for a damaged one."""
-    path = results / recipe / "claims.json"
+    path = first_page_path(results, recipe)
     return read_facts(path, FirstPage) if path.is_file() else FirstPage()
 
 
@@ -57,7 +62,7 @@ def note_asked(results: Path, recipe: str, asked: Mapping[str, str]) -> None:
     facts = read_first_page(results, recipe)
     if any(facts.names.get(name) != path for name, path in asked.items()):
         facts = facts.model_copy(update={"asked": facts.asked | dict(asked)})
-        write_facts(results / recipe / "claims.json", facts)
+        write_facts(first_page_path(results, recipe), facts)
 
 
 def note_first_page(plan: Plan, results: Path, names: Iterable[str]) -> None:
@@ -72,7 +77,7 @@ def note_first_page(plan: Plan, results: Path, names: Iterable[str]) -> None:
     }
     if new:
         facts = facts.model_copy(update={"experiments": known | new})
-        write_facts(results / plan.recipe_name / "claims.json", facts)
+        write_facts(first_page_path(results, plan.recipe_name), facts)
 
 
 def exploratory(plan: Plan, name: str, records: Mapping[str, Record], first: FirstPage) -> str:

@@ -12,6 +12,7 @@ from senet_ablate.analysis.tables import read_reported
 from senet_ablate.records import read_record
 from senet_ablate.records.bench import read_timing, timing_files
 from senet_ablate.records.facts import Page, read_facts, readable
+from senet_ablate.records.first_page import first_page_path, read_first_page
 from senet_ablate.records.store import runs_folder
 from senet_ablate.report import bench_page, cost_page, forest
 from senet_ablate.report.document import Document, stale, write_files
@@ -95,6 +96,10 @@ def verify_recipe(recipe: str, results: Path) -> list[str]:
     paths = [one for one in runs.glob("*") if one.suffix != ".tmp" and ".json.bad" not in one.name]
     read = sound(paths, read_record, "restore the file, or delete it and run again")
     records = {record.id: record for record in read}
+    shown = first_page_path(results, recipe)
+    put_back = "restore the file, or delete it"
+    if not sound([shown], lambda _: read_first_page(results, recipe), put_back):
+        return problems  # what the pages hold is not known
     try:
         plan = read_reported(recipe, records, results, begun=True)
     except BadInput as error:
@@ -110,11 +115,7 @@ def verify_recipe(recipe: str, results: Path) -> list[str]:
     this = shlex.join(asked)
     again = f"delete the file, and time again by `python -m senet_ablate bench timing {this}`"
     sound(timing_files(results, recipe), lambda path: read_timing(path, plan), again)
-    again = "restore the file, or delete it"
-    sound(reproduction_files(results, recipe), read_reproduction, again)
-    try:
-        files = report_files(plan, results, records)
-    except BadInput as error:  # what the claims said on their first page cannot be read
-        return [*problems, f"{error}; {again}"]
+    sound(reproduction_files(results, recipe), read_reproduction, put_back)
+    files = report_files(plan, results, records)
     rebuild = f"`python -m senet_ablate report {this}`"
     return problems + stale(results / recipe, files, "the records", rebuild)

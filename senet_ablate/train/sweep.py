@@ -97,13 +97,16 @@ class Sweep:
             try:
                 model = build_to_count(train.backbone, classes, se, train.stem)
                 found[row.name] = cost(model, (3, size, size))
-                logits = model.to("meta")(torch.empty(2, 3, size, size, device="meta"))
+                own = bool(own_operators(row.runs[0]))  # which may read values
+                images = torch.zeros(2, 3, size, size, device="cpu" if own else "meta")
+                with torch.no_grad():
+                    logits = model.eval()(images)
                 if logits.shape != (2, classes):
                     shape = " x ".join(map(str, logits.shape))
                     raise ValueError(f"2 images give {shape} logits, not 2 x {classes}")
             except Exception as error:  # in a user's operator; images too small for a network
                 raise _explained(row.name, row.runs[0], error, size) from error
-            if own_operators(row.runs[0]) and mixes_images(row.runs[0], classes, size):
+            if own and mixes_images(row.runs[0], classes, size):
                 log.warning(
                     "%s: what it answers to an image depends on the images beside it", row.name
                 )
