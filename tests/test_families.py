@@ -3,12 +3,14 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import pytest
 from fabricated import record
 from scipy import stats
+from test_cli import inside
 
 from senet_ablate.analysis import settle
 from senet_ablate.analysis.compare import compare, compare_rows
@@ -17,11 +19,12 @@ from senet_ablate.analysis.pareto import tradeoffs
 from senet_ablate.analysis.settle import if_the_paper_is_right
 from senet_ablate.analysis.tables import case_of, read_reported, tables
 from senet_ablate.analysis.verdicts import Verdict
+from senet_ablate.cli.evidence import write_reports
 from senet_ablate.records.class_gates import Curves, paper_network
-from senet_ablate.records.first_page import FirstPage, note_asked, note_first_page, read_first_page
-from senet_ablate.records.store import read_records, write_record
+from senet_ablate.records.first_page import FirstPage, note_first_page, read_first_page
+from senet_ablate.records.store import write_record
 from senet_ablate.report.pages import verify_recipe
-from senet_ablate.report.recipe_page import read_results, report_files, write_report
+from senet_ablate.report.recipe_page import read_results, report_files
 from senet_ablate.spec.plan import (
     EXPERIMENTS_DIR,
     Plan,
@@ -339,34 +342,45 @@ def test_no_trained_table_is_left_out_of_the_page(
         assert {"mine"} == {"mine", "yours"} & {*plan.experiments}, recipe
 
 
-def test_the_page_has_the_tables_that_were_asked_for(
+def test_the_page_has_the_tables_that_were_asked_for_and_keeps_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By name or path, from their first run on, and not others that these runs happen to fill."""
+    """From their first run on, given by a path, too, and whatever else these runs fill."""
     monkeypatch.setattr("senet_ablate.spec.plan._given", {})
     monkeypatch.chdir(tmp_path)
-    own = tmp_path / "mine.yaml"
-    own.write_text(MINE)
+    Path("mine.yaml").write_text(MINE)
     plan = read_plan("digits", ["mine.yaml"])
-    assert plan.experiment_files == {"mine": str(own)}
-    note_asked(tmp_path, "digits", plan.experiment_files)
-    assert read_plan("digits", ["squeeze"]).experiment_files == {"squeeze": ""}
-    for some in ([], plan.runs()[:1], plan.runs()):
-        monkeypatch.setattr("senet_ablate.spec.plan._given", {})  # as another process
-        have = [run.id for run in some]
-        assert [*read_reported("digits", have, tmp_path, begun=True).experiments] == ["mine"]
+    plain = [run for run in plan.runs() if run.se is None]
+    have = [run.id for run in plain]
+    assert [*read_reported("digits", have, tmp_path, ["mine"], begun=True).experiments] == ["mine"]
+    for one in plain:
+        write_record(tmp_path, "digits", record(one))
+    write_reports(["digits"], tmp_path, asked=["mine"])
+    assert "run mine.yaml --recipe digits" in (tmp_path / "digits" / "README.md").read_text()
+    assert verify_recipe("digits", tmp_path) == []
+    monkeypatch.setattr("senet_ablate.spec.plan._given", {})  # as another process
+    assert inside("verify", "--recipe", "digits", "--results", str(tmp_path))[0] == 1
+    assert "no table of mine is made" in caplog.text
+    words = ("mine.yaml", "--recipe", "digits", "--results", str(tmp_path))
+    for verb in ("report", "verify"):
+        assert inside(verb, *words)[0] == 0
+    assert inside("report", "mine.yaml")[0] == 2, "of which recipe?"
     for one in plan.runs():
         write_record(tmp_path, "digits", record(one))
-    found = compare(tmp_path, "digits", "Small", "plain")
-    assert "a = mine/Small, b = mine/plain" in found.sentence
-    page = write_report(plan, tmp_path, read_records(tmp_path, "digits")).read_text()
-    assert "reproduce mine.yaml --recipe digits" in page
-    assert verify_recipe("digits", tmp_path) == []
-    assert read_first_page(tmp_path, "digits").asked == plan.experiment_files
-    own.rename(tmp_path / "other.yaml")
-    monkeypatch.setattr("senet_ablate.spec.plan._given", {})
-    read_reported("digits", [], tmp_path, begun=True)
-    assert "no table of mine is made: unknown experiment" in caplog.text
+    found = compare(tmp_path, "digits", "mine/Small", "mine/plain")
+    assert found.sentence.startswith("a = mine/Small, b = mine/plain.")
+
+
+def test_a_table_that_was_shown_hides_no_other() -> None:
+    """`run squeeze` first, then all: also those whose runs are all of others."""
+    plan = read_plan("digits")
+    runs = {run.id: record(run) for run in plan.runs()}
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        note_first_page(read_plan("digits", ["squeeze"]), folder, ["squeeze"])
+        shown = read_reported("digits", runs, folder, begun=True).experiments
+        assert [*shown] == [*read_reported("digits", runs, begun=True).experiments]
+        assert "role_of_excitation" in shown
 
 
 def test_a_table_that_has_not_begun_is_on_no_finished_page(

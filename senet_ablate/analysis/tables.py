@@ -32,7 +32,7 @@ from senet_ablate.analysis.verdicts import (
 )
 from senet_ablate.records import Bench, Costs, Record
 from senet_ablate.records.first_page import FirstPage, exploratory, read_first_page
-from senet_ablate.spec import AnalysisPlan, BadInput, Experiment, Plan, read_experiment, read_plan
+from senet_ablate.spec import AnalysisPlan, Experiment, Plan, list_experiments, read_plan
 from senet_ablate.spec.paper import published
 from senet_ablate.spec.plan import fitting_plans, recipe_name
 
@@ -329,19 +329,25 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
 
 
 def read_reported(
-    recipe: str, records: Iterable[str], results: Path | None = None, *, begun: bool = False
+    recipe: str,
+    records: Iterable[str],
+    results: Path | None = None,
+    asked: Iterable[str] = (),
+    *,
+    begun: bool = False,
 ) -> Plan:
     """The plan of a recipe's own experiments, and of all others that have begun: that have a run
-    which no other has, or, on request, one in every row; and, as long as there are runs in no
-    table, of the smallest with such a run, unless it is one of several on request.
+    which no other has, or, on request, one in every row, or one at all where they were asked for or
+    shown; and, as long as there are runs in no table, of the smallest with such a run, unless it is
+    one of several on request.
 
-    records: their ids. results: the folder that says which experiments have been asked for, and
-    shown, which are taken as begun. begun: of the recipe's own, too, only those that have begun, as
-    pages show them, unless the recipe lists them, its analysis plan is for them (whose family would
-    grow with each table that begins), or none has. Raises BadInput.
+    records: their ids. results: the folder that says which experiments have been shown. asked:
+    names of others. begun: of the recipe's own, too, only those that have begun, as pages show
+    them, unless the recipe lists them, its analysis plan is for them (whose family would grow with
+    each table that begins), or none has. Raises BadInput.
     """
-    asked = read_asked(results, recipe) if results else []
     plan, fitting, have = read_plan(recipe), fitting_plans(recipe), set(records)
+    wanted = {*asked, *(shown_before(results, recipe) if results else ())}
     rows = {
         name: [{run.id for run in row.runs} for row in one.rows()] for name, one in fitting.items()
     }
@@ -349,17 +355,16 @@ def read_reported(
 
     def has_begun(name: str, beside: Iterable[str], by_rows: bool) -> bool:
         own = (have & runs[name]).difference(*(runs[one] for one in beside if one != name))
-        return bool(own) or (by_rows and all(have & of_row for of_row in rows[name]))
+        by_rows = by_rows and all(have & of_row for of_row in rows[name])
+        return bool(own) or by_rows or (name in wanted and bool(have & runs[name]))
 
     def size(name: str) -> tuple[bool, int]:
         return fitting[name].experiments[name].on_request, len(rows[name])
 
     shown = list(plan.experiments)
     if begun and not plan.recipe.experiments:
-        fixed = {*asked, *({*shown} - plan.apart if plan.recipe.plan else ())}
-        kept = [name in fixed or has_begun(name, plan.experiments, not asked) for name in shown]
-        shown = [name for name, keep in zip(shown, kept, strict=True) if keep]
-    shown += [name for name in asked if name in fitting and name not in shown]
+        fixed = {*shown} - plan.apart if plan.recipe.plan else ()
+        shown = [n for n in shown if n in fixed or has_begun(n, plan.experiments, True)]
     others = [name for name in fitting if name not in shown]
     for name in others:
         if has_begun(name, fitting, fitting[name].experiments[name].on_request):
@@ -375,16 +380,17 @@ def read_reported(
     return read_plan(recipe, [name for name in order if name in shown] or list(plan.experiments))
 
 
-def read_asked(results: Path, recipe: str) -> list[str]:
-    """The experiments that a results folder was asked for or has shown; those given by a path are
-    known by name from here on. One that there is not any more is named in a warning.
-    """
-    found = []
-    for name, path in read_first_page(results, recipe_name(recipe)).names.items():
-        try:
-            read_experiment(path or name)
-        except BadInput as error:
-            log.warning("%s: no table of %s is made: %s", results / recipe, name, error)
-        else:
+def shown_before(results: Path, recipe: str) -> list[str]:
+    """The experiments that were on a recipe's page; one that is not known is named in a warning."""
+    recipe, found = recipe_name(recipe), []
+    for name in read_first_page(results, recipe).experiments:
+        if name in list_experiments():
             found.append(name)
+        else:
+            log.warning(
+                "%s: no table of %s is made, which is no experiment that is known here; where it"
+                " was given as a file, give that to `report` and `verify`, too",
+                results / recipe,
+                name,
+            )
     return found

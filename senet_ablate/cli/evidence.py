@@ -32,10 +32,13 @@ if TYPE_CHECKING:
 
 
 def write_reports(
-    recipes: Sequence[str], results: Path, pages: Iterable[str] = ("forest",)
+    recipes: Sequence[str],
+    results: Path,
+    pages: Iterable[str] = ("forest",),
+    asked: Sequence[str] = (),
 ) -> None:
-    """Write the tables and pages of recipes from their records, then those pages beside them that
-    have facts, and say where they lie.
+    """Write the tables and pages of recipes from their records, with those experiments that were
+    asked for, then those pages beside them that have facts, and say where they lie.
     """
     from senet_ablate.analysis.tables import read_reported
     from senet_ablate.report.pages import measured_pages, write_page
@@ -43,7 +46,7 @@ def write_reports(
 
     for recipe in recipes:
         records = read_records(results, recipe)
-        plan = read_reported(recipe, records, results, begun=True)
+        plan = read_reported(recipe, records, results, asked, begun=True)
         print(f"see {write_report(plan, results, records)}")
     for name in measured_pages(results):
         if name in pages:

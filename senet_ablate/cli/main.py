@@ -23,6 +23,7 @@ from senet_ablate.spec import (
     list_experiments,
     list_recipes,
     read_experiment,
+    read_plan,
     read_recipe,
     registry,
 )
@@ -51,11 +52,27 @@ def _recorded(recipe: str | None, results: Path) -> list[str]:
     return [recipe_name(recipe)]
 
 
+ExperimentFiles = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[FILE]...", help="YAML files of experiments that `run` was given"),
+]
+
+
+def _given(files: list[str] | None, recipe: str | None) -> list[str]:
+    """The names of experiments, which are known from here on, of one recipe. Raises BadInput."""
+    if files and recipe is None:
+        raise BadInput("experiments are of one recipe: name it with --recipe")
+    return list(read_plan(recipe, files).experiments) if files and recipe else []
+
+
 @app.command()
-def report(recipe: AnyRecipe = None, results: Results = RESULTS) -> None:
+def report(
+    files: ExperimentFiles = None, recipe: AnyRecipe = None, results: Results = RESULTS
+) -> None:
     """Rebuild every table, plot and page from the records, also of a half-finished sweep."""
     from senet_ablate.report.pages import PAGES, measured_pages
 
+    asked = _given(files, recipe)
     names = _recorded(recipe, results)
     unknown = [name for name in names if name not in list_recipes()]
     for name in unknown:
@@ -66,7 +83,7 @@ def report(recipe: AnyRecipe = None, results: Results = RESULTS) -> None:
     if not names and not measured_pages(results):
         raise BadInput(f"{results}: nothing to report, neither records nor facts")
     known = [name for name in names if name not in unknown]
-    evidence.write_reports(known, results, ["forest"] if recipe else PAGES)
+    evidence.write_reports(known, results, ["forest"] if recipe else PAGES, asked)
 
 
 @app.command()
@@ -120,10 +137,13 @@ def list_names() -> None:
 
 
 @app.command()
-def verify(recipe: AnyRecipe = None, results: Results = RESULTS) -> None:
+def verify(
+    files: ExperimentFiles = None, recipe: AnyRecipe = None, results: Results = RESULTS
+) -> None:
     """Check records and generated files again; exit 1 and name what does not hold."""
     from senet_ablate.report.pages import measured_pages, verify_page, verify_recipe
 
+    _given(files, recipe)
     names = _recorded(recipe, results)
     found = [problem for name in names for problem in verify_recipe(name, results)]
     for name in [] if recipe else measured_pages(results):

@@ -17,7 +17,6 @@ from senet_ablate.cli.evidence import write_reports
 from senet_ablate.cli.options import RunOptions, command_line, read_runs_per_gpu, takes_run_options
 from senet_ablate.cli.output import worked
 from senet_ablate.records import read_records
-from senet_ablate.records.first_page import note_asked
 from senet_ablate.records.store import check_recorded
 from senet_ablate.report import tensorboard as event_files
 from senet_ablate.spec import Run, read_plan, read_recipe
@@ -41,12 +40,9 @@ TensorBoard = Annotated[
 def run(options: RunOptions, tensorboard: TensorBoard = None, no_report: NoReport = False) -> None:
     """Train what is missing, skip what is done, then report."""
     sweep = _sweep(options, options.results, tensorboard)
-    from senet_ablate.train.distributed import torchrun_rank
-
-    if options.experiments and not torchrun_rank():
-        note_asked(options.results, sweep.plan.recipe_name, sweep.plan.experiment_files)
     failures = _train(sweep)
-    report = partial(write_reports, [sweep.plan.recipe_name], options.results)
+    asked = list(sweep.plan.experiments) if options.experiments else []
+    report = partial(write_reports, [sweep.plan.recipe_name], options.results, asked=asked)
     done = no_report or worked("report", report)
     if failures or not done:
         raise typer.Exit(1)

@@ -96,7 +96,7 @@ def load_own(root: Path, image_size: int | None, download: bool) -> ImageSet:
             others = Counter[str]()
             if image_files(above / name, others):
                 names.append(name)
-            elif others and above / name != cache_folder(root):
+            elif others and (above / name).absolute() != cache_folder(root).absolute():
                 what = f"in {shown(name)}/, no class: none of its files is an image that is read"
                 unread[what] = others.total()
         classes = _two_or_more(above, names)

@@ -1,8 +1,7 @@
-"""Which experiments a recipe's results are of, and what their claims said at first.
+"""What stood in the claims when a recipe's results were first shown.
 
-`report` writes it with the first page over an experiment's records and never changes that: a
-verdict on a claim that says something else since then is exploratory. `run` adds the experiments
-that it is asked for by name or path.
+`report` writes it with the first page over an experiment's records and never changes it: a verdict
+on a claim that says something else since then is exploratory. These experiments stay on the page.
 """
 
 import datetime
@@ -28,17 +27,9 @@ class Shown(Frozen):
 
 
 class FirstPage(Frozen):
-    """The file. asked: experiments that `run` was asked for -> path of the file that was given;
-    empty for one that is known by its name.
-    """
+    """The file, by experiment."""
 
     experiments: dict[str, Shown] = Field(default_factory=dict)
-    asked: dict[str, str] = Field(default_factory=dict)
-
-    @property
-    def names(self) -> dict[str, str]:
-        """All of them, as `asked`."""
-        return dict.fromkeys(self.experiments, "") | self.asked
 
 
 def claims_hash(experiment: Experiment) -> str:
@@ -55,14 +46,6 @@ def read_first_page(results: Path, recipe: str) -> FirstPage:
     """What the file says; empty where there is none. Raises BadInput for a damaged one."""
     path = first_page_path(results, recipe)
     return read_facts(path, FirstPage) if path.is_file() else FirstPage()
-
-
-def note_asked(results: Path, recipe: str, asked: Mapping[str, str]) -> None:
-    """Add experiments, see FirstPage, that are not there yet."""
-    facts = read_first_page(results, recipe)
-    if any(facts.names.get(name) != path for name, path in asked.items()):
-        facts = facts.model_copy(update={"asked": facts.asked | dict(asked)})
-        write_facts(first_page_path(results, recipe), facts)
 
 
 def note_first_page(plan: Plan, results: Path, names: Iterable[str]) -> None:

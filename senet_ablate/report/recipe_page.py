@@ -394,8 +394,7 @@ def notes(table: Table) -> list[str]:
 def _command(results: RecipeResults, table: Table) -> str:
     """What trains a table: what is missing, or, where nothing is, all anew to compare."""
     plan = results.plan
-    by_path = plan.experiment_files[table.name]
-    words = [f"{table.name}.yaml" if by_path else table.name, "--recipe", plan.recipe_argument]
+    words = [plan.experiment_argument(table.name), "--recipe", plan.recipe_argument]
     verb = "run" if table.missing else "reproduce"
     command = f"python -m senet_ablate {verb} {shlex.join(words)}"
     if plan.recipe.plan is not None or verb == "reproduce":  # the plan, or the records, say

@@ -63,11 +63,10 @@ class Plan:
         """What `--recipe` names the recipe by: its name, or the path that it was given by."""
         return str(_given.get(("recipe", self.recipe_name), self.recipe_name))
 
-    @property
-    def experiment_files(self) -> dict[str, str]:
-        """Its experiments, with the absolute path of those that were given by a path."""
-        files = {name: _given.get(("experiment", name)) for name in self.experiments}
-        return {name: str(path.absolute()) if path else "" for name, path in files.items()}
+    def experiment_argument(self, name: str) -> str:
+        """What a command names an experiment by, in the folder of a file that it was given by."""
+        path = _given.get(("experiment", name))
+        return path.name if path else name
 
     def rows(self) -> Iterator[Row]:
         """Every row that the recipe's backbone can host, in the order of the files."""
