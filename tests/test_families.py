@@ -267,7 +267,7 @@ def test_a_table_is_tested_where_a_pair_of_it_is_perhaps_in_another_table() -> N
 
 def test_networks_are_to_come_for_seeds_without_a_record_alone() -> None:
     plan = read_plan("cifar100", ["role_of_excitation"])
-    row = plan.with_gates("role_of_excitation")
+    row = plan.runs_with_gates("role_of_excitation")
     gates = {"class_gates": tuple(paper_network())}
     records = [record(run).model_copy(update=gates) for run in row]
     records[0] = record(row[0])  # of one the loss was not finite
@@ -295,12 +295,12 @@ def test_gates_are_judged_and_drawn_beside_the_row_that_they_are_of(
     curves = {"all": values, "other": values}
     drawn = Curves(channels=(0, 1), everything=values, mean=curves, std=curves)
     more = {"class_gates": gates, "class_curves": dict.fromkeys(network, drawn)}
-    for run in plan.with_gates("mine"):
+    for run in plan.runs_with_gates("mine"):
         records[run.id] = records[run.id].model_copy(update=more)
     files = report_files(plan, tmp_path, records)
     page = files["README.md"].decode()
     assert "mine/figure6.svg" in files and "role_of_excitation/figure6.svg" not in files
-    assert f"Gates of one trained network (Small, run {plan.with_gates('mine')[0].id})" in page
+    assert f"Gates of one trained network (Small, run {plan.runs_with_gates('mine')[0].id})" in page
     judged = tables(plan, records)["role_of_excitation"].verdicts
     assert {one.outcome for one in judged} == {"not tested"}
 

@@ -9,7 +9,7 @@ from fabricated import record
 
 from senet_ablate.analysis.claims.errors import Better, Differ, Similar
 from senet_ablate.analysis.evidence import Finding
-from senet_ablate.analysis.tables import by_row, case_of, tables, with_gates
+from senet_ablate.analysis.tables import by_row, case_of, records_with_gates, tables
 from senet_ablate.analysis.verdicts import _settled, equal_rows, error_model, looks_of
 from senet_ablate.records.class_gates import paper_network
 from senet_ablate.records.store import Record, write_record
@@ -229,14 +229,14 @@ def test_a_table_of_few_seeds_is_judged_with_all_that_its_plan_gives_it(
 
 def test_claims_on_gates_rest_on_every_seed_whose_record_holds_them(tmp_path: Path) -> None:
     smoke = read_plan("smoke", ["role_of_excitation"], seeds=3)
-    rows = smoke.with_gates("role_of_excitation")
+    rows = smoke.runs_with_gates("role_of_excitation")
     names = ("SE_2_1", "SE_3_1", "SE_4_1")
     blocks = zip(paper_network(), names, strict=False)
     gates = tuple(block.model_copy(update={"name": name}) for block, name in blocks)
     records = {run.id: record(run) for run in smoke.runs()}
     for run in rows:
         records[run.id] = records[run.id].model_copy(update={"class_gates": gates})
-    held = with_gates(smoke, "role_of_excitation", records)
+    held = records_with_gates(smoke, "role_of_excitation", records)
     assert [one.class_gates for one in held] == [gates] * 3
     for one in records.values():
         write_record(tmp_path, "smoke", one)

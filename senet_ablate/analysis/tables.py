@@ -120,9 +120,9 @@ def case_of(
     ids, hosts = plan.row_ids(name), plan.recipe.cannot_host
     unhosted = {v: hosts[f"{name}/{v}"] for v in ids if f"{name}/{v}" in hosts}
     rows = {v: [] if v in unhosted else found.get(row_id, []) for v, row_id in ids.items()}
-    kept = plan.with_gates(name)
+    kept = plan.runs_with_gates(name)
     have = {record.id: record for run in kept[:1] for record in found.get(run.row_id, ())}
-    networks = [record.class_gates for record in with_gates(plan, name, have)]
+    networks = [record.class_gates for record in records_with_gates(plan, name, have)]
     to_come = sum(run.id not in have for run in kept) if rules else 0
     looks: list[Rows | None] = [] if rules else [rows]
     waiting = ""
@@ -265,9 +265,9 @@ def _resolution(ours: Iterable[Pair], tested: Tested, alpha: float) -> tuple[flo
     return detectable_by(known, alpha), detectable_by(known[: -(-len(known) // 2)], alpha)
 
 
-def with_gates(plan: Plan, name: str, records: Mapping[str, Record]) -> list[Record]:
+def records_with_gates(plan: Plan, name: str, records: Mapping[str, Record]) -> list[Record]:
     """The records of an experiment's row under `keep_weights` that hold gates by class, by seed."""
-    found = [records[run.id] for run in plan.with_gates(name) if run.id in records]
+    found = [records[run.id] for run in plan.runs_with_gates(name) if run.id in records]
     return [record for record in found if record.class_gates]
 
 

@@ -58,7 +58,7 @@ ExperimentFiles = Annotated[
 ]
 
 
-def _given(files: list[str] | None, recipe: str | None) -> list[str]:
+def _experiments_of(files: list[str] | None, recipe: str | None) -> list[str]:
     """The names of experiments, which are known from here on, of one recipe. Raises BadInput."""
     if files and recipe is None:
         raise BadInput("experiments are of one recipe: name it with --recipe")
@@ -72,7 +72,7 @@ def report(
     """Rebuild every table, plot and page from the records, also of a half-finished sweep."""
     from senet_ablate.report.pages import PAGES, measured_pages
 
-    asked = _given(files, recipe)
+    asked = _experiments_of(files, recipe)
     names = _recorded(recipe, results)
     unknown = [name for name in names if name not in list_recipes()]
     for name in unknown:
@@ -143,7 +143,7 @@ def verify(
     """Check records and generated files again; exit 1 and name what does not hold."""
     from senet_ablate.report.pages import measured_pages, verify_page, verify_recipe
 
-    _given(files, recipe)
+    _experiments_of(files, recipe)
     names = _recorded(recipe, results)
     found = [problem for name in names for problem in verify_recipe(name, results)]
     for name in [] if recipe else measured_pages(results):

@@ -17,7 +17,7 @@ from senet_ablate.analysis.exclusions import STUCK, health
 from senet_ablate.analysis.forest import effects
 from senet_ablate.analysis.frame import strangers
 from senet_ablate.analysis.reproduction import reproductions, summary
-from senet_ablate.analysis.tables import Table, seeds_in_words, with_gates
+from senet_ablate.analysis.tables import Table, records_with_gates, seeds_in_words
 from senet_ablate.analysis.tables import tables as tables_of
 from senet_ablate.analysis.verdicts import Verdict, outcome_words
 from senet_ablate.records import Part, Record
@@ -266,7 +266,7 @@ def _experiments(results: RecipeResults) -> Iterator[Section]:
             f"{name}/table.csv": table.rows,
             f"{name}/table.tex": latex_table(cells, "l" + "r" * (cells.shape[1] - 1)),
         }
-        if held := with_gates(results.plan, name, results.records):
+        if held := records_with_gates(results.plan, name, results.records):
             made_up = results.plan.recipe.images == "made up"
             measured = gates.gates_table(held[0].class_gates, made_up)
             row = next(row for row, records in table.records.items() if held[0] in records)

@@ -53,7 +53,7 @@ class Plan:
         """The runs whose final weights are kept: the first seed of each of these rows."""
         return tuple(row[0] for row in self.kept_rows.values())
 
-    def with_gates(self, experiment: str) -> tuple[Run, ...]:
+    def runs_with_gates(self, experiment: str) -> tuple[Run, ...]:
         """The runs of an experiment whose gates by class are kept: of the first such row."""
         rows = (row for name, row in self.kept_rows.items() if name.startswith(f"{experiment}/"))
         return next(rows, ())
